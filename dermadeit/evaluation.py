@@ -1,0 +1,133 @@
+"""A manifest and a predictor to an `Evaluation`, and evaluations to files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import dermadeit
+from dermadeit.files import write_json
+from dermadeit.manifest import Manifest
+from dermadeit.metrics import RESAMPLES, bootstrap_intervals, classification_metrics
+from dermadeit.predictor import DEFAULT_VIEWS, Predictor
+from dermadeit.records import Evaluation, ItemFailure, LabelledFailure, LabelledPrediction
+from dermadeit.tabular import write_csv
+from dermadeit.tasks import get_task
+
+_FAILURE_COLUMNS = ("image_id", "file", "task", "model", "label_true", "code", "message")
+
+
+def evaluate(
+    manifest: Manifest,
+    predictor: Predictor,
+    views: int = DEFAULT_VIEWS,
+    progress: Callable[[], Any] = lambda: None,
+) -> Evaluation:
+    """Reads every image of a manifest and compares the answers with its labels.
+
+    Args:
+        manifest: The labelled images, of the predictor's task.
+        predictor: The model.
+        views: Dihedral views whose logits are averaged, 1 to 8.
+        progress: Called after each image.
+
+    Returns:
+        Predictions, failures and figures; an image that can't be read is a failure and counts in no figure.
+    """
+    predictions, failures = [], []
+    records = predictor.predict_iter((row.path for row in manifest.rows), views)
+    for row, record in zip(manifest.rows, records, strict=True):
+        if isinstance(record, ItemFailure):
+            failures.append(LabelledFailure(row.image_id, row.file, row.label, record))
+        else:
+            predictions.append(
+                LabelledPrediction(
+                    row.image_id, row.file, row.label, row.lesion_group, row.source, row.split, record
+                )
+            )
+        progress()
+    metrics = {
+        "task": manifest.task.key,
+        "views": views,
+        **_metrics(manifest, predictions),
+        "excluded": dict(manifest.excluded),
+        "failed": len(failures),
+        "weights_sha256": predictor.checkpoint.weights_sha256,
+        "dermadeit_version": dermadeit.__version__,
+    }
+    return Evaluation(
+        manifest.task.key, predictor.checkpoint.model, tuple(predictions), tuple(failures), metrics
+    )
+
+
+def _metrics(manifest: Manifest, predictions: Sequence[LabelledPrediction]) -> dict[str, Any]:
+    classes = manifest.task.classes
+    labels = np.array([manifest.task.index_of(item.label) for item in predictions], dtype=int)
+    probabilities = np.array([list(item.prediction.probabilities.values()) for item in predictions])
+    probabilities = probabilities.reshape(len(labels), len(classes))
+    groups = [item.lesion_group for item in predictions]
+    figures = classification_metrics(labels, probabilities, classes)
+    if len(labels):
+        figures["intervals"] = {
+            "method": f"95 %, percentile bootstrap of lesions, {RESAMPLES} resamples",
+            "lesions": len(set(groups)),
+            **bootstrap_intervals(labels, probabilities, groups),
+        }
+    return figures
+
+
+def write_evaluations(evaluations: Sequence[Evaluation], folder: Path) -> None:
+    """Writes `metrics.json` (figures under each model's name), `predictions.csv` and `failures.csv`.
+
+    Args:
+        evaluations: One or more models on the same images and task.
+        folder: Created when missing; files of an earlier run are replaced.
+    """
+    classes = get_task(evaluations[0].task).classes
+    columns = (
+        "image_id", "file", "task", "model", "views", "label_true", "label_predicted",
+        *(f"p_{key}" for key in classes), *(f"logit_{key}" for key in classes),
+        "lesion_group", "source", "split",
+    )  # fmt: skip
+    write_json(
+        folder / "metrics.json", {evaluation.model: dict(evaluation.metrics) for evaluation in evaluations}
+    )
+    write_csv(folder / "predictions.csv", columns, _prediction_rows(evaluations))
+    write_csv(folder / "failures.csv", _FAILURE_COLUMNS, _failure_rows(evaluations))
+
+
+def _prediction_rows(evaluations: Sequence[Evaluation]) -> Iterator[dict[str, Any]]:
+    for evaluation in evaluations:
+        for item in evaluation.predictions:
+            prediction = item.prediction
+            yield {
+                "image_id": item.image_id,
+                "file": item.file,
+                "task": evaluation.task,
+                "model": evaluation.model,
+                "views": prediction.views,
+                "label_true": item.label,
+                "label_predicted": prediction.label,
+                **{f"p_{key}": value for key, value in prediction.probabilities.items()},
+                **{f"logit_{key}": value for key, value in prediction.logits.items()},
+                "lesion_group": item.lesion_group,
+                "source": item.source,
+                "split": item.split,
+            }
+
+
+def _failure_rows(evaluations: Sequence[Evaluation]) -> Iterator[dict[str, Any]]:
+    for evaluation in evaluations:
+        for item in evaluation.failures:
+            yield {
+                "image_id": item.image_id,
+                "file": item.file,
+                "task": evaluation.task,
+                "model": evaluation.model,
+                "label_true": item.label,
+                "code": item.failure.code,
+                "message": item.failure.message,
+            }

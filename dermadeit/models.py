@@ -1,0 +1,235 @@
+"""The models that can be trained, served and compared: one table, one interface for all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from timm.layers import resample_abs_pos_embed
+from torch import nn
+
+from dermadeit.errors import ConfigurationError, ModelError
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What a model name stands for.
+
+    Attributes:
+        name: Name used by the CLI, the API and the checkpoint folders.
+        title: Name shown to people.
+        architecture: timm architecture.
+        pretrained_tag: timm's name of the weights that training starts from.
+        image_size: Side of the input in pixels, unless a training chooses another.
+        patch_size: Side of a patch in pixels, or None for a convolutional network.
+        distilled: Whether there is a distillation token (index 1) beside the class token (index 0).
+    """
+
+    name: str
+    title: str
+    architecture: str
+    pretrained_tag: str
+    image_size: int = 224
+    patch_size: int | None = None
+    distilled: bool = False
+
+    @property
+    def is_transformer(self) -> bool:
+        """Whether the features are tokens rather than a feature map."""
+        return self.patch_size is not None
+
+
+def _deit(name: str, title: str, size: str, *, distilled: bool) -> ModelSpec:
+    architecture = f"deit_{size}{'_distilled' if distilled else ''}_patch16_224"
+    return ModelSpec(name, title, architecture, "fb_in1k", patch_size=16, distilled=distilled)
+
+
+MODEL_SPECS: Mapping[str, ModelSpec] = MappingProxyType(
+    {
+        spec.name: spec
+        for spec in (
+            _deit("dermadeit", "DermaDeiT (tiny)", "tiny", distilled=True),
+            _deit("dermadeit-small", "DermaDeiT (small)", "small", distilled=True),
+            _deit("dermadeit-base", "DermaDeiT (base)", "base", distilled=True),
+            _deit("deit", "DeiT (tiny)", "tiny", distilled=False),
+            _deit("deit-small", "DeiT (small)", "small", distilled=False),
+            _deit("deit-base", "DeiT (base)", "base", distilled=False),
+            ModelSpec("mobilenetv2", "MobileNetV2", "mobilenetv2_100", "ra_in1k"),
+            ModelSpec("efficientnetv2-b0", "EfficientNetV2-B0", "tf_efficientnetv2_b0", "in1k"),
+            ModelSpec("efficientnetv2-s", "EfficientNetV2-S", "tf_efficientnetv2_s", "in21k_ft_in1k"),
+            ModelSpec("dinov2", "DINOv2 (ViT-S/14)", "vit_small_patch14_dinov2", "lvd142m", patch_size=14),
+        )
+    }
+)
+
+
+def get_spec(name: str) -> ModelSpec:
+    """Returns the spec called `name`; raises `ModelError` for an unknown one."""
+    try:
+        return MODEL_SPECS[name]
+    except KeyError:
+        raise ModelError(f"There is no model “{name}”. Choose one of {', '.join(MODEL_SPECS)}.") from None
+
+
+class LesionClassifier(nn.Module):
+    """A timm backbone behind the interface that all models share.
+
+    For a distilled transformer the logits come from the class token alone. timm itself averages the two heads
+    at inference; here the distillation token belongs to the teacher.
+
+    Attributes:
+        spec: What was built.
+        backbone: The timm model.
+        image_size: Side of the input in pixels.
+        embedding_dim: Length of the embeddings that `embed` returns.
+    """
+
+    def __init__(self, spec: ModelSpec, backbone: nn.Module, image_size: int) -> None:
+        super().__init__()
+        self.spec = spec
+        self.backbone = backbone
+        self.image_size = image_size
+        self.embedding_dim: int = (
+            backbone.get_classifier()[0].in_features
+            if spec.distilled
+            else (backbone.get_classifier().in_features)
+        )
+
+    @property
+    def head(self) -> nn.Module:
+        """The layer that turns the class embedding into logits."""
+        return self.backbone.head if self.spec.distilled else self.backbone.get_classifier()
+
+    def embed(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Encodes images.
+
+        Args:
+            images: float [B, 3, image_size, image_size], normalised.
+
+        Returns:
+            Class embedding and distillation embedding, each [B, embedding_dim]. They are the two tokens of a
+            distilled transformer, and the same tensor for every other model.
+        """
+        return self.pool(self.backbone.forward_features(images))
+
+    def pool(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The backbone's features ([B, T, D] tokens or a [B, C, h, w] map) to the embeddings of `embed`."""
+        if self.spec.distilled:
+            return features[:, 0], features[:, 1]
+        pooled = self.backbone.forward_head(features, pre_logits=True)
+        return pooled, pooled
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Float [B, 3, image_size, image_size] to logits [B, K]."""
+        class_embedding, _ = self.embed(images)
+        return self.head(class_embedding)
+
+
+def create_classifier(
+    name: str,
+    num_classes: int,
+    *,
+    image_size: int | None = None,
+    init: str | Path = "none",
+    drop_path_rate: float = 0.0,
+) -> LesionClassifier:
+    """Builds a model.
+
+    Args:
+        name: A key of `MODEL_SPECS`.
+        num_classes: Number of logits.
+        image_size: Side of the input in pixels; None for the spec's own.
+        init: `none` for random weights, `hub` for timm's pretrained weights from the Hugging Face Hub, or a
+            safetensors file with the weights of the same backbone (its heads are dropped, a plain DeiT fits
+            its distilled twin).
+        drop_path_rate: Stochastic depth rate of the last block, 0 to 1 (Huang et al. 2016, 1603.09382).
+
+    Raises:
+        ModelError: Unknown name, or weights that can't be had or don't fit.
+        ConfigurationError: A size that the patches don't tile.
+    """
+    spec = get_spec(name)
+    size = image_size or spec.image_size
+    if spec.patch_size and size % spec.patch_size:
+        raise ConfigurationError(
+            f"{spec.title} needs an image size that is a multiple of {spec.patch_size}, not {size}."
+        )
+    arguments = {"num_classes": num_classes, "drop_path_rate": drop_path_rate}
+    if spec.is_transformer:
+        arguments["img_size"] = size
+    backbone = (
+        _create_from_hub(spec, arguments)
+        if init == "hub"
+        else timm.create_model(spec.architecture, pretrained=False, **arguments)
+    )
+    if init not in ("hub", "none"):
+        _load_backbone(backbone, spec, Path(init))
+    return LesionClassifier(spec, backbone, size)
+
+
+def count_parameters(name: str, num_classes: int) -> int:
+    """Number of parameters of a model, counted without allocating them."""
+    with torch.device("meta"):
+        backbone = timm.create_model(get_spec(name).architecture, num_classes=num_classes)
+    return sum(parameter.numel() for parameter in backbone.parameters())
+
+
+def _create_from_hub(spec: ModelSpec, arguments: dict) -> nn.Module:
+    try:
+        return timm.create_model(f"{spec.architecture}.{spec.pretrained_tag}", pretrained=True, **arguments)
+    except (OSError, RuntimeError) as error:
+        raise ModelError(
+            f"The pretrained weights of {spec.title} could not be fetched from the Hugging Face Hub "
+            f"({type(error).__name__}). Check the connection, or start from a local file with --init FILE.",
+            code="weights_unreachable",
+        ) from error
+
+
+def _load_backbone(backbone: nn.Module, spec: ModelSpec, path: Path) -> None:
+    try:
+        pretrained = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(
+            f"“{path.name}” can't be read as safetensors weights. Give --init a .safetensors file, “hub” or "
+            "“none”.",
+            code="weights_unreadable",
+        ) from error
+    heads = tuple(f"{head}." for head in _as_names(backbone.pretrained_cfg["classifier"]))
+    state = {key: value.float() for key, value in pretrained.items() if not key.startswith(heads)}
+    if spec.is_transformer:
+        state = _fit_prefix_and_positions(state, backbone)
+    wanted = {key: value for key, value in backbone.state_dict().items() if not key.startswith(heads)}
+    wrong = [key for key in wanted if key not in state or state[key].shape != wanted[key].shape]
+    wrong += [key for key in state if key not in wanted]
+    if wrong:
+        raise ModelError(
+            f"“{path.name}” does not hold the weights of {spec.title}: {len(wrong)} tensors are missing, unknown "
+            f"or of another shape, such as {wrong[0]}.",
+            code="weights_do_not_fit",
+        )
+    backbone.load_state_dict(state, strict=False)
+
+
+def _as_names(classifier: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (classifier,) if isinstance(classifier, str) else tuple(classifier)
+
+
+def _fit_prefix_and_positions(state: dict[str, torch.Tensor], backbone: nn.Module) -> dict[str, torch.Tensor]:
+    positions = state.get("pos_embed")
+    if positions is None:
+        return state
+    if backbone.num_prefix_tokens == 2 and "dist_token" not in state:
+        # The distillation token starts as a copy of the class token, in value and position.
+        state["dist_token"] = state["cls_token"].clone()
+        positions = torch.cat([positions[:, :1], positions], dim=1)
+    if positions.shape[1] != backbone.pos_embed.shape[1]:
+        positions = resample_abs_pos_embed(
+            positions, list(backbone.patch_embed.grid_size), num_prefix_tokens=backbone.num_prefix_tokens
+        )
+    return state | {"pos_embed": positions}

@@ -1,0 +1,105 @@
+"""HEIC and DICOM, each read by a package that is not installed by default.
+
+Both openers take the whole file and return a loaded Pillow image, upright and without metadata apart from an
+ICC profile, plus ledger lines and warnings.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from dermadeit.errors import ImageError
+
+
+class Opened(NamedTuple):
+    """A loaded image with the ledger lines and warnings of its opener."""
+
+    picture: Image.Image
+    ledger: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+CheckGeometry = Callable[[tuple[int, int]], None]
+
+
+def _missing(package: str, kind: str) -> ImageError:
+    return ImageError(
+        f"Reading {kind} files needs the package {package}. Install it with “pip install {package}”, or save "
+        "the photo as JPEG.",
+        code="missing_package",
+    )
+
+
+def open_heic(data: bytes, check_geometry: CheckGeometry) -> Opened:
+    """Decodes the primary picture of a HEIC or HEIF file; rotation is applied by the library."""
+    try:
+        import pillow_heif
+    except ImportError:
+        raise _missing("pillow-heif", "HEIC") from None
+    container = pillow_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=True)
+    check_geometry(container.size)
+    decoded = container.to_pillow()
+    picture = Image.frombytes(decoded.mode, decoded.size, decoded.tobytes())
+    if profile := decoded.info.get("icc_profile"):
+        picture.info["icc_profile"] = profile
+    several = len(container) > 1
+    return Opened(
+        picture,
+        ("Primary picture of the file used.",) if several else (),
+        ("The file holds several pictures; only the primary one was read.",) if several else (),
+    )
+
+
+def open_dicom(data: bytes, check_geometry: CheckGeometry) -> Opened:
+    """Decodes the first frame by its photometric interpretation; no tag of the file leaves this function."""
+    try:
+        import pydicom
+        from pydicom.pixels import apply_color_lut, pixel_array
+    except ImportError:
+        raise _missing("pydicom", "DICOM") from None
+    dataset = pydicom.dcmread(io.BytesIO(data))
+    if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
+        raise ImageError(
+            "This DICOM file has floating-point pixels, whose range is unknown. Export it as 8 bit.",
+            code="float_pixels",
+        )
+    if "PixelData" not in dataset:
+        raise ImageError("This DICOM file holds no picture. Choose another file.", code="unsupported_format")
+    check_geometry((int(dataset.Columns), int(dataset.Rows)))
+    photometric = str(dataset.PhotometricInterpretation)
+    try:
+        # YBR becomes RGB in here; palettes and inverted greys do not.
+        values = pixel_array(dataset, index=0)
+    except (RuntimeError, NotImplementedError):
+        raise ImageError(
+            f"This DICOM file is compressed as {dataset.file_meta.TransferSyntaxUID.name}, which can't be "
+            "decoded here. Export it uncompressed or as JPEG.",
+            code="unsupported_format",
+        ) from None
+    bits = int(dataset.BitsStored)
+    if photometric == "PALETTE COLOR":
+        bits = int(dataset.RedPaletteColorLookupTableDescriptor[2])
+        values = apply_color_lut(values, dataset)
+    elif dataset.PixelRepresentation == 1:
+        values = values.astype(np.int64) + 2 ** (bits - 1)
+    top = 2**bits - 1
+    ledger = [f"DICOM pixels ({photometric}) decoded by their photometric interpretation."]
+    if photometric == "MONOCHROME1":
+        values = top - values.astype(np.int64)
+        ledger.append("Inverted, because zero is white in this file.")
+    if bits != 8:
+        values = (np.clip(values, 0, top).astype(np.uint64) * 255 + top // 2) // top
+        ledger.append(f"{bits}-bit pixels scaled to 8 bit by their range of 0 to {top}.")
+    several = int(dataset.get("NumberOfFrames") or 1) > 1
+    if several:
+        ledger.append("First frame used.")
+    warnings = ("The file holds several frames; only the first one was read.",) if several else ()
+    return Opened(Image.fromarray(values.astype(np.uint8)), tuple(ledger), warnings)
+
+
+OPENERS = {"HEIC": open_heic, "DICOM": open_dicom}

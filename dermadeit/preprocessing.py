@@ -1,0 +1,97 @@
+"""Pixels to tensors, from the preprocessing that belongs to one checkpoint. Training and serving share it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from dermadeit.errors import CheckpointError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+DIHEDRAL_VIEWS = 8
+
+_RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a checkpoint wants its images.
+
+    Every image is squashed to a square whatever its aspect: nothing is cropped away, and images of different
+    sources get the same geometry.
+
+    Attributes:
+        size: Side of the square, in pixels.
+        mean: Per-channel mean, in 0 to 1.
+        std: Per-channel standard deviation, in 0 to 1.
+        interpolation: `bilinear` or `bicubic`; always antialiased.
+    """
+
+    size: int
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    interpolation: str = "bicubic"
+
+    @classmethod
+    def from_pretrained_cfg(cls, config: Mapping[str, Any]) -> Preprocessing:
+        """Reads timm's `pretrained_cfg`; raises `CheckpointError` where it can't be honoured."""
+        _, height, width = config["input_size"]
+        if height != width or config.get("interpolation") not in _RESAMPLING:
+            raise CheckpointError(
+                f"The checkpoint asks for {width} × {height} pixels with “{config.get('interpolation')}” "
+                f"interpolation; only squares with {' or '.join(_RESAMPLING)} are supported."
+            )
+        return cls(height, tuple(config["mean"]), tuple(config["std"]), config["interpolation"])
+
+    def resize(self, pixels: np.ndarray) -> torch.Tensor:
+        """Squashes an image to the square.
+
+        Args:
+            pixels: uint8 [H, W, 3], sRGB.
+
+        Returns:
+            uint8 [3, size, size].
+        """
+        image = Image.fromarray(pixels).resize((self.size, self.size), _RESAMPLING[self.interpolation])
+        return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+    def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Standardises the channels.
+
+        Args:
+            pixels: float [..., 3, H, W] in 0 to 1, or uint8 in 0 to 255.
+
+        Returns:
+            float32 [..., 3, H, W], about zero mean and unit deviation on natural images.
+        """
+        scaled = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
+        mean = torch.tensor(self.mean, device=pixels.device).view(3, 1, 1)
+        std = torch.tensor(self.std, device=pixels.device).view(3, 1, 1)
+        return (scaled - mean) / std
+
+    def __call__(self, pixels: np.ndarray) -> torch.Tensor:
+        """uint8 [H, W, 3] to the float32 [3, size, size] that the model takes."""
+        return self.normalise(self.resize(pixels))
+
+
+def apply_dihedral(images: torch.Tensor, view: int) -> torch.Tensor:
+    """One of the eight symmetries of the square: `view % 4` quarter turns, mirrored first from 4 on.
+
+    Args:
+        images: [..., S, S].
+        view: 0 (unchanged) to 7.
+    """
+    if view >= 4:
+        images = images.flip(-1)
+    return images.rot90(view % 4, dims=(-2, -1))
+
+
+def dihedral_views(images: torch.Tensor, count: int) -> torch.Tensor:
+    """The first `count` (1 to 8) dihedral views of [..., S, S], stacked in front: [count, ..., S, S]."""
+    return torch.stack([apply_dihedral(images, view) for view in range(count)])

@@ -1,0 +1,130 @@
+"""Where in the image the answer comes from: Grad-CAM for transformers and convolutional networks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+from matplotlib import colormaps
+from PIL import Image
+
+from dermadeit.imaging import LesionImage
+from dermadeit.models import LesionClassifier
+from dermadeit.predictor import Predictor
+
+COLOUR_MAP = "viridis"
+"""Perceptually uniform and readable with colour vision deficiency."""
+
+DEFAULT_OPACITY = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class SaliencyMap:
+    """How much each place of an image speaks for a class.
+
+    Attributes:
+        values: float32 [h, w] in 0 to 1, at the resolution of the features (patches or feature map); the
+            whole of it covers the whole image. All zero where nothing speaks for the class.
+        class_key: The class.
+        method: Name of the method, for display.
+    """
+
+    values: np.ndarray
+    class_key: str
+    method: str
+
+    def resized(self, width: int, height: int) -> np.ndarray:
+        """The map at an image's size: float32 [height, width] in 0 to 1, interpolated bicubically."""
+        image = Image.fromarray(self.values).resize((width, height), Image.Resampling.BICUBIC)
+        return np.clip(np.asarray(image), 0, 1)
+
+    def overlay(self, image: LesionImage, opacity: float) -> np.ndarray:
+        """Blends the coloured map over its image.
+
+        Args:
+            image: The image that the map belongs to.
+            opacity: 0 (only the image) to 1 (only the map).
+
+        Returns:
+            uint8 [H, W, 3].
+        """
+        heat = _palette()[(self.resized(image.width, image.height) * 255).astype(np.uint8)]
+        return np.round(image.pixels * (1 - opacity) + heat * opacity).astype(np.uint8)
+
+
+def grad_cam(predictor: Predictor, image: LesionImage, class_key: str | None = None) -> SaliencyMap:
+    """Grad-CAM (Selvaraju et al. 2017, 1610.02391) of one image, as it is, without test-time augmentation.
+
+    The features are the normalised input of the last transformer block (patch tokens only: class and
+    distillation token carry no place), or the last feature map of a convolutional network.
+
+    Args:
+        predictor: The model to explain.
+        image: The decoded image.
+        class_key: The class to explain; None for the predicted one.
+
+    Raises:
+        TaskError: The task has no such class.
+    """
+    checkpoint = predictor.checkpoint
+    classifier = checkpoint.classifier
+    index = None if class_key is None else checkpoint.task.index_of(class_key)
+    batch = checkpoint.preprocessing(image.pixels)[None].to(predictor.device)
+    with predictor.lock:
+        if classifier.spec.is_transformer:
+            values, index = _transformer_cam(classifier, batch, index)
+        else:
+            values, index = _convolutional_cam(classifier, batch, index)
+    return SaliencyMap(_scaled(values), checkpoint.task.classes[index], method="Grad-CAM")
+
+
+def _transformer_cam(
+    classifier: LesionClassifier, batch: torch.Tensor, index: int | None
+) -> tuple[np.ndarray, int]:
+    # The gradient of the last block alone needs no hooks and touches no state of the shared model. It equals
+    # the library's result at a third of the time; tests hold it against the library.
+    backbone = classifier.backbone
+    *first_blocks, last_block = backbone.blocks
+    with torch.no_grad():
+        tokens = backbone.norm_pre(backbone.patch_drop(backbone._pos_embed(backbone.patch_embed(batch))))
+        for block in first_blocks:
+            tokens = block(tokens)
+        normalised = last_block.norm1(tokens)
+    with torch.enable_grad():
+        normalised.requires_grad_(True)
+        out = tokens + last_block.ls1(last_block.attn(normalised))
+        out = backbone.norm(out + last_block.ls2(last_block.mlp(last_block.norm2(out))))
+        class_embedding, _ = classifier.pool(out)
+        logits = classifier.head(class_embedding)[0]
+        index = int(logits.argmax()) if index is None else index
+        (gradient,) = torch.autograd.grad(logits[index], normalised)
+    prefix = backbone.num_prefix_tokens
+    patches, gradient = normalised.detach()[0, prefix:], gradient[0, prefix:]
+    cam = (patches @ gradient.mean(dim=0)).relu().view(backbone.patch_embed.grid_size)
+    return cam.float().cpu().numpy(), index
+
+
+def _convolutional_cam(
+    classifier: LesionClassifier, batch: torch.Tensor, index: int | None
+) -> tuple[np.ndarray, int]:
+    from pytorch_grad_cam import GradCAM
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    targets = None if index is None else [ClassifierOutputTarget(index)]
+    with GradCAM(classifier, [classifier.backbone.bn2]) as cam:
+        values = cam(batch.requires_grad_(True), targets)[0]
+        return values, int(cam.outputs[0].argmax()) if index is None else index
+
+
+def _scaled(values: np.ndarray) -> np.ndarray:
+    """Any finite map to 0 to 1; a flat one has no say and becomes all zero."""
+    spread = np.ptp(values)
+    return (values - values.min()) / spread if spread > 0 else np.zeros_like(values)
+
+
+@cache
+def _palette() -> np.ndarray:
+    """uint8 [256, 3]."""
+    return (colormaps[COLOUR_MAP](np.arange(256))[:, :3] * 255).round().astype(np.uint8)

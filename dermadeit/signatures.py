@@ -1,0 +1,226 @@
+"""What a file is, from its bytes alone: never from its name, its declared type or its metadata.
+
+Everything here looks at a few header fields of the encoded bytes and decodes no pixel.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+import struct
+import zlib
+
+PREFIX_LENGTH = 4096
+"""How far into a file text formats are looked for."""
+
+TIFF_BITS, TIFF_COMPRESSION, TIFF_PHOTOMETRIC, TIFF_STRIP_OFFSETS, TIFF_ORIENTATION = 258, 259, 262, 273, 274
+TIFF_STRIP_BYTES, TIFF_TILE_OFFSETS, TIFF_TILE_BYTES, TIFF_SAMPLE_FORMAT = 279, 324, 325, 339
+
+_BMP_HEADER_SIZES = {12, 40, 52, 56, 64, 108, 124}
+_HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+_TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+_OTHER_MAGIC = (
+    (b"%PDF", "a PDF document"),
+    (b"%!PS", "a PostScript document"),
+    (b"PK\x03\x04", "a ZIP archive or an office document"),
+    (b"PK\x05\x06", "an empty ZIP archive"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
+    (b"Rar!\x1a\x07", "a RAR archive"),
+    (b"BZh", "a bzip2 archive"),
+    (b"\xfd7zXZ\0", "an xz archive"),
+    (b"\x28\xb5\x2f\xfd", "a Zstandard archive"),
+    (b"\x1aE\xdf\xa3", "a video (Matroska or WebM)"),
+    (b"\x00\x00\x01\xba", "a video (MPEG)"),
+    (b"\x00\x00\x01\xb3", "a video (MPEG)"),
+    (b"FLV\x01", "a video (Flash)"),
+    (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "a video (Windows Media)"),
+    (b"8BPS", "a Photoshop document"),
+    (b"\x00\x00\x00\x0cJXL ", "a JPEG XL image"),
+    (b"\xff\x0a", "a JPEG XL image"),
+    (b"\x00\x00\x00\x0cjP  ", "a JPEG 2000 image"),
+    (b"\xff\x4f\xff\x51", "a JPEG 2000 image"),
+    (b"\x00\x00\x01\x00", "an icon"),
+    (b"MZ", "a program"),
+    (b"\x7fELF", "a program"),
+)
+
+OTHER_IMAGES = frozenset(
+    {
+        "a Photoshop document",
+        "a JPEG XL image",
+        "a JPEG 2000 image",
+        "an AVIF image",
+        "an icon",
+        "a camera raw file",
+    }
+)
+"""Descriptions by `describe_other` that are pictures, though not ones that are decoded here."""
+
+
+def image_format(data: bytes) -> str | None:
+    """Names the image format of encoded bytes.
+
+    Args:
+        data: The whole file, or at least its first 132 bytes.
+
+    Returns:
+        One of JPEG, PNG, WEBP, TIFF, BMP, GIF, HEIC, DICOM, or None for anything else.
+    """
+    if data.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "PNG"
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    if data[:4] in _TIFF_MAGIC and data[8:10] != b"CR":
+        return "TIFF"
+    if data[:6] in (b"GIF87a", b"GIF89a"):
+        return "GIF"
+    if data[:2] == b"BM" and len(data) > 18 and struct.unpack_from("<I", data, 14)[0] in _BMP_HEADER_SIZES:
+        return "BMP"
+    if data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS and b"avif" not in data[8:64]:
+        return "HEIC"
+    if data[128:132] == b"DICM":
+        return "DICOM"
+    return None
+
+
+def describe_other(data: bytes) -> str | None:
+    """Says in words what bytes that `image_format` does not know look like; None when nothing fits."""
+    for magic, description in _OTHER_MAGIC:
+        if data.startswith(magic):
+            return description
+    if data[4:8] == b"ftyp":
+        return "an AVIF image" if data[8:12] in (b"avif", b"avis", b"mif1") else "a video (MP4 or QuickTime)"
+    if data[4:8] in (b"moov", b"mdat", b"wide", b"free"):
+        return "a video (QuickTime)"
+    if data[:4] == b"RIFF":
+        return "a video (AVI)" if data[8:12] == b"AVI " else "a sound or RIFF file"
+    if data[:4] in _TIFF_MAGIC:
+        return "a camera raw file"
+    if data[257:262] == b"ustar":
+        return "a tar archive"
+    return _describe_text(data[:PREFIX_LENGTH])
+
+
+def _describe_text(prefix: bytes) -> str | None:
+    # UTF-16 text becomes readable enough without its NULs; only ASCII markup matters here.
+    text = prefix.lstrip(b"\xef\xbb\xbf\xff\xfe").replace(b"\0", b"").lstrip().lower()
+    if text.startswith(b"<"):
+        if b"<svg" in text:
+            return "an SVG drawing"
+        if b"<!doctype html" in text or re.search(rb"<(html|head|body|script)\b", text):
+            return "an HTML page"
+        return "an XML document"
+    if not text or re.search(rb"[\x00-\x08\x0e-\x1f\x7f]", prefix):
+        return None
+    try:
+        # Incremental, because the prefix may end within a character.
+        codecs.getincrementaldecoder("utf-8")().decode(prefix)
+    except UnicodeDecodeError:
+        return None
+    return "a text file"
+
+
+def declared_webp_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height from a WebP header, or None; Pillow would allocate the canvas before telling."""
+    chunk = data[12:16]
+    if len(data) < 30:
+        return None
+    if chunk == b"VP8X":
+        return int.from_bytes(data[24:27], "little") + 1, int.from_bytes(data[27:30], "little") + 1
+    if chunk == b"VP8L":
+        bits = int.from_bytes(data[21:25], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if chunk == b"VP8 ":
+        return int.from_bytes(data[26:28], "little") & 0x3FFF, int.from_bytes(data[28:30], "little") & 0x3FFF
+    return None
+
+
+def tiff_tags(data: bytes) -> dict[int, tuple[int, ...]]:
+    """Integer tags of the first directory of a TIFF file or of an EXIF block.
+
+    Args:
+        data: A classic or BigTIFF file, or an EXIF block with or without its "Exif" prefix.
+
+    Returns:
+        Tag number to values, for tags of type BYTE, SHORT, LONG and LONG8 only. Whatever is malformed is
+        left out; nothing is raised.
+    """
+    data = data.removeprefix(b"Exif\0\0")
+    order = {b"II": "<", b"MM": ">"}.get(data[:2])
+    tags: dict[int, tuple[int, ...]] = {}
+    if order is None or data[:4] not in _TIFF_MAGIC:
+        return tags
+    big = data[:4] in (b"II+\0", b"MM\0+")
+    count_code, entry_code, step, inline = ("Q", "HHQ", 20, 8) if big else ("H", "HHI", 12, 4)
+    offset_code = "Q" if big else "I"
+    try:
+        start = struct.unpack_from(order + offset_code, data, 8 if big else 4)[0]
+        entries = struct.unpack_from(order + count_code, data, start)[0]
+        first = start + struct.calcsize(order + count_code)
+        for position in range(first, first + step * min(entries, 1000), step):
+            tag, kind, count = struct.unpack_from(order + entry_code, data, position)
+            code = {1: "B", 3: "H", 4: "I", 16: "Q"}.get(kind)
+            if code is None or count > len(data):
+                continue
+            size = count * struct.calcsize(order + code)
+            place = position + step - inline
+            if size > inline:
+                place = struct.unpack_from(order + offset_code, data, place)[0]
+            if place + size <= len(data):
+                tags[tag] = struct.unpack_from(f"{order}{count}{code}", data, place)
+    except (struct.error, OverflowError):
+        return tags
+    return tags
+
+
+def png_is_intact(data: bytes) -> bool:
+    """Whether every critical chunk of a PNG file has its checksum and IEND comes; Pillow checks neither."""
+    view, position = memoryview(data), 8
+    while position + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, position)
+        end = position + 8 + length
+        if end + 4 > len(data):
+            return False
+        is_critical = kind[:1].isupper()
+        if is_critical and zlib.crc32(view[position + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+            return False
+        if kind == b"IEND":
+            return True
+        position = end + 4
+    return False
+
+
+def ends_early(data: bytes, kind: str) -> bool:
+    """Whether a file that failed to decode stops before its format says it should.
+
+    Args:
+        data: The whole file.
+        kind: Its format, as named by `image_format`.
+    """
+    if kind == "PNG":
+        return b"IEND\xaeB`\x82" not in data[-64:]
+    if kind == "JPEG":
+        return b"\xff\xd9" not in data[-64:]
+    if kind == "GIF":
+        return not data.rstrip(b"\0").endswith(b";")
+    if kind == "WEBP":
+        return int.from_bytes(data[4:8], "little") + 8 > len(data)
+    if kind == "BMP":
+        return int.from_bytes(data[2:6], "little") > len(data)
+    if kind == "TIFF":
+        return _tiff_ends_early(data)
+    return False
+
+
+def _tiff_ends_early(data: bytes) -> bool:
+    tags = tiff_tags(data)
+    for offsets, sizes in ((TIFF_STRIP_OFFSETS, TIFF_STRIP_BYTES), (TIFF_TILE_OFFSETS, TIFF_TILE_BYTES)):
+        for offset, size in zip(tags.get(offsets, ()), tags.get(sizes, ()), strict=False):
+            if offset + size > len(data):
+                return True
+    # Most writers put the directory last, so a cut file has lost it altogether.
+    return not tags

@@ -1,0 +1,90 @@
+"""The two classification tasks and how ISIC 2019 diagnoses map onto their classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from dermadeit.errors import TaskError
+
+DIAGNOSES: Mapping[str, str] = MappingProxyType(
+    {
+        "MEL": "melanoma",
+        "NV": "melanocytic nevus",
+        "BCC": "basal cell carcinoma",
+        "AK": "actinic keratosis",
+        "BKL": "benign keratosis",
+        "DF": "dermatofibroma",
+        "VASC": "vascular lesion",
+        "SCC": "squamous cell carcinoma",
+    }
+)
+"""The eight diagnoses of ISIC 2019, by the names of its ground truth."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One classification problem.
+
+    Attributes:
+        key: Name used by the CLI, the API and the checkpoints.
+        title: Name shown to people.
+        classes: Class keys in the order of the logits.
+        display_names: What each class key means, for people.
+        class_of_diagnosis: ISIC 2019 diagnosis to class key; a diagnosis that is missing lies outside the task.
+        caveat: What a reader must know before using an answer, or an empty string.
+    """
+
+    key: str
+    title: str
+    classes: tuple[str, ...]
+    display_names: Mapping[str, str]
+    class_of_diagnosis: Mapping[str, str]
+    caveat: str
+
+    def index_of(self, class_key: str) -> int:
+        """Position of a class in the logits; raises `TaskError` for an unknown class."""
+        try:
+            return self.classes.index(class_key)
+        except ValueError:
+            raise TaskError(
+                f"The task “{self.key}” has no class “{class_key}”. Its classes are {', '.join(self.classes)}.",
+                code="unknown_class",
+            ) from None
+
+
+BINARY = Task(
+    key="binary",
+    title="Nevus vs others",
+    classes=("nevus", "others"),
+    display_names=MappingProxyType({"nevus": "Nevus", "others": "Others"}),
+    class_of_diagnosis=MappingProxyType(
+        {diagnosis: "nevus" if diagnosis == "NV" else "others" for diagnosis in DIAGNOSES}
+    ),
+    caveat="",
+)
+
+MULTICLASS = Task(
+    key="multiclass",
+    title="Melanoma / BCC / SCC",
+    classes=("mel", "bcc", "scc"),
+    display_names=MappingProxyType(
+        {"mel": "Melanoma", "bcc": "Basal cell carcinoma", "scc": "Squamous cell carcinoma"}
+    ),
+    class_of_diagnosis=MappingProxyType({"MEL": "mel", "BCC": "bcc", "SCC": "scc"}),
+    caveat=(
+        "This model has only ever seen melanoma, basal cell and squamous cell carcinoma. Read it as: if the "
+        "lesion is one of these three, which one. It can't say that a lesion is benign."
+    ),
+)
+
+TASKS: Mapping[str, Task] = MappingProxyType({task.key: task for task in (BINARY, MULTICLASS)})
+
+
+def get_task(key: str) -> Task:
+    """Returns the task called `key`; raises `TaskError` for an unknown one."""
+    try:
+        return TASKS[key]
+    except KeyError:
+        raise TaskError(f"There is no task “{key}”. Choose one of {', '.join(TASKS)}.") from None

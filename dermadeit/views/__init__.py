@@ -1,0 +1,1 @@
+"""The browser app: one file a tab."""

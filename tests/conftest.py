@@ -1,0 +1,32 @@
+"""Fixtures that several test files share. Everything is synthetic and made on the spot."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from dermadeit.checkpoints import save_checkpoint
+from dermadeit.models import create_classifier
+from dermadeit.predictor import Predictor, load_predictor
+from dermadeit.preprocessing import Preprocessing
+from dermadeit.tasks import TASKS
+
+TINY_IMAGE_SIZE = 64
+
+
+@pytest.fixture(scope="session")
+def checkpoint_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Checkpoints of both tasks with random weights, laid out like `assets/checkpoints`."""
+    root = tmp_path_factory.mktemp("checkpoints")
+    for task in TASKS.values():
+        for name in ("dermadeit", "mobilenetv2"):
+            torch.manual_seed(0)
+            classifier = create_classifier(name, len(task.classes), image_size=TINY_IMAGE_SIZE)
+            save_checkpoint(root / task.key / name, classifier, task, Preprocessing(TINY_IMAGE_SIZE), {})
+    return root
+
+
+@pytest.fixture(scope="session")
+def predictors(checkpoint_root: Path) -> dict[str, Predictor]:
+    """Task key to a DermaDeiT predictor with random weights."""
+    return {key: load_predictor(key, root=checkpoint_root) for key in TASKS}

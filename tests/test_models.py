@@ -1,0 +1,86 @@
+"""Every model behind one interface; weights from files."""
+
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from dermadeit.errors import ConfigurationError, ModelError
+from dermadeit.models import MODEL_SPECS, count_parameters, create_classifier, get_spec
+
+
+@pytest.mark.parametrize("name", MODEL_SPECS)
+def test_every_architecture_and_its_weights_are_known_to_timm(name: str) -> None:
+    spec = MODEL_SPECS[name]
+    assert f"{spec.architecture}.{spec.pretrained_tag}" in timm.list_pretrained(spec.architecture + ".*")
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("dermadeit", 64), ("deit", 64), ("mobilenetv2", 64), ("efficientnetv2-b0", 64), ("dinov2", 56)],
+)
+def test_logits_are_the_head_of_the_class_embedding_and_reach_the_pixels(name: str, size: int) -> None:
+    classifier = create_classifier(name, 3, image_size=size).eval()
+    images = torch.rand(2, 3, size, size, requires_grad=True)
+    logits = classifier(images)
+    class_embedding, distillation_embedding = classifier.embed(images)
+    assert class_embedding.shape == distillation_embedding.shape == (2, classifier.embedding_dim)
+    torch.testing.assert_close(logits, classifier.head(class_embedding))
+    logits.sum().backward()
+    assert images.grad.abs().sum() > 0
+
+
+def test_class_and_distillation_token_are_the_first_two() -> None:
+    classifier = create_classifier("dermadeit", 2, image_size=64).eval()
+    images = torch.rand(1, 3, 64, 64)
+    tokens = classifier.backbone.forward_features(images)
+    assert tokens.shape == (1, 2 + 16, 192)
+    class_embedding, distillation_embedding = classifier.embed(images)
+    assert torch.equal(class_embedding, tokens[:, 0])
+    assert torch.equal(distillation_embedding, tokens[:, 1])
+    assert not torch.equal(class_embedding, distillation_embedding)
+
+
+def test_plain_weights_start_the_distilled_twin_at_another_size(tmp_path: Path) -> None:
+    plain = timm.create_model("deit_tiny_patch16_224", num_classes=7)
+    save_file(plain.state_dict(), tmp_path / "plain.safetensors")
+    distilled = create_classifier("dermadeit", 2, image_size=64, init=tmp_path / "plain.safetensors").backbone
+    torch.testing.assert_close(distilled.blocks[3].mlp.fc1.weight, plain.blocks[3].mlp.fc1.weight)
+    torch.testing.assert_close(distilled.dist_token, plain.cls_token)
+    assert distilled.pos_embed.shape == (1, 2 + 16, 192)
+    torch.testing.assert_close(distilled.pos_embed[:, 0], plain.pos_embed[:, 0])
+    torch.testing.assert_close(distilled.pos_embed[:, 1], plain.pos_embed[:, 0])
+
+
+def test_weights_of_another_model_are_refused_by_name(tmp_path: Path) -> None:
+    other = timm.create_model("mobilenetv2_100", num_classes=2)
+    save_file(other.state_dict(), tmp_path / "other.safetensors")
+    with pytest.raises(ModelError, match=r"other\.safetensors.*EfficientNetV2-B0") as caught:
+        create_classifier("efficientnetv2-b0", 2, init=tmp_path / "other.safetensors")
+    assert caught.value.code == "weights_do_not_fit"
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not safetensors at all"])
+def test_unreadable_weights_are_refused(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "weights.safetensors"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ModelError, match=r"weights\.safetensors"):
+        create_classifier("deit", 2, image_size=64, init=path)
+
+
+def test_a_size_that_patches_do_not_tile_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="multiple of 16, not 100"):
+        create_classifier("dermadeit", 2, image_size=100)
+
+
+def test_unknown_model_names_the_known_ones() -> None:
+    with pytest.raises(ModelError, match="dermadeit-small"):
+        get_spec("resnet")
+
+
+def test_parameters_are_counted_without_building() -> None:
+    built = sum(parameter.numel() for parameter in create_classifier("mobilenetv2", 3).parameters())
+    assert count_parameters("mobilenetv2", 3) == built

@@ -1,0 +1,231 @@
+"""The settings of one training: a frozen dataclass, filled from a recipe and the command line."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import torch
+import yaml
+
+from dermadeit.errors import ConfigurationError
+from dermadeit.models import get_spec
+from dermadeit.preprocessing import DIHEDRAL_VIEWS
+from dermadeit.tasks import get_task
+
+RECIPES = Path(__file__).resolve().parent / "recipes"
+
+_CHOICES = {
+    "optimizer": ("adamw", "adam"),
+    "schedule": ("cosine", "step"),
+    "class_balancing": ("sampler", "none"),
+    "target_normalisation": ("standardise", "none"),
+    "device": ("auto", "cpu", "cuda"),
+    "precision": ("auto", "fp32", "bf16", "fp16"),
+}
+_AT_LEAST_ONE = ("epochs", "batch_size", "step_epochs", "teacher_views")
+_POSITIVE = ("learning_rate", "step_factor", "temperature", "scale", "layer_decay")
+_NOT_NEGATIVE = (
+    "weight_decay",
+    "warmup_epochs",
+    "alpha",
+    "gamma",
+    "drop_path",
+    "rotation_degrees",
+    "shift",
+    "elastic",
+    "colour",
+    "downscale_probability",
+    "workers",
+    "seed",
+)
+
+
+@dataclass(frozen=True)
+class TrainingConfiguration:
+    """Everything that decides how a training goes. Saved in full as part of `training.json`.
+
+    Attributes:
+        task: Key of the task.
+        model: Name in `MODEL_SPECS`; empty for `dermadeit` with a teacher and `deit` without one.
+        teacher: `none`, or `checkpoint:FOLDER[,FOLDER...]`: our own checkpoints, embeddings concatenated.
+        data: Folder that holds `manifest.csv`, and the images that it names.
+        output: Checkpoint folder to write; empty for `runs/<task>/<model>`.
+        init: `hub`, `none`, or a safetensors file: where the backbone's weights come from.
+        image_size: Side of the input in pixels; 0 for the model's own.
+        epochs: Passes over the train split.
+        batch_size: Images a step.
+        optimizer: `adamw` or `adam`.
+        learning_rate: Peak learning rate, of the last layers where `layer_decay` is below 1.
+        weight_decay: Decoupled for AdamW; never on biases and norms.
+        layer_decay: Learning-rate factor from each layer to the one before it, up to 1 (no decay).
+        schedule: `cosine` to zero, or `step`.
+        warmup_epochs: Linear warm-up, in epochs.
+        step_epochs: Epochs between two steps of `step`.
+        step_factor: What each step multiplies the learning rate by.
+        drop_path: Stochastic depth rate.
+        alpha: Weight of the distillation loss.
+        gamma: Exponent of the focal loss.
+        temperature: Of the softmax over embedding dimensions, student and teacher.
+        target_normalisation: `standardise` gives each embedding dimension zero mean and unit variance.
+        teacher_views: Dihedral views cached for each image, 1 to 8. The student sees only cached views.
+        class_balancing: `sampler` draws every class equally often, `none` follows the data.
+        rotation_degrees: Largest rotation beside the dihedral views.
+        scale: Largest zoom factor, in or out; 1 for none.
+        shift: Largest shift, as a share of the side.
+        elastic: Deviation of the elastic displacement, as a share of half the side.
+        colour: Largest relative change of brightness, contrast and saturation.
+        downscale_probability: Share of images that are blurred by scaling down and up.
+        device: `auto`, `cpu` or `cuda`.
+        precision: `auto`, `fp32`, `bf16` or `fp16` (CUDA only).
+        workers: Processes that decode images beside the training.
+        seed: Decides every random choice.
+        allow_leaks: Train although lesions cross splits; the checkpoint says so.
+    """
+
+    task: str = "binary"
+    model: str = ""
+    teacher: str = "none"
+    data: str = ""
+    output: str = ""
+    init: str = "hub"
+    image_size: int = 0
+    epochs: int = 15
+    batch_size: int = 64
+    optimizer: str = "adamw"
+    learning_rate: float = 5e-4
+    weight_decay: float = 0.05
+    layer_decay: float = 0.75
+    schedule: str = "cosine"
+    warmup_epochs: float = 1.0
+    step_epochs: int = 15
+    step_factor: float = 0.2
+    drop_path: float = 0.1
+    alpha: float = 1.0
+    gamma: float = 2.0
+    temperature: float = 1.0
+    target_normalisation: str = "standardise"
+    teacher_views: int = 8
+    class_balancing: str = "sampler"
+    rotation_degrees: float = 45.0
+    scale: float = 1.2
+    shift: float = 0.05
+    elastic: float = 0.02
+    colour: float = 0.2
+    downscale_probability: float = 0.3
+    device: str = "auto"
+    precision: str = "auto"
+    workers: int = 0
+    seed: int = 0
+    allow_leaks: bool = False
+
+    def __post_init__(self) -> None:
+        get_task(self.task)
+        if self.model:
+            get_spec(self.model)
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ConfigurationError(
+                    f"{name} is “{getattr(self, name)}”; it must be one of {', '.join(choices)}."
+                )
+        for names, fits, wanted in (
+            (_AT_LEAST_ONE, lambda value: value >= 1, "at least 1"),
+            (_POSITIVE, lambda value: value > 0, "above 0"),
+            (_NOT_NEGATIVE, lambda value: value >= 0, "0 or more"),
+        ):
+            for name in names:
+                if not fits(getattr(self, name)):
+                    raise ConfigurationError(f"{name} is {getattr(self, name)}; it must be {wanted}.")
+        if self.teacher_views > DIHEDRAL_VIEWS or self.layer_decay > 1 or self.scale < 1:
+            raise ConfigurationError(
+                f"teacher_views goes to {DIHEDRAL_VIEWS}, layer_decay to 1, and scale starts at 1."
+            )
+        if self.teacher != "none" and not self.teacher.startswith("checkpoint:"):
+            raise ConfigurationError(
+                f"There is no teacher “{self.teacher}”. Use “none”, or “checkpoint:FOLDER[,FOLDER…]”."
+            )
+
+    @property
+    def model_name(self) -> str:
+        """The model to train, with the default filled in."""
+        return self.model or ("deit" if self.teacher == "none" else "dermadeit")
+
+    @property
+    def output_folder(self) -> Path:
+        """The checkpoint folder, with the default filled in."""
+        return Path(self.output) if self.output else Path("runs") / self.task / self.model_name
+
+    @property
+    def data_folder(self) -> Path:
+        """The data folder: `data`, else `DERMADEIT_DATA`, else `data/` here."""
+        return Path(self.data or os.environ.get("DERMADEIT_DATA", "data"))
+
+    def resolve_device(self) -> torch.device:
+        """The device to train on."""
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise ConfigurationError("There is no CUDA device here. Use --device cpu or auto.")
+        automatic = "cuda" if torch.cuda.is_available() else "cpu"
+        return torch.device(automatic if self.device == "auto" else self.device)
+
+    def resolve_precision(self, device: torch.device) -> str:
+        """The precision to train in: `auto` is the fastest that the device computes natively."""
+        if self.precision == "fp16" and device.type == "cpu":
+            raise ConfigurationError("fp16 needs a CUDA device. Use --precision bf16 or fp32.")
+        if self.precision != "auto":
+            return self.precision
+        if device.type == "cpu":
+            return "bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "fp32"
+        # A T4 (compute capability 7.5) only emulates bf16.
+        return "bf16" if torch.cuda.get_device_capability()[0] >= 8 else "fp16"
+
+
+def parse_configuration(arguments: Sequence[str] | None = None) -> TrainingConfiguration:
+    """Builds the configuration from the command line: defaults, then the recipe, then single settings.
+
+    Raises:
+        ConfigurationError: An unknown recipe or setting, or a value that can't work.
+    """
+    parser = argparse.ArgumentParser(
+        description="Train a lesion classifier, distilled from a teacher or plain.",
+        epilog="What each setting means: TrainingConfiguration in train/configuration.py.",
+    )
+    parser.add_argument("--recipe", help="a name in train/recipes, or the path of a YAML file")
+    types = get_type_hints(TrainingConfiguration)
+    for field in dataclasses.fields(TrainingConfiguration):
+        flag = "--" + field.name.replace("_", "-")
+        if types[field.name] is bool:
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS)
+        else:
+            parser.add_argument(
+                flag, type=types[field.name], default=argparse.SUPPRESS, metavar=field.default
+            )
+    settings = vars(parser.parse_args(arguments))
+    recipe = settings.pop("recipe")
+    return TrainingConfiguration(**(_read_recipe(recipe) if recipe else {}) | settings)
+
+
+def _read_recipe(name: str) -> dict[str, Any]:
+    path = RECIPES / f"{name}.yaml" if (RECIPES / f"{name}.yaml").is_file() else Path(name)
+    if not path.is_file():
+        known = ", ".join(sorted(recipe.stem for recipe in RECIPES.glob("*.yaml")))
+        raise ConfigurationError(f"There is no recipe “{name}”. Name one of {known}, or a YAML file.")
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"The recipe “{path.name}” is not valid YAML: {error}.") from error
+    types = get_type_hints(TrainingConfiguration)
+    for key, value in settings.items():
+        if key not in types:
+            raise ConfigurationError(f"The recipe “{path.name}” has an unknown setting “{key}”.")
+        if types[key] is float and isinstance(value, int) and not isinstance(value, bool):
+            settings[key] = float(value)
+        elif not isinstance(value, types[key]):
+            raise ConfigurationError(
+                f"The recipe “{path.name}” sets {key} to {value!r}; it must be of type {types[key].__name__}."
+            )
+    return settings
