@@ -23,9 +23,14 @@ class DermaDeiTError(Exception):
 
 
 class ImageError(DermaDeiTError):
-    """An image that can't be read, or that we refuse to read."""
+    """An image that can't be read, or that we refuse to read.
+
+    Attributes:
+        sha256: Hex digest of the file, set by the decoder where it could read the bytes.
+    """
 
     default_code = "image_refused"
+    sha256: str | None = None
 
 
 class TaskError(DermaDeiTError):

@@ -146,10 +146,15 @@ def decode_image(
         data = bytes(source)
     else:
         raise TypeError(f"decode_image takes bytes, a path or a PIL image, not {type(source).__name__}")
-    kind = _recognise(data)
+    sha256 = hashlib.sha256(data).hexdigest()
     notes = colour.Notes()
-    rgb = _decode_encoded(data, kind, notes)
-    return _finish(rgb, notes, name, hashlib.sha256(data).hexdigest(), kind)
+    try:
+        kind = _recognise(data)
+        rgb = _decode_encoded(data, kind, notes)
+    except ImageError as error:
+        error.sha256 = sha256
+        raise
+    return _finish(rgb, notes, name, sha256, kind)
 
 
 def encode_png(pixels: np.ndarray) -> bytes:
@@ -267,6 +272,11 @@ def _refusing_damage(kind: str, data: bytes) -> Iterator[None]:
         reason = str(error).lower()
         if signatures.ends_early(data, kind) or "truncated" in reason or "less than expected" in reason:
             raise _truncated(kind, len(data)) from error
+        if any(words in reason for words in ("unknown pixel mode", "unsupported", "not available")):
+            raise ImageError(
+                f"This kind of {kind} file is not supported. Save the photo as 8-bit PNG or JPEG.",
+                code="unsupported_format",
+            ) from error
         raise _damaged(kind) from error
 
 

@@ -186,14 +186,14 @@ def _network(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
     """Honeycomb of dark lines, float32 [H, W] of 0 to 1: the pigment network."""
     x, y = _coordinates(size)
     wave = 2 * np.pi * rng.uniform(26, 33) / min(size)
-    x = x + _noise(rng, size, 7) * 7 / wave * 0.6
-    y = y + _noise(rng, size, 7) * 7 / wave * 0.6
+    x = x + (4.2 * _noise(rng, size, 7) + 1.3 * _noise(rng, size, 24)) / wave
+    y = y + (4.2 * _noise(rng, size, 7) + 1.3 * _noise(rng, size, 24)) / wave
     turn = rng.uniform(0, np.pi)
     waves = sum(
         np.cos(wave * (x * np.cos(turn + third) + y * np.sin(turn + third)))
         for third in (0, 2 * np.pi / 3, 4 * np.pi / 3)
     )
-    strength = np.clip(0.6 + 0.9 * _noise(rng, size, 5), 0, 1)
+    strength = np.clip(0.55 + 0.8 * _noise(rng, size, 5) + 0.5 * _noise(rng, size, 20), 0, 1)
     # The sum of three waves peaks in the holes (3) and is flat and low along the mesh (-1.5).
     return _smoothstep((0.6 - waves) / 1.6) * strength
 

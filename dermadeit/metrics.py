@@ -33,8 +33,8 @@ def classification_metrics(
         `balanced_accuracy`, `roc_auc`, and `confusion_matrix` (`classes`, and `counts` with a row for each true
         class).
     """
-    indices = np.arange(len(classes))
-    counts = sk.confusion_matrix(labels, probabilities.argmax(axis=1), labels=indices)
+    counts = np.zeros((len(classes), len(classes)), dtype=int)
+    np.add.at(counts, (labels, probabilities.argmax(axis=1)), 1)
     figures = {name: float(value[0]) for name, value in _figures_of_counts(counts[None]).items()}
     return {
         "n": len(labels),

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from dermadeit.checkpoints import CHECKPOINT_ROOT, Checkpoint, find_checkpoint, load_checkpoint
-from dermadeit.errors import ConfigurationError, DermaDeiTError
+from dermadeit.errors import ConfigurationError, ImageError
 from dermadeit.imaging import LesionImage, decode_image, sanitise_name
 from dermadeit.preprocessing import DIHEDRAL_VIEWS, dihedral_views
 from dermadeit.records import ItemFailure, Prediction
@@ -101,11 +101,9 @@ class Predictor:
             return source
         try:
             return decode_image(source)
-        except DermaDeiTError as error:
+        except ImageError as error:
             name = os.fsdecode(source) if isinstance(source, str | os.PathLike) else None
-            return self._failure(
-                sanitise_name(name), getattr(error, "sha256", None), error.code, error.user_message
-            )
+            return self._failure(sanitise_name(name), error.sha256, error.code, error.user_message)
 
     def _record(self, image: LesionImage, logits: torch.Tensor, views: int) -> Prediction | ItemFailure:
         if not torch.isfinite(logits).all():

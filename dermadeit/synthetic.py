@@ -20,6 +20,7 @@ from PIL import Image
 
 from dermadeit.errors import ConfigurationError
 from dermadeit.lesion_rendering import LesionRecipe, render_lesion
+from dermadeit.manifest import SPLITS
 from dermadeit.tabular import write_csv
 from dermadeit.tasks import DIAGNOSES
 
@@ -34,7 +35,6 @@ SKIN_TONES = (
 """sRGB skin colours from light to dark, after the six Fitzpatrick types."""
 
 _SITES = ("anterior torso", "posterior torso", "head/neck", "upper extremity", "lower extremity")
-SPLITS = ("train", "validation", "calibration", "test")
 _SPLIT_SHARES = (0.6, 0.1, 0.1, 0.2)
 
 logger = logging.getLogger(__name__)
@@ -81,14 +81,19 @@ _PALETTES: dict[str, tuple[tuple[tuple[int, int, int], ...], ...]] = {
     "VASC": (((170, 60, 62), (122, 38, 56)), ((150, 48, 58), (98, 40, 66))),
     "SCC": (((214, 128, 118), (186, 88, 82)), ((222, 142, 128), (198, 104, 92))),
 }
+_PIGMENTED = {"MEL", "NV", "BKL", "DF"}
 _WHOLE_NUMBERS = {"dots", "vessels", "lacunae", "cysts"}
 
 _EXAMPLES: dict[str, tuple[str, int, dict]] = {
-    "synthetic_nevus": ("NV", 3, {"skin": SKIN_TONES[1], "hairs": 0}),
-    "synthetic_melanoma_like": ("MEL", 2, {"skin": SKIN_TONES[1], "hairs": 0}),
+    "synthetic_nevus": ("NV", 3, {"skin": SKIN_TONES[1], "border": 0.25, "hairs": 0}),
+    "synthetic_melanoma_like": ("MEL", 0, {"skin": SKIN_TONES[1], "veil": 0.6, "hairs": 0}),
     "synthetic_bcc_like": ("BCC", 2, {"skin": SKIN_TONES[0], "hairs": 0}),
     "synthetic_scc_like": ("SCC", 4, {"skin": SKIN_TONES[1], "hairs": 0}),
-    "synthetic_nevus_dark_skin": ("NV", 5, {"skin": SKIN_TONES[4], "colours": ((72, 46, 36),), "hairs": 0}),
+    "synthetic_nevus_dark_skin": (
+        "NV",
+        5,
+        {"skin": SKIN_TONES[4], "colours": ((72, 46, 36),), "radius": 0.27},
+    ),
     "synthetic_nevus_with_hair": ("NV", 7, {"skin": SKIN_TONES[2], "hairs": 14}),
 }
 """File stem to diagnosis, seed and fixed fields of the pictures that the app shows."""
@@ -110,8 +115,9 @@ def random_recipe(rng: np.random.Generator, diagnosis: str) -> LesionRecipe:
     tone = rng.choice(len(SKIN_TONES), p=(0.22, 0.28, 0.2, 0.14, 0.1, 0.06))
     skin = np.clip(np.array(SKIN_TONES[tone]) + rng.normal(0, 5) + rng.normal(0, 2, 3), 0, 255)
     palette = _PALETTES[diagnosis][rng.integers(len(_PALETTES[diagnosis]))]
-    # On dark skin the same pigment looks darker, or it would be lighter than what surrounds it.
-    shade = min(1.0, 0.45 + 0.55 * skin.mean() / 190)
+    # On dark skin pigment must look darker than what surrounds it, while inflamed skin stays a little lighter.
+    light = min(1.0, skin.mean() / 190)
+    shade = light if diagnosis in _PIGMENTED else 0.45 + 0.55 * light
     colours = np.clip(
         np.array(palette) * shade + rng.normal(0, 6) + rng.normal(0, 2.5, (len(palette), 3)), 0, 255
     )

@@ -9,6 +9,7 @@ from dermadeit.checkpoints import save_checkpoint
 from dermadeit.models import create_classifier
 from dermadeit.predictor import Predictor, load_predictor
 from dermadeit.preprocessing import Preprocessing
+from dermadeit.synthetic import write_dataset
 from dermadeit.tasks import TASKS
 
 TINY_IMAGE_SIZE = 64
@@ -30,3 +31,17 @@ def checkpoint_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def predictors(checkpoint_root: Path) -> dict[str, Predictor]:
     """Task key to a DermaDeiT predictor with random weights."""
     return {key: load_predictor(key, root=checkpoint_root) for key in TASKS}
+
+
+@pytest.fixture(scope="session")
+def synthetic_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with synthetic lesions of every diagnosis in every split, and their `manifest.csv`."""
+    folder = tmp_path_factory.mktemp("synthetic")
+    write_dataset(folder, lesions=64, seed=0, size=(96, 80))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def lesion_files(synthetic_data: Path) -> list[Path]:
+    """A few synthetic photos."""
+    return sorted((synthetic_data / "images").iterdir())[:6]

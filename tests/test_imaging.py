@@ -168,12 +168,12 @@ def test_other_types_are_a_programming_error():
 # --- orientation and metadata ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF", "JPEG"])
-@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+@pytest.mark.parametrize(
+    ("kind", "compression"),
+    [("PNG", None), ("WEBP", None), ("JPEG", None), ("TIFF", None), ("TIFF", "tiff_lzw")],
+)
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied(kind, compression, orientation):
-    if compression and kind != "TIFF":
-        pytest.skip("only TIFF has this compression")
     upright = smooth_pixels()
     # How a camera stores the upright picture under each mark: the inverse of what a viewer must do.
     stored = {
@@ -386,6 +386,12 @@ def test_float_rgb_half_and_double_tiff_are_refused():
 def test_float_and_wide_integers_in_memory_are_refused():
     refusal(Image.fromarray(np.full((100, 100), np.nan, np.float32)), "float_pixels")
     refusal(Image.fromarray(np.full((100, 100), 70000, np.int32)), "unsupported_format")
+
+
+def test_tiff_with_odd_samples_is_unsupported_not_damaged():
+    refusal(
+        tiff_file(100, 100, np.zeros((100, 100, 5), "<u2"), t258=(16,) * 5, t277=(5,)), "unsupported_format"
+    )
 
 
 def test_32_bit_tiff_is_refused():

@@ -218,6 +218,8 @@ def _read_recipe(name: str) -> dict[str, Any]:
         settings = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except yaml.YAMLError as error:
         raise ConfigurationError(f"The recipe “{path.name}” is not valid YAML: {error}.") from error
+    if not isinstance(settings, dict):
+        raise ConfigurationError(f"The recipe “{path.name}” must be a list of settings, such as epochs: 9.")
     types = get_type_hints(TrainingConfiguration)
     for key, value in settings.items():
         if key not in types:

@@ -1,1 +1,1 @@
-"""The browser app: one file a tab."""
+"""The web app: one file a tab, and the only modules that import gradio."""

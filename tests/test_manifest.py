@@ -1,0 +1,119 @@
+"""Tables and folders of labelled images: what is read, what is excluded, what is refused and how."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from dermadeit.errors import ManifestError
+from dermadeit.manifest import check_leaks, read_source
+from dermadeit.tasks import get_task
+
+BINARY, MULTICLASS = get_task("binary"), get_task("multiclass")
+
+
+def _table(folder: Path, text: str, encoding: str = "utf-8") -> Path:
+    path = folder / "labels.csv"
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+def test_diagnoses_map_by_task_and_the_rest_is_counted(tmp_path: Path) -> None:
+    table = _table(tmp_path, "image_id,file,diagnosis\na,a.jpg,MEL\nb,b.jpg,NV\nc,c.jpg,SCC\nd,d.jpg,NV\n")
+    multiclass = read_source(table, MULTICLASS)
+    assert [(row.image_id, row.label) for row in multiclass.rows] == [("a", "mel"), ("c", "scc")]
+    assert multiclass.excluded == {"NV": 2}
+    assert read_source(table, BINARY).class_counts == {"nevus": 2, "others": 2}
+
+
+def test_labels_win_over_diagnoses_and_ids_find_their_files(tmp_path: Path) -> None:
+    (tmp_path / "x.png").touch()
+    table = _table(tmp_path, "image_id,label,diagnosis\nx,others,NV\ny,nevus,NV\n")
+    rows = read_source(table, BINARY).rows
+    assert [row.label for row in rows] == ["others", "nevus"]
+    assert rows[0].path == tmp_path / "x.png"
+    # Found missing when it is read, as a failure of that image.
+    assert not rows[1].path.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("\ufefffile,label\nä.jpg,nevus\n", "utf-8"),
+        ("file;label\r\nä.jpg;nevus\r\n", "cp1252"),
+        ("label\tfile\nnevus\tä.jpg\n", "utf-8"),
+    ],
+)
+def test_reads_tables_as_spreadsheets_save_them(tmp_path: Path, text: str, encoding: str) -> None:
+    [row] = read_source(_table(tmp_path, text, encoding), BINARY).rows
+    assert (row.file, row.label) == ("ä.jpg", "nevus")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name,label\na,nevus\n", "no column “file” or “image_id”"),
+        ("file,class\na,nevus\n", "no column “label”"),
+        ("file,label\na.jpg,nevus\nb.jpg,mole\n", "line 3: “mole” is not a class"),
+        ("file,diagnosis\na.jpg,XYZ\n", "line 2: “XYZ” is not an ISIC 2019 diagnosis"),
+        ("image_id,label\na,nevus\nb,nevus\na,others\n", "line 4: “a” is already in line 2"),
+        ("image_id,file,label\n,,nevus\n", "line 2: neither"),
+        ("file,label\n../secret.jpg,nevus\n", "line 2: “../secret.jpg” lies outside"),
+        ("file,label\n/etc/passwd,nevus\n", "line 2: “/etc/passwd” lies outside"),
+        ("file,label\n", "no row"),
+        ("", "empty"),
+    ],
+)
+def test_refuses_tables_with_the_line_and_the_reason(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ManifestError, match=message):
+        read_source(_table(tmp_path, text), BINARY)
+
+
+def test_shows_the_first_problems_and_counts_the_rest(tmp_path: Path) -> None:
+    table = _table(tmp_path, "file,label\n" + "".join(f"{n}.jpg,mole\n" for n in range(9)))
+    with pytest.raises(ManifestError, match=r"line 6: .*and 4 more"):
+        read_source(table, BINARY)
+
+
+def test_class_folders_take_class_keys_and_diagnoses(tmp_path: Path) -> None:
+    for name in ("mel/a.jpg", "BCC/b.jpg", "BCC/deep/c.jpg", "NV/d.jpg", "NV/.hidden"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    manifest = read_source(tmp_path, MULTICLASS)
+    assert [(row.file, row.label) for row in manifest.rows] == [
+        ("BCC/b.jpg", "bcc"),
+        ("BCC/deep/c.jpg", "bcc"),
+        ("mel/a.jpg", "mel"),
+    ]
+    assert manifest.excluded == {"folder NV": 1}
+
+
+def test_a_folder_without_classes_and_a_missing_source_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="nevus, others"):
+        read_source(tmp_path, BINARY)
+    with pytest.raises(ManifestError, match="no file or folder"):
+        read_source(tmp_path / "missing.csv", BINARY)
+
+
+def test_a_lesion_in_two_splits_is_refused(tmp_path: Path) -> None:
+    header = "image_id,label,lesion_id,split\n"
+    check_leaks(read_source(_table(tmp_path, header + "a,nevus,L1,train\nb,nevus,L1,train\n"), BINARY))
+    leaking = read_source(_table(tmp_path, header + "a,nevus,L1,train\nb,nevus,L1,test\n"), BINARY)
+    with pytest.raises(ManifestError, match="L1") as caught:
+        check_leaks(leaking)
+    assert caught.value.code == "lesion_leak"
+
+
+def test_splits_are_selected_and_an_unknown_one_names_the_known(synthetic_data: Path) -> None:
+    manifest = read_source(synthetic_data / "manifest.csv", BINARY)
+    test_split = manifest.select("test")
+    assert 0 < len(test_split.rows) < len(manifest.rows)
+    assert {row.split for row in test_split.rows} == {"test"}
+    with pytest.raises(ManifestError, match="calibration, test, train, validation"):
+        manifest.select("holdout")
+
+
+def test_linked_image_folders_are_the_owners_business(tmp_path: Path, synthetic_data: Path) -> None:
+    (tmp_path / "images").symlink_to(synthetic_data / "images")
+    shutil.copy(synthetic_data / "manifest.csv", tmp_path)
+    assert read_source(tmp_path / "manifest.csv", BINARY).rows[0].path.is_file()

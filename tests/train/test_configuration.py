@@ -1,0 +1,78 @@
+"""Settings from defaults, recipe and command line; impossible ones are refused by name."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from dermadeit.errors import ConfigurationError, DermaDeiTError
+from train.configuration import RECIPES, TrainingConfiguration, parse_configuration
+
+
+@pytest.mark.parametrize("recipe", sorted(path.stem for path in RECIPES.glob("*.yaml")))
+def test_every_shipped_recipe_is_valid(recipe: str) -> None:
+    configuration = parse_configuration(["--recipe", recipe])
+    assert configuration.model_name in ("dermadeit", "deit", "efficientnetv2-b0")
+
+
+def test_the_command_line_wins_over_the_recipe_and_the_recipe_over_defaults(tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("epochs: 3\nalpha: 2\n")
+    configuration = parse_configuration(["--recipe", str(recipe), "--epochs", "5", "--allow-leaks"])
+    assert (configuration.epochs, configuration.alpha, configuration.gamma) == (5, 2.0, 2.0)
+    assert configuration.allow_leaks
+
+
+def test_no_teacher_means_plain_deit() -> None:
+    assert TrainingConfiguration().model_name == "deit"
+    assert TrainingConfiguration(teacher="checkpoint:x").model_name == "dermadeit"
+    assert TrainingConfiguration(model="mobilenetv2").model_name == "mobilenetv2"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"task": "malignancy"}, "binary, multiclass"),
+        ({"model": "resnet"}, "dermadeit"),
+        ({"teacher": "google"}, "checkpoint:FOLDER"),
+        ({"epochs": 0}, "epochs is 0"),
+        ({"batch_size": -1}, "batch_size"),
+        ({"learning_rate": 0.0}, "learning_rate"),
+        ({"learning_rate": float("nan")}, "learning_rate"),
+        ({"alpha": -1.0}, "alpha"),
+        ({"layer_decay": 1.5}, "layer_decay"),
+        ({"teacher_views": 9}, "teacher_views"),
+        ({"scale": 0.5}, "scale"),
+        ({"schedule": "linear"}, "cosine, step"),
+        ({"optimizer": "sgd"}, "adamw, adam"),
+    ],
+)
+def test_impossible_settings_are_refused_by_name(settings: dict, message: str) -> None:
+    with pytest.raises(DermaDeiTError, match=message):
+        TrainingConfiguration(**settings)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epoch: 3\n", "unknown setting “epoch”"),
+        ("epochs: many\n", "epochs to 'many'.*int"),
+        ("allow_leaks: 1\n", "bool"),
+        ("epochs: [\n", "not valid YAML"),
+        ("- epochs\n", "settings"),
+    ],
+)
+def test_bad_recipes_are_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "bad.yaml").write_text(text)
+    with pytest.raises(ConfigurationError, match=message):
+        parse_configuration(["--recipe", str(tmp_path / "bad.yaml")])
+
+
+def test_an_unknown_recipe_names_the_known_ones() -> None:
+    with pytest.raises(ConfigurationError, match=r"dermadeit, .*plain"):
+        parse_configuration(["--recipe", "nope"])
+
+
+def test_fp16_needs_cuda() -> None:
+    with pytest.raises(ConfigurationError, match="CUDA"):
+        TrainingConfiguration(precision="fp16").resolve_precision(torch.device("cpu"))
