@@ -53,7 +53,7 @@ def evaluate(
         "task": manifest.task.key,
         "views": views,
         **_metrics(manifest, predictions),
-        "excluded": dict(manifest.excluded),
+        "excluded": manifest.excluded,
         "failed": len(failures),
         "weights_sha256": predictor.checkpoint.weights_sha256,
         "dermadeit_version": dermadeit.__version__,

@@ -42,18 +42,31 @@ class ManifestRow:
 
 
 @dataclass(frozen=True)
+class Exclusion:
+    """One labelled image that lies outside the task.
+
+    Attributes:
+        reason: Its diagnosis, or the folder it lies in.
+        split: One of `SPLITS`, or an empty string.
+    """
+
+    reason: str
+    split: str
+
+
+@dataclass(frozen=True)
 class Manifest:
     """Labelled images of one task.
 
     Attributes:
         task: The task whose classes the labels are.
         rows: The images, in the order of the table.
-        excluded: Why rows were left out (such as the diagnosis), and how many for each reason.
+        exclusions: The images that were left out.
     """
 
     task: Task
     rows: tuple[ManifestRow, ...]
-    excluded: Mapping[str, int]
+    exclusions: tuple[Exclusion, ...]
 
     def select(self, split: str) -> Manifest:
         """The images of one split; raises `ManifestError` if there are none."""
@@ -64,7 +77,13 @@ class Manifest:
                 f"The manifest has no images of the split “{split}” for the task “{self.task.key}”. "
                 + (f"Its splits are {', '.join(known)}." if known else "Add a column “split”.")
             )
-        return replace(self, rows=rows)
+        exclusions = tuple(exclusion for exclusion in self.exclusions if exclusion.split == split)
+        return replace(self, rows=rows, exclusions=exclusions)
+
+    @property
+    def excluded(self) -> dict[str, int]:
+        """Why images were left out, and how many for each reason."""
+        return dict(Counter(exclusion.reason for exclusion in self.exclusions))
 
     @property
     def class_counts(self) -> dict[str, int]:
@@ -107,7 +126,7 @@ def check_leaks(manifest: Manifest) -> None:
 
 
 def _read_class_folders(folder: Path, task: Task) -> Manifest:
-    rows, excluded = [], Counter()
+    rows, exclusions = [], []
     for subfolder in sorted(child for child in folder.iterdir() if child.is_dir()):
         files = sorted(
             path for path in subfolder.rglob("*") if path.is_file() and not path.name.startswith(".")
@@ -116,7 +135,7 @@ def _read_class_folders(folder: Path, task: Task) -> Manifest:
             subfolder.name if subfolder.name in task.classes else task.class_of_diagnosis.get(subfolder.name)
         )
         if label is None:
-            excluded[f"folder {subfolder.name}"] += len(files)
+            exclusions += [Exclusion(f"folder {subfolder.name}", split="")] * len(files)
             continue
         for path in files:
             name = path.relative_to(folder).as_posix()
@@ -126,13 +145,13 @@ def _read_class_folders(folder: Path, task: Task) -> Manifest:
             f"“{folder.name}” has no class subfolders with images. Name the subfolders "
             f"{', '.join(task.classes)}, or after ISIC diagnoses such as {', '.join(task.class_of_diagnosis)}."
         )
-    return Manifest(task, tuple(rows), dict(excluded))
+    return Manifest(task, tuple(rows), tuple(exclusions))
 
 
 def _read_table(table: Table, task: Task, images: Path) -> Manifest:
     _require_columns(table)
     root = images.absolute()
-    rows, excluded, problems = [], Counter(), []
+    rows, exclusions, problems = [], [], []
     line_of_id: dict[str, int] = {}
     for record, line in zip(table.rows, table.line_numbers, strict=True):
         try:
@@ -141,14 +160,14 @@ def _read_table(table: Table, task: Task, images: Path) -> Manifest:
             if image_id in line_of_id:
                 raise ManifestError(f"“{image_id}” is already in line {line_of_id[image_id]}")
             line_of_id[image_id] = line
+            split = record.get("split", "").strip()
             if label is None:
-                excluded[record["diagnosis"].strip()] += 1
+                exclusions.append(Exclusion(record["diagnosis"].strip(), split))
                 continue
             path = _locate(root, file, image_id)
         except ManifestError as error:
             problems.append(f"line {line}: {error.user_message}")
             continue
-        split = record.get("split", "").strip()
         group = record.get("lesion_group", "").strip() or record.get("lesion_id", "").strip() or image_id
         rows.append(
             ManifestRow(image_id, file or path.name, path, label, split, group, record.get("dataset", ""))
@@ -158,7 +177,7 @@ def _read_table(table: Table, task: Task, images: Path) -> Manifest:
         raise ManifestError(f"The table can't be used. {'; '.join(problems[:_SHOWN])}{more}.")
     if not rows:
         raise ManifestError(f"The table has no row that belongs to the task “{task.key}”.")
-    return Manifest(task, tuple(rows), dict(excluded))
+    return Manifest(task, tuple(rows), tuple(exclusions))
 
 
 def _require_columns(table: Table) -> None:

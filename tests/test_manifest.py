@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dermadeit.errors import ManifestError
-from dermadeit.manifest import check_leaks, read_source
+from dermadeit.manifest import SPLITS, check_leaks, read_source
 from dermadeit.tasks import get_task
 
 BINARY, MULTICLASS = get_task("binary"), get_task("multiclass")
@@ -109,6 +109,9 @@ def test_splits_are_selected_and_an_unknown_one_names_the_known(synthetic_data: 
     test_split = manifest.select("test")
     assert 0 < len(test_split.rows) < len(manifest.rows)
     assert {row.split for row in test_split.rows} == {"test"}
+    whole = read_source(synthetic_data / "manifest.csv", MULTICLASS)
+    by_split = [whole.select(split).excluded["NV"] for split in SPLITS]
+    assert 0 < by_split[0] < sum(by_split) == whole.excluded["NV"]
     with pytest.raises(ManifestError, match="calibration, test, train, validation"):
         manifest.select("holdout")
 

@@ -1,5 +1,8 @@
 """Every model behind one interface; weights from files."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -84,3 +87,42 @@ def test_unknown_model_names_the_known_ones() -> None:
 def test_parameters_are_counted_without_building() -> None:
     built = sum(parameter.numel() for parameter in create_classifier("mobilenetv2", 3).parameters())
     assert count_parameters("mobilenetv2", 3) == built
+
+
+def test_hub_weights_come_from_the_hub_cache(tmp_path: Path) -> None:
+    # A stand-in with the layout of the real cache: the hub itself is not asked.
+    repo = tmp_path / "hub" / "models--timm--deit_tiny_distilled_patch16_224.fb_in1k"
+    snapshot = repo / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (repo / "refs").mkdir()
+    (repo / "refs" / "main").write_text("abc")
+    original = timm.create_model("deit_tiny_distilled_patch16_224")
+    save_file(original.state_dict(), snapshot / "model.safetensors")
+    program = (
+        "from dermadeit.models import create_classifier\n"
+        "backbone = create_classifier('dermadeit', 2, image_size=64, init='hub').backbone\n"
+        "print(backbone.dist_token.sum().item(), backbone.pos_embed.shape[1], backbone.head.out_features)"
+    )
+    environment = os.environ | {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    environment.pop("HF_HUB_CACHE", None)
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    token_sum, positions, classes = done.stdout.split()
+    assert float(token_sum) == pytest.approx(original.dist_token.sum().item(), abs=1e-5)
+    assert (positions, classes) == ("18", "2")
+
+
+def test_an_unreachable_hub_names_the_way_out(tmp_path: Path) -> None:
+    program = (
+        "from dermadeit.errors import ModelError\n"
+        "from dermadeit.models import create_classifier\n"
+        "try:\n    create_classifier('dinov2', 2, init='hub')\n"
+        "except ModelError as error:\n    print(error.code, error.user_message)"
+    )
+    environment = os.environ | {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    assert "weights_unreachable" in done.stdout
+    assert "--init FILE" in done.stdout

@@ -1,0 +1,157 @@
+"""The command line is a contract: keys, files and exit codes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from dermadeit.cli import app
+from dermadeit.models import MODEL_SPECS
+
+KEYS = {
+    "file", "sha256", "task", "model", "status", "label", "probabilities", "logits", "ledger", "warnings", "error",
+}  # fmt: skip
+
+
+@pytest.fixture
+def binary(checkpoint_root: Path) -> list[str]:
+    return ["--task", "binary", "--model", str(checkpoint_root / "binary" / "dermadeit")]
+
+
+def _run(*arguments: object, exit_code: int = 0):
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == exit_code, result.output
+    return result
+
+
+def test_predict_prints_a_json_line_for_each_image(binary: list[str], lesion_files: list[Path]) -> None:
+    result = _run("predict", *lesion_files[:3], *binary, "--views", 2, "--format", "jsonl")
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [line["file"] for line in lines] == [str(path) for path in lesion_files[:3]]
+    for line in lines:
+        assert line.keys() >= KEYS
+        assert line["status"] == "ok"
+        assert line["label"] == max(line["probabilities"], key=line["probabilities"].get)
+        assert list(line["probabilities"]) == list(line["logits"]) == ["nevus", "others"]
+
+
+def test_one_bad_file_never_stops_the_others(
+    binary: list[str], lesion_files: list[Path], tmp_path: Path
+) -> None:
+    (tmp_path / "bad.jpg").write_bytes(lesion_files[0].read_bytes()[:200])
+    files = [lesion_files[0], tmp_path / "bad.jpg", tmp_path / "missing.jpg", lesion_files[1]]
+    result = _run("predict", *files, *binary, "--format", "jsonl", exit_code=3)
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [line["status"] for line in lines] == ["ok", "failed", "failed", "ok"]
+    assert lines[1]["error"].keys() == {"code", "message"}
+    assert lines[1].keys() >= KEYS
+
+
+def test_predict_prints_a_readable_table(binary: list[str], lesion_files: list[Path], tmp_path: Path) -> None:
+    trick = tmp_path / "a\x1b[31mb.jpg"
+    trick.write_bytes(b"")
+    result = _run("predict", lesion_files[0], trick, *binary, exit_code=3)
+    good, bad = result.stdout.splitlines()
+    assert "nevus" in good and "%" in good
+    assert "\x1b" not in bad and "empty" in bad
+
+
+def test_predict_writes_an_overlay_for_each_image_it_could_read(
+    binary: list[str], lesion_files: list[Path], tmp_path: Path
+) -> None:
+    result = _run(
+        "predict", lesion_files[0], tmp_path / "missing.jpg", *binary,
+        "--saliency", tmp_path / "maps", "--format", "jsonl", exit_code=3,
+    )  # fmt: skip
+    line = json.loads(result.stdout.splitlines()[0])
+    [written] = (tmp_path / "maps").iterdir()
+    assert Path(line["saliency"]) == written
+    with Image.open(written) as overlay, Image.open(lesion_files[0]) as photo:
+        assert overlay.size == photo.size
+        assert not np.array_equal(np.asarray(overlay), np.asarray(photo.convert("RGB")))
+
+
+def test_evaluate_writes_its_files_and_prints_the_figures(
+    binary: list[str], synthetic_data: Path, tmp_path: Path
+) -> None:
+    source = synthetic_data / "manifest.csv"
+    result = _run("evaluate", source, *binary, "--split", "test", "--views", 1, "--output", tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "metrics.json", "predictions.csv", "failures.csv",
+    }  # fmt: skip
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())["dermadeit"]
+    assert f"accuracy            {metrics['accuracy']:.3f}" in result.stdout
+    assert metrics.keys() >= {
+        "n", "accuracy", "precision_macro", "recall_macro", "f1_macro", "cohen_kappa", "balanced_accuracy",
+        "roc_auc", "confusion_matrix",
+    }  # fmt: skip
+
+
+def test_evaluate_takes_class_folders_and_several_models(
+    checkpoint_root: Path, lesion_files: list[Path], tmp_path: Path
+) -> None:
+    for index, path in enumerate(lesion_files):
+        target = tmp_path / "images" / ("nevus" if index % 2 else "others") / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    (tmp_path / "images" / "others" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    models = [f"--model={checkpoint_root / 'binary' / name}" for name in ("dermadeit", "mobilenetv2")]
+    _run(
+        "evaluate",
+        tmp_path / "images",
+        "--task",
+        "binary",
+        *models,
+        "--output",
+        tmp_path / "out",
+        exit_code=3,
+    )
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert list(metrics) == ["dermadeit", "mobilenetv2"]
+    assert metrics["dermadeit"]["n"] == len(lesion_files)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["predict", "a.jpg", "--task", "benign"], "benign"),
+        (["predict", "--task", "binary"], "IMAGE"),
+        (["predict", "a.jpg", "--task", "binary", "--views", "9"], "equal to 8"),
+        (["predict", "a.jpg", "--task", "binary", "--model", "resnet"], "resnet"),
+        (["predict", "a.jpg", "--task", "binary", "--model", "dinov2"], "train/distill.py"),
+        (["evaluate", "missing.csv", "--task", "binary", "--output", "out"], "missing.csv"),
+        (["predict", "a.jpg", "--task", "multiclass", "--model", "./nowhere"], "nowhere"),
+    ],
+)
+def test_mistakes_in_the_call_end_with_a_sentence_and_exit_code_2(arguments: list[str], message: str) -> None:
+    result = _run(*arguments, exit_code=2)
+    assert message in result.stderr
+    assert "Traceback" not in result.output
+    assert not result.stdout
+
+
+def test_a_checkpoint_of_the_other_task_is_refused(checkpoint_root: Path, lesion_files: list[Path]) -> None:
+    folder = checkpoint_root / "binary" / "dermadeit"
+    result = _run("predict", lesion_files[0], "--task", "multiclass", "--model", folder, exit_code=2)
+    assert "“binary”, not “multiclass”" in result.stderr
+
+
+def test_models_lists_every_model_for_every_task() -> None:
+    rows = [json.loads(line) for line in _run("models", "--format", "jsonl").stdout.splitlines()]
+    assert {(row["model"], row["task"]) for row in rows} == {
+        (name, task) for name in MODEL_SPECS for task in ("binary", "multiclass")
+    }
+    assert all(row["parameters"] > 1e6 for row in rows)
+    assert "MB" in _run("models").stdout
+
+
+def test_runs_as_a_module() -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "dermadeit", "--help"], capture_output=True, text=True, check=True
+    )
+    assert "not a medical device" in result.stdout

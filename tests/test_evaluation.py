@@ -1,0 +1,86 @@
+"""An evaluation from labelled images to files."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dermadeit.evaluation import evaluate, write_evaluations
+from dermadeit.manifest import ManifestRow, read_source
+from dermadeit.metrics import classification_metrics
+from dermadeit.predictor import Predictor, load_predictor
+from dermadeit.records import Evaluation
+from dermadeit.tabular import read_csv
+from dermadeit.tasks import get_task
+
+
+@pytest.fixture
+def evaluations(synthetic_data: Path, checkpoint_root: Path, tmp_path: Path) -> list[Evaluation]:
+    manifest = read_source(synthetic_data / "manifest.csv", get_task("multiclass")).select("test")
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8 not really")
+    broken = ManifestRow("=broken", "broken.jpg", tmp_path / "broken.jpg", "mel", "test", "B", "")
+    manifest = replace(manifest, rows=(manifest.rows[0], broken, *manifest.rows[1:]))
+    return [
+        evaluate(manifest, load_predictor("multiclass", name, root=checkpoint_root), views=2)
+        for name in ("dermadeit", "mobilenetv2")
+    ]
+
+
+def test_files_hold_every_model_every_image_and_every_failure(
+    evaluations: list[Evaluation], tmp_path: Path
+) -> None:
+    write_evaluations(evaluations, tmp_path)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert list(metrics) == ["dermadeit", "mobilenetv2"]
+    table = read_csv(tmp_path / "predictions.csv")
+    assert table.columns[:13] == (
+        "image_id", "file", "task", "model", "views", "label_true", "label_predicted",
+        "p_mel", "p_bcc", "p_scc", "logit_mel", "logit_bcc", "logit_scc",
+    )  # fmt: skip
+    count = metrics["dermadeit"]["n"]
+    assert len(table.rows) == 2 * count
+    failures = read_csv(tmp_path / "failures.csv").rows
+    assert [(row["image_id"], row["model"]) for row in failures] == [
+        ("=broken", "dermadeit"),
+        ("=broken", "mobilenetv2"),
+    ]
+    assert metrics["dermadeit"]["failed"] == 1
+    assert metrics["dermadeit"]["excluded"]["NV"] > 0
+    # A spreadsheet must not run the identifier as a formula.
+    assert "\n'=broken," in (tmp_path / "failures.csv").read_text()
+
+
+def test_the_figures_can_be_computed_again_from_the_predictions_alone(
+    evaluations: list[Evaluation], tmp_path: Path
+) -> None:
+    write_evaluations(evaluations, tmp_path)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())["dermadeit"]
+    rows = [row for row in read_csv(tmp_path / "predictions.csv").rows if row["model"] == "dermadeit"]
+    classes = metrics["confusion_matrix"]["classes"]
+    probabilities = np.array([[float(row[f"p_{key}"]) for key in classes] for row in rows])
+    logits = np.array([[float(row[f"logit_{key}"]) for key in classes] for row in rows])
+    labels = np.array([classes.index(row["label_true"]) for row in rows])
+    again = classification_metrics(labels, probabilities, classes)
+    assert {name: metrics[name] for name in again} == again
+    softmax = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(softmax, probabilities, atol=1e-6)
+    for name in ("accuracy", "cohen_kappa"):
+        low, high = metrics["intervals"][name]
+        assert low <= metrics[name] <= high
+
+
+def test_an_evaluation_where_nothing_can_be_read_says_so(
+    predictors: dict[str, Predictor], tmp_path: Path
+) -> None:
+    (tmp_path / "nevus").mkdir()
+    (tmp_path / "nevus" / "a.jpg").write_bytes(b"")
+    evaluation = evaluate(read_source(tmp_path, get_task("binary")), predictors["binary"])
+    assert (evaluation.metrics["n"], evaluation.metrics["failed"], evaluation.metrics["accuracy"]) == (
+        0,
+        1,
+        None,
+    )
+    write_evaluations([evaluation], tmp_path / "out")
+    assert len(read_csv(tmp_path / "out" / "failures.csv").rows) == 1
