@@ -10,10 +10,14 @@ from PIL import Image
 from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
+from dermadeit.checkpoints import load_checkpoint, save_checkpoint
 from dermadeit.errors import TaskError
 from dermadeit.imaging import decode_image
+from dermadeit.models import create_classifier
 from dermadeit.predictor import Predictor, load_predictor
+from dermadeit.preprocessing import Preprocessing
 from dermadeit.saliency import SaliencyMap, grad_cam
+from dermadeit.tasks import get_task
 
 
 def _library_cam(predictor: Predictor, batch: torch.Tensor, index: int) -> np.ndarray:
@@ -45,6 +49,21 @@ def test_equals_the_library_on_a_distilled_transformer(
     spread = np.ptp(expected)
     assert spread > 0
     np.testing.assert_allclose(ours.values, (expected - expected.min()) / spread, atol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "size"), [("deit", 64), ("dinov2", 56)])
+def test_equals_the_library_on_transformers_with_one_prefix_token(
+    lesion_files: list[Path], tmp_path: Path, name: str, size: int
+) -> None:
+    task = get_task("binary")
+    torch.manual_seed(0)
+    save_checkpoint(tmp_path, create_classifier(name, 2, image_size=size), task, Preprocessing(size), {})
+    predictor = Predictor(load_checkpoint(tmp_path))
+    image = decode_image(lesion_files[0])
+    batch = predictor.checkpoint.preprocessing(image.pixels)[None]
+    expected = np.maximum(_library_cam(predictor, batch, 1), 0)
+    ours = grad_cam(predictor, image, "others").values
+    np.testing.assert_allclose(ours, (expected - expected.min()) / np.ptp(expected), atol=1e-4)
 
 
 def test_explains_the_predicted_class_unless_asked_otherwise(

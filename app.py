@@ -1,0 +1,44 @@
+"""Opens the app with the embedded checkpoints: `python app.py`, also the entry point of the Space."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+from dermadeit.errors import CheckpointError
+from dermadeit.predictor import Predictor, load_predictor
+from dermadeit.tasks import TASKS
+from dermadeit.views.application import build_app, launch_options
+
+
+def main() -> int:
+    """Loads the predictors and serves the app until it is interrupted; returns the exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # Its lines on requests that only go to this machine would drown the app's own.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    try:
+        predictors: dict[str, Predictor] = {key: load_predictor(key) for key in TASKS}
+    except CheckpointError as error:
+        sys.stderr.write(f"{error.user_message}\n")
+        return 2
+    if os.environ.get("SPACES_ZERO_GPU"):
+        declare_gpu_function()
+    build_app(predictors).launch(**launch_options())
+    return 0
+
+
+def declare_gpu_function() -> None:
+    """Meets a rule of ZeroGPU Spaces, which stop an app that declares no GPU function.
+
+    Everything runs on the CPU: a network this small answers before a GPU would have been lent.
+    """
+    import spaces
+
+    @spaces.GPU
+    def unused() -> None:
+        """Declared, never called."""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

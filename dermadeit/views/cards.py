@@ -1,0 +1,139 @@
+"""HTML of the result, the image check and the messages. Everything from outside is escaped here."""
+
+from __future__ import annotations
+
+from html import escape
+
+from dermadeit.records import Prediction
+from dermadeit.tasks import BINARY, Task, get_task
+from dermadeit.views.failures import Failure
+from dermadeit.views.reading import Reading, tasks_shown
+
+EMPTY_RESULT = """
+<div class="dd-card dd-empty">
+  <h2>Result</h2>
+  <p class="dd-empty-title">No photo yet</p>
+  <p>Choose a photo or an example. The label appears here first, the heatmap below it a moment later.</p>
+</div>"""
+
+READING_RESULT = """
+<div class="dd-card dd-empty">
+  <h2>Result</h2>
+  <p class="dd-empty-title">Reading the photo …</p>
+  <p>The result of the previous photo has been cleared.</p>
+</div>"""
+
+FAILED_RESULT = """
+<div class="dd-card dd-empty">
+  <h2>Result</h2>
+  <p class="dd-empty-title">No result</p>
+  <p>The reason is given above. Any earlier result has been cleared.</p>
+</div>"""
+
+EMPTY_CHECK = """
+<div class="dd-check">
+  <h2>Image check</h2>
+  <p class="dd-quiet">Format, size, fingerprint and what the decoder did to the pixels, once there is a photo.</p>
+</div>"""
+
+LEGEND = """
+<div class="dd-legend">
+  <p class="dd-scale"><span>low</span><span class="dd-ramp" aria-hidden="true"></span><span>high</span></p>
+  <p class="dd-quiet">A heatmap shows where the score comes from, not whether it is right. It has not been
+  checked for faithfulness yet.</p>
+</div>"""
+
+
+def percent(share: float) -> str:
+    """A share of 1 with one decimal, such as “61.2 %”, kept on one line."""
+    return f"{share * 100:.1f}\u00a0%"
+
+
+def status_html(text: str) -> str:
+    """A line that says what the app is doing."""
+    return f'<p class="dd-status">{escape(text)}</p>'
+
+
+def failure_html(failure: Failure) -> str:
+    """A failure as a lasting sentence."""
+    return (
+        f'<div class="dd-failure" data-code="{escape(failure.code)}">'
+        f"<strong>This did not work.</strong> {escape(failure.message)}</div>"
+    )
+
+
+def result_html(reading: Reading, task_key: str) -> str:
+    """The answers that belong to a chosen task: the binary one, then the conditional one."""
+    cards = "".join(_answer_html(reading.predictions[key], get_task(key)) for key in tasks_shown(task_key))
+    views = reading.predictions[task_key].views
+    return f"""
+<div class="dd-card">
+  <h2>Result</h2>
+  {_warnings_html(reading.preview.warnings)}
+  {cards}
+  <p class="dd-quiet">The model score is an uncalibrated softmax score averaged over {views} views of the photo,
+  so 90\u00a0% does not mean right nine times in ten.</p>
+</div>"""
+
+
+def check_html(reading: Reading) -> str:
+    """Format, size and fingerprint of the file, and what the decoder did to its pixels."""
+    image = reading.preview
+    width, height = reading.size
+    steps = "".join(f"<li>{escape(step)}</li>" for step in image.ledger)
+    ledger = f"<ul>{steps}</ul>" if steps else "<p>Nothing: the pixels are as stored.</p>"
+    return f"""
+<div class="dd-check">
+  <h2>Image check</h2>
+  <dl>
+    <div><dt>File</dt><dd>{escape(image.name)}</dd></div>
+    <div><dt>Format</dt><dd>{escape(image.format)}</dd></div>
+    <div><dt>Size</dt><dd>{width:,} × {height:,} px</dd></div>
+    <div><dt>SHA-256</dt><dd><code title="{escape(image.sha256)}">{escape(image.sha256[:16])}…</code></dd></div>
+  </dl>
+  <h3>What the decoder did to the pixels</h3>
+  {ledger}
+</div>"""
+
+
+def announcement(reading: Reading, task_key: str) -> str:
+    """The result in one sentence, for the status line."""
+    parts = []
+    for key in tasks_shown(task_key):
+        answer, task = reading.predictions[key], get_task(key)
+        score = percent(answer.probabilities[answer.label])
+        condition = "" if task is BINARY else "if malignant: "
+        parts.append(f"{condition}{task.display_names[answer.label]}, model score {score}")
+    return "; ".join(parts) + "."
+
+
+def _answer_html(answer: Prediction, task: Task) -> str:
+    conditional = task is not BINARY
+    title = f"If malignant: {task.title}" if conditional else task.title
+    caveat = f'<p class="dd-caveat">{escape(task.caveat)}</p>' if task.caveat else ""
+    bars = "".join(
+        _bar_html(task.display_names[key], share, key == answer.label)
+        for key, share in answer.probabilities.items()
+    )
+    return f"""
+<section class="dd-answer{" dd-conditional" if conditional else ""}" data-task="{task.key}">
+  <h3>{escape(title)}</h3>
+  <p class="dd-label">{escape(task.display_names[answer.label])}</p>
+  {caveat}
+  <p class="dd-bars-title">Model score</p>
+  <ul class="dd-bars">{bars}</ul>
+</section>"""
+
+
+def _bar_html(name: str, share: float, is_answer: bool) -> str:
+    mark = ' class="dd-first"' if is_answer else ""
+    return (
+        f'<li{mark}><span class="dd-name">{escape(name)}</span>'
+        f'<span class="dd-value">{percent(share)}</span>'
+        f'<span class="dd-bar" aria-hidden="true"><span style="width:{share * 100:.1f}%"></span></span></li>'
+    )
+
+
+def _warnings_html(warnings: tuple[str, ...]) -> str:
+    lines = "".join(f"<li>{escape(warning)}</li>" for warning in warnings)
+    return f'<div class="dd-warnings"><strong>Please note</strong><ul>{lines}</ul></div>' if lines else ""

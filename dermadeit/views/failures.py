@@ -1,0 +1,36 @@
+"""What went wrong, in words that may be shown; defects are logged under an id that is shown instead."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from dataclasses import dataclass
+from uuid import uuid4
+
+from dermadeit.errors import DermaDeiTError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A failure made presentable.
+
+    Attributes:
+        code: Stable machine-readable reason.
+        message: The reason and its remedy, for people; not escaped for HTML.
+    """
+
+    code: str
+    message: str
+
+
+def presentable(error: Exception) -> Failure:
+    """The failure to show for an exception; a defect is logged here under the id that its message names."""
+    if isinstance(error, DermaDeiTError):
+        return Failure(error.code, error.user_message)
+    incident = uuid4().hex[:8]
+    # The text of a system error may quote the name of somebody's file, so only type and place are logged.
+    place = "".join(traceback.format_tb(error.__traceback__))
+    logger.error("incident %s: %s\n%s", incident, type(error).__name__, place)
+    return Failure("defect", f"Something went wrong on our side (id {incident}). Please try again.")

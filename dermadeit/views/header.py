@@ -1,0 +1,21 @@
+"""Name, purpose and disclaimer, shown above everything."""
+
+from dermadeit import __version__
+
+DISCLAIMER = (
+    "Research and teaching demo. Not a medical device. Do not use it to make decisions about patients."
+)
+
+
+def header_html() -> str:
+    """The header of every page."""
+    return f"""
+<header class="dd-header">
+  <div class="dd-brand">
+    <h1>DermaDeiT</h1>
+    <span class="dd-version">version {__version__}</span>
+  </div>
+  <p class="dd-purpose">Reads a photo of one skin lesion with a small vision transformer, and shows where in
+  the photo its score comes from.</p>
+  <p class="dd-disclaimer" role="note">{DISCLAIMER}</p>
+</header>"""

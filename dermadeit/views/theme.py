@@ -1,0 +1,78 @@
+"""Colours, type and style sheet. System fonts only: the page asks no other server for anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gradio as gr
+
+STYLE_SHEET = Path(__file__).resolve().parents[2] / "assets" / "style.css"
+
+_SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "Liberation Sans", "sans-serif")
+_MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "Liberation Mono", "monospace")
+
+
+def create_theme() -> gr.themes.Base:
+    """A calm theme with one accent, in a light and a dark version."""
+    return gr.themes.Base(
+        primary_hue="teal",
+        secondary_hue="teal",
+        neutral_hue="slate",
+        radius_size="md",
+        # Plain strings would become web fonts that are looked for on the server.
+        font=[gr.themes.Font(name) for name in _SANS],
+        font_mono=[gr.themes.Font(name) for name in _MONO],
+    ).set(
+        body_background_fill="#f6f8f9",
+        body_background_fill_dark="#0e1518",
+        body_text_color="#16242a",
+        body_text_color_dark="#e6eef0",
+        body_text_color_subdued="#4b5d66",
+        body_text_color_subdued_dark="#a3b5bc",
+        background_fill_primary="#ffffff",
+        background_fill_primary_dark="#152025",
+        background_fill_secondary="#eef2f4",
+        background_fill_secondary_dark="#1c2a30",
+        border_color_primary="#d5dde1",
+        border_color_primary_dark="#2d3e45",
+        block_background_fill="#ffffff",
+        block_background_fill_dark="#152025",
+        block_border_color="#d5dde1",
+        block_border_color_dark="#2d3e45",
+        block_border_width="1px",
+        block_radius="12px",
+        block_shadow="none",
+        block_label_text_color="#33464f",
+        block_label_text_color_dark="#c3d2d7",
+        block_title_text_color="#16242a",
+        block_title_text_color_dark="#e6eef0",
+        block_title_text_weight="600",
+        block_info_text_color="#4b5d66",
+        block_info_text_color_dark="#a3b5bc",
+        color_accent="#0f766e",
+        slider_color="#0f766e",
+        slider_color_dark="#2dd4bf",
+        loader_color="#0f766e",
+        loader_color_dark="#2dd4bf",
+        checkbox_border_color="#6b7f88",
+        checkbox_border_color_dark="#8aa0a8",
+        checkbox_background_color_selected="#0f766e",
+        checkbox_background_color_selected_dark="#0f766e",
+        checkbox_border_color_selected="#0f766e",
+        checkbox_border_color_selected_dark="#2dd4bf",
+        checkbox_label_background_fill_selected="#e3f2f0",
+        checkbox_label_background_fill_selected_dark="#143b39",
+        checkbox_label_border_color_selected="#0f766e",
+        checkbox_label_border_color_selected_dark="#2dd4bf",
+        checkbox_label_text_color_selected="#16242a",
+        checkbox_label_text_color_selected_dark="#e6eef0",
+        button_secondary_background_fill="#ffffff",
+        button_secondary_background_fill_dark="#1c2a30",
+        button_secondary_background_fill_hover="#e3f2f0",
+        button_secondary_background_fill_hover_dark="#143b39",
+        button_secondary_border_color="#b6c3c9",
+        button_secondary_border_color_dark="#445860",
+        button_secondary_text_color="#16242a",
+        button_secondary_text_color_dark="#e6eef0",
+        button_border_width="1px",
+    )

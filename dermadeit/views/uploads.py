@@ -1,0 +1,177 @@
+"""Files that browsers and API clients send: what is opened, how long it stays, and what is shown instead.
+
+A payload names a path, and a client may name any. Only two folders are read: the one Gradio stores uploads in,
+and the examples that ship with the app. An upload is deleted once it was read; what the app shows afterwards
+is a re-encoded copy without metadata, which Gradio deletes with the rest of its cache.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from abc import ABCMeta
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import gradio as gr
+import numpy as np
+from gradio.component_meta import ComponentMeta
+from gradio.data_classes import ImageData
+from gradio.utils import get_upload_folder
+from gradio_client.utils import is_http_url_like
+from pydantic import model_validator
+
+from dermadeit.errors import ImageError
+from dermadeit.imaging import MAX_BYTES, LesionImage, decode_image, encode_png
+
+EXAMPLES_FOLDER = Path(__file__).resolve().parents[2] / "assets" / "examples"
+
+CACHE_SECONDS = 600
+"""How long anything derived from an upload is kept."""
+
+NOT_AN_UPLOAD = (
+    "Only an uploaded image is read here: no web address, data URL or path on the server. "
+    "Upload the image file itself."
+)
+EXPIRED = "The image is no longer here: uploads are deleted once they are read. Choose it again."
+
+_REMEMBERED_BYTES = 3 * MAX_BYTES
+_REMEMBERED_SECONDS = 120
+
+
+class _WithoutStub(ComponentMeta):
+    """Makes a component class without the stub file that Gradio would write beside the source."""
+
+    def __new__(cls, name: str, bases: tuple[type, ...], attrs: dict[str, Any]) -> type:
+        return ABCMeta.__new__(cls, name, bases, attrs)
+
+
+class _PhotoRecord(ImageData):
+    @model_validator(mode="before")
+    @classmethod
+    def only_records(cls, value: Any) -> Any:
+        """Answers a bare string with our sentence: pydantic's own speaks of types."""
+        if isinstance(value, Mapping):
+            return value
+        raise gr.Error(NOT_AN_UPLOAD, title="Not an upload", print_exception=False)
+
+
+class PhotoInput(gr.Image, metaclass=_WithoutStub):
+    """An image input that never fetches a web address. Gradio's own would, before any handler runs."""
+
+    is_template = True
+    data_model = _PhotoRecord
+
+    async def async_move_resource_to_block_cache(self, url_or_file_path: str | Path | None) -> str | None:
+        """Refuses web addresses and leaves files to Gradio, which takes only those in its upload folder."""
+        if url_or_file_path is not None and is_http_url_like(str(url_or_file_path)):
+            raise gr.Error(NOT_AN_UPLOAD, title="Not an upload", print_exception=False)
+        return await super().async_move_resource_to_block_cache(url_or_file_path)
+
+
+@contextmanager
+def opened_photo(payload: object) -> Iterator[LesionImage]:
+    """Decodes the image of a payload, and deletes the upload when the block is left, however it is left.
+
+    Args:
+        payload: The file record of a Gradio event or API call. Everything in it is untrusted.
+
+    Raises:
+        ImageError: The payload is not an upload, or not an image that can be read.
+    """
+    record = payload if isinstance(payload, Mapping) else {}
+    path, is_example = _permitted(record.get("path"))
+    name = record.get("orig_name")
+    try:
+        data = path.read_bytes() if is_example else _recent.read(path)
+        yield decode_image(data, name=name if isinstance(name, str) else path.name)
+    finally:
+        if not is_example:
+            path.unlink(missing_ok=True)
+
+
+def list_examples(folder: Path = EXAMPLES_FOLDER) -> list[Path]:
+    """The shipped example images, by name."""
+    return sorted(path for path in folder.glob("*.jpg") if path.is_file())
+
+
+def store_png(pixels: np.ndarray) -> str:
+    """Writes pixels as a PNG into the cache, under a name that nobody can guess; returns its path."""
+    return _store("image.png", encode_png(pixels))
+
+
+def store_json(name: str, content: Mapping[str, Any]) -> str:
+    """Writes JSON into the cache, in a folder that nobody can guess; returns its path."""
+    return _store(name, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False).encode())
+
+
+def _store(name: str, data: bytes) -> str:
+    folder = Path(get_upload_folder()) / uuid4().hex
+    folder.mkdir(parents=True)
+    (folder / name).write_bytes(data)
+    return str(folder / name)
+
+
+def _permitted(path: object) -> tuple[Path, bool]:
+    """The real path that may be read, and whether it is a shipped example."""
+    if not isinstance(path, str):
+        raise ImageError(NOT_AN_UPLOAD, code="not_an_upload")
+    try:
+        real = Path(path).resolve()
+    except (OSError, ValueError, RuntimeError):
+        raise ImageError(NOT_AN_UPLOAD, code="not_an_upload") from None
+    if real.parent == EXAMPLES_FOLDER and real in list_examples():
+        return real, True
+    # A relative path can't come from an upload: Gradio answers those with absolute ones.
+    if Path(path).is_absolute() and real.is_relative_to(Path(get_upload_folder()).resolve()):
+        return real, False
+    raise ImageError(NOT_AN_UPLOAD, code="not_an_upload")
+
+
+class _RecentUploads:
+    """Remembers, in memory and for two minutes, the bytes of uploads that were read.
+
+    Gradio names an upload by its content, so two people who send the same file share one path: whoever is
+    read second would find that the first reading has deleted it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._entries: OrderedDict[Path, tuple[float, bytes]] = OrderedDict()
+
+    def read(self, path: Path) -> bytes:
+        """The bytes of an upload, from disk or, when another reading has just deleted it, from memory."""
+        try:
+            with path.open("rb") as stream:
+                data = stream.read(MAX_BYTES + 1)
+        except FileNotFoundError:
+            with self._lock:
+                self._forget_old()
+                if path not in self._entries:
+                    raise ImageError(EXPIRED, code="upload_expired") from None
+                return self._entries[path][1]
+        except OSError:
+            raise ImageError(NOT_AN_UPLOAD, code="not_an_upload") from None
+        with self._lock:
+            self._entries.pop(path, None)
+            self._entries[path] = (time.monotonic(), data)
+            self._forget_old()
+        return data
+
+    def _forget_old(self) -> None:
+        limit = time.monotonic() - _REMEMBERED_SECONDS
+        total = sum(len(data) for _, data in self._entries.values())
+        while self._entries:
+            path, (stamp, data) = next(iter(self._entries.items()))
+            if stamp >= limit and total <= _REMEMBERED_BYTES:
+                return
+            total -= len(data)
+            del self._entries[path]
+
+
+_recent = _RecentUploads()

@@ -1,0 +1,123 @@
+"""A running app with random weights, and a headless chromium to visit it."""
+
+import asyncio
+import io
+import os
+import shutil
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
+INSTALL_CHROMIUM = "apt-get update && apt-get install -y --no-install-recommends chromium"
+
+
+@pytest.fixture(scope="session")
+def start_app(predictors):
+    """Builds and launches an app on a free port: `start_app()` gives the app and its address."""
+    from dermadeit.views.application import build_app, launch_options
+
+    loops, create_loop = [], asyncio.new_event_loop
+
+    def create_remembered_loop():
+        loops.append(create_loop())
+        return loops[-1]
+
+    def start():
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        app = build_app(predictors)
+        _, url, _ = app.launch(**launch_options(), server_port=port, prevent_thread_lock=True, quiet=True)
+        return app, url.rstrip("/")
+
+    with pytest.MonkeyPatch.context() as patch:
+        # Gradio makes event loops that it neither runs nor closes.
+        patch.setattr(asyncio, "new_event_loop", create_remembered_loop)
+        yield start
+    for loop in loops:
+        if not loop.is_running():
+            loop.close()
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory):
+    """The folder that Gradio keeps uploads in."""
+    folder = tmp_path_factory.mktemp("gradio")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def app_url(cache, start_app):
+    """Address of a running app."""
+    app, url = start_app()
+    yield url
+    app.close(verbose=False)
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    from playwright.sync_api import sync_playwright
+
+    is_root = hasattr(os, "geteuid") and os.geteuid() == 0
+    arguments = [
+        "--headless=new",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        *(["--no-sandbox"] if is_root else []),
+    ]
+    executable = find_chromium(is_root)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=arguments)
+        yield browser
+        browser.close()
+
+
+def find_chromium(may_install):
+    for name in CHROMIUM_NAMES:
+        if found := shutil.which(name):
+            return found
+    if may_install and sys.platform == "linux" and shutil.which("apt-get"):
+        subprocess.run(["sh", "-c", INSTALL_CHROMIUM], check=False, stdout=subprocess.DEVNULL)
+        if found := shutil.which("chromium"):
+            return found
+    pytest.skip(f"no chromium; install it with: {INSTALL_CHROMIUM}")
+
+
+@pytest.fixture(scope="session")
+def encoded_photo():
+    """Makes the bytes of a photo, a blob on skin, different for every seed: `encoded_photo(3, "TIFF")`."""
+
+    def encode(seed=0, kind="JPEG", width=240, height=180, **options):
+        rng = np.random.default_rng(seed)
+        y, x = np.mgrid[0:height, 0:width]
+        centre_x, centre_y = rng.uniform(0.3, 0.7) * width, rng.uniform(0.3, 0.7) * height
+        inside = ((x - centre_x) ** 2 + (y - centre_y) ** 2 < (height / 4) ** 2)[..., None]
+        skin, mole = rng.integers(150, 240, 3), rng.integers(20, 120, 3)
+        pixels = np.where(inside, mole, skin) + rng.integers(-12, 13, (height, width, 3))
+        buffer = io.BytesIO()
+        Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(buffer, kind, **options)
+        return buffer.getvalue()
+
+    return encode
+
+
+@pytest.fixture
+def file_of(tmp_path):
+    """Writes bytes into a file and returns its path: `file_of(data, "name.jpg")`."""
+
+    def write(data, name="lesion.jpg"):
+        (tmp_path / name).write_bytes(data)
+        return tmp_path / name
+
+    return write

@@ -1,0 +1,245 @@
+"""The page as a visitor meets it, in a headless chromium."""
+
+import re
+from urllib.parse import urlsplit
+
+import pytest
+
+from dermadeit.imaging import MAX_BYTES
+
+pytestmark = pytest.mark.browser
+
+UPLOAD = "#photo input[type=file]"
+HEATMAP = "#overlay img"
+FAILURE = ".dd-failure"
+DONE = "#status :text('Done.')"
+
+
+class Visit:
+    """One open page and what went wrong in it."""
+
+    def __init__(self, page, url):
+        self.page = page
+        self.errors = []
+        self.foreign = []
+        page.set_default_timeout(20_000)
+        page.on("console", self._note_console)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("request", self._note_request)
+        page.goto(url)
+        page.wait_for_selector(UPLOAD, state="attached")
+
+    def _note_console(self, message):
+        if message.type == "error":
+            self.errors.append(message.text)
+
+    def _note_request(self, request):
+        address = urlsplit(request.url)
+        if address.scheme not in ("data", "blob") and address.hostname != "127.0.0.1":
+            self.foreign.append(request.url)
+
+    def upload(self, path):
+        self.page.set_input_files(UPLOAD, path)
+
+    def read(self, path):
+        self.upload(path)
+        self.page.wait_for_selector(DONE)
+        return self.heatmap()
+
+    def heatmap(self):
+        """Address of the heatmap, once it is really there."""
+        self.page.wait_for_function(
+            "() => { const image = document.querySelector('#overlay img');"
+            " return image && image.complete && image.naturalWidth > 0 }"
+        )
+        return self.page.get_attribute(HEATMAP, "src")
+
+    def heatmap_after(self, before):
+        """Address of the heatmap that replaces another one."""
+        self.page.wait_for_function(
+            "before => { const image = document.querySelector('#overlay img');"
+            " return image && image.getAttribute('src') !== before && image.complete && image.naturalWidth > 0 }",
+            arg=before,
+        )
+        return self.page.get_attribute(HEATMAP, "src")
+
+    def bytes_of(self, address):
+        return self.page.request.get(address).body()
+
+
+@pytest.fixture
+def visit(chromium, app_url):
+    """Opens the page: `visit()`, `visit(dark=True)`, `visit(width=320)`; nothing may go wrong in it."""
+    visits, contexts = [], []
+
+    def open_page(width=1280, dark=False):
+        contexts.append(chromium.new_context(viewport={"width": width, "height": 900}))
+        url = f"{app_url}/?__theme={'dark' if dark else 'light'}"
+        visits.append(Visit(contexts[-1].new_page(), url))
+        return visits[-1]
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert [visited.errors for visited in visits if visited.errors] == []
+    assert [visited.foreign for visited in visits if visited.foreign] == []
+
+
+def test_upload_gives_label_then_heatmap_then_check(visit, encoded_photo, file_of, predictors):
+    visited = visit()
+    assert "No photo yet" in visited.page.inner_text("#result")
+    path = file_of(encoded_photo(1))
+    [expected] = predictors["binary"].predict([path])
+    visited.read(path)
+    names = predictors["binary"].checkpoint.task.display_names
+    assert visited.page.inner_text(".dd-label") == names[expected.label]
+    shares = [f"{share * 100:.1f}\u00a0%" for share in expected.probabilities.values()]
+    assert visited.page.locator(".dd-value").all_inner_texts() == shares
+    assert "uncalibrated softmax" in visited.page.inner_text("#result")
+    assert names[expected.label] in visited.page.get_attribute(HEATMAP, "alt")
+    check = visited.page.inner_text("#check")
+    assert "JPEG" in check
+    assert "240 × 180 px" in check
+    assert "Nothing: the pixels are as stored." in check
+    assert visited.page.get_attribute("#check code", "title") == expected.sha256
+    assert "Not a medical device." in visited.page.inner_text("header")
+
+
+def test_the_photo_that_is_shown_is_a_copy_without_metadata(visit, encoded_photo, file_of):
+    visited = visit()
+    visited.read(file_of(encoded_photo(2, exif=b"Exif\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0")))
+    shown = visited.page.get_attribute("#photo img", "src")
+    data = visited.bytes_of(shown)
+    assert data.startswith(b"\x89PNG")
+    assert b"eXIf" not in data
+
+
+def test_class_and_opacity_change_the_heatmap(visit, encoded_photo, file_of):
+    visited = visit()
+    first = visited.read(file_of(encoded_photo(3)))
+    visited.page.locator("#class input:not(:checked)").first.check()
+    second = visited.heatmap_after(first)
+    slider = visited.page.locator("#opacity input[type=range]")
+    slider.focus()
+    slider.press("End")
+    third = visited.heatmap_after(second)
+    images = [visited.bytes_of(address) for address in (second, third)]
+    assert images[0] != images[1]
+
+
+def test_the_second_task_is_a_conditional_reading(visit, encoded_photo, file_of, predictors):
+    visited = visit()
+    first = visited.read(file_of(encoded_photo(4)))
+    visited.page.get_by_label("Melanoma / BCC / SCC").check()
+    visited.page.wait_for_selector(".dd-conditional")
+    visited.heatmap_after(first)
+    tasks = visited.page.locator(".dd-answer").evaluate_all("cards => cards.map(card => card.dataset.task)")
+    assert tasks == ["binary", "multiclass"]
+    text = visited.page.inner_text(".dd-conditional")
+    assert "If malignant:" in text
+    assert predictors["multiclass"].checkpoint.task.caveat in text
+    assert visited.page.locator("#class input").count() == 3
+
+
+def test_an_example_works_more_than_once(visit):
+    visited = visit()
+    examples = visited.page.locator(".dd-examples button")
+    if not examples.count():
+        pytest.skip("no example images are shipped yet")
+    for _ in range(2):
+        examples.first.click()
+        visited.page.wait_for_selector("#status :text('Reading the photo')", state="attached")
+        visited.page.wait_for_selector(DONE)
+        visited.heatmap()
+        visited.page.get_by_label("Remove Image").or_(visited.page.get_by_label("Clear")).first.click()
+        visited.page.wait_for_selector("#result :text('No photo yet')")
+
+
+def test_a_broken_file_clears_the_old_answer_and_a_good_one_works_again(visit, encoded_photo, file_of):
+    visited = visit()
+    visited.read(file_of(encoded_photo(5)))
+    visited.page.locator("#photo button[aria-label*=Clear], #photo button[aria-label*=Remove]").first.click()
+    visited.page.wait_for_selector("#result :text('No photo yet')")
+    visited.upload(file_of(b"%PDF-1.7 not a photo", "paper.jpg"))
+    visited.page.wait_for_selector(FAILURE)
+    assert "PDF document" in visited.page.inner_text("#status")
+    assert visited.page.locator("#status [aria-live=polite]").count() == 1
+    assert visited.page.locator(".dd-label").count() == 0
+    assert visited.page.locator(HEATMAP).count() == 0
+    visited.page.wait_for_selector(UPLOAD, state="attached")
+    visited.read(file_of(encoded_photo(6)))
+    assert visited.page.locator(FAILURE).count() == 0
+    assert visited.page.locator(".dd-label").count() == 1
+
+
+def test_a_file_over_the_limit_gives_a_message_and_no_answer(visit, file_of):
+    visited = visit()
+    visited.upload(file_of(bytes(MAX_BYTES + 1), "big.jpg"))
+    visited.page.wait_for_selector(":text('maximum')")
+    assert visited.page.locator(".dd-label").count() == 0
+    visited.errors.clear()
+
+
+def test_a_name_with_html_is_shown_as_text(visit, encoded_photo, file_of):
+    visited = visit()
+    visited.read(file_of(encoded_photo(7), "<b id=injected>${7*7}{{7*7}}.jpg"))
+    assert visited.page.locator("#injected").count() == 0
+    assert "49" not in visited.page.inner_text("#check dd >> nth=0")
+
+
+def test_a_tiff_is_read_and_shown(visit, encoded_photo, file_of):
+    visited = visit()
+    visited.read(file_of(encoded_photo(8, "TIFF"), "scan.tif"))
+    visited.page.wait_for_function("() => document.querySelector('#photo img').naturalWidth === 240")
+
+
+def test_the_download_says_how_the_result_came_about(visit, encoded_photo, file_of, predictors):
+    visited = visit()
+    visited.read(file_of(encoded_photo(9)))
+    with visited.page.expect_download() as download:
+        visited.page.locator("#download").click()
+    text = download.value.path().read_text(encoding="utf-8")
+    assert re.fullmatch(r"dermadeit-[0-9a-f]{8}\.json", download.value.suggested_filename)
+    assert predictors["binary"].checkpoint.weights_sha256 in text
+    assert "Not a medical device." in text
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_nothing_overflows_on_a_small_phone(visit, encoded_photo, file_of, dark):
+    visited = visit(width=320, dark=dark)
+    visited.page.get_by_label("Melanoma / BCC / SCC").check()
+    for width in (320, 1920):
+        visited.page.set_viewport_size({"width": width, "height": 900})
+        assert visited.page.evaluate("document.documentElement.scrollWidth") <= width
+    visited.read(file_of(encoded_photo(10)))
+    visited.page.set_viewport_size({"width": 320, "height": 900})
+    assert visited.page.evaluate("document.documentElement.scrollWidth") <= 320
+    background = visited.page.evaluate(
+        "getComputedStyle(document.querySelector('gradio-app')).backgroundColor"
+    )
+    assert (sum(map(int, re.findall(r"\d+", background)[:3])) < 200) is dark
+
+
+def test_the_keyboard_reaches_everything(visit, encoded_photo, file_of):
+    visited = visit()
+    reached = tab_stops(visited.page)
+    assert {"task", "photo"} <= set(reached)
+    visited.read(file_of(encoded_photo(11)))
+    reached = tab_stops(visited.page)
+    order = [reached.index(name) for name in ("task", "photo", "class", "opacity", "download")]
+    assert order == sorted(order)
+
+
+def tab_stops(page, presses=40):
+    """Ids of the parts of the page that the tab key reaches, in order."""
+    page.evaluate("document.activeElement.blur(); window.getSelection().removeAllRanges()")
+    page.locator("header h1").click()
+    stops = []
+    for _ in range(presses):
+        page.keyboard.press("Tab")
+        stops.append(
+            page.evaluate(
+                "() => document.activeElement.closest('#task, #photo, #class, #opacity, #download')?.id ?? ''"
+            )
+        )
+    return stops

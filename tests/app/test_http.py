@@ -1,0 +1,257 @@
+"""The API over HTTP: answers, refusals, privacy, and many callers at once."""
+
+import json
+import re
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from ipaddress import ip_address
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from PIL import Image
+
+from dermadeit.imaging import MAX_BYTES, decode_image
+from dermadeit.saliency import grad_cam
+from dermadeit.views import cards
+from dermadeit.views.failures import presentable
+from dermadeit.views.reading import read_labels
+from dermadeit.views.single_image import DEFAULT_OPACITY
+
+SERVER_FILE = "/etc/passwd"
+
+
+@pytest.fixture(scope="module")
+def client(app_url, tmp_path_factory):
+    return Client(
+        app_url, verbose=False, analytics_enabled=False, download_files=tmp_path_factory.mktemp("downloads")
+    )
+
+
+def predict(client, path, task="binary"):
+    [record] = client.predict(image=handle_file(path), task=task, api_name="/predict")
+    return record
+
+
+def file_record(path):
+    return {"path": path, "orig_name": "lesion.jpg", "meta": {"_type": "gradio.FileData"}}
+
+
+def call_raw(app_url, image, api_name="predict"):
+    """Calls an endpoint as a program without our client would, and returns its last event."""
+    base = f"{app_url}/gradio_api/call/{api_name}"
+    data = [image, "binary"] if api_name == "predict" else [image, "binary", None]
+    event = httpx.post(base, json={"data": data}).json()["event_id"]
+    lines = httpx.get(f"{base}/{event}", timeout=60).text.strip().splitlines()
+    return lines[-2].removeprefix("event: "), json.loads(lines[-1].removeprefix("data: "))
+
+
+def files_under(folder):
+    return {path: path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass"])
+def test_predict_equals_the_library(client, predictors, encoded_photo, file_of, task):
+    path = file_of(encoded_photo(1))
+    [expected] = predictors[task].predict([path])
+    assert predict(client, path, task) == expected.to_dict()
+
+
+@pytest.mark.parametrize(("task", "class_key"), [("binary", None), ("multiclass", "scc")])
+def test_explain_draws_the_heatmap_in_full_size(client, predictors, encoded_photo, file_of, task, class_key):
+    path = file_of(encoded_photo(2, width=300, height=200))
+    answer = client.predict(image=handle_file(path), task=task, class_key=class_key, api_name="/explain")
+    photo = decode_image(path)
+    expected = grad_cam(predictors[task], photo, class_key).overlay(photo, DEFAULT_OPACITY)
+    with Image.open(answer) as overlay:
+        assert overlay.size == (300, 200)
+        assert np.array_equal(np.asarray(overlay), expected)
+
+
+def test_only_the_documented_endpoints_are_listed(client):
+    assert set(client.view_api(return_format="dict")["named_endpoints"]) == {"/predict", "/explain"}
+
+
+def test_a_broken_file_is_a_failed_record(client, encoded_photo, file_of):
+    record = predict(client, file_of(encoded_photo()[:600], "broken.jpg"))
+    assert record["status"] == "failed"
+    assert record["error"]["code"] == "truncated_image"
+    assert "truncated" in record["error"]["message"]
+    assert record["file"] == "broken.jpg"
+
+
+def test_an_unknown_task_is_a_failed_record(client, encoded_photo, file_of):
+    assert predict(client, file_of(encoded_photo()), task="regression")["error"]["code"] == "unknown_task"
+
+
+def test_an_unknown_class_is_a_sentence(client, encoded_photo, file_of):
+    with pytest.raises(AppError, match="has no class “benign”"):
+        client.predict(
+            image=handle_file(file_of(encoded_photo())),
+            task="binary",
+            class_key="benign",
+            api_name="/explain",
+        )
+
+
+def test_a_tiff_is_read(client, encoded_photo, file_of):
+    assert predict(client, file_of(encoded_photo(kind="TIFF"), "scan.tif"))["status"] == "ok"
+
+
+def test_a_file_over_the_limit_is_refused_by_the_upload(app_url):
+    reply = httpx.post(
+        f"{app_url}/gradio_api/upload", files={"files": ("big.jpg", bytes(MAX_BYTES + 1))}, timeout=60
+    )
+    assert reply.status_code == 413
+
+
+@pytest.mark.parametrize("api_name", ["predict", "explain"])
+@pytest.mark.parametrize(
+    "image",
+    [
+        file_record(SERVER_FILE),
+        file_record("../../../../../../etc/passwd"),
+        {"path": SERVER_FILE},
+        {"path": SERVER_FILE, "url": "https://example.com/a.jpg"},
+        file_record("data:image/png;base64,iVBORw0KGgo="),
+        {"url": "data:image/png;base64,iVBORw0KGgo=", "meta": {"_type": "gradio.FileData"}},
+        file_record("http://example.com/lesion.jpg"),
+        file_record("https://example.com/lesion.jpg"),
+        {"url": "https://example.com/lesion.jpg", "meta": {"_type": "gradio.FileData"}},
+        file_record("a\0b"),
+        SERVER_FILE,
+        None,
+    ],
+)
+def test_what_is_not_an_upload_is_refused(app_url, cache, watched_network, image, api_name):
+    before = files_under(cache)
+    event, answer = call_raw(app_url, image, api_name)
+    if event == "complete":
+        [[record]] = answer
+        assert record["error"]["code"] == "not_an_upload"
+        assert "Upload the image file itself" in record["error"]["message"]
+    else:
+        assert event == "error"
+        said = str((answer or {}).get("error"))
+        assert any(words in said for words in ("Upload the image", "not uploaded by a user", "null byte")), (
+            said
+        )
+    assert "root:" not in json.dumps(answer)
+    assert watched_network == []
+    assert files_under(cache).keys() <= before.keys()
+
+
+def test_an_upload_is_gone_after_the_call(cache, client, encoded_photo, file_of):
+    data = encoded_photo(4)
+    before = files_under(cache)
+    assert predict(client, file_of(data))["status"] == "ok"
+    assert files_under(cache).keys() <= before.keys()
+    assert data not in files_under(cache).values()
+
+
+def test_an_upload_is_gone_even_if_it_was_refused(cache, client, encoded_photo, file_of):
+    data = b"%PDF-1.7 not a photo"
+    assert predict(client, file_of(data, "paper.jpg"))["error"]["code"] == "not_an_image"
+    assert data not in files_under(cache).values()
+
+
+def test_the_place_in_a_photo_is_nowhere_in_the_cache(cache, client, encoded_photo, file_of):
+    exif = Image.Exif()
+    exif.get_ifd(0x8825).update({1: "N", 2: (59.0, 19.0, 45.67), 29: "1986:GPSMARKER"})
+    data = encoded_photo(5, exif=exif)
+    assert b"GPSMARKER" in data
+    path = file_of(data)
+    predict(client, path)
+    client.predict(image=handle_file(path), task="binary", class_key=None, api_name="/explain")
+    assert not [path for path, content in files_under(cache).items() if b"GPSMARKER" in content]
+
+
+def test_a_name_with_html_is_text_and_escaped_on_the_page(client, predictors, encoded_photo, file_of):
+    name = "<img src=x onerror=alert(1)>.jpg"
+    data = encoded_photo(6)
+    assert "<" not in predict(client, file_of(data, name))["file"].replace(name, "")
+    page = cards.check_html(read_labels(predictors, decode_image(data, name=name), "binary"))
+    assert "<img" not in page
+    assert "&lt;img" in page
+
+
+def test_many_callers_never_get_each_others_answer(client, predictors, encoded_photo, file_of):
+    paths = [file_of(encoded_photo(seed, width=200 + seed), f"lesion{seed}.jpg") for seed in range(10, 26)]
+    expected = [record.to_dict() for record in predictors["binary"].predict(paths)]
+    photos = [decode_image(path) for path in paths]
+    maps = [grad_cam(predictors["binary"], photo).overlay(photo, DEFAULT_OPACITY) for photo in photos]
+
+    def call_both(path):
+        answer = client.predict(image=handle_file(path), task="binary", class_key=None, api_name="/explain")
+        return predict(client, path), np.asarray(Image.open(answer))
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(call_both, paths))
+    for (record, overlay), wanted, wanted_map in zip(answers, expected, maps, strict=True):
+        assert record["sha256"] == wanted["sha256"]
+        assert record["label"] == wanted["label"]
+        assert record["probabilities"] == pytest.approx(wanted["probabilities"], abs=1e-6)
+        assert np.abs(overlay.astype(int) - wanted_map).max() <= 1
+
+
+def test_many_callers_may_send_the_same_file(client, encoded_photo, file_of):
+    path = file_of(encoded_photo(7))
+    with ThreadPoolExecutor(8) as pool:
+        records = list(pool.map(lambda _: predict(client, path), range(24)))
+    assert {record["status"] for record in records} == {"ok"}
+
+
+def test_nothing_leaves_this_machine(cache, start_app, watched_network, encoded_photo):
+    app, url = start_app()
+    try:
+        assert httpx.get(url).status_code == 200
+        [path] = httpx.post(f"{url}/gradio_api/upload", files={"files": ("a.jpg", encoded_photo(8))}).json()
+        for api_name in ("predict", "explain"):
+            event, _ = call_raw(url, file_record(path), api_name)
+            assert event == "complete"
+    finally:
+        app.close(verbose=False)
+    assert watched_network == []
+
+
+def test_a_defect_is_shown_as_an_id_and_logged_without_its_text(caplog):
+    failure = presentable(OSError("/home/somebody/private.jpg"))
+    [incident] = re.findall(r"Something went wrong on our side \(id ([0-9a-f]{8})\)", failure.message)
+    assert incident in caplog.text
+    assert "private" not in caplog.text
+
+
+@pytest.fixture
+def watched_network(monkeypatch):
+    """Hosts outside this machine that anything in the process looks up or connects to; neither is let through."""
+    seen = []
+
+    def is_local(host):
+        name = host.decode() if isinstance(host, bytes) else host
+        if name in (None, "", "localhost"):
+            return True
+        try:
+            return ip_address(name).is_loopback or ip_address(name).is_unspecified
+        except ValueError:
+            return False
+
+    def guard(function, host_of):
+        def guarded(*arguments, **options):
+            host = host_of(*arguments)
+            if not is_local(host):
+                seen.append(host)
+                raise OSError("tests have no network")
+            return function(*arguments, **options)
+
+        return guarded
+
+    def host_of_address(_, address, *rest):
+        return address[0] if isinstance(address, tuple) else None
+
+    monkeypatch.setattr(socket, "getaddrinfo", guard(socket.getaddrinfo, lambda host, *_: host))
+    for name in ("connect", "connect_ex"):
+        monkeypatch.setattr(socket.socket, name, guard(getattr(socket.socket, name), host_of_address))
+    return seen
