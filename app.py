@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 
-from dermadeit.errors import CheckpointError
+from dermadeit.errors import DermaDeiTError
 from dermadeit.predictor import Predictor, load_predictor
 from dermadeit.tasks import TASKS
 from dermadeit.views.application import build_app, launch_options
@@ -19,7 +19,7 @@ def main() -> int:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         predictors: dict[str, Predictor] = {key: load_predictor(key) for key in TASKS}
-    except CheckpointError as error:
+    except DermaDeiTError as error:
         sys.stderr.write(f"{error.user_message}\n")
         return 2
     if os.environ.get("SPACES_ZERO_GPU"):

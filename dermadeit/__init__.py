@@ -13,7 +13,12 @@ if TYPE_CHECKING:
     from dermadeit.predictor import load_predictor
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load_predictor"]
+__all__ = ["DISCLAIMER", "__version__", "load_predictor"]
+
+DISCLAIMER = (
+    "Research and teaching demo. Not a medical device. Do not use it to make decisions about patients."
+)
+"""Shown on every screen and carried by every export."""
 
 
 def __getattr__(name: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from dermadeit.errors import CheckpointError
+from dermadeit.errors import CheckpointError, ModelError, TaskError
 from dermadeit.files import write_atomically, write_json
-from dermadeit.models import LesionClassifier, get_spec
+from dermadeit.models import LesionClassifier, ModelSpec, get_spec
 from dermadeit.preprocessing import Preprocessing
 from dermadeit.tasks import Task, get_task
 
@@ -63,7 +63,6 @@ def save_checkpoint(
     classifier: LesionClassifier,
     task: Task,
     preprocessing: Preprocessing,
-    records: Mapping[str, Mapping[str, Any]],
 ) -> None:
     """Writes a checkpoint folder. Killed at any moment, it leaves the old checkpoint or the new one, whole.
 
@@ -75,30 +74,25 @@ def save_checkpoint(
         classifier: The network; its weights are stored as float16.
         task: What it was trained for.
         preprocessing: How it wants its images.
-        records: File name to JSON-ready content, such as `{"metrics.json": {...}}`.
+
+    Raises:
+        CheckpointError: A weight is not finite in float16.
     """
-    state = {
-        key: value.detach().cpu().half().contiguous()
-        for key, value in classifier.backbone.state_dict().items()
-    }
-    for key, value in state.items():
-        if key.startswith("head_dist."):
-            value.zero_()
+    state = {key: _as_stored(key, value) for key, value in classifier.backbone.state_dict().items()}
     weights = folder / WEIGHTS_FILE
+    config = _describe(classifier, task, preprocessing)
 
     def write(temporary: Path) -> None:
         save_file(state, temporary)
         # The configuration comes first and fits the old weights too, until the rename replaces them.
-        hashes = {"weights_sha256": _sha256(temporary)}
+        config["dermadeit"]["weights_sha256"] = _sha256(temporary)
         if weights.is_file():
-            hashes["replaced_sha256"] = _sha256(weights)
-        config = _describe(classifier, task, preprocessing)
-        config["dermadeit"] |= hashes
+            config["dermadeit"]["replaced_sha256"] = _sha256(weights)
         write_json(folder / CONFIG_FILE, config)
-        for name, content in records.items():
-            write_json(folder / name, content)
 
     write_atomically(weights, write)
+    config["dermadeit"].pop("replaced_sha256", None)
+    write_json(folder / CONFIG_FILE, config)
 
 
 def load_checkpoint(folder: Path, task: str | None = None) -> Checkpoint:
@@ -118,11 +112,11 @@ def load_checkpoint(folder: Path, task: str | None = None) -> Checkpoint:
         classes = tuple(ours["classes"])
         hashes = (ours["weights_sha256"], ours.get("replaced_sha256"))
         preprocessing = Preprocessing.from_pretrained_cfg(config["pretrained_cfg"])
-        architecture, arguments = config["architecture"], config.get("model_args", {})
-    except KeyError as error:
+        architecture = config["architecture"]
+    except (KeyError, TypeError, ValueError, AttributeError, ModelError, TaskError) as error:
         raise CheckpointError(
-            f"The configuration of the checkpoint “{folder.name}” lacks {error}. Was it written by "
-            "train/distill.py?"
+            f"The {CONFIG_FILE} of the checkpoint “{folder.name}” is not one that this version writes. Train "
+            "the model again with train/distill.py, or copy the checkpoint again."
         ) from error
     if task is not None and own_task.key != task:
         raise CheckpointError(
@@ -136,9 +130,14 @@ def load_checkpoint(folder: Path, task: str | None = None) -> Checkpoint:
         )
     weights = folder / WEIGHTS_FILE
     state, weights_sha256 = _read_weights(weights, hashes)
-    backbone = timm.create_model(architecture, num_classes=len(classes), **arguments)
+    # The file's own model_args are for timm: taken as they are, they could name a pickle to load.
+    backbone = timm.create_model(
+        architecture, num_classes=len(classes), **_model_arguments(spec, preprocessing.size)
+    )
     try:
-        backbone.load_state_dict({key: value.float() for key, value in state.items()})
+        backbone.load_state_dict(
+            {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+        )
     except RuntimeError as error:
         raise CheckpointError(
             f"The weights of the checkpoint “{folder.name}” don't fit its architecture {architecture}."
@@ -162,11 +161,17 @@ def find_checkpoint(task: str, model: str, root: Path = CHECKPOINT_ROOT) -> Path
     folder = root / task / spec.name
     if not (folder / CONFIG_FILE).is_file():
         raise CheckpointError(
-            f"There is no checkpoint of {spec.title} for the task “{task}”. Train one with: "
-            f"python train/distill.py --task {task} --model {spec.name}",
+            f"There is no checkpoint of {spec.title} for the task “{task}”. Train one with "
+            f"“{training_command(task, model)}”, then name its folder: --model runs/{task}/{spec.name}",
             code="no_checkpoint",
         )
     return folder
+
+
+def training_command(task: str, model: str) -> str:
+    """The command that trains a model for a task, into `runs/<task>/<model>`."""
+    teacher = " --teacher checkpoint:FOLDER" if get_spec(model).distilled else ""
+    return f"python train/distill.py --task {task} --model {model}{teacher}"
 
 
 def _describe(classifier: LesionClassifier, task: Task, preprocessing: Preprocessing) -> dict[str, Any]:
@@ -177,7 +182,7 @@ def _describe(classifier: LesionClassifier, task: Task, preprocessing: Preproces
         "num_features": classifier.embedding_dim,
         "label_names": list(task.classes),
         "label_descriptions": dict(task.display_names),
-        "model_args": {"img_size": preprocessing.size} if classifier.spec.is_transformer else {},
+        "model_args": _model_arguments(classifier.spec, preprocessing.size),
         "pretrained_cfg": {
             "input_size": [3, preprocessing.size, preprocessing.size],
             "fixed_input_size": classifier.spec.is_transformer,
@@ -199,6 +204,25 @@ def _describe(classifier: LesionClassifier, task: Task, preprocessing: Preproces
             "classes": list(task.classes),
         },
     }
+
+
+def _model_arguments(spec: ModelSpec, size: int) -> dict[str, int]:
+    return {"img_size": size} if spec.is_transformer else {}
+
+
+def _as_stored(key: str, value: torch.Tensor) -> torch.Tensor:
+    value = value.detach().cpu().contiguous()
+    if not value.is_floating_point():
+        return value
+    stored = torch.zeros_like(value) if key.startswith("head_dist.") else value
+    stored = stored.half()
+    if not torch.isfinite(stored).all():
+        raise CheckpointError(
+            f"The weights {key} are not finite in float16, so the training has gone wrong. Lower the learning "
+            "rate and train again.",
+            code="weights_not_finite",
+        )
+    return stored
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -223,7 +247,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
             f"The {CONFIG_FILE} of the checkpoint “{folder.name}” is damaged. Copy the checkpoint again.",
             code="damaged_checkpoint",
         ) from error
-    version = config.get("dermadeit", {}).get("format") if isinstance(config, dict) else None
+    ours = config.get("dermadeit") if isinstance(config, dict) else None
+    version = ours.get("format") if isinstance(ours, dict) else None
     if version != FORMAT_VERSION:
         raise CheckpointError(
             f"The checkpoint “{folder.name}” has the format {version}; this version reads {FORMAT_VERSION}."

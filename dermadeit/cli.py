@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dermadeit.errors import CheckpointError, DermaDeiTError
+from dermadeit.errors import CheckpointError, ConfigurationError, DermaDeiTError, ImageError
 from dermadeit.tasks import TASKS, get_task
 
 EXIT_USAGE = 2
@@ -63,16 +63,19 @@ def predict(
     """Read images, one record each; a bad file never stops the others."""
     with _user_errors():
         from dermadeit.predictor import load_predictor
-        from dermadeit.records import ItemFailure
+        from dermadeit.records import ItemFailure, Prediction
 
+        if saliency is not None:
+            _create_folder(saliency)
         predictor = load_predictor(task.value, model)
         some_failed = False
         for file, record in zip(images, predictor.predict_iter(images, views), strict=True):
             # The argument itself: it tells two files of one name apart.
             line = record.to_dict() | {"file": file}
             some_failed |= isinstance(record, ItemFailure)
-            if saliency is not None and not isinstance(record, ItemFailure):
-                line["saliency"] = str(_write_overlay(predictor, file, record.label, saliency))
+            if saliency is not None and isinstance(record, Prediction):
+                line["saliency"] = _write_overlay(predictor, file, record, saliency)
+                some_failed |= line["saliency"] is None
             typer.echo(json.dumps(line) if output_format is OutputFormat.jsonl else _prediction_line(line))
     raise typer.Exit(EXIT_SOME_FAILED if some_failed else 0)
 
@@ -88,6 +91,9 @@ def evaluate(
     model: Annotated[list[str] | None, typer.Option(help="A model name or folder; repeat for more.")] = None,
     views: ViewsOption = 8,
     split: Annotated[str | None, typer.Option(help="Only the rows of this split.")] = None,
+    allow_leaks: Annotated[
+        bool, typer.Option("--allow-leaks", help="Go on although lesions lie in two splits.")
+    ] = False,
 ) -> None:
     """Compare a model's answers with known labels."""
     with _user_errors():
@@ -95,15 +101,19 @@ def evaluate(
 
         from dermadeit.evaluation import evaluate as evaluate_manifest
         from dermadeit.evaluation import write_evaluations
-        from dermadeit.manifest import read_source
+        from dermadeit.manifest import check_leaks, read_source
         from dermadeit.predictor import load_predictor
 
+        _create_folder(output)
         manifest = read_source(source, get_task(task.value), images)
+        if not allow_leaks:
+            check_leaks(manifest)
         if split is not None:
             manifest = manifest.select(split)
         elif any(row.split == "train" for row in manifest.rows):
             typer.echo("The table includes training images; --split test leaves them out.", err=True)
         predictors = [load_predictor(task.value, name) for name in dict.fromkeys(model or ["dermadeit"])]
+        _refuse_repeated([predictor.checkpoint.model for predictor in predictors])
         evaluations = []
         for predictor in predictors:
             name = predictor.checkpoint.model
@@ -129,7 +139,7 @@ def models(output_format: FormatOption = OutputFormat.table) -> None:
 
 
 def _model_rows() -> Iterator[dict[str, Any]]:
-    from dermadeit.checkpoints import find_checkpoint, load_checkpoint
+    from dermadeit.checkpoints import find_checkpoint, load_checkpoint, training_command
     from dermadeit.models import MODEL_SPECS, count_parameters
 
     for task in TASKS.values():
@@ -143,24 +153,44 @@ def _model_rows() -> Iterator[dict[str, Any]]:
             except CheckpointError as error:
                 row["parameters"] = count_parameters(name, len(task.classes))
                 row["from"] = (
-                    f"not here; python train/distill.py --task {task.key} --model {name}"
+                    f"not here; {training_command(task.key, name)}"
                     if error.code == "no_checkpoint"
                     else error.user_message
                 )
             yield row
 
 
-def _write_overlay(predictor: Any, file: str, label: str, folder: Path) -> Path:
+def _create_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"“{folder}” can't be used as a folder: {error.strerror}.") from error
+
+
+def _refuse_repeated(names: list[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigurationError(
+                f"Two of the checkpoints are both of the model “{name}”, and results are filed by model name. "
+                "Evaluate them one after the other, with two --output folders."
+            )
+
+
+def _write_overlay(predictor: Any, file: str, prediction: Any, folder: Path) -> str | None:
     from dermadeit.files import write_atomically
     from dermadeit.imaging import decode_image, encode_png
     from dermadeit.saliency import DEFAULT_OPACITY, grad_cam
 
-    image = decode_image(file)
-    overlay = grad_cam(predictor, image, label).overlay(image, DEFAULT_OPACITY)
+    try:
+        image = decode_image(file)
+    except ImageError as error:
+        typer.echo(f"{file}: the file changed after it was read. {error.user_message}", err=True)
+        return None
+    overlay = grad_cam(predictor, image, prediction.label).overlay(image, DEFAULT_OPACITY)
     # Named by content: a display name is never a path.
-    path = folder / f"{image.sha256[:16]}_{label}.png"
-    write_atomically(path, lambda temporary: temporary.write_bytes(encode_png(overlay)))
-    return path
+    name = f"{image.sha256[:16]}_{prediction.task}_{prediction.model}_{prediction.label}.png"
+    write_atomically(folder / name, lambda partial: partial.write_bytes(encode_png(overlay)))
+    return str(folder / name)
 
 
 def _prediction_line(line: dict[str, Any]) -> str:

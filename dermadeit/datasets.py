@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch.utils.data import Dataset
 
-from dermadeit.errors import DermaDeiTError, ManifestError
+from dermadeit.errors import ImageError, ManifestError
 from dermadeit.imaging import decode_image
-from dermadeit.manifest import Manifest
+from dermadeit.manifest import Manifest, ManifestRow
 from dermadeit.preprocessing import Preprocessing
 
 PIXEL_CACHE_BYTES = 6 * 2**30
@@ -31,14 +33,13 @@ class Sample:
 
 
 class LesionDataset(Dataset):
-    """The images of a manifest, decoded once.
-
-    Decoded pixels are kept in memory that worker processes share, as long as they fit `cache_bytes`.
+    """The images of a manifest, each decoded once as long as all of them fit into `cache_bytes`.
 
     Args:
         manifest: The labelled images.
         preprocessing: Gives the size.
-        cache_bytes: Largest pixel cache to allocate, in bytes.
+        cache_bytes: Largest pixel cache to allocate, in bytes. 0 suits worker processes, which would each
+            fill a cache of their own.
     """
 
     def __init__(
@@ -50,8 +51,8 @@ class LesionDataset(Dataset):
         shape = (len(manifest.rows), 3, preprocessing.size, preprocessing.size)
         self._cache: torch.Tensor | None = None
         if torch.Size(shape).numel() <= cache_bytes:
-            self._cache = torch.empty(shape, dtype=torch.uint8).share_memory_()
-            self._cached = torch.zeros(len(manifest.rows), dtype=torch.bool).share_memory_()
+            self._cache = torch.empty(shape, dtype=torch.uint8)
+            self._cached = torch.zeros(len(manifest.rows), dtype=torch.bool)
 
     def __len__(self) -> int:
         return len(self.manifest.rows)
@@ -63,18 +64,26 @@ class LesionDataset(Dataset):
         if self._cache is not None and self._cached[index]:
             return self._cache[index]
         row = self.manifest.rows[index]
-        try:
+        with naming_the_image(row):
             pixels = self.preprocessing.resize(decode_image(row.path).pixels)
-        except DermaDeiTError as error:
-            raise ManifestError(
-                f"The training image “{row.file}” can't be used: {error.user_message} Mend it or take its row "
-                "out of the manifest.",
-                code=error.code,
-            ) from error
         if self._cache is not None:
             self._cache[index] = pixels
             self._cached[index] = True
         return pixels
+
+
+@contextmanager
+def naming_the_image(row: ManifestRow) -> Iterator[None]:
+    """Turns the refusal of an image into a `ManifestError` that says which row to mend."""
+    try:
+        yield
+    except (ImageError, OSError) as error:
+        reason = error.user_message if isinstance(error, ImageError) else "The file can't be read."
+        raise ManifestError(
+            f"The training image “{row.file}” can't be used: {reason} Mend it or take its row out of the "
+            "manifest.",
+            code=getattr(error, "code", "unreadable_file"),
+        ) from error
 
 
 def collate(samples: list[Sample]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

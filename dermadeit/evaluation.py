@@ -57,6 +57,7 @@ def evaluate(
         "failed": len(failures),
         "weights_sha256": predictor.checkpoint.weights_sha256,
         "dermadeit_version": dermadeit.__version__,
+        "disclaimer": dermadeit.DISCLAIMER,
     }
     return Evaluation(
         manifest.task.key, predictor.checkpoint.model, tuple(predictions), tuple(failures), metrics

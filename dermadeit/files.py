@@ -4,37 +4,31 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Lets `write` fill a temporary file beside `path`, then renames it onto `path`.
+    """Lets `write` fill a hidden file beside `path`, then renames it onto `path`.
 
     Args:
         path: The file to create or replace. Its folder is created when missing.
-        write: Called with the temporary path; must create the whole content there.
+        write: Called with the hidden file's path; must create the whole content there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary_name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(temporary_name)
+    # Always the same name, so that what a killed process left is overwritten by the next.
+    partial = path.with_name(f".{path.name}.partial")
     try:
-        write(temporary)
-        with temporary.open("rb") as written:
+        write(partial)
+        with partial.open("rb+") as written:
             os.fsync(written.fileno())
-        # mkstemp makes private files; a result is as readable as any other new file.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
+        partial.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Writes indented UTF-8 JSON atomically; NaN and infinity are refused with `ValueError`."""
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping
@@ -13,6 +14,8 @@ from dermadeit.tabular import Table, read_csv
 from dermadeit.tasks import DIAGNOSES, Task
 
 SPLITS = ("train", "validation", "calibration", "test")
+logger = logging.getLogger(__name__)
+
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 
 _SHOWN = 5
@@ -43,11 +46,11 @@ class ManifestRow:
 
 @dataclass(frozen=True)
 class Exclusion:
-    """One labelled image that lies outside the task.
+    """One image that was left out.
 
     Attributes:
-        reason: Its diagnosis, or the folder it lies in.
-        split: One of `SPLITS`, or an empty string.
+        reason: Its diagnosis, or the folder it lies in, or that it has no label.
+        split: One of `SPLITS`, or an empty string where it belongs to none.
     """
 
     reason: str
@@ -77,7 +80,7 @@ class Manifest:
                 f"The manifest has no images of the split “{split}” for the task “{self.task.key}”. "
                 + (f"Its splits are {', '.join(known)}." if known else "Add a column “split”.")
             )
-        exclusions = tuple(exclusion for exclusion in self.exclusions if exclusion.split == split)
+        exclusions = tuple(item for item in self.exclusions if item.split in (split, ""))
         return replace(self, rows=rows, exclusions=exclusions)
 
     @property
@@ -126,7 +129,10 @@ def check_leaks(manifest: Manifest) -> None:
 
 
 def _read_class_folders(folder: Path, task: Task) -> Manifest:
-    rows, exclusions = [], []
+    rows = []
+    exclusions = [
+        Exclusion("not in a class folder", split="") for child in folder.iterdir() if _is_image(child)
+    ]
     for subfolder in sorted(child for child in folder.iterdir() if child.is_dir()):
         files = sorted(
             path for path in subfolder.rglob("*") if path.is_file() and not path.name.startswith(".")
@@ -151,20 +157,25 @@ def _read_class_folders(folder: Path, task: Task) -> Manifest:
 def _read_table(table: Table, task: Task, images: Path) -> Manifest:
     _require_columns(table)
     root = images.absolute()
+    for note in table.notes:
+        logger.warning("%s", note)
     rows, exclusions, problems = [], [], []
-    line_of_id: dict[str, int] = {}
+    line_of: dict[str | Path, int] = {}
     for record, line in zip(table.rows, table.line_numbers, strict=True):
         try:
             label = _label_of(record, task)
             image_id, file = _identify(record)
-            if image_id in line_of_id:
-                raise ManifestError(f"“{image_id}” is already in line {line_of_id[image_id]}")
-            line_of_id[image_id] = line
+            path = _locate(root, file, image_id)
+            for key, name in ((image_id, image_id), (path, file)):
+                if key in line_of:
+                    raise ManifestError(f"“{name}” is already in line {line_of[key]}")
+                line_of[key] = line
             split = record.get("split", "").strip()
+            if split not in ("", *SPLITS):
+                raise ManifestError(f"“{split}” is not a split ({', '.join(SPLITS)})")
             if label is None:
                 exclusions.append(Exclusion(record["diagnosis"].strip(), split))
                 continue
-            path = _locate(root, file, image_id)
         except ManifestError as error:
             problems.append(f"line {line}: {error.user_message}")
             continue
@@ -177,7 +188,18 @@ def _read_table(table: Table, task: Task, images: Path) -> Manifest:
         raise ManifestError(f"The table can't be used. {'; '.join(problems[:_SHOWN])}{more}.")
     if not rows:
         raise ManifestError(f"The table has no row that belongs to the task “{task.key}”.")
+    exclusions += [
+        Exclusion("image without a row in the table", split="")
+        for folder in {row.path.parent for row in rows}
+        if folder.is_dir()
+        for path in folder.iterdir()
+        if _is_image(path) and path not in line_of
+    ]
     return Manifest(task, tuple(rows), tuple(exclusions))
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
 
 
 def _require_columns(table: Table) -> None:
@@ -228,7 +250,8 @@ def _locate(root: Path, file: str, image_id: str) -> Path:
         candidate = root / file
     # A table may come from anywhere: it must not reach files outside the folder that it was given for.
     # Links are left alone, since whoever owns the folder made them.
-    if not Path(os.path.normpath(candidate)).is_relative_to(os.path.normpath(root)):
+    candidate = Path(os.path.normpath(candidate))
+    if not candidate.is_relative_to(os.path.normpath(root)):
         raise ManifestError(
             f"“{file or image_id}” lies outside the images folder; name the folder with --images"
         )

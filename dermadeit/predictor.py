@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -21,6 +22,18 @@ DEFAULT_VIEWS = DIHEDRAL_VIEWS
 """Test-time augmentation views that an answer averages, unless asked otherwise."""
 
 BATCH_IMAGES = 16
+
+
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    """What a batch needs of an image; the full photos of a batch would take gigabytes."""
+
+    tensor: torch.Tensor
+    name: str
+    sha256: str
+    ledger: tuple[str, ...]
+    warnings: tuple[str, ...]
+
 
 Source = str | os.PathLike | bytes | Image.Image | LesionImage
 
@@ -67,45 +80,40 @@ class Predictor:
         while batch := list(islice(remaining, BATCH_IMAGES)):
             yield from self._predict_batch(batch, views)
 
-    def logits(self, images: Sequence[LesionImage], views: int = DEFAULT_VIEWS) -> torch.Tensor:
-        """Logits of every view.
-
-        Args:
-            images: N decoded images.
-            views: Dihedral views, 1 to 8; view 0 is the image as it is.
-
-        Returns:
-            float32 [N, views, K] on the CPU.
-        """
-        check_views(views)
-        preprocessed = torch.stack([self.checkpoint.preprocessing(image.pixels) for image in images])
+    def _logits(self, preprocessed: Sequence[torch.Tensor], views: int) -> torch.Tensor:
+        """N normalised images [3, S, S] to float32 logits of every view, [N, views, K], on the CPU."""
         # [views, N, 3, S, S] goes through the model view by view, which bounds the memory.
         with self.lock, torch.inference_mode():
             per_view = [
                 self.checkpoint.classifier(view.to(self.device)).float().cpu()
-                for view in dihedral_views(preprocessed, views)
+                for view in dihedral_views(torch.stack(list(preprocessed)), views)
             ]
         return torch.stack(per_view, dim=1)
 
     def _predict_batch(self, sources: Sequence[Source], views: int) -> list[Prediction | ItemFailure]:
-        decoded = [self._decode(source) for source in sources]
-        images = [item for item in decoded if isinstance(item, LesionImage)]
-        logits = iter(self.logits(images, views).mean(dim=1) if images else ())
+        prepared = [self._prepare(source) for source in sources]
+        tensors = [item.tensor for item in prepared if isinstance(item, _Prepared)]
+        logits = iter(self._logits(tensors, views).mean(dim=1) if tensors else ())
         return [
-            self._record(item, next(logits), views) if isinstance(item, LesionImage) else item
-            for item in decoded
+            self._record(item, next(logits), views) if isinstance(item, _Prepared) else item
+            for item in prepared
         ]
 
-    def _decode(self, source: Source) -> LesionImage | ItemFailure:
-        if isinstance(source, LesionImage):
-            return source
+    def _prepare(self, source: Source) -> _Prepared | ItemFailure:
         try:
-            return decode_image(source)
+            image = source if isinstance(source, LesionImage) else decode_image(source)
+            return _Prepared(
+                self.checkpoint.preprocessing(image.pixels),
+                image.name,
+                image.sha256,
+                image.ledger,
+                image.warnings,
+            )
         except ImageError as error:
             name = os.fsdecode(source) if isinstance(source, str | os.PathLike) else None
             return self._failure(sanitise_name(name), error.sha256, error.code, error.user_message)
 
-    def _record(self, image: LesionImage, logits: torch.Tensor, views: int) -> Prediction | ItemFailure:
+    def _record(self, image: _Prepared, logits: torch.Tensor, views: int) -> Prediction | ItemFailure:
         if not torch.isfinite(logits).all():
             return self._failure(
                 image.name,

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dermadeit import DISCLAIMER
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -50,6 +52,7 @@ class Prediction:
             "ledger": list(self.ledger),
             "warnings": list(self.warnings),
             "error": None,
+            "disclaimer": DISCLAIMER,
         }
 
 
@@ -88,6 +91,7 @@ class ItemFailure:
             "ledger": [],
             "warnings": [],
             "error": {"code": self.code, "message": self.message},
+            "disclaimer": DISCLAIMER,
         }
 
 

@@ -10,6 +10,7 @@ import torch
 from matplotlib import colormaps
 from PIL import Image
 
+from dermadeit.errors import PredictionError
 from dermadeit.imaging import LesionImage
 from dermadeit.models import LesionClassifier
 from dermadeit.predictor import Predictor
@@ -25,8 +26,8 @@ class SaliencyMap:
     """How much each place of an image speaks for a class.
 
     Attributes:
-        values: float32 [h, w] in 0 to 1, at the resolution of the features (patches or feature map); the
-            whole of it covers the whole image. All zero where nothing speaks for the class.
+        values: float32 [h, w] in 0 to 1, covering the whole image: one value a patch for a transformer, one a
+            pixel of the input for a convolutional network. All zero where nothing speaks for the class.
         class_key: The class.
         method: Name of the method, for display.
     """
@@ -67,6 +68,7 @@ def grad_cam(predictor: Predictor, image: LesionImage, class_key: str | None = N
 
     Raises:
         TaskError: The task has no such class.
+        PredictionError: The model gives no usable numbers for this image.
     """
     checkpoint = predictor.checkpoint
     classifier = checkpoint.classifier
@@ -77,6 +79,11 @@ def grad_cam(predictor: Predictor, image: LesionImage, class_key: str | None = N
             values, index = _transformer_cam(classifier, batch, index)
         else:
             values, index = _convolutional_cam(classifier, batch, index)
+    if not np.isfinite(values).all():
+        raise PredictionError(
+            "The model gave no usable numbers for this image. Check the checkpoint, then report this.",
+            code="non_finite_output",
+        )
     return SaliencyMap(_scaled(values), checkpoint.task.classes[index], method="Grad-CAM")
 
 

@@ -23,7 +23,7 @@ def checkpoint_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name in ("dermadeit", "mobilenetv2"):
             torch.manual_seed(0)
             classifier = create_classifier(name, len(task.classes), image_size=TINY_IMAGE_SIZE)
-            save_checkpoint(root / task.key / name, classifier, task, Preprocessing(TINY_IMAGE_SIZE), {})
+            save_checkpoint(root / task.key / name, classifier, task, Preprocessing(TINY_IMAGE_SIZE))
     return root
 
 

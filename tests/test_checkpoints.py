@@ -33,13 +33,30 @@ def test_saved_weights_come_back_exactly(tmp_path: Path) -> None:
     classifier = create_classifier("mobilenetv2", 3, image_size=64).eval()
     classifier.backbone.half().float()
     images = torch.rand(2, 3, 64, 64)
-    save_checkpoint(tmp_path, classifier, task, preprocessing, {"training.json": {"note": "é"}})
+    save_checkpoint(tmp_path, classifier, task, preprocessing)
     checkpoint = load_checkpoint(tmp_path, task="multiclass")
     assert torch.equal(checkpoint.classifier(images), classifier(images))
     assert checkpoint.preprocessing == preprocessing
     assert (checkpoint.model, checkpoint.task) == ("mobilenetv2", task)
-    assert json.loads((tmp_path / "training.json").read_text(encoding="utf-8")) == {"note": "é"}
-    assert {tensor.dtype for tensor in load_file(tmp_path / "model.safetensors").values()} == {torch.float16}
+    stored = load_file(tmp_path / "model.safetensors")
+    assert {tensor.dtype for tensor in stored.values() if tensor.is_floating_point()} == {torch.float16}
+
+
+def test_counters_of_batch_norms_are_not_halved(tmp_path: Path) -> None:
+    classifier = create_classifier("mobilenetv2", 2, image_size=64)
+    classifier.backbone.bn1.num_batches_tracked.fill_(70_000)
+    save_checkpoint(tmp_path, classifier, get_task("binary"), Preprocessing(64))
+    assert load_checkpoint(tmp_path).classifier.backbone.bn1.num_batches_tracked == 70_000
+
+
+@pytest.mark.parametrize("value", [float("nan"), 1e6])
+def test_weights_that_float16_cannot_hold_are_refused(folder: Path, value: float) -> None:
+    classifier = create_classifier("dermadeit", 2, image_size=64)
+    with torch.no_grad():
+        classifier.head.bias[0] = value
+    with pytest.raises(CheckpointError, match=r"head\.bias"):
+        save_checkpoint(folder, classifier, get_task("binary"), Preprocessing(64))
+    assert load_checkpoint(folder)
 
 
 def test_timm_opens_the_folder_and_decides_alike(checkpoint_root: Path) -> None:
@@ -91,7 +108,13 @@ def test_pickles_are_refused_unopened(tmp_path: Path, name: str) -> None:
     assert caught.value.code == "pickle_refused"
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "{", "[]", "{}", '{"dermadeit": [1]}', '{"dermadeit": {"format": 1}}',
+        '{"dermadeit": {"format": 1, "model": "x", "task": "binary", "classes": [], "weights_sha256": ""}}',
+    ],
+)  # fmt: skip
 def test_damaged_configurations_are_refused(folder: Path, text: str) -> None:
     (folder / "config.json").write_text(text)
     with pytest.raises(CheckpointError):
@@ -103,6 +126,22 @@ def test_damaged_configurations_are_refused(folder: Path, text: str) -> None:
 )
 def test_a_configuration_of_something_else_is_refused(folder: Path, changes: dict) -> None:
     _edit_config(folder, **changes)
+    with pytest.raises(CheckpointError):
+        load_checkpoint(folder)
+
+
+def test_a_configuration_cannot_make_timm_open_another_file(folder: Path, tmp_path: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config["model_args"]["checkpoint_path"] = str(tmp_path / "evil.pth")
+    (folder / "config.json").write_text(json.dumps(config))
+    assert load_checkpoint(folder).preprocessing.size == 64
+
+
+@pytest.mark.parametrize("input_size", [[32], [3, 64, "64"], None])
+def test_a_damaged_input_size_is_refused(folder: Path, input_size: object) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config["pretrained_cfg"]["input_size"] = input_size
+    (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError):
         load_checkpoint(folder)
 
@@ -121,7 +160,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_usable(folder: Path, monkeypatch:
     before = load_checkpoint(folder).weights_sha256
     classifier = create_classifier("dermadeit", 2, image_size=64)
     with pytest.raises(OSError, match="No space"):
-        save_checkpoint(folder, classifier, get_task("binary"), Preprocessing(64), {})
+        save_checkpoint(folder, classifier, get_task("binary"), Preprocessing(64))
     assert load_checkpoint(folder).weights_sha256 == before
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
 
@@ -140,8 +179,8 @@ def test_killed_between_configuration_and_weights_keeps_the_old_checkpoint(
     monkeypatch.setattr(Path, "replace", killed)
     classifier = create_classifier("dermadeit", 2, image_size=64)
     with pytest.raises(KeyboardInterrupt):
-        save_checkpoint(folder, classifier, get_task("binary"), Preprocessing(64), {})
+        save_checkpoint(folder, classifier, get_task("binary"), Preprocessing(64))
     monkeypatch.undo()
     assert load_checkpoint(folder).weights_sha256 == before
-    save_checkpoint(folder, classifier, get_task("binary"), Preprocessing(64), {})
+    save_checkpoint(folder, classifier, get_task("binary"), Preprocessing(64))
     assert load_checkpoint(folder).weights_sha256 != before

@@ -135,6 +135,37 @@ def test_mistakes_in_the_call_end_with_a_sentence_and_exit_code_2(arguments: lis
     assert not result.stdout
 
 
+def test_two_checkpoints_of_one_model_are_not_mixed_up(
+    binary: list[str], synthetic_data: Path, tmp_path: Path
+) -> None:
+    result = _run(
+        "evaluate", synthetic_data / "manifest.csv", *binary, "--model", f"{binary[3]}/",
+        "--output", tmp_path / "out", exit_code=2,
+    )  # fmt: skip
+    assert "both of the model “dermadeit”" in result.stderr
+
+
+def test_leaking_tables_are_refused_unless_allowed(
+    binary: list[str], lesion_files: list[Path], tmp_path: Path
+) -> None:
+    table = tmp_path / "labels.csv"
+    rows = [
+        f"{path.name},nevus,L1,{split}" for path, split in zip(lesion_files, ("train", "test"), strict=False)
+    ]
+    table.write_text("\n".join(["file,label,lesion_id,split", *rows]) + "\n")
+    arguments = ["evaluate", table, *binary, "--images", lesion_files[0].parent, "--output", tmp_path / "out"]
+    assert "L1" in _run(*arguments, exit_code=2).stderr
+    assert "includes training images" in _run(*arguments, "--allow-leaks").stderr
+
+
+def test_an_output_that_is_a_file_is_refused_before_any_work(
+    binary: list[str], synthetic_data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "out").touch()
+    arguments = ["evaluate", synthetic_data / "manifest.csv", *binary, "--output", tmp_path / "out"]
+    assert "can't be used as a folder" in _run(*arguments, exit_code=2).stderr
+
+
 def test_a_checkpoint_of_the_other_task_is_refused(checkpoint_root: Path, lesion_files: list[Path]) -> None:
     folder = checkpoint_root / "binary" / "dermadeit"
     result = _run("predict", lesion_files[0], "--task", "multiclass", "--model", folder, exit_code=2)

@@ -62,6 +62,8 @@ def test_reads_tables_as_spreadsheets_save_them(tmp_path: Path, text: str, encod
         ("file,label\n/etc/passwd,nevus\n", "line 2: “/etc/passwd” lies outside"),
         ("file,label\n", "no row"),
         ("", "empty"),
+        ("file,label,split\na.jpg,nevus,Train\n", "line 2: “Train” is not a split"),
+        ("image_id,file,label\na,x.jpg,nevus\nb,./x.jpg,others\n", "line 3: “./x.jpg” is already in line 2"),
     ],
 )
 def test_refuses_tables_with_the_line_and_the_reason(tmp_path: Path, text: str, message: str) -> None:
@@ -86,6 +88,22 @@ def test_class_folders_take_class_keys_and_diagnoses(tmp_path: Path) -> None:
         ("mel/a.jpg", "mel"),
     ]
     assert manifest.excluded == {"folder NV": 1}
+
+
+def test_images_that_nobody_labelled_are_counted(tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.JPG", "notes.txt", "nevus/c.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert read_source(tmp_path, BINARY).excluded == {"not in a class folder": 2}
+    table = _table(tmp_path, "file,label,split\na.jpg,nevus,test\n")
+    assert read_source(table, BINARY).select("test").excluded == {"image without a row in the table": 1}
+
+
+def test_what_had_to_be_assumed_about_a_table_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    read_source(_table(tmp_path, "file;label\nä.jpg;nevus\n", "cp1252"), BINARY)
+    assert "1252" in caplog.text
 
 
 def test_a_folder_without_classes_and_a_missing_source_are_refused(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_equals_the_library_on_transformers_with_one_prefix_token(
 ) -> None:
     task = get_task("binary")
     torch.manual_seed(0)
-    save_checkpoint(tmp_path, create_classifier(name, 2, image_size=size), task, Preprocessing(size), {})
+    save_checkpoint(tmp_path, create_classifier(name, 2, image_size=size), task, Preprocessing(size))
     predictor = Predictor(load_checkpoint(tmp_path))
     image = decode_image(lesion_files[0])
     batch = predictor.checkpoint.preprocessing(image.pixels)[None]

@@ -18,6 +18,8 @@ from dermadeit.models import get_spec
 from dermadeit.preprocessing import DIHEDRAL_VIEWS
 from dermadeit.tasks import get_task
 
+CHECKPOINT_PREFIX = "checkpoint:"
+
 RECIPES = Path(__file__).resolve().parent / "recipes"
 
 _CHOICES = {
@@ -28,11 +30,12 @@ _CHOICES = {
     "device": ("auto", "cpu", "cuda"),
     "precision": ("auto", "fp32", "bf16", "fp16"),
 }
-_AT_LEAST_ONE = ("epochs", "batch_size", "step_epochs", "teacher_views")
-_POSITIVE = ("learning_rate", "step_factor", "temperature", "scale", "layer_decay")
+_AT_LEAST_ONE = ("epochs", "batch_size", "step_epochs")
+_POSITIVE = ("learning_rate", "step_factor", "temperature", "scale")
 _NOT_NEGATIVE = (
     "weight_decay",
     "warmup_epochs",
+    "layer_decay",
     "alpha",
     "gamma",
     "drop_path",
@@ -63,7 +66,8 @@ class TrainingConfiguration:
         optimizer: `adamw` or `adam`.
         learning_rate: Peak learning rate, of the last layers where `layer_decay` is below 1.
         weight_decay: Decoupled for AdamW; never on biases and norms.
-        layer_decay: Learning-rate factor from each layer to the one before it, up to 1 (no decay).
+        layer_decay: Learning-rate factor from each layer to the one before it, up to 1 (no decay); 0 for 0.75
+            in a transformer and 1 in a convolutional network, which has several times as many layers.
         schedule: `cosine` to zero, or `step`.
         warmup_epochs: Linear warm-up, in epochs.
         step_epochs: Epochs between two steps of `step`.
@@ -73,7 +77,9 @@ class TrainingConfiguration:
         gamma: Exponent of the focal loss.
         temperature: Of the softmax over embedding dimensions, student and teacher.
         target_normalisation: `standardise` gives each embedding dimension zero mean and unit variance.
-        teacher_views: Dihedral views cached for each image, 1 to 8. The student sees only cached views.
+        flip: Mirror images at random.
+        quarter_turns: Turn images by quarters at random. Teacher embeddings are cached for every view that
+            `flip` and `quarter_turns` can give, and paired with it.
         class_balancing: `sampler` draws every class equally often, `none` follows the data.
         rotation_degrees: Largest rotation beside the dihedral views.
         scale: Largest zoom factor, in or out; 1 for none.
@@ -83,7 +89,8 @@ class TrainingConfiguration:
         downscale_probability: Share of images that are blurred by scaling down and up.
         device: `auto`, `cpu` or `cuda`.
         precision: `auto`, `fp32`, `bf16` or `fp16` (CUDA only).
-        workers: Processes that decode images beside the training.
+        workers: Processes that decode images beside the training, again in each epoch. With 0, the training
+            decodes them itself, once if the pixels of a split fit into 6 GiB of memory.
         seed: Decides every random choice.
         allow_leaks: Train although lesions cross splits; the checkpoint says so.
     """
@@ -100,7 +107,7 @@ class TrainingConfiguration:
     optimizer: str = "adamw"
     learning_rate: float = 5e-4
     weight_decay: float = 0.05
-    layer_decay: float = 0.75
+    layer_decay: float = 0.0
     schedule: str = "cosine"
     warmup_epochs: float = 1.0
     step_epochs: int = 15
@@ -110,7 +117,8 @@ class TrainingConfiguration:
     gamma: float = 2.0
     temperature: float = 1.0
     target_normalisation: str = "standardise"
-    teacher_views: int = 8
+    flip: bool = True
+    quarter_turns: bool = True
     class_balancing: str = "sampler"
     rotation_degrees: float = 45.0
     scale: float = 1.2
@@ -141,13 +149,16 @@ class TrainingConfiguration:
             for name in names:
                 if not fits(getattr(self, name)):
                     raise ConfigurationError(f"{name} is {getattr(self, name)}; it must be {wanted}.")
-        if self.teacher_views > DIHEDRAL_VIEWS or self.layer_decay > 1 or self.scale < 1:
-            raise ConfigurationError(
-                f"teacher_views goes to {DIHEDRAL_VIEWS}, layer_decay to 1, and scale starts at 1."
-            )
-        if self.teacher != "none" and not self.teacher.startswith("checkpoint:"):
+        if self.layer_decay > 1 or self.scale < 1:
+            raise ConfigurationError("layer_decay goes up to 1, and scale starts at 1.")
+        if self.teacher != "none" and not self.teacher.startswith(CHECKPOINT_PREFIX):
             raise ConfigurationError(
                 f"There is no teacher “{self.teacher}”. Use “none”, or “checkpoint:FOLDER[,FOLDER…]”."
+            )
+        if self.teacher == "none" and get_spec(self.model_name).distilled:
+            raise ConfigurationError(
+                f"{get_spec(self.model_name).title} is distilled. Name its teacher with --teacher "
+                "checkpoint:FOLDER, or train the plain DeiT with --model deit."
             )
 
     @property
@@ -165,6 +176,20 @@ class TrainingConfiguration:
         """The data folder: `data`, else `DERMADEIT_DATA`, else `data/` here."""
         return Path(self.data or os.environ.get("DERMADEIT_DATA", "data"))
 
+    @property
+    def layer_decay_factor(self) -> float:
+        """The layer decay, with the default filled in."""
+        return self.layer_decay or (0.75 if get_spec(self.model_name).is_transformer else 1.0)
+
+    @property
+    def views(self) -> tuple[int, ...]:
+        """The dihedral views that images are shown in, each 0 to 7."""
+        return tuple(
+            view
+            for view in range(DIHEDRAL_VIEWS)
+            if (self.flip or view < 4) and (self.quarter_turns or view % 4 == 0)
+        )
+
     def resolve_device(self) -> torch.device:
         """The device to train on."""
         if self.device == "cuda" and not torch.cuda.is_available():
@@ -179,9 +204,14 @@ class TrainingConfiguration:
         if self.precision != "auto":
             return self.precision
         if device.type == "cpu":
-            return "bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "fp32"
+            return "bf16" if cpu_has_bf16() else "fp32"
         # A T4 (compute capability 7.5) only emulates bf16.
         return "bf16" if torch.cuda.get_device_capability()[0] >= 8 else "fp16"
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this processor computes in bfloat16 natively; emulated, it is slower than float32."""
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def parse_configuration(arguments: Sequence[str] | None = None) -> TrainingConfiguration:

@@ -21,29 +21,30 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import numpy as np
 import timm
 import torch
-from torch.utils.data import DataLoader, WeightedRandomSampler
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 import dermadeit
 from dermadeit.checkpoints import load_checkpoint, save_checkpoint
-from dermadeit.datasets import LesionDataset, collate
-from dermadeit.errors import ConfigurationError, DermaDeiTError, TrainingError
+from dermadeit.datasets import PIXEL_CACHE_BYTES, LesionDataset, collate
+from dermadeit.errors import DermaDeiTError, TrainingError
+from dermadeit.evaluation import evaluate
 from dermadeit.files import write_atomically, write_json
-from dermadeit.manifest import Manifest, check_leaks, read_source
+from dermadeit.manifest import Manifest
 from dermadeit.metrics import classification_metrics
 from dermadeit.models import LesionClassifier, create_classifier
+from dermadeit.predictor import Predictor
 from dermadeit.preprocessing import Preprocessing
 from dermadeit.tasks import get_task
 from train.augmentation import BatchAugmentation
 from train.configuration import TrainingConfiguration, parse_configuration
+from train.loaders import create_train_loader, load_manifest
 from train.losses import embedding_kl, focal_loss
 from train.optimization import create_optimizer, learning_rate_factor
 from train.student import Student
-from train.teacher_cache import cached_embeddings
-from train.teachers import create_teacher
+from train.targets import load_targets
 
 logger = logging.getLogger("train.distill")
 
@@ -52,63 +53,6 @@ SELECTION_METRIC = {"binary": "accuracy", "multiclass": "cohen_kappa"}
 
 STATE_FILE = "state.pt"
 EVALUATION_BATCH = 64
-
-
-# ------------------------------------------------------------------------------------------------ data
-
-
-def load_manifest(configuration: TrainingConfiguration) -> Manifest:
-    """Reads the data folder's manifest and refuses lesions that cross splits."""
-    folder = configuration.data_folder
-    if not (folder / "manifest.csv").is_file():
-        raise ConfigurationError(
-            f"There is no manifest.csv in the data folder “{folder}”. Name the folder with --data or "
-            "DERMADEIT_DATA, or make a synthetic one with: python -m dermadeit.synthetic data",
-            code="no_data",
-        )
-    manifest = read_source(folder / "manifest.csv", get_task(configuration.task))
-    if not configuration.allow_leaks:
-        check_leaks(manifest)
-    return manifest
-
-
-def create_train_loader(
-    dataset: LesionDataset, configuration: TrainingConfiguration, generator: torch.Generator
-) -> DataLoader:
-    """Batches in random order; `sampler` balancing draws every class equally often, with replacement."""
-    sampler = None
-    if configuration.class_balancing == "sampler":
-        weights = (1 / torch.bincount(dataset.labels).double())[dataset.labels]
-        sampler = WeightedRandomSampler(weights, len(dataset), generator=generator)
-    return DataLoader(
-        dataset,
-        batch_size=configuration.batch_size,
-        sampler=sampler,
-        shuffle=sampler is None,
-        drop_last=len(dataset) > configuration.batch_size,
-        num_workers=configuration.workers,
-        persistent_workers=configuration.workers > 0,
-        collate_fn=collate,
-        generator=generator,
-    )
-
-
-def load_targets(
-    configuration: TrainingConfiguration, manifest: Manifest, device: torch.device
-) -> tuple[torch.Tensor | None, str]:
-    """The teacher's embeddings of the train split, [N, views, D] float16, and the teacher's identity."""
-    teacher = create_teacher(configuration.teacher, device)
-    if teacher is None:
-        return None, "none"
-    folder = configuration.output_folder / "teacher_cache"
-    embeddings = torch.from_numpy(
-        np.array(cached_embeddings(teacher, manifest, configuration.teacher_views, folder))
-    )
-    if configuration.target_normalisation == "standardise":
-        values = embeddings.float()
-        mean, deviation = values.mean(dim=(0, 1)), values.std(dim=(0, 1)).clamp_min(1e-6)
-        embeddings = ((values - mean) / deviation).half()
-    return embeddings, teacher.identity
 
 
 # ------------------------------------------------------------------------------------------------ loop
@@ -120,14 +64,14 @@ class Training:
     def __init__(self, configuration: TrainingConfiguration, manifest: Manifest) -> None:
         self.configuration = configuration
         self.device = configuration.resolve_device()
-        precision = configuration.resolve_precision(self.device)
+        self.precision = configuration.resolve_precision(self.device)
         self.autocast = partial(
             torch.autocast,
             self.device.type,
-            torch.float16 if precision == "fp16" else torch.bfloat16,
-            enabled=precision != "fp32",
+            torch.float16 if self.precision == "fp16" else torch.bfloat16,
+            enabled=self.precision != "fp32",
         )
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         torch.manual_seed(configuration.seed)
         classifier = create_classifier(
             configuration.model_name,
@@ -138,20 +82,22 @@ class Training:
         )
         self.preprocessing = _preprocessing_of(classifier)
         train_split = manifest.select("train")
-        self.targets, self.teacher_identity = load_targets(configuration, train_split, self.device)
-        teacher_dim = None if self.targets is None else self.targets.shape[-1]
-        self.student = Student(classifier, teacher_dim).to(self.device, memory_format=torch.channels_last)
+        self.targets = load_targets(configuration, train_split, self.device)
+        student = Student(classifier, self.targets.dim if self.targets else None)
+        self.student = student.to(self.device, memory_format=torch.channels_last)
         if self.device.type == "cpu":
             # Fused attention's backward is 1.7 times slower than the plain one in bf16 on a CPU.
             for module in self.student.modules():
                 if hasattr(module, "fused_attn"):
                     module.fused_attn = False
         self.generator = torch.Generator()
-        self.loader = create_train_loader(
-            LesionDataset(train_split, self.preprocessing), configuration, self.generator
+        train_set, validation_set = (
+            LesionDataset(split, self.preprocessing, 0 if configuration.workers else PIXEL_CACHE_BYTES)
+            for split in (train_split, manifest.select("validation"))
         )
+        self.loader = create_train_loader(train_set, configuration, self.generator)
         self.validation = DataLoader(
-            LesionDataset(manifest.select("validation"), self.preprocessing),
+            validation_set,
             batch_size=EVALUATION_BATCH,
             num_workers=configuration.workers,
             collate_fn=collate,
@@ -162,6 +108,8 @@ class Training:
             self.optimizer,
             partial(learning_rate_factor, configuration=configuration, steps_per_epoch=len(self.loader)),
         )
+        self.views = torch.tensor(configuration.views)
+        self.fingerprint = _fingerprint(self, manifest)
         self.epoch = 0
         self.curves: list[dict[str, float]] = []
 
@@ -182,14 +130,14 @@ class Training:
 
     def step(self, pixels: torch.Tensor, labels: torch.Tensor, indices: torch.Tensor) -> dict[str, float]:
         """One optimiser step on a batch; returns its losses, unweighted."""
-        views = torch.randint(self.configuration.teacher_views, (len(labels),), generator=self.generator)
+        views = self.views[torch.randint(len(self.views), (len(labels),), generator=self.generator)]
         images = self.augmentation(pixels.to(self.device).float() / 255, views, self.generator)
         with self.autocast():
             logits, projected = self.student(self.preprocessing.normalise(images))
         classification = focal_loss(logits.float(), labels.to(self.device), self.configuration.gamma)
         distillation = torch.zeros((), device=self.device)
         if self.targets is not None:
-            target = self.targets[indices, views].to(self.device).float()
+            target = self.targets(indices, views).to(self.device)
             distillation = embedding_kl(projected.float(), target, self.configuration.temperature)
         loss = classification + self.configuration.alpha * distillation
         if not torch.isfinite(loss):
@@ -227,7 +175,7 @@ class Training:
     def state(self) -> dict:
         """Everything that a later epoch depends on."""
         return {
-            "configuration": _fingerprint(self.configuration),
+            "fingerprint": self.fingerprint,
             "epoch": self.epoch,
             "curves": self.curves,
             "student": self.student.state_dict(),
@@ -238,10 +186,12 @@ class Training:
 
     def resume(self, path: Path) -> None:
         """Continues from a state; raises `TrainingError` where another training wrote it."""
-        state = torch.load(path, map_location=self.device, weights_only=True)
-        if state["configuration"] != _fingerprint(self.configuration):
+        # On the CPU: the optimiser moves what belongs on the device, and keeps its step counters here.
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if state["fingerprint"] != self.fingerprint:
             raise TrainingError(
-                f"“{path.parent}” holds a training with other settings. Choose another --output, or delete it.",
+                f"“{path.parent}” holds a training with other settings, data, teacher or precision. Choose "
+                "another --output, or delete it.",
                 code="other_training",
             )
         self.student.load_state_dict(state["student"])
@@ -294,17 +244,13 @@ def train(configuration: TrainingConfiguration) -> Path:
         logger.info("%s", json.dumps(training.curves[-1]))
         best = max(training.curves, key=lambda curve: curve[metric])
         if best is training.curves[-1]:
-            metrics = {"split": "validation", "views": 1, **figures}
-            save_checkpoint(
-                output,
-                training.student.classifier,
-                manifest.task,
-                training.preprocessing,
-                {"metrics.json": metrics},
-            )
+            save_checkpoint(output, training.student.classifier, manifest.task, training.preprocessing)
         write_json(output / "training.json", describe(training, manifest, best["epoch"]))
         write_atomically(output / STATE_FILE, partial(torch.save, training.state()))
-    load_checkpoint(output, task=configuration.task)
+    # What is served is the float16 copy, so that is what the figures are of.
+    predictor = Predictor(load_checkpoint(output, task=configuration.task), training.device)
+    measured = evaluate(manifest.select("validation"), predictor, views=1)
+    write_json(output / "metrics.json", {"split": "validation", **measured.metrics})
     best = max(training.curves, key=lambda curve: curve[metric])
     logger.info(
         "Best epoch %d of %d: validation %s %.4f", best["epoch"], training.epoch, metric, best[metric]
@@ -328,7 +274,8 @@ def describe(training: Training, manifest: Manifest, best_epoch: int) -> dict:
             },
             "model": configuration.model_name,
             "image_size": training.preprocessing.size,
-            "teacher": training.teacher_identity,
+            "teacher": training.targets.teacher if training.targets else "none",
+            "layer_decay": configuration.layer_decay_factor,
         },
         "data": {
             split: {
@@ -344,7 +291,7 @@ def describe(training: Training, manifest: Manifest, best_epoch: int) -> dict:
             "torch": torch.__version__,
             "timm": timm.__version__,
             "device": torch.cuda.get_device_name() if training.device.type == "cuda" else "cpu",
-            "precision": configuration.resolve_precision(training.device),
+            "precision": training.precision,
         },
         "selection_metric": SELECTION_METRIC[configuration.task],
         "best_epoch": best_epoch,
@@ -359,11 +306,18 @@ def _preprocessing_of(classifier: LesionClassifier) -> Preprocessing:
     )
 
 
-def _fingerprint(configuration: TrainingConfiguration) -> str:
-    settings = dataclasses.asdict(configuration)
-    for name in ("output", "data", "workers"):
+def _fingerprint(training: Training, manifest: Manifest) -> str:
+    """Hash of all that must not change between two runs of one training."""
+    settings = dataclasses.asdict(training.configuration)
+    for name in ("output", "data", "workers", "teacher", "precision"):
         settings.pop(name)
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    rows = [(row.image_id, row.label, row.split) for row in manifest.rows]
+    weights = hashlib.sha256()
+    for value in training.student.classifier.state_dict().values():
+        weights.update(value.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    teacher = training.targets and training.targets.teacher
+    content = json.dumps([settings, rows, weights.hexdigest(), teacher, training.precision], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 if __name__ == "__main__":

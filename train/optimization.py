@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
-from timm.optim import param_groups_layer_decay
+from timm.optim import param_groups_layer_decay, param_groups_weight_decay
 
 from train.configuration import TrainingConfiguration
 from train.student import Student
@@ -18,12 +18,15 @@ def create_optimizer(student: Student, configuration: TrainingConfiguration) -> 
         backbone,
         weight_decay=configuration.weight_decay,
         no_weight_decay_list=getattr(backbone, "no_weight_decay", set)(),
-        layer_decay=configuration.layer_decay,
+        layer_decay=configuration.layer_decay_factor,
     )
     for group in groups:
         group["lr"] = configuration.learning_rate * group.pop("lr_scale")
     if student.projector is not None:
-        groups.append({"params": list(student.projector.parameters()), "lr": configuration.learning_rate})
+        groups += [
+            group | {"lr": configuration.learning_rate}
+            for group in param_groups_weight_decay(student.projector, configuration.weight_decay)
+        ]
     kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[configuration.optimizer]
     return kind(groups, weight_decay=configuration.weight_decay)
 

@@ -10,17 +10,15 @@ import numpy as np
 import torch
 
 from dermadeit.checkpoints import Checkpoint, load_checkpoint
-from dermadeit.errors import ConfigurationError
-from dermadeit.preprocessing import dihedral_views
-
-CHECKPOINT_PREFIX = "checkpoint:"
+from dermadeit.preprocessing import apply_dihedral
+from train.configuration import CHECKPOINT_PREFIX, cpu_has_bf16
 
 
 class CheckpointTeacher:
     """One or several of our own checkpoints; their class embeddings are concatenated.
 
     Attributes:
-        identity: Names the exact weights and preprocessing, for cache headers.
+        identity: Names the models and their exact weights, for cache headers.
         embedding_dim: Length of an embedding.
     """
 
@@ -35,23 +33,24 @@ class CheckpointTeacher:
         self.embedding_dim = sum(checkpoint.classifier.embedding_dim for checkpoint in self.checkpoints)
 
     @torch.inference_mode()
-    def embed(self, images: Sequence[np.ndarray], views: int) -> np.ndarray:
+    def embed(self, images: Sequence[np.ndarray], views: Sequence[int]) -> np.ndarray:
         """Embeds dihedral views of images.
 
         Args:
             images: B arrays, uint8 [H, W, 3].
-            views: Views of each image, 1 to 8.
+            views: The V dihedral views to embed, each 0 to 7.
 
         Returns:
-            float32 [B, views, embedding_dim].
+            float32 [B, V, embedding_dim].
         """
         parts = []
         for checkpoint in self.checkpoints:
             tensors = torch.stack([checkpoint.preprocessing(image) for image in images]).to(self.device)
-            batch = dihedral_views(tensors, views).transpose(0, 1).flatten(0, 1)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cpu"):
+            batch = torch.stack([apply_dihedral(tensors, view) for view in views], dim=1).flatten(0, 1)
+            fast = self.device.type == "cpu" and cpu_has_bf16()
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=fast):
                 embedding, _ = checkpoint.classifier.embed(batch)
-            parts.append(embedding.float().view(len(images), views, -1))
+            parts.append(embedding.float().view(len(images), len(views), -1))
         return torch.cat(parts, dim=-1).cpu().numpy()
 
 
@@ -59,14 +58,9 @@ def create_teacher(name: str, device: torch.device) -> CheckpointTeacher | None:
     """Builds the teacher that a configuration names; None for `none`.
 
     Raises:
-        ConfigurationError: Unknown name.
         CheckpointError: A checkpoint that can't be read.
     """
     if name == "none":
         return None
-    if not name.startswith(CHECKPOINT_PREFIX):
-        raise ConfigurationError(
-            f"There is no teacher “{name}”. Use “none” or “checkpoint:FOLDER[,FOLDER…]”."
-        )
     folders = name.removeprefix(CHECKPOINT_PREFIX).split(",")
     return CheckpointTeacher([load_checkpoint(Path(folder)) for folder in folders], device)

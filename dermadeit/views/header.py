@@ -1,10 +1,6 @@
 """Name, purpose and disclaimer, shown above everything."""
 
-from dermadeit import __version__
-
-DISCLAIMER = (
-    "Research and teaching demo. Not a medical device. Do not use it to make decisions about patients."
-)
+from dermadeit import DISCLAIMER, __version__
 
 
 def header_html() -> str:

@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from dermadeit import __version__
+from dermadeit import DISCLAIMER, __version__
 from dermadeit.errors import PredictionError
 from dermadeit.imaging import LesionImage
 from dermadeit.predictor import Predictor
 from dermadeit.records import ItemFailure, Prediction
 from dermadeit.saliency import SaliencyMap, grad_cam
 from dermadeit.tasks import BINARY, get_task
-from dermadeit.views.header import DISCLAIMER
 
 PREVIEW_SIDE = 800
 """Longest side of the pictures on the page, in pixels; the model sees the full photo."""

@@ -43,10 +43,13 @@ class Turn:
     """The time between two choices of a photo. What is late for its turn must not appear beside the next photo.
 
     Attributes:
+        source: Path of the chosen photo. A reading that had to wait is given the newest turn, not its own, and
+            must be able to tell.
         task_key: The task the visitor wants, which may change while the photo is being read.
         is_over: Whether the visitor has chosen another photo since.
     """
 
+    source: str | None
     task_key: str
     is_over: bool = False
 
@@ -159,15 +162,14 @@ class SingleImageTab:
             **_PAGE_EVENT,
         )
         # First everything old is taken away, outside the queue; only then is the new photo read.
-        sources = [(self._photo.input, self._read_upload, [self._photo])]
-        sources += [
-            (button.click, partial(self._read_example, path), [])
-            for button, path in zip(self._example_buttons, self._examples, strict=True)
-        ]
-        for trigger, read, inputs in sources:
+        sources = [(self._photo.input, self._clear, self._read_upload, [self._photo])]
+        for button, path in zip(self._example_buttons, self._examples, strict=True):
+            example = {"path": str(path)}
+            sources.append((button.click, partial(self._clear, example), partial(self._read, example), []))
+        for trigger, clear, read, inputs in sources:
             cleared = trigger(
-                self._clear,
-                [self._turn, self._task],
+                clear,
+                [*inputs, self._turn, self._task],
                 [self._turn, self._reading, *shown],
                 queue=False,
                 trigger_mode="multiple",
@@ -185,26 +187,25 @@ class SingleImageTab:
                 **MODEL_EVENT,
             )
 
-    def _clear(self, previous: Turn | None, task_key: str) -> Updates:
+    def _clear(self, payload: Any, previous: Turn | None, task_key: str) -> Updates:
         if previous is not None:
             previous.is_over = True
         return {
-            self._turn: Turn(task_key),
+            self._turn: Turn(_source_of(payload), task_key),
             self._status: cards.status_html("Reading the photo …"),
             self._result: cards.READING_RESULT,
             **self._without_result(),
         }
 
-    def _read_upload(self, payload: Any, turn: Turn, opacity: float) -> Iterator[Updates]:
+    def _read_upload(self, payload: Any, turn: Turn | None, opacity: float) -> Iterator[Updates]:
         if payload is None:
             yield self._nothing_read()
             return
         yield from self._read(payload, turn, opacity)
 
-    def _read_example(self, path: Path, turn: Turn, opacity: float) -> Iterator[Updates]:
-        yield from self._read({"path": str(path)}, turn, opacity)
-
-    def _read(self, payload: Any, turn: Turn, opacity: float) -> Iterator[Updates]:
+    def _read(self, payload: Any, turn: Turn | None, opacity: float) -> Iterator[Updates]:
+        if turn is None or turn.source != _source_of(payload):
+            return
         for updates in self._read_in_steps(payload, turn, opacity):
             if turn.is_over:
                 return
@@ -304,6 +305,10 @@ class SingleImageTab:
             self._check: cards.EMPTY_CHECK,
             self._download: gr.update(value=None, interactive=False),
         }
+
+
+def _source_of(payload: Any) -> str | None:
+    return payload.get("path") if isinstance(payload, Mapping) else None
 
 
 def _class_choices(task_key: str) -> list[tuple[str, str]]:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from abc import ABCMeta
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -27,7 +27,7 @@ from gradio_client.utils import is_http_url_like
 from pydantic import model_validator
 
 from dermadeit.errors import ImageError
-from dermadeit.imaging import MAX_BYTES, LesionImage, decode_image, encode_png
+from dermadeit.imaging import MAX_PIXELS, LesionImage, decode_image, encode_png, sanitise_name
 
 EXAMPLES_FOLDER = Path(__file__).resolve().parents[2] / "assets" / "examples"
 
@@ -40,7 +40,7 @@ NOT_AN_UPLOAD = (
 )
 EXPIRED = "The image is no longer here: uploads are deleted once they are read. Choose it again."
 
-_REMEMBERED_BYTES = 3 * MAX_BYTES
+_REMEMBERED_BYTES = 3 * MAX_PIXELS
 _REMEMBERED_SECONDS = 120
 
 
@@ -87,9 +87,9 @@ def opened_photo(payload: object) -> Iterator[LesionImage]:
     record = payload if isinstance(payload, Mapping) else {}
     path, is_example = _permitted(record.get("path"))
     name = record.get("orig_name")
+    name = name if isinstance(name, str) else path.name
     try:
-        data = path.read_bytes() if is_example else _recent.read(path)
-        yield decode_image(data, name=name if isinstance(name, str) else path.name)
+        yield decode_image(path, name=name) if is_example else _recent.open(path, name)
     finally:
         if not is_example:
             path.unlink(missing_ok=True)
@@ -133,8 +133,8 @@ def _permitted(path: object) -> tuple[Path, bool]:
     raise ImageError(NOT_AN_UPLOAD, code="not_an_upload")
 
 
-class _RecentUploads:
-    """Remembers, in memory and for two minutes, the bytes of uploads that were read.
+class _RecentPhotos:
+    """Remembers, in memory and for two minutes, the pixels of uploads that were read.
 
     Gradio names an upload by its content, so two people who send the same file share one path: whoever is
     read second would find that the first reading has deleted it.
@@ -142,36 +142,36 @@ class _RecentUploads:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._entries: OrderedDict[Path, tuple[float, bytes]] = OrderedDict()
+        self._photos: OrderedDict[Path, LesionImage] = OrderedDict()
 
-    def read(self, path: Path) -> bytes:
-        """The bytes of an upload, from disk or, when another reading has just deleted it, from memory."""
+    def open(self, path: Path, name: str) -> LesionImage:
+        """Decodes an upload from disk or, when another reading has just deleted it, takes it from memory."""
         try:
-            with path.open("rb") as stream:
-                data = stream.read(MAX_BYTES + 1)
-        except FileNotFoundError:
+            photo = decode_image(path, name=name)
+        except ImageError:
+            if path.exists():
+                raise
             with self._lock:
-                self._forget_old()
-                if path not in self._entries:
+                if path not in self._photos:
                     raise ImageError(EXPIRED, code="upload_expired") from None
-                return self._entries[path][1]
-        except OSError:
-            raise ImageError(NOT_AN_UPLOAD, code="not_an_upload") from None
+                return replace(self._photos[path], name=sanitise_name(name))
+        self._remember(path, photo)
+        return photo
+
+    def _remember(self, path: Path, photo: LesionImage) -> None:
         with self._lock:
-            self._entries.pop(path, None)
-            self._entries[path] = (time.monotonic(), data)
-            self._forget_old()
-        return data
+            self._photos[path] = photo
+            self._photos.move_to_end(path)
+            while sum(known.pixels.nbytes for known in self._photos.values()) > _REMEMBERED_BYTES:
+                self._photos.popitem(last=False)
+        forgetting = threading.Timer(_REMEMBERED_SECONDS, self._forget, [path, photo])
+        forgetting.daemon = True
+        forgetting.start()
 
-    def _forget_old(self) -> None:
-        limit = time.monotonic() - _REMEMBERED_SECONDS
-        total = sum(len(data) for _, data in self._entries.values())
-        while self._entries:
-            path, (stamp, data) = next(iter(self._entries.items()))
-            if stamp >= limit and total <= _REMEMBERED_BYTES:
-                return
-            total -= len(data)
-            del self._entries[path]
+    def _forget(self, path: Path, photo: LesionImage) -> None:
+        with self._lock:
+            if self._photos.get(path) is photo:
+                del self._photos[path]
 
 
-_recent = _RecentUploads()
+_recent = _RecentPhotos()

@@ -11,7 +11,8 @@ from train.configuration import RECIPES, TrainingConfiguration, parse_configurat
 
 @pytest.mark.parametrize("recipe", sorted(path.stem for path in RECIPES.glob("*.yaml")))
 def test_every_shipped_recipe_is_valid(recipe: str) -> None:
-    configuration = parse_configuration(["--recipe", recipe])
+    teacher = ["--teacher", "checkpoint:x"] if recipe == "dermadeit" else []
+    configuration = parse_configuration(["--recipe", recipe, *teacher])
     assert configuration.model_name in ("dermadeit", "deit", "efficientnetv2-b0")
 
 
@@ -41,7 +42,7 @@ def test_no_teacher_means_plain_deit() -> None:
         ({"learning_rate": float("nan")}, "learning_rate"),
         ({"alpha": -1.0}, "alpha"),
         ({"layer_decay": 1.5}, "layer_decay"),
-        ({"teacher_views": 9}, "teacher_views"),
+        ({"model": "dermadeit"}, "--teacher"),
         ({"scale": 0.5}, "scale"),
         ({"schedule": "linear"}, "cosine, step"),
         ({"optimizer": "sgd"}, "adamw, adam"),
@@ -71,6 +72,25 @@ def test_bad_recipes_are_refused(tmp_path: Path, text: str, message: str) -> Non
 def test_an_unknown_recipe_names_the_known_ones() -> None:
     with pytest.raises(ConfigurationError, match=r"dermadeit, .*plain"):
         parse_configuration(["--recipe", "nope"])
+
+
+@pytest.mark.parametrize(
+    ("flip", "quarter_turns", "views"),
+    [
+        (True, True, (0, 1, 2, 3, 4, 5, 6, 7)),
+        (False, True, (0, 1, 2, 3)),
+        (True, False, (0, 4)),
+        (False, False, (0,)),
+    ],
+)
+def test_flips_and_quarter_turns_decide_the_views(flip: bool, quarter_turns: bool, views: tuple) -> None:
+    assert TrainingConfiguration(flip=flip, quarter_turns=quarter_turns).views == views
+
+
+def test_convolutional_networks_have_no_layer_decay_unless_asked() -> None:
+    assert TrainingConfiguration().layer_decay_factor == 0.75
+    assert TrainingConfiguration(model="mobilenetv2").layer_decay_factor == 1
+    assert TrainingConfiguration(model="mobilenetv2", layer_decay=0.9).layer_decay_factor == 0.9
 
 
 def test_fp16_needs_cuda() -> None:

@@ -14,11 +14,13 @@ from dermadeit.errors import ConfigurationError, ManifestError, TrainingError
 from dermadeit.manifest import read_source
 from dermadeit.metrics import classification_metrics
 from dermadeit.predictor import Predictor
+from dermadeit.synthetic import write_dataset
 from dermadeit.tasks import get_task
 from train import distill
 from train.configuration import TrainingConfiguration
 from train.optimization import create_optimizer, learning_rate_factor
 from train.student import Student
+from train.targets import TeacherTargets
 from train.teacher_cache import cached_embeddings
 from train.teachers import create_teacher
 
@@ -30,7 +32,7 @@ def settings(synthetic_data: Path, checkpoint_root: Path, tmp_path: Path) -> dic
         "data": str(synthetic_data),
         "output": str(tmp_path / "run"),
         "teacher": f"checkpoint:{checkpoint_root / 'binary' / 'mobilenetv2'}",
-        "teacher_views": 2,
+        "quarter_turns": False,
         "init": "none",
         "image_size": 32,
         "epochs": 2,
@@ -40,19 +42,22 @@ def settings(synthetic_data: Path, checkpoint_root: Path, tmp_path: Path) -> dic
     }
 
 
+@pytest.mark.parametrize("changes", [{}, {"workers": 1, "class_balancing": "none"}])
 def test_train_kill_resume_reload_predict(
-    settings: dict, tmp_path: Path, synthetic_data: Path, monkeypatch: pytest.MonkeyPatch
+    settings: dict, changes: dict, tmp_path: Path, synthetic_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    settings |= changes
     whole = distill.train(TrainingConfiguration(**settings))
     settings["output"] = str(tmp_path / "interrupted")
-    run_epoch = distill.Training.run_epoch
+    step = distill.Training.step
 
-    def killed_in_second_epoch(training: distill.Training) -> dict:
+    def killed_within_second_epoch(training: distill.Training, *batch: torch.Tensor) -> dict:
+        losses = step(training, *batch)
         if training.epoch == 1:
             raise KeyboardInterrupt
-        return run_epoch(training)
+        return losses
 
-    monkeypatch.setattr(distill.Training, "run_epoch", killed_in_second_epoch)
+    monkeypatch.setattr(distill.Training, "step", killed_within_second_epoch)
     with pytest.raises(KeyboardInterrupt):
         distill.train(TrainingConfiguration(**settings))
     monkeypatch.undo()
@@ -85,7 +90,9 @@ def test_train_kill_resume_reload_predict(
     )
     measured = json.loads((whole / "metrics.json").read_text())
     assert served["confusion_matrix"] == measured["confusion_matrix"]
-    assert served["roc_auc"] == pytest.approx(measured["roc_auc"], abs=0.02)
+    assert measured["split"] == "validation"
+    best = record["curves"][record["best_epoch"] - 1]
+    assert served["roc_auc"] == pytest.approx(best["roc_auc"], abs=0.02)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +100,7 @@ def test_train_kill_resume_reload_predict(
     [
         {"teacher": "none", "task": "multiclass", "optimizer": "adam", "schedule": "step"},
         {"teacher": "none", "model": "mobilenetv2", "class_balancing": "none", "precision": "bf16"},
-        {"target_normalisation": "none", "teacher_views": 1, "workers": 1},
+        {"target_normalisation": "none", "flip": False, "workers": 1},
     ],
 )
 def test_other_settings_train_too(settings: dict, changes: dict) -> None:
@@ -110,11 +117,14 @@ def test_training_learns_something(settings: dict) -> None:
     assert curves[-1]["classification_loss"] < curves[0]["classification_loss"]
 
 
-def test_another_training_in_the_folder_is_not_continued(settings: dict) -> None:
+def test_another_training_in_the_folder_is_not_continued(settings: dict, tmp_path: Path) -> None:
     settings |= {"epochs": 1, "teacher": "none"}
     distill.train(TrainingConfiguration(**settings))
     with pytest.raises(TrainingError, match="other settings"):
         distill.train(TrainingConfiguration(**settings | {"learning_rate": 1e-5}))
+    write_dataset(tmp_path / "other", lesions=40, seed=1, size=(96, 80))
+    with pytest.raises(TrainingError, match="data"):
+        distill.train(TrainingConfiguration(**settings | {"data": str(tmp_path / "other")}))
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_images(
@@ -152,28 +162,67 @@ def test_cached_embeddings_are_the_teachers_views_and_know_their_teacher(
     manifest = read_source(synthetic_data / "manifest.csv", get_task("binary")).select("validation")
     folders = [checkpoint_root / "binary" / name for name in ("mobilenetv2", "dermadeit")]
     teacher = create_teacher("checkpoint:" + ",".join(map(str, folders)), torch.device("cpu"))
-    embeddings = cached_embeddings(teacher, manifest, 3, tmp_path)
+    embeddings = cached_embeddings(teacher, manifest, (0, 1, 5), tmp_path)
     assert embeddings.shape == (len(manifest.rows), 3, 1280 + 192)
     assert embeddings.dtype == np.float16
     assert not np.allclose(embeddings[0, 0], embeddings[0, 1])
     before = (tmp_path / "embeddings.npy").stat().st_mtime_ns
-    cached_embeddings(teacher, manifest, 3, tmp_path)
+    cached_embeddings(teacher, manifest, (0, 1, 5), tmp_path)
     assert (tmp_path / "embeddings.npy").stat().st_mtime_ns == before
 
     other = create_teacher(f"checkpoint:{folders[0]}", torch.device("cpu"))
     with pytest.raises(ConfigurationError, match="teacher, dim"):
-        cached_embeddings(other, manifest, 3, tmp_path)
+        cached_embeddings(other, manifest, (0, 1, 5), tmp_path)
     with pytest.raises(ConfigurationError, match="views"):
-        cached_embeddings(teacher, manifest, 2, tmp_path)
+        cached_embeddings(teacher, manifest, (0, 1), tmp_path)
 
 
+@pytest.mark.parametrize("has_header", [False, True])
 def test_a_half_written_cache_is_computed_again(
-    synthetic_data: Path, checkpoint_root: Path, tmp_path: Path
+    synthetic_data: Path, checkpoint_root: Path, tmp_path: Path, has_header: bool
 ) -> None:
     manifest = read_source(synthetic_data / "manifest.csv", get_task("binary")).select("validation")
     teacher = create_teacher(f"checkpoint:{checkpoint_root / 'binary' / 'mobilenetv2'}", torch.device("cpu"))
+    if has_header:
+        cached_embeddings(teacher, manifest, (0,), tmp_path)
     (tmp_path / "embeddings.npy").write_bytes(b"half")
-    assert cached_embeddings(teacher, manifest, 1, tmp_path).shape[0] == len(manifest.rows)
+    assert cached_embeddings(teacher, manifest, (0,), tmp_path).shape[0] == len(manifest.rows)
+
+
+def test_targets_are_the_embedding_of_the_shown_view_standardised() -> None:
+    embeddings = np.random.default_rng(0).normal(3, 2, (50, 2, 4)).astype(np.float16)
+    embeddings[..., 3] = 1
+    raw = TeacherTargets("t", embeddings, (0, 4), standardise=False)
+    indices, views = torch.tensor([7, 7, 9]), torch.tensor([0, 4, 4])
+    assert raw(indices, views).tolist() == embeddings[[7, 7, 9], [0, 1, 1]].astype(np.float32).tolist()
+    standard = TeacherTargets("t", embeddings, (0, 4), standardise=True)
+    everything = standard(torch.arange(50).repeat(2), torch.tensor([0, 4]).repeat_interleave(50))
+    torch.testing.assert_close(everything.mean(dim=0), torch.zeros(4), atol=1e-3, rtol=0)
+    expected = torch.tensor([1.0, 1.0, 1.0, 0.0])
+    torch.testing.assert_close(everything.std(dim=0, correction=0), expected, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated"])
+def test_a_bad_training_image_is_named_before_anything_is_trained(
+    settings: dict, synthetic_data: Path, tmp_path: Path, damage: str
+) -> None:
+    data = Path(shutil.copytree(synthetic_data, tmp_path / "damaged"))
+    first = read_source(data / "manifest.csv", get_task("binary")).select("train").rows[0]
+    if damage == "missing":
+        first.path.unlink()
+    else:
+        first.path.write_bytes(first.path.read_bytes()[:500])
+    with pytest.raises(ManifestError, match=first.image_id):
+        distill.train(TrainingConfiguration(**settings | {"data": str(data)}))
+
+
+def test_a_split_without_a_class_is_refused(settings: dict, synthetic_data: Path, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(synthetic_data, tmp_path / "lacking"))
+    text = (data / "manifest.csv").read_text()
+    rows = [row for row in text.splitlines() if not (",SCC," in row and ",validation," in row)]
+    (data / "manifest.csv").write_text("\n".join(rows) + "\n")
+    with pytest.raises(ManifestError, match="“validation” has no image of the class scc"):
+        distill.train(TrainingConfiguration(**settings | {"data": str(data), "task": "multiclass"}))
 
 
 def test_learning_rate_warms_up_then_falls() -> None:
@@ -201,3 +250,4 @@ def test_early_layers_learn_slower_and_norms_are_not_decayed(checkpoint_root: Pa
     assert rate[id(student.classifier.head.weight)] == rate[id(student.projector[0].weight)] == 1
     assert decay[id(blocks[0].norm1.weight)] == 0
     assert decay[id(last)] == configuration.weight_decay
+    assert decay[id(student.projector[0].bias)] == 0
