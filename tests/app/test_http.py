@@ -172,14 +172,14 @@ def test_the_place_in_a_photo_is_nowhere_in_the_cache(cache, client, encoded_pho
 def test_a_name_with_html_is_text_and_escaped_on_the_page(client, predictors, encoded_photo, file_of):
     name = "<img src=x onerror=alert(1)>.jpg"
     data = encoded_photo(6)
-    assert "<" not in predict(client, file_of(data, name))["file"].replace(name, "")
+    assert predict(client, file_of(data, name))["file"].endswith("alert(1).jpg")
     page = cards.check_html(read_labels(predictors, decode_image(data, name=name), "binary"))
     assert "<img" not in page
     assert "&lt;img" in page
 
 
 def test_many_callers_never_get_each_others_answer(client, predictors, encoded_photo, file_of):
-    paths = [file_of(encoded_photo(seed, width=200 + seed), f"lesion{seed}.jpg") for seed in range(10, 26)]
+    paths = [file_of(encoded_photo(seed, width=200 + seed), f"lesion{seed}.jpg") for seed in range(10, 42)]
     expected = [record.to_dict() for record in predictors["binary"].predict(paths)]
     photos = [decode_image(path) for path in paths]
     maps = [grad_cam(predictors["binary"], photo).overlay(photo, DEFAULT_OPACITY) for photo in photos]
@@ -188,7 +188,7 @@ def test_many_callers_never_get_each_others_answer(client, predictors, encoded_p
         answer = client.predict(image=handle_file(path), task="binary", class_key=None, api_name="/explain")
         return predict(client, path), np.asarray(Image.open(answer))
 
-    with ThreadPoolExecutor(8) as pool:
+    with ThreadPoolExecutor(32) as pool:
         answers = list(pool.map(call_both, paths))
     for (record, overlay), wanted, wanted_map in zip(answers, expected, maps, strict=True):
         assert record["sha256"] == wanted["sha256"]
