@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from dermadeit.predictor import DEFAULT_VIEWS, Predictor
 from dermadeit.records import Evaluation, ItemFailure, LabelledFailure, LabelledPrediction
 from dermadeit.tabular import write_csv
 from dermadeit.tasks import get_task
+
+SMALLEST_SLICE = 20
+"""Images that a slice needs before its figures are shown."""
 
 _FAILURE_COLUMNS = ("image_id", "file", "task", "model", "label_true", "code", "message")
 
@@ -53,6 +57,7 @@ def evaluate(
         "task": manifest.task.key,
         "views": views,
         **_metrics(manifest, predictions),
+        "sources": _metrics_of_sources(manifest, predictions),
         "excluded": manifest.excluded,
         "failed": len(failures),
         "weights_sha256": predictor.checkpoint.weights_sha256,
@@ -78,6 +83,20 @@ def _metrics(manifest: Manifest, predictions: Sequence[LabelledPrediction]) -> d
             **bootstrap_intervals(labels, probabilities, groups),
         }
     return figures
+
+
+def _metrics_of_sources(
+    manifest: Manifest, predictions: Sequence[LabelledPrediction]
+) -> dict[str, dict[str, Any]]:
+    # Sources differ in resolution and case mix, so a figure over all of them can hide a shortcut.
+    by_source: dict[str, list[LabelledPrediction]] = defaultdict(list)
+    for item in predictions:
+        by_source[item.source].append(item)
+    return {
+        source: _metrics(manifest, items)
+        for source, items in sorted(by_source.items())
+        if source and len(items) >= SMALLEST_SLICE
+    }
 
 
 def write_evaluations(evaluations: Sequence[Evaluation], folder: Path) -> None:

@@ -48,6 +48,7 @@ def test_files_hold_every_model_every_image_and_every_failure(
     ]
     assert metrics["dermadeit"]["failed"] == 1
     assert metrics["dermadeit"]["excluded"]["NV"] > 0
+    assert metrics["dermadeit"]["sources"] == {}
     # A spreadsheet must not run the identifier as a formula.
     assert "\n'=broken," in (tmp_path / "failures.csv").read_text()
 
@@ -69,6 +70,19 @@ def test_the_figures_can_be_computed_again_from_the_predictions_alone(
     for name in ("accuracy", "cohen_kappa"):
         low, high = metrics["intervals"][name]
         assert low <= metrics[name] <= high
+
+
+def test_every_source_gets_its_own_figures(synthetic_data: Path, predictors: dict[str, Predictor]) -> None:
+    manifest = read_source(synthetic_data / "manifest.csv", get_task("binary"))
+    rows = tuple(
+        replace(row, source="clinic" if index % 3 else "archive") for index, row in enumerate(manifest.rows)
+    )
+    metrics = evaluate(replace(manifest, rows=rows), predictors["binary"], views=1).metrics
+    parts = metrics["sources"]
+    assert list(parts) == ["archive", "clinic"]
+    assert sum(part["n"] for part in parts.values()) == metrics["n"]
+    hits = sum(part["accuracy"] * part["n"] for part in parts.values())
+    assert hits == pytest.approx(metrics["accuracy"] * metrics["n"])
 
 
 def test_an_evaluation_where_nothing_can_be_read_says_so(

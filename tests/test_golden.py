@@ -1,0 +1,39 @@
+"""The embedded checkpoints still give the answers that they gave when they were committed.
+
+When an answer changes for a good reason (new weights, another preprocessing), run
+`python -m tests.test_golden` from the root of the repository, look at the difference, and commit the new
+`golden_predictions.json` together with what changed it.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dermadeit import load_predictor
+from dermadeit.tasks import TASKS
+
+GOLDEN = Path(__file__).parent / "golden_predictions.json"
+EXAMPLES = Path(__file__).parent.parent / "assets" / "examples"
+
+
+def _predict() -> dict[str, dict[str, dict[str, float]]]:
+    images = sorted(EXAMPLES.glob("*.jpg"))
+    return {
+        task: {result.file: dict(result.logits) for result in load_predictor(task).predict(images)}
+        for task in TASKS
+    }
+
+
+def test_the_embedded_checkpoints_answer_as_they_did() -> None:
+    expected, actual = json.loads(GOLDEN.read_text(encoding="utf-8")), _predict()
+    assert actual.keys() == expected.keys()
+    for task, images in expected.items():
+        assert actual[task].keys() == images.keys()
+        for file, logits in images.items():
+            # Processors and JPEG decoders differ in the last digits.
+            assert actual[task][file] == pytest.approx(logits, abs=0.02), f"{task}, {file}"
+
+
+if __name__ == "__main__":
+    GOLDEN.write_text(json.dumps(_predict(), indent=2) + "\n", encoding="utf-8")
