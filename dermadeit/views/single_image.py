@@ -156,7 +156,7 @@ class SingleImageTab:
         self._task.input(
             self._switch_task,
             [self._turn, self._reading, self._task, self._opacity],
-            [self._photo, *shown],
+            [self._reading, self._photo, *shown],
             trigger_mode="always_last",
             show_progress="hidden",
             **_PAGE_EVENT,

@@ -129,6 +129,15 @@ def test_class_and_opacity_change_the_heatmap(visit, encoded_photo, file_of):
     assert images[0] != images[1]
 
 
+def test_choosing_the_task_first_is_as_good(visit, encoded_photo, file_of):
+    visited = visit()
+    visited.page.get_by_label("Melanoma / BCC / SCC").check()
+    visited.page.wait_for_function("() => document.querySelectorAll('#class input').length === 3")
+    visited.read(file_of(encoded_photo(4)))
+    assert visited.page.locator(".dd-conditional").count() == 1
+    assert visited.page.locator("[data-testid=toast-body]").count() == 0
+
+
 def test_the_second_task_is_a_conditional_reading(visit, encoded_photo, file_of, predictors):
     visited = visit()
     first = visited.read(file_of(encoded_photo(4)))
