@@ -9,16 +9,13 @@ Research and teaching demo. Not a medical device.
 
 from typing import TYPE_CHECKING, Any
 
+from dermadeit.about import VERSION
+
 if TYPE_CHECKING:
     from dermadeit.predictor import load_predictor
 
-__version__ = "0.1.0"
-__all__ = ["DISCLAIMER", "__version__", "load_predictor"]
-
-DISCLAIMER = (
-    "Research and teaching demo. Not a medical device. Do not use it to make decisions about patients."
-)
-"""Shown on every screen and carried by every export."""
+__version__ = VERSION
+__all__ = ["__version__", "load_predictor"]
 
 
 def __getattr__(name: str) -> Any:

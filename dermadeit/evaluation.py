@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-import dermadeit
+from dermadeit.about import DISCLAIMER, VERSION
 from dermadeit.files import write_json
 from dermadeit.manifest import Manifest
 from dermadeit.metrics import RESAMPLES, bootstrap_intervals, classification_metrics
@@ -61,8 +61,8 @@ def evaluate(
         "excluded": manifest.excluded,
         "failed": len(failures),
         "weights_sha256": predictor.checkpoint.weights_sha256,
-        "dermadeit_version": dermadeit.__version__,
-        "disclaimer": dermadeit.DISCLAIMER,
+        "dermadeit_version": VERSION,
+        "disclaimer": DISCLAIMER,
     }
     return Evaluation(
         manifest.task.key, predictor.checkpoint.model, tuple(predictions), tuple(failures), metrics

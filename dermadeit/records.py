@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dermadeit import DISCLAIMER
+from dermadeit.about import DISCLAIMER
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-import dermadeit
+from dermadeit.about import VERSION
 from dermadeit.checkpoints import load_checkpoint, save_checkpoint
 from dermadeit.datasets import PIXEL_CACHE_BYTES, LesionDataset, collate
 from dermadeit.errors import DermaDeiTError, TrainingError
@@ -263,7 +263,7 @@ def describe(training: Training, manifest: Manifest, best_epoch: int) -> dict:
     """The content of `training.json`: what was trained, on what, with what, and how it went."""
     configuration = training.configuration
     return {
-        "dermadeit_version": dermadeit.__version__,
+        "dermadeit_version": VERSION,
         "configuration": {
             **dataclasses.asdict(configuration),
             # Folders of the machine that trained say nothing to anyone else.

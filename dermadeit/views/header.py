@@ -1,6 +1,6 @@
 """Name, purpose and disclaimer, shown above everything."""
 
-from dermadeit import DISCLAIMER, __version__
+from dermadeit.about import DISCLAIMER, VERSION
 
 
 def header_html() -> str:
@@ -9,7 +9,7 @@ def header_html() -> str:
 <header class="dd-header">
   <div class="dd-brand">
     <h1>DermaDeiT</h1>
-    <span class="dd-version">version {__version__}</span>
+    <span class="dd-version">version {VERSION}</span>
   </div>
   <p class="dd-purpose">Reads a photo of one skin lesion with a small vision transformer, and shows where in
   the photo its score comes from.</p>

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dermadeit import DISCLAIMER, __version__
+from dermadeit.about import DISCLAIMER, VERSION
 from dermadeit.errors import PredictionError
 from dermadeit.imaging import LesionImage
 from dermadeit.predictor import Predictor
@@ -83,7 +83,7 @@ def export(reading: Reading, predictors: Mapping[str, Predictor], task_key: str)
     width, height = reading.size
     return {
         "disclaimer": DISCLAIMER,
-        "app": {"name": "DermaDeiT", "version": __version__},
+        "app": {"name": "DermaDeiT", "version": VERSION},
         "image": {
             "sha256": reading.preview.sha256,
             "format": reading.preview.format,
