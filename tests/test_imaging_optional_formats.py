@@ -1,0 +1,101 @@
+"""HEIC and DICOM, with and without the packages that read them."""
+
+import io
+import sys
+
+import numpy as np
+import pytest
+from encoded_images import HEIGHT, WIDTH, photo, refusal, smooth_pixels
+
+from dermadeit.imaging import decode_image
+
+
+@pytest.mark.parametrize(
+    ("content", "module", "package"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 40, "pillow_heif", "pillow-heif"),
+        (b"\0" * 128 + b"DICM" + b"\0" * 40, "pydicom", "pydicom"),
+    ],
+)
+def test_missing_package_is_named(monkeypatch, content, module, package):
+    monkeypatch.setitem(sys.modules, module, None)
+    refusal(content, "missing_package", package, f"pip install {package}")
+
+
+def test_heic():
+    pillow_heif = pytest.importorskip("pillow_heif")
+    buffer = io.BytesIO()
+    pillow_heif.from_pillow(photo()).save(buffer, quality=95)
+    image = decode_image(buffer.getvalue())
+    assert (image.width, image.height, image.format) == (WIDTH, HEIGHT, "HEIC")
+    assert np.abs(image.pixels.astype(int) - smooth_pixels()).mean() < 8
+    refusal(buffer.getvalue()[: len(buffer.getvalue()) // 2], "damaged_image", "HEIC")
+    several = pillow_heif.from_pillow(photo())
+    several.add_from_pillow(photo(80, 80))
+    buffer = io.BytesIO()
+    several.save(buffer)
+    assert "primary" in decode_image(buffer.getvalue()).warnings[0]
+
+
+def dicom_file(pixels, photometric, bits=8, frames=1, **extra):
+    pydicom = pytest.importorskip("pydicom")
+    meta = pydicom.dataset.FileMetaDataset()
+    meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.77.1.4"
+    meta.MediaStorageSOPInstanceUID = "1.2.3"
+    dataset = pydicom.Dataset()
+    dataset.file_meta = meta
+    dataset.PatientName = "Secret^Name"
+    dataset.Rows, dataset.Columns = pixels.shape[-2 - (pixels.shape[-1] == 3) :][:2]
+    dataset.SamplesPerPixel = 3 if pixels.shape[-1] == 3 else 1
+    if dataset.SamplesPerPixel == 3:
+        dataset.PlanarConfiguration = 0
+    dataset.PhotometricInterpretation = photometric
+    dataset.BitsAllocated = pixels.dtype.itemsize * 8
+    dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = bits, bits - 1, 0
+    if frames > 1:
+        dataset.NumberOfFrames = frames
+    for key, value in extra.items():
+        setattr(dataset, key, value)
+    dataset.PixelData = pixels.tobytes()
+    buffer = io.BytesIO()
+    pydicom.dcmwrite(buffer, dataset, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def test_dicom_colour_and_grey():
+    image = decode_image(dicom_file(smooth_pixels(), "RGB"))
+    assert np.array_equal(image.pixels, smooth_pixels())
+    assert "Secret" not in repr(image)
+    grey = smooth_pixels()[..., 0]
+    assert np.array_equal(decode_image(dicom_file(grey, "MONOCHROME2")).pixels[..., 1], grey)
+    assert np.array_equal(decode_image(dicom_file(grey, "MONOCHROME1")).pixels[..., 1], 255 - grey)
+    deep = (grey.astype(np.uint16) * 16).astype("<u2")
+    image = decode_image(dicom_file(deep, "MONOCHROME2", bits=12))
+    assert np.abs(image.pixels[..., 0].astype(int) - grey).max() <= 1
+    assert any("4095" in line for line in image.ledger)
+    ycc = np.asarray(photo().convert("YCbCr"))
+    image = decode_image(dicom_file(ycc, "YBR_FULL"))
+    assert np.abs(image.pixels.astype(int) - smooth_pixels()).max() <= 4
+
+
+def test_dicom_palette_and_frames():
+    table = np.arange(256, dtype="<u2") * 257
+    extra = {}
+    for colour, values in (("Red", table), ("Green", table[::-1]), ("Blue", table)):
+        extra[f"{colour}PaletteColorLookupTableDescriptor"] = [256, 0, 16]
+        extra[f"{colour}PaletteColorLookupTableData"] = values.tobytes()
+    grey = smooth_pixels()[..., 0]
+    image = decode_image(dicom_file(grey, "PALETTE COLOR", **extra))
+    assert np.array_equal(image.pixels[..., 0], grey)
+    assert np.array_equal(image.pixels[..., 1], 255 - grey)
+    frames = np.stack([smooth_pixels(), 255 - smooth_pixels()])
+    image = decode_image(dicom_file(frames, "RGB", frames=2))
+    assert np.array_equal(image.pixels, smooth_pixels())
+    assert "first" in image.warnings[0]
+
+
+def test_dicom_refusals():
+    data = dicom_file(smooth_pixels(), "RGB")
+    refusal(data[: len(data) // 2], "truncated_image", "DICOM")
+    refusal(dicom_file(smooth_pixels(32, 32), "RGB"), "too_small")
