@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 
 from dermadeit.errors import DermaDeiTError
 from dermadeit.predictor import Predictor, load_predictor
 from dermadeit.tasks import TASKS
 from dermadeit.views.application import build_app, launch_options
+from dermadeit.views.uploads import private_cache
 
 
 def main() -> int:
@@ -24,7 +26,10 @@ def main() -> int:
         return 2
     if os.environ.get("SPACES_ZERO_GPU"):
         declare_gpu_function()
-    build_app(predictors).launch(**launch_options())
+    # A stopped Space or container must leave no photo behind either.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with private_cache():
+        build_app(predictors).launch(**launch_options())
     return 0
 
 

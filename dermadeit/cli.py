@@ -122,6 +122,12 @@ def evaluate(
         write_evaluations(evaluations, output)
     for evaluation in evaluations:
         _print_figures(evaluation.model, evaluation.metrics)
+    if not evaluations[0].predictions:
+        typer.echo(
+            f"No image could be read: {evaluations[0].failures[0].failure.message} If the files lie elsewhere, "
+            "name their folder with --images.",
+            err=True,
+        )
     raise typer.Exit(EXIT_SOME_FAILED if any(evaluation.failures for evaluation in evaluations) else 0)
 
 
@@ -199,14 +205,15 @@ def _prediction_line(line: dict[str, Any]) -> str:
     if line["error"]:
         return f"{file}\tfailed\t{line['error']['message']}"
     scores = "  ".join(f"{key} {value:.1%}" for key, value in line["probabilities"].items())
-    return "\t".join([file, line["label"], scores, *line["warnings"]])
+    overlay = [line["saliency"]] if line.get("saliency") else []
+    return "\t".join([file, line["label"], scores, *overlay, *line["warnings"]])
 
 
 def _print_figures(model: str, metrics: dict[str, Any]) -> None:
     excluded = sum(metrics["excluded"].values())
     typer.echo(
         f"{model}, {metrics['task']}: {metrics['n']} images, {metrics['views']} views, "
-        f"{metrics['failed']} failed, {excluded} outside the task"
+        f"{metrics['failed']} failed, {excluded} left out"
     )
     for name in _HEADLINE_FIGURES:
         if metrics[name] is not None:

@@ -137,9 +137,8 @@ def _read_class_folders(folder: Path, task: Task) -> Manifest:
         files = sorted(
             path for path in subfolder.rglob("*") if path.is_file() and not path.name.startswith(".")
         )
-        label = (
-            subfolder.name if subfolder.name in task.classes else task.class_of_diagnosis.get(subfolder.name)
-        )
+        key = subfolder.name.lower()
+        label = key if key in task.classes else task.class_of_diagnosis.get(key.upper())
         if label is None:
             exclusions += [Exclusion(f"folder {subfolder.name}", split="")] * len(files)
             continue

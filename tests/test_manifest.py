@@ -78,14 +78,14 @@ def test_shows_the_first_problems_and_counts_the_rest(tmp_path: Path) -> None:
 
 
 def test_class_folders_take_class_keys_and_diagnoses(tmp_path: Path) -> None:
-    for name in ("mel/a.jpg", "BCC/b.jpg", "BCC/deep/c.jpg", "NV/d.jpg", "NV/.hidden"):
+    for name in ("Mel/a.jpg", "BCC/b.jpg", "BCC/deep/c.jpg", "NV/d.jpg", "NV/.hidden"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     manifest = read_source(tmp_path, MULTICLASS)
     assert [(row.file, row.label) for row in manifest.rows] == [
         ("BCC/b.jpg", "bcc"),
         ("BCC/deep/c.jpg", "bcc"),
-        ("mel/a.jpg", "mel"),
+        ("Mel/a.jpg", "mel"),
     ]
     assert manifest.excluded == {"folder NV": 1}
 

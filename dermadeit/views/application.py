@@ -7,12 +7,11 @@ from typing import Any
 
 import gradio as gr
 
-from dermadeit.imaging import MAX_BYTES
 from dermadeit.predictor import Predictor
 from dermadeit.views import endpoints, single_image
 from dermadeit.views.header import header_html
 from dermadeit.views.theme import STYLE_SHEET, create_theme
-from dermadeit.views.uploads import CACHE_SECONDS, EXAMPLES_FOLDER
+from dermadeit.views.uploads import EXAMPLES_FOLDER, MAX_UPLOAD_BYTES
 
 QUEUE_SIZE = 64
 SESSIONS_REMEMBERED = 128
@@ -29,9 +28,7 @@ def build_app(predictors: Mapping[str, Predictor]) -> gr.Blocks:
     """
     # Served from where they lie: copies in the cache would be gone after its first clean-up.
     gr.set_static_paths([EXAMPLES_FOLDER])
-    with gr.Blocks(
-        title="DermaDeiT", analytics_enabled=False, delete_cache=(60, CACHE_SECONDS), fill_width=True
-    ) as app:
+    with gr.Blocks(title="DermaDeiT", analytics_enabled=False, fill_width=True) as app:
         gr.HTML(header_html())
         single_image.SingleImageTab(predictors).render()
         endpoints.add_endpoints(predictors)
@@ -44,7 +41,7 @@ def launch_options() -> dict[str, Any]:
         "theme": create_theme(),
         "css_paths": [STYLE_SHEET],
         "footer_links": [],
-        "max_file_size": MAX_BYTES,
+        "max_file_size": MAX_UPLOAD_BYTES,
         "run_history": False,
         "enable_monitoring": False,
         "share": False,

@@ -93,6 +93,8 @@ def check_html(reading: Reading) -> str:
   </dl>
   <h3>What the decoder did to the pixels</h3>
   {ledger}
+  <p class="dd-quiet">The model then sees the whole photo squashed to {reading.model_side} × {reading.model_side}
+  pixels.</p>
 </div>"""
 
 

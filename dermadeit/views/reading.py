@@ -27,12 +27,14 @@ class Reading:
     Attributes:
         preview: The photo, at most `PREVIEW_SIDE` pixels a side.
         size: Width and height of the photo itself, in pixels.
+        model_side: Side of the square that the photo is squashed to for the models, in pixels.
         predictions: Task key to answer.
         maps: Task key to class key to heatmap.
     """
 
     preview: LesionImage
     size: tuple[int, int]
+    model_side: int
     predictions: Mapping[str, Prediction]
     maps: Mapping[str, Mapping[str, SaliencyMap]]
 
@@ -53,7 +55,8 @@ def predict_one(predictor: Predictor, image: LesionImage) -> Prediction:
 def read_labels(predictors: Mapping[str, Predictor], image: LesionImage, task_key: str) -> Reading:
     """The answers that are shown for a task, without heatmaps: as fast as it gets."""
     answers = {key: predict_one(predictors[key], image) for key in tasks_shown(task_key)}
-    return Reading(_preview(image), (image.width, image.height), answers, maps={})
+    side = predictors[task_key].checkpoint.preprocessing.size
+    return Reading(_preview(image), (image.width, image.height), side, answers, maps={})
 
 
 def with_map(
@@ -89,6 +92,7 @@ def export(reading: Reading, predictors: Mapping[str, Predictor], task_key: str)
             "format": reading.preview.format,
             "width": width,
             "height": height,
+            "model_side": reading.model_side,
             "ledger": list(reading.preview.ledger),
             "warnings": list(reading.preview.warnings),
         },

@@ -98,7 +98,8 @@ class SingleImageTab:
         self._example_buttons = []
         if self._examples:
             gr.HTML(
-                '<h2 class="dd-small">Examples</h2><p class="dd-quiet">Synthetic, drawn by a program.</p>'
+                '<h2 class="dd-small">Examples</h2><p class="dd-quiet">Synthetic, drawn by a program. The models '
+                "were trained on real photos, so what they say of a drawing means nothing.</p>"
             )
             with gr.Row(elem_classes="dd-examples"):
                 self._example_buttons = [
@@ -155,7 +156,7 @@ class SingleImageTab:
         redraw(self._opacity.input, self._redraw)
         self._task.input(
             self._switch_task,
-            [self._turn, self._reading, self._task, self._opacity],
+            [self._turn, self._reading, self._photo, self._task, self._opacity],
             [self._reading, self._photo, *shown],
             trigger_mode="always_last",
             show_progress="hidden",
@@ -231,7 +232,7 @@ class SingleImageTab:
             yield {self._photo: None, **self._failed(error)}
 
     def _switch_task(
-        self, turn: Turn | None, reading: Reading | None, task_key: str, opacity: float
+        self, turn: Turn | None, reading: Reading | None, payload: Any, task_key: str, opacity: float
     ) -> Updates:
         try:
             if turn is not None:
@@ -242,7 +243,8 @@ class SingleImageTab:
                     **self._shown(reading, task_key, opacity),
                     **self._finished(reading, task_key),
                 }
-            elif turn is not None:
+            elif turn is not None or payload is None:
+                # Nothing else may be touched: a photo that was chosen right after the task is on its way.
                 return {self._class: choices}
             else:
                 return {**self._nothing_read(), self._photo: None, self._class: choices}

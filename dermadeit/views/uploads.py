@@ -8,7 +8,10 @@ is a re-encoded copy without metadata, which Gradio deletes with the rest of its
 from __future__ import annotations
 
 import json
+import os
+import tempfile
 import threading
+import time
 from abc import ABCMeta
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -27,12 +30,15 @@ from gradio_client.utils import is_http_url_like
 from pydantic import model_validator
 
 from dermadeit.errors import ImageError
-from dermadeit.imaging import MAX_PIXELS, LesionImage, decode_image, encode_png, sanitise_name
+from dermadeit.imaging import MAX_BYTES, MAX_PIXELS, LesionImage, decode_image, encode_png, sanitise_name
 
 EXAMPLES_FOLDER = Path(__file__).resolve().parents[2] / "assets" / "examples"
 
 CACHE_SECONDS = 600
 """How long anything derived from an upload is kept."""
+
+MAX_UPLOAD_BYTES = 5 * MAX_BYTES
+"""What Gradio takes. Its own refusal is a note that fades and leaves the old result, so ours should come first."""
 
 NOT_AN_UPLOAD = (
     "Only an uploaded image is read here: no web address, data URL or path on the server. "
@@ -42,6 +48,7 @@ EXPIRED = "The image is no longer here: uploads are deleted once they are read. 
 
 _REMEMBERED_BYTES = 3 * MAX_PIXELS
 _REMEMBERED_SECONDS = 120
+_SWEEP_SECONDS = 60
 
 
 class _WithoutStub(ComponentMeta):
@@ -93,6 +100,47 @@ def opened_photo(payload: object) -> Iterator[LesionImage]:
     finally:
         if not is_example:
             path.unlink(missing_ok=True)
+
+
+@contextmanager
+def private_cache() -> Iterator[Path]:
+    """Gives Gradio a folder of its own, in which nothing outlives `CACHE_SECONDS` nor the block.
+
+    Gradio's own clean-up forgets some of the pictures that it has served.
+    """
+    before = os.environ.get("GRADIO_TEMP_DIR")
+    stopped = threading.Event()
+    if before is not None:
+        Path(before).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="dermadeit-", dir=before, ignore_cleanup_errors=True) as name:
+        os.environ["GRADIO_TEMP_DIR"] = name
+        sweeper = threading.Thread(target=_sweep_until, args=(stopped, Path(name)), daemon=True)
+        sweeper.start()
+        try:
+            yield Path(name)
+        finally:
+            stopped.set()
+            sweeper.join()
+            os.environ.pop("GRADIO_TEMP_DIR")
+            if before is not None:
+                os.environ["GRADIO_TEMP_DIR"] = before
+
+
+def sweep(folder: Path, age: float) -> None:
+    """Deletes the files below `folder` that are older than `age` seconds."""
+    limit = time.time() - age
+    for path in folder.rglob("*"):
+        try:
+            if path.is_file() and path.stat().st_mtime < limit:
+                path.unlink()
+        except FileNotFoundError:
+            # A reading has just deleted its upload.
+            continue
+
+
+def _sweep_until(stopped: threading.Event, folder: Path) -> None:
+    while not stopped.wait(_SWEEP_SECONDS):
+        sweep(folder, CACHE_SECONDS)
 
 
 def list_examples(folder: Path = EXAMPLES_FOLDER) -> list[Path]:

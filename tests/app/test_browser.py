@@ -103,6 +103,7 @@ def test_upload_gives_label_then_heatmap_then_check(visit, encoded_photo, file_o
     assert "JPEG" in check
     assert "240 × 180 px" in check
     assert "Nothing: the pixels are as stored." in check
+    assert "squashed to 64 × 64" in check
     assert visited.page.get_attribute("#check code", "title") == expected.sha256
     assert "Not a medical device." in visited.page.inner_text("header")
 
@@ -136,6 +137,18 @@ def test_choosing_the_task_first_is_as_good(visit, encoded_photo, file_of):
     visited.read(file_of(encoded_photo(4)))
     assert visited.page.locator(".dd-conditional").count() == 1
     assert visited.page.locator("[data-testid=toast-body]").count() == 0
+
+
+def test_a_photo_chosen_right_after_the_task_is_not_lost(visit, encoded_photo, file_of):
+    visited = visit()
+    path = file_of(encoded_photo(4))
+    for _ in range(5):
+        visited.page.get_by_label("Melanoma / BCC / SCC").check()
+        visited.read(path)
+        visited.page.get_by_label("Remove Image").or_(visited.page.get_by_label("Clear")).first.click()
+        visited.page.wait_for_selector("#result :text('No photo yet')")
+        visited.page.get_by_label("Nevus vs others").check()
+        visited.read(path)
 
 
 def test_the_second_task_is_a_conditional_reading(visit, encoded_photo, file_of, predictors):
@@ -206,12 +219,13 @@ def test_a_broken_file_clears_the_old_answer_and_a_good_one_works_again(visit, e
     assert visited.page.locator(".dd-label").count() == 1
 
 
-def test_a_file_over_the_limit_gives_a_message_and_no_answer(visit, file_of):
+def test_a_file_over_the_limit_gives_a_message_and_clears_the_old_answer(visit, encoded_photo, file_of):
     visited = visit()
+    visited.read(file_of(encoded_photo(5)))
     visited.upload(file_of(bytes(MAX_BYTES + 1), "big.jpg"))
-    visited.page.wait_for_selector(":text('maximum')")
+    visited.page.wait_for_selector(f"{FAILURE}:has-text('20 MB')")
     assert visited.page.locator(".dd-label").count() == 0
-    visited.errors.clear()
+    assert visited.page.locator(HEATMAP).count() == 0
 
 
 def test_a_name_with_html_is_shown_as_text(visit, encoded_photo, file_of):

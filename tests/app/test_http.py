@@ -14,12 +14,13 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from dermadeit.imaging import MAX_BYTES, decode_image
+from dermadeit.imaging import decode_image
 from dermadeit.saliency import grad_cam
 from dermadeit.views import cards
 from dermadeit.views.failures import presentable
 from dermadeit.views.reading import read_labels
 from dermadeit.views.single_image import DEFAULT_OPACITY
+from dermadeit.views.uploads import MAX_UPLOAD_BYTES
 
 SERVER_FILE = "/etc/passwd"
 
@@ -103,7 +104,7 @@ def test_a_tiff_is_read(client, encoded_photo, file_of):
 
 def test_a_file_over_the_limit_is_refused_by_the_upload(app_url):
     reply = httpx.post(
-        f"{app_url}/gradio_api/upload", files={"files": ("big.jpg", bytes(MAX_BYTES + 1))}, timeout=60
+        f"{app_url}/gradio_api/upload", files={"files": ("big.jpg", bytes(MAX_UPLOAD_BYTES + 1))}, timeout=60
     )
     assert reply.status_code == 413
 
@@ -136,9 +137,7 @@ def test_what_is_not_an_upload_is_refused(app_url, cache, watched_network, image
     else:
         assert event == "error"
         said = str((answer or {}).get("error"))
-        assert any(words in said for words in ("Upload the image", "not uploaded by a user", "null byte")), (
-            said
-        )
+        assert any(words in said for words in ("Upload the image", "not uploaded by a user", "null ")), said
     assert "root:" not in json.dumps(answer)
     assert watched_network == []
     assert files_under(cache).keys() <= before.keys()
