@@ -157,7 +157,8 @@ class SingleImageTab:
         self._task.input(
             self._switch_task,
             [self._turn, self._reading, self._photo, self._task, self._opacity],
-            [self._reading, self._photo, *shown],
+            # Not the photo: even an empty answer for it makes the browser drop an upload that is on its way.
+            [self._reading, *shown],
             trigger_mode="always_last",
             show_progress="hidden",
             **_PAGE_EVENT,
@@ -244,10 +245,13 @@ class SingleImageTab:
                     **self._finished(reading, task_key),
                 }
             elif turn is not None or payload is None:
-                # Nothing else may be touched: a photo that was chosen right after the task is on its way.
                 return {self._class: choices}
             else:
-                return {**self._nothing_read(), self._photo: None, self._class: choices}
+                return {
+                    **self._nothing_read(),
+                    self._status: cards.status_html(_NO_READING),
+                    self._class: choices,
+                }
         except Exception as error:
             updates = self._failed(error)
         return gr.skip() if turn is None or turn.is_over else updates

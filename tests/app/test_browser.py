@@ -140,14 +140,10 @@ def test_choosing_the_task_first_is_as_good(visit, encoded_photo, file_of):
 
 
 def test_a_photo_chosen_right_after_the_task_is_not_lost(visit, encoded_photo, file_of):
-    visited = visit()
     path = file_of(encoded_photo(4))
-    for _ in range(5):
+    for _ in range(6):
+        visited = visit()
         visited.page.get_by_label("Melanoma / BCC / SCC").check()
-        visited.read(path)
-        visited.page.get_by_label("Remove Image").or_(visited.page.get_by_label("Clear")).first.click()
-        visited.page.wait_for_selector("#result :text('No photo yet')")
-        visited.page.get_by_label("Nevus vs others").check()
         visited.read(path)
 
 
