@@ -23,6 +23,9 @@ DEFAULT_VIEWS = DIHEDRAL_VIEWS
 
 BATCH_IMAGES = 16
 
+NOT_FINITE = "The model gave no usable numbers for this image. Check the checkpoint, then report this."
+"""What is said of an image for which a model gives NaN or infinity."""
+
 
 @dataclass(frozen=True, eq=False)
 class _Prepared:
@@ -119,7 +122,7 @@ class Predictor:
                 image.name,
                 image.sha256,
                 "non_finite_output",
-                "The model gave no usable numbers for this image. Check the checkpoint, then report this.",
+                NOT_FINITE,
             )
         classes = self.checkpoint.task.classes
         probabilities = logits.double().softmax(dim=0)

@@ -13,7 +13,7 @@ from PIL import Image
 from dermadeit.errors import PredictionError
 from dermadeit.imaging import LesionImage
 from dermadeit.models import LesionClassifier
-from dermadeit.predictor import Predictor
+from dermadeit.predictor import NOT_FINITE, Predictor
 
 COLOUR_MAP = "viridis"
 """Perceptually uniform and readable with colour vision deficiency."""
@@ -81,7 +81,7 @@ def grad_cam(predictor: Predictor, image: LesionImage, class_key: str | None = N
             values, index = _convolutional_cam(classifier, batch, index)
     if not np.isfinite(values).all():
         raise PredictionError(
-            "The model gave no usable numbers for this image. Check the checkpoint, then report this.",
+            NOT_FINITE,
             code="non_finite_output",
         )
     return SaliencyMap(_scaled(values), checkpoint.task.classes[index], method="Grad-CAM")
