@@ -1,13 +1,14 @@
 # make run    serve the app on http://127.0.0.1:7860
 # make test   run every test
 # make check  lint, format and import layers
+# make benchmark-table   recompute every figure of assets/benchmark from its predictions, and README's tables
 # Each sets up what it needs in .venv, from a Python 3.11 or newer and a package registry.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check
+.PHONY: run test check benchmark-table
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.requirements
@@ -20,6 +21,9 @@ check: $(VENV)/.development
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+
+benchmark-table: $(VENV)/.requirements
+	$(BIN)/python -m dermadeit benchmark table
 
 $(VENV)/.requirements: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "DermaDeiT needs Python 3.11 or newer; this is %d.%d. Name another one: make PYTHON=python3.12" % sys.version_info[:2] or 0)'

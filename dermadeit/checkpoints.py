@@ -18,7 +18,7 @@ from dermadeit.errors import CheckpointError, ModelError, TaskError
 from dermadeit.files import write_atomically, write_json
 from dermadeit.models import LesionClassifier, ModelSpec, get_spec
 from dermadeit.preprocessing import Preprocessing
-from dermadeit.tasks import Task, get_task
+from dermadeit.tasks import TRAINABLE_TASKS, Task, get_task
 
 CHECKPOINT_ROOT = Path(__file__).resolve().parent.parent / "assets" / "checkpoints"
 """Where the embedded checkpoints lie, as `<task>/<model>/`."""
@@ -108,10 +108,12 @@ def load_checkpoint(folder: Path, task: str | None = None) -> Checkpoint:
     config = _read_config(folder)
     try:
         ours = config["dermadeit"]
-        spec, own_task = get_spec(ours["model"]), get_task(ours["task"])
+        spec, own_task = get_spec(ours["model"]), get_task(ours["task"], TRAINABLE_TASKS)
         classes = tuple(ours["classes"])
         hashes = (ours["weights_sha256"], ours.get("replaced_sha256"))
-        preprocessing = Preprocessing.from_pretrained_cfg(config["pretrained_cfg"])
+        preprocessing = Preprocessing.from_pretrained_cfg(
+            config["pretrained_cfg"], per_image_zscore=bool(ours.get("per_image_zscore", False))
+        )
         architecture = config["architecture"]
     except (KeyError, TypeError, ValueError, AttributeError, ModelError, TaskError) as error:
         raise CheckpointError(
@@ -202,6 +204,7 @@ def _describe(classifier: LesionClassifier, task: Task, preprocessing: Preproces
             "model": classifier.spec.name,
             "task": task.key,
             "classes": list(task.classes),
+            "per_image_zscore": preprocessing.per_image_zscore,
         },
     }
 

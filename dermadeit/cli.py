@@ -1,4 +1,4 @@
-"""The command line: `python -m dermadeit predict`, `evaluate` and `models`.
+"""The command line: `python -m dermadeit predict`, `evaluate`, `models` and `benchmark`.
 
 Exit codes: 0 when everything worked, 3 when some images could not be read, 2 for a mistake in the call. Results
 go to standard output, everything else to standard error.
@@ -23,8 +23,6 @@ from dermadeit.tasks import TASKS, get_task
 EXIT_USAGE = 2
 EXIT_SOME_FAILED = 3
 
-_HEADLINE_FIGURES = ("accuracy", "balanced_accuracy", "f1_macro", "cohen_kappa", "roc_auc")
-
 TaskName = StrEnum("TaskName", {key: key for key in TASKS})
 
 
@@ -41,10 +39,18 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+benchmark_app = typer.Typer(
+    help="The published comparison of the models: its predictions, and the tables made of them.",
+    no_args_is_help=True,
+)
+app.add_typer(benchmark_app, name="benchmark")
 
 TaskOption = Annotated[TaskName, typer.Option(help="Which question to ask.")]
 ViewsOption = Annotated[
     int, typer.Option(min=1, max=8, help="Mirrored and turned views whose logits are averaged.")
+]
+BenchmarkOption = Annotated[
+    Path | None, typer.Option("--root", help="Folder of the benchmark; assets/benchmark by default.")
 ]
 FormatOption = Annotated[OutputFormat, typer.Option("--format", help="What to print.")]
 
@@ -144,6 +150,46 @@ def models(output_format: FormatOption = OutputFormat.table) -> None:
                 typer.echo(f"{row['model']:<18}{row['task']:<12}{millions:>8}{size:>10}  {row['from']}")
 
 
+@benchmark_app.command("add")
+def add_to_benchmark(
+    predictions: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="PREDICTIONS...",
+            help="Folders that evaluate wrote, or their predictions.csv; all numbers of views of a model at once.",
+        ),
+    ],
+    name: Annotated[str | None, typer.Option(help="File the model under this name.")] = None,
+    image_level_split: Annotated[
+        bool, typer.Option("--image-level-split", help="File it for the leak meter.")
+    ] = False,
+    root: BenchmarkOption = None,
+) -> None:
+    """File a model's predictions on the test split."""
+    with _user_errors():
+        from dermadeit.benchmark_files import BENCHMARK_ROOT, add_predictions
+
+        for path in add_predictions(
+            predictions, root or BENCHMARK_ROOT, name=name, image_level_split=image_level_split
+        ):
+            typer.echo(str(path))
+
+
+@benchmark_app.command("table")
+def write_table(
+    readme: Annotated[Path, typer.Option(help="Markdown file whose tables are replaced.")] = Path(
+        "README.md"
+    ),
+    root: BenchmarkOption = None,
+) -> None:
+    """Compute every figure from the filed predictions, and write the tables into README."""
+    with _user_errors():
+        from dermadeit.benchmark_files import BENCHMARK_ROOT
+        from dermadeit.benchmark_table import write_benchmark_table
+
+        write_benchmark_table(readme, root or BENCHMARK_ROOT)
+
+
 def _model_rows() -> Iterator[dict[str, Any]]:
     from dermadeit.checkpoints import find_checkpoint, load_checkpoint, training_command
     from dermadeit.models import MODEL_SPECS, count_parameters
@@ -210,12 +256,14 @@ def _prediction_line(line: dict[str, Any]) -> str:
 
 
 def _print_figures(model: str, metrics: dict[str, Any]) -> None:
+    from dermadeit.metrics import HEADLINE_FIGURES
+
     excluded = sum(metrics["excluded"].values())
     typer.echo(
         f"{model}, {metrics['task']}: {metrics['n']} images, {metrics['views']} views, "
         f"{metrics['failed']} failed, {excluded} left out"
     )
-    for name in _HEADLINE_FIGURES:
+    for name in HEADLINE_FIGURES:
         if metrics[name] is not None:
             bounds = metrics["intervals"].get(name)
             interval = f"  [{bounds[0]:.3f}, {bounds[1]:.3f}]" if bounds else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,11 @@ import numpy as np
 from dermadeit.about import DISCLAIMER, VERSION
 from dermadeit.files import write_json
 from dermadeit.manifest import Manifest
-from dermadeit.metrics import RESAMPLES, bootstrap_intervals, classification_metrics
+from dermadeit.predictions import PredictionSet, measure, measure_sources
 from dermadeit.predictor import DEFAULT_VIEWS, Predictor
 from dermadeit.records import Evaluation, ItemFailure, LabelledFailure, LabelledPrediction
 from dermadeit.tabular import write_csv
-from dermadeit.tasks import get_task
-
-SMALLEST_SLICE = 20
-"""Images that a slice needs before its figures are shown."""
+from dermadeit.tasks import TRAINABLE_TASKS, get_task
 
 _FAILURE_COLUMNS = ("image_id", "file", "task", "model", "label_true", "code", "message")
 
@@ -53,11 +49,12 @@ def evaluate(
                 )
             )
         progress()
+    measured = _prediction_set(manifest, predictor.checkpoint.model, views, predictions)
     metrics = {
         "task": manifest.task.key,
         "views": views,
-        **_metrics(manifest, predictions),
-        "sources": _metrics_of_sources(manifest, predictions),
+        **measure(measured).to_dict(),
+        "sources": measure_sources(measured),
         "excluded": manifest.excluded,
         "failed": len(failures),
         "weights_sha256": predictor.checkpoint.weights_sha256,
@@ -69,34 +66,24 @@ def evaluate(
     )
 
 
-def _metrics(manifest: Manifest, predictions: Sequence[LabelledPrediction]) -> dict[str, Any]:
-    classes = manifest.task.classes
-    labels = np.array([manifest.task.index_of(item.label) for item in predictions], dtype=int)
+def _prediction_set(
+    manifest: Manifest, model: str, views: int, predictions: Sequence[LabelledPrediction]
+) -> PredictionSet:
+    shape = (len(predictions), len(manifest.task.classes))
+    logits = np.array([list(item.prediction.logits.values()) for item in predictions])
     probabilities = np.array([list(item.prediction.probabilities.values()) for item in predictions])
-    probabilities = probabilities.reshape(len(labels), len(classes))
-    groups = [item.lesion_group for item in predictions]
-    figures = classification_metrics(labels, probabilities, classes)
-    if len(labels):
-        figures["intervals"] = {
-            "method": f"95 %, percentile bootstrap of lesions, {RESAMPLES} resamples",
-            "lesions": len(set(groups)),
-            **bootstrap_intervals(labels, probabilities, groups),
-        }
-    return figures
-
-
-def _metrics_of_sources(
-    manifest: Manifest, predictions: Sequence[LabelledPrediction]
-) -> dict[str, dict[str, Any]]:
-    # Sources differ in resolution and case mix, so a figure over all of them can hide a shortcut.
-    by_source: dict[str, list[LabelledPrediction]] = defaultdict(list)
-    for item in predictions:
-        by_source[item.source].append(item)
-    return {
-        source: _metrics(manifest, items)
-        for source, items in sorted(by_source.items())
-        if source and len(items) >= SMALLEST_SLICE
-    }
+    return PredictionSet(
+        manifest.task,
+        model,
+        views,
+        image_ids=tuple(item.image_id for item in predictions),
+        labels=np.array([manifest.task.index_of(item.label) for item in predictions], dtype=int),
+        logits=logits.reshape(shape),
+        probabilities=probabilities.reshape(shape),
+        lesion_groups=tuple(item.lesion_group for item in predictions),
+        sources=tuple(item.source for item in predictions),
+        splits=tuple(item.split for item in predictions),
+    )
 
 
 def write_evaluations(evaluations: Sequence[Evaluation], folder: Path) -> None:
@@ -106,7 +93,7 @@ def write_evaluations(evaluations: Sequence[Evaluation], folder: Path) -> None:
         evaluations: One or more models on the same images and task.
         folder: Created when missing; files of an earlier run are replaced.
     """
-    classes = get_task(evaluations[0].task).classes
+    classes = get_task(evaluations[0].task, TRAINABLE_TASKS).classes
     columns = (
         "image_id", "file", "task", "model", "views", "label_true", "label_predicted",
         *(f"p_{key}" for key in classes), *(f"logit_{key}" for key in classes),

@@ -1,17 +1,60 @@
-"""Arrays of labels and probabilities to the figures that are reported."""
+"""Arrays of labels and probabilities to the figures that are reported, and to their intervals."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from sklearn import metrics as sk
 
+from dermadeit.weighted_metrics import (
+    OPERATING_PERCENT,
+    WeightedMetrics,
+    brier_scores,
+    calibration_errors,
+    log_losses,
+    recalibrate,
+    target_class,
+)
+
 CONFIDENCE = 0.95
 RESAMPLES = 2000
 
-_BOOTSTRAP_BLOCK = 250
+FIGURES = (
+    "accuracy",
+    "precision_macro",
+    "recall_macro",
+    "f1_macro",
+    "cohen_kappa",
+    "balanced_accuracy",
+    "roc_auc",
+    "average_precision",
+    "sensitivity_at_95_specificity",
+    "specificity_at_95_sensitivity",
+    "brier",
+    "nll",
+    "ece",
+    "calibration_slope",
+)
+"""Every figure that is one number, in the order of `metrics.json`."""
+
+HEADLINE_FIGURES: Mapping[str, str] = MappingProxyType(
+    {
+        "accuracy": "accuracy",
+        "balanced_accuracy": "balanced accuracy",
+        "f1_macro": "macro F1",
+        "cohen_kappa": "Cohen's κ",
+        "roc_auc": "AUROC",
+    }
+)
+"""The figures that are shown where there is no room for all, and their names for people."""
+
+INTERVAL_METHOD = f"95 %, percentile bootstrap of lesions, {RESAMPLES} resamples"
+
+_BLOCK = 100
+_LEAST_DEFINED = 0.95
 
 
 def classification_metrics(
@@ -19,9 +62,15 @@ def classification_metrics(
 ) -> dict[str, Any]:
     """The figures of one model on one set of images.
 
-    Precision, recall and F1 are macro averages; a class that is never predicted counts as precision 0. AUROC is
-    the area for the second class with two classes, else the macro average of one class against the rest (Hand
-    and Till's alternative is one against one). A figure that is undefined on these images is None.
+    - Precision, recall and F1 are macro averages over the classes that are true or predicted somewhere; a class
+      that is never predicted counts as precision 0. Balanced accuracy is the mean recall of the true classes,
+      so the two recalls differ only where a class without images is predicted.
+    - AUROC and average precision (AUPRC as a sum of steps, not trapezoids) are those of the second class with
+      two classes, else the macro average of one class against the rest (Hand and Till's alternative is one
+      against one).
+    - The operating points are about one class against the rest: melanoma where there is one, else the last.
+    - Brier score, negative log-likelihood, expected calibration error and calibration slope are defined in
+      `weighted_metrics`.
 
     Args:
         labels: int [N], true class indices.
@@ -29,98 +78,126 @@ def classification_metrics(
         classes: The K class keys, in order.
 
     Returns:
-        JSON-ready: `n`, `accuracy`, `precision_macro`, `recall_macro`, `f1_macro`, `cohen_kappa`,
-        `balanced_accuracy`, `roc_auc`, and `confusion_matrix` (`classes`, and `counts` with a row for each true
-        class).
+        JSON-ready: `n`, each of `FIGURES` (None where it is undefined on these images), and `confusion_matrix`
+        (`classes`, and `counts` with a row for each true class).
     """
     counts = np.zeros((len(classes), len(classes)), dtype=int)
+    probabilities = np.asarray(probabilities, dtype=float)
     np.add.at(counts, (labels, probabilities.argmax(axis=1)), 1)
-    figures = {name: float(value[0]) for name, value in _figures_of_counts(counts[None]).items()}
+    figures = dict.fromkeys(FIGURES)
+    if len(labels):
+        figures |= {
+            **_figures_of_labels(labels, probabilities.argmax(axis=1)),
+            **_figures_of_ranking(labels, probabilities, target_class(classes)),
+            **_figures_of_calibration(labels, probabilities),
+        }
     return {
         "n": len(labels),
-        **{name: None if np.isnan(value) else value for name, value in figures.items()},
-        "roc_auc": _roc_auc(labels, probabilities),
+        **{
+            name: None if value is None or np.isnan(value) else float(value)
+            for name, value in figures.items()
+        },
         "confusion_matrix": {"classes": list(classes), "counts": counts.tolist()},
     }
 
 
-def bootstrap_intervals(
+def resampled_figures(
     labels: np.ndarray,
     probabilities: np.ndarray,
     groups: Sequence[str],
+    classes: Sequence[str],
     *,
     resamples: int = RESAMPLES,
     seed: int = 0,
-) -> dict[str, list[float]]:
-    """95 % percentile intervals from resampling lesions, not images (cluster bootstrap, Field and Welsh 2007).
+) -> dict[str, np.ndarray]:
+    """Every figure on resamples of lesions, not images (cluster bootstrap, Field and Welsh 2007).
+
+    Two models on the same images in the same order, with the same groups and seed, are resampled alike, so the
+    differences of their figures are a paired bootstrap.
 
     Args:
-        labels: int [N].
-        probabilities: float [N, K].
+        labels: int [N], N at least 1.
+        probabilities: float [N, K], rows summing to 1.
         groups: N lesion names; images of one lesion are drawn together.
+        classes: The K class keys, in order.
         resamples: How many times the lesions are drawn.
         seed: Decides the draws.
 
     Returns:
-        Figure name to [lower, upper], for every figure of `classification_metrics` that counts decide.
+        Each of `FIGURES` to float [resamples], NaN where a resample leaves it undefined.
     """
-    num_classes = probabilities.shape[1]
-    names, group_of_image = np.unique(np.asarray(groups), return_inverse=True)
-    counts_of_group = np.zeros((len(names), num_classes, num_classes))
-    np.add.at(counts_of_group, (group_of_image, labels, probabilities.argmax(axis=1)), 1)
-    flat = counts_of_group.reshape(len(names), -1)
-    rng = np.random.default_rng(seed)
-    even = np.full(len(names), 1 / len(names))
-    # A few hundred resamples at a time keep the draws of a large test split out of main memory.
-    blocks = [
-        rng.multinomial(len(names), even, size=min(_BOOTSTRAP_BLOCK, resamples - start)) @ flat
-        for start in range(0, resamples, _BOOTSTRAP_BLOCK)
-    ]
-    figures = _figures_of_counts(np.concatenate(blocks).reshape(-1, num_classes, num_classes))
+    weighted = WeightedMetrics(labels, probabilities, classes)
+    blocks = [weighted(weights) for weights in _lesion_weights(groups, resamples, seed)]
+    return {name: np.concatenate([block[name] for block in blocks]) for name in FIGURES}
+
+
+def percentile_intervals(resampled: Mapping[str, np.ndarray]) -> dict[str, list[float]]:
+    """Figure name to [lower, upper], the middle 95 % of its resamples.
+
+    A figure that more than one in twenty resamples leave undefined gets none: the others are not a fair sample.
+    """
     tail = (1 - CONFIDENCE) / 2
     return {
         name: [float(bound) for bound in np.nanquantile(values, [tail, 1 - tail])]
-        for name, values in figures.items()
-        if not np.isnan(values).all()
+        for name, values in resampled.items()
+        if np.isfinite(values).mean() >= _LEAST_DEFINED
     }
 
 
-def _figures_of_counts(counts: np.ndarray) -> dict[str, np.ndarray]:
-    """Confusion matrices [R, K, K] (true class first) to figures [R], NaN where undefined."""
-    counts = counts.astype(float)
-    total = counts.sum(axis=(1, 2))
-    hits = np.diagonal(counts, axis1=1, axis2=2)
-    true, predicted = counts.sum(axis=2), counts.sum(axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        accuracy = hits.sum(axis=1) / total
-        # A class that is absent from the data has no recall; one that is never predicted has precision 0.
-        recall = np.where(true > 0, hits / true, np.nan)
-        present = true + predicted > 0
-        precision = np.where(present, hits / np.maximum(predicted, 1), np.nan)
-        f1 = np.where(present, 2 * hits / (true + predicted), np.nan)
-        chance = (true * predicted).sum(axis=1) / total**2
-        kappa = (accuracy - chance) / (1 - chance)
-        recall_of_present = _mean_of_defined(recall)
+def _lesion_weights(groups: Sequence[str], resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each image is drawn: float [R, N], a hundred resamples at a time to stay out of main memory."""
+    names, lesion_of_image = np.unique(np.asarray(groups), return_inverse=True)
+    rng = np.random.default_rng(seed)
+    for start in range(0, resamples, _BLOCK):
+        rows = min(_BLOCK, resamples - start)
+        drawn = rng.integers(len(names), size=(rows, len(names)))
+        cells = drawn + len(names) * np.arange(rows)[:, None]
+        times = np.bincount(cells.ravel(), minlength=rows * len(names)).reshape(rows, len(names))
+        yield times[:, lesion_of_image].astype(float)
+
+
+def _figures_of_labels(labels: np.ndarray, predicted: np.ndarray) -> dict[str, float | None]:
+    precision, recall, f1, _ = sk.precision_recall_fscore_support(
+        labels, predicted, average="macro", zero_division=0
+    )
+    true = np.unique(labels)
+    one_class = len(np.union1d(true, predicted)) == 1
     return {
-        "accuracy": accuracy,
-        "precision_macro": _mean_of_defined(precision),
-        "recall_macro": _mean_of_defined(np.where(present & np.isnan(recall), 0.0, recall)),
-        "f1_macro": _mean_of_defined(f1),
-        "cohen_kappa": kappa,
-        "balanced_accuracy": recall_of_present,
+        "accuracy": sk.accuracy_score(labels, predicted),
+        "precision_macro": precision,
+        "recall_macro": recall,
+        "f1_macro": f1,
+        "cohen_kappa": None if one_class else sk.cohen_kappa_score(labels, predicted),
+        # scikit-learn's own balanced accuracy warns of a predicted class that has no images.
+        "balanced_accuracy": sk.recall_score(labels, predicted, labels=true, average="macro"),
     }
 
 
-def _mean_of_defined(values: np.ndarray) -> np.ndarray:
-    defined = ~np.isnan(values)
-    with np.errstate(invalid="ignore"):
-        return np.where(defined, values, 0).sum(axis=1) / defined.sum(axis=1)
+def _figures_of_ranking(labels: np.ndarray, probabilities: np.ndarray, target: int) -> dict[str, float]:
+    figures = {}
+    num_classes = probabilities.shape[1]
+    if len(np.unique(labels)) == num_classes:
+        truth, scores = np.eye(num_classes, dtype=int)[labels], probabilities
+        if num_classes == 2:
+            truth, scores = truth[:, target], scores[:, target]
+        figures["roc_auc"] = sk.roc_auc_score(truth, scores, average="macro")
+        figures["average_precision"] = sk.average_precision_score(truth, scores, average="macro")
+    if 0 < (labels == target).sum() < len(labels):
+        false_alarms, hits, _ = sk.roc_curve(
+            labels == target, probabilities[:, target], drop_intermediate=False
+        )
+        level, rounding = OPERATING_PERCENT / 100, 1e-12
+        figures["sensitivity_at_95_specificity"] = hits[false_alarms <= 1 - level + rounding].max()
+        figures["specificity_at_95_sensitivity"] = 1 - false_alarms[hits >= level - rounding].min()
+    return figures
 
 
-def _roc_auc(labels: np.ndarray, probabilities: np.ndarray) -> float | None:
-    if len(np.unique(labels)) < probabilities.shape[1]:
-        return None
-    if probabilities.shape[1] == 2:
-        return float(sk.roc_auc_score(labels, probabilities[:, 1]))
-    normalised = probabilities / probabilities.sum(axis=1, keepdims=True)
-    return float(sk.roc_auc_score(labels, normalised, multi_class="ovr", average="macro"))
+def _figures_of_calibration(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+    once = np.ones((1, len(labels)))
+    right = probabilities.argmax(axis=1) == labels
+    return {
+        "brier": brier_scores(labels, probabilities).mean(),
+        "nll": log_losses(labels, probabilities).mean(),
+        "ece": calibration_errors(probabilities.max(axis=1), right, once)[0],
+        "calibration_slope": recalibrate(labels, probabilities, once)[0, 0],
+    }

@@ -60,6 +60,13 @@ MODEL_SPECS: Mapping[str, ModelSpec] = MappingProxyType(
             _deit("deit", "DeiT (tiny)", "tiny", distilled=False),
             _deit("deit-small", "DeiT (small)", "small", distilled=False),
             _deit("deit-base", "DeiT (base)", "base", distilled=False),
+            ModelSpec(
+                "vit-augreg",
+                "ViT-tiny (AugReg)",
+                "vit_tiny_patch16_224",
+                "augreg_in21k_ft_in1k",
+                patch_size=16,
+            ),
             ModelSpec("mobilenetv2", "MobileNetV2", "mobilenetv2_100", "ra_in1k"),
             ModelSpec("efficientnetv2-b0", "EfficientNetV2-B0", "tf_efficientnetv2_b0", "in1k"),
             ModelSpec("efficientnetv2-s", "EfficientNetV2-S", "tf_efficientnetv2_s", "in21k_ft_in1k"),

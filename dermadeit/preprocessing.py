@@ -31,23 +31,34 @@ class Preprocessing:
         mean: Per-channel mean, in 0 to 1.
         std: Per-channel standard deviation, in 0 to 1.
         interpolation: `bilinear` or `bicubic`; always antialiased.
+        per_image_zscore: Standardise each image by the mean and deviation of its own values, all channels
+            together, in place of `mean` and `std`, as the original DermaDeiT does.
     """
 
     size: int
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     interpolation: str = "bicubic"
+    per_image_zscore: bool = False
 
     @classmethod
-    def from_pretrained_cfg(cls, config: Mapping[str, Any]) -> Preprocessing:
-        """Reads timm's `pretrained_cfg`; raises `CheckpointError` where it can't be honoured."""
+    def from_pretrained_cfg(
+        cls, config: Mapping[str, Any], *, per_image_zscore: bool = False
+    ) -> Preprocessing:
+        """Reads timm's `pretrained_cfg`, which has no word for `per_image_zscore`.
+
+        Raises:
+            CheckpointError: It asks for what can't be honoured.
+        """
         _, height, width = config["input_size"]
         if height != width or config.get("interpolation") not in _RESAMPLING:
             raise CheckpointError(
                 f"The checkpoint asks for {width} × {height} pixels with “{config.get('interpolation')}” "
                 f"interpolation; only squares with {' or '.join(_RESAMPLING)} are supported."
             )
-        return cls(height, tuple(config["mean"]), tuple(config["std"]), config["interpolation"])
+        return cls(
+            height, tuple(config["mean"]), tuple(config["std"]), config["interpolation"], per_image_zscore
+        )
 
     def resize(self, pixels: np.ndarray) -> torch.Tensor:
         """Squashes an image to the square.
@@ -62,7 +73,7 @@ class Preprocessing:
         return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Standardises the channels.
+        """Standardises the channels, or each image as a whole where `per_image_zscore` says so.
 
         Args:
             pixels: float [..., 3, H, W] in 0 to 1, or uint8 in 0 to 255.
@@ -71,9 +82,13 @@ class Preprocessing:
             float32 [..., 3, H, W], about zero mean and unit deviation on natural images.
         """
         scaled = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
+        if self.per_image_zscore:
+            std, mean = torch.std_mean(scaled, dim=(-3, -2, -1), correction=0, keepdim=True)
+            # What a grey image of one shade deviates by is rounding: it becomes zero.
+            return (scaled - mean) / torch.where(std > 1e-6, std, 1)
         mean = torch.tensor(self.mean, device=pixels.device).view(3, 1, 1)
         std = torch.tensor(self.std, device=pixels.device).view(3, 1, 1)
-        return (scaled - mean) / std
+        return (scaled - mean).div_(std)
 
     def __call__(self, pixels: np.ndarray) -> torch.Tensor:
         """uint8 [H, W, 3] to the float32 [3, size, size] that the model takes."""

@@ -1,4 +1,4 @@
-"""The two classification tasks and how ISIC 2019 diagnoses map onto their classes."""
+"""The classification tasks and how ISIC 2019 diagnoses map onto their classes."""
 
 from __future__ import annotations
 
@@ -79,12 +79,25 @@ MULTICLASS = Task(
     ),
 )
 
+DIAGNOSIS = Task(
+    key="diagnosis",
+    title="All eight diagnoses",
+    classes=tuple(key.lower() for key in DIAGNOSES),
+    display_names=MappingProxyType({key.lower(): name.capitalize() for key, name in DIAGNOSES.items()}),
+    class_of_diagnosis=MappingProxyType({key: key.lower() for key in DIAGNOSES}),
+    caveat="",
+)
+
 TASKS: Mapping[str, Task] = MappingProxyType({task.key: task for task in (BINARY, MULTICLASS)})
+"""What the app and the command line answer."""
+
+TRAINABLE_TASKS: Mapping[str, Task] = MappingProxyType({**TASKS, DIAGNOSIS.key: DIAGNOSIS})
+"""What a network can be trained for: a teacher of all eight diagnoses serves the students of both tasks."""
 
 
-def get_task(key: str) -> Task:
-    """Returns the task called `key`; raises `TaskError` for an unknown one."""
+def get_task(key: str, among: Mapping[str, Task] = TASKS) -> Task:
+    """Returns the task called `key`; raises `TaskError` for one that is not among the given ones."""
     try:
-        return TASKS[key]
+        return among[key]
     except KeyError:
-        raise TaskError(f"There is no task “{key}”. Choose one of {', '.join(TASKS)}.") from None
+        raise TaskError(f"There is no task “{key}”. Choose one of {', '.join(among)}.") from None

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 
+from dermadeit.errors import ManifestError
 from dermadeit.evaluation import evaluate, write_evaluations
 from dermadeit.manifest import ManifestRow, read_source
-from dermadeit.metrics import classification_metrics
+from dermadeit.predictions import measure, read_predictions
 from dermadeit.predictor import Predictor, load_predictor
 from dermadeit.records import Evaluation
-from dermadeit.tabular import read_csv
+from dermadeit.tabular import read_csv, write_csv
 from dermadeit.tasks import get_task
 
 
@@ -58,18 +60,38 @@ def test_the_figures_can_be_computed_again_from_the_predictions_alone(
 ) -> None:
     write_evaluations(evaluations, tmp_path)
     metrics = json.loads((tmp_path / "metrics.json").read_text())["dermadeit"]
-    rows = [row for row in read_csv(tmp_path / "predictions.csv").rows if row["model"] == "dermadeit"]
-    classes = metrics["confusion_matrix"]["classes"]
-    probabilities = np.array([[float(row[f"p_{key}"]) for key in classes] for row in rows])
-    logits = np.array([[float(row[f"logit_{key}"]) for key in classes] for row in rows])
-    labels = np.array([classes.index(row["label_true"]) for row in rows])
-    again = classification_metrics(labels, probabilities, classes)
+    ours, baseline = read_predictions(tmp_path / "predictions.csv")
+    assert (ours.model, ours.views, baseline.model) == ("dermadeit", 2, "mobilenetv2")
+    again = measure(ours).to_dict()
     assert {name: metrics[name] for name in again} == again
-    softmax = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(softmax, probabilities, atol=1e-6)
-    for name in ("accuracy", "cohen_kappa"):
-        low, high = metrics["intervals"][name]
-        assert low <= metrics[name] <= high
+    assert len(again["intervals"]) > 10
+    np.testing.assert_allclose(softmax(ours.logits, axis=1), ours.probabilities, atol=1e-6)
+    low, high = metrics["intervals"]["brier"]
+    assert low <= metrics["brier"] <= high
+
+
+def test_probabilities_are_the_served_ones_where_the_table_has_them(
+    evaluations: list[Evaluation], tmp_path: Path
+) -> None:
+    write_evaluations(evaluations[:1], tmp_path)
+    table = read_csv(tmp_path / "predictions.csv")
+    served = [{**row, "p_mel": 0.5, "p_bcc": 0.3, "p_scc": 0.2} for row in table.rows]
+    write_csv(tmp_path / "served.csv", table.columns, served)
+    [predictions] = read_predictions(tmp_path / "served.csv")
+    assert predictions.probabilities.tolist() == [[0.5, 0.3, 0.2]] * len(served)
+    kept = [column for column in table.columns if not column.startswith("p_")]
+    write_csv(tmp_path / "logits.csv", kept, [{key: row[key] for key in kept} for row in table.rows])
+    [predictions] = read_predictions(tmp_path / "logits.csv")
+    np.testing.assert_allclose(predictions.probabilities, softmax(predictions.logits, axis=1))
+
+
+def test_a_table_without_predictions_is_refused(evaluations: list[Evaluation], tmp_path: Path) -> None:
+    write_evaluations([replace(evaluations[0], predictions=())], tmp_path)
+    with pytest.raises(ManifestError, match="no predictions"):
+        read_predictions(tmp_path / "predictions.csv")
+    (tmp_path / "labels.csv").write_text("image_id,label\n1,mel\n")
+    with pytest.raises(ManifestError, match="no column task, model, views, label_true"):
+        read_predictions(tmp_path / "labels.csv")
 
 
 def test_every_source_gets_its_own_figures(synthetic_data: Path, predictors: dict[str, Predictor]) -> None:

@@ -1,13 +1,23 @@
 """Pixels to tensors, against timm's own transform and hand-made values."""
 
+import dataclasses
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
 from timm.data import create_transform
 
+from dermadeit.checkpoints import load_checkpoint, save_checkpoint
 from dermadeit.errors import CheckpointError
+from dermadeit.imaging import decode_image
+from dermadeit.models import create_classifier
+from dermadeit.predictor import Predictor
 from dermadeit.preprocessing import DIHEDRAL_VIEWS, Preprocessing, apply_dihedral, dihedral_views
+from dermadeit.tasks import get_task
 
 
 @pytest.fixture
@@ -50,3 +60,50 @@ def test_refuses_a_configuration_it_would_not_honour(change: dict) -> None:
     config = {"input_size": [3, 64, 64], "interpolation": "bicubic", "mean": [0.5] * 3, "std": [0.5] * 3}
     with pytest.raises(CheckpointError):
         Preprocessing.from_pretrained_cfg(config | change)
+
+
+def test_a_per_image_zscore_is_over_all_values_of_each_image() -> None:
+    preprocessing = Preprocessing(1, per_image_zscore=True)
+    # Values 0, 3, 6: mean 3, deviation sqrt(6).
+    pixels = torch.tensor([[0, 3, 6], [200, 200, 200]], dtype=torch.uint8).view(2, 3, 1, 1)
+    expected = torch.tensor([[-(1.5**0.5), 0.0, 1.5**0.5], [0.0, 0.0, 0.0]]).view(2, 3, 1, 1)
+    torch.testing.assert_close(preprocessing.normalise(pixels), expected)
+    torch.testing.assert_close(preprocessing.normalise(pixels.float() / 255), expected)
+    assert preprocessing.normalise(torch.full((3, 224, 224), 0.6)).abs().max() < 1e-3
+
+
+@pytest.fixture
+def zscored_checkpoint(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    classifier = create_classifier("deit", 2, image_size=64)
+    preprocessing = Preprocessing(64, interpolation="bilinear", per_image_zscore=True)
+    save_checkpoint(tmp_path, classifier, get_task("binary"), preprocessing)
+    return tmp_path
+
+
+def test_a_checkpoint_serves_the_zscore_that_it_was_trained_with(
+    zscored_checkpoint: Path, lesion_files: list[Path]
+) -> None:
+    checkpoint = load_checkpoint(zscored_checkpoint)
+    assert checkpoint.preprocessing == Preprocessing(64, interpolation="bilinear", per_image_zscore=True)
+    image = decode_image(lesion_files[0])
+    resized = checkpoint.preprocessing.resize(image.pixels).double()
+    seen = ((resized - resized.mean()) / resized.std(correction=0)).float()
+    with torch.inference_mode():
+        expected = checkpoint.classifier(seen[None]).softmax(dim=-1)[0]
+    (prediction,) = Predictor(checkpoint, torch.device("cpu")).predict([image], views=1)
+    served = torch.tensor(list(prediction.probabilities.values()))
+    torch.testing.assert_close(served, expected, check_dtype=False, atol=1e-5, rtol=0)
+
+
+def test_timm_opens_a_checkpoint_with_a_zscore(zscored_checkpoint: Path) -> None:
+    assert timm.create_model(f"local-dir:{zscored_checkpoint}", pretrained=True).num_classes == 2
+
+
+def test_a_checkpoint_that_says_nothing_of_a_zscore_has_none(zscored_checkpoint: Path) -> None:
+    file = zscored_checkpoint / "config.json"
+    config = json.loads(file.read_text())
+    del config["dermadeit"]["per_image_zscore"]
+    file.write_text(json.dumps(config))
+    loaded = load_checkpoint(zscored_checkpoint).preprocessing
+    assert loaded == dataclasses.replace(loaded, per_image_zscore=False)

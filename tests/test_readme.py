@@ -7,23 +7,43 @@ from pathlib import Path
 import pytest
 import yaml
 
+from dermadeit.benchmark_files import read_benchmark
+from dermadeit.benchmark_table import END, START, render_tables
+from dermadeit.metrics import FIGURES
+from dermadeit.predictions import measure
+from dermadeit.tasks import TASKS, Task
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-FIGURES = ("accuracy", "balanced_accuracy", "f1_macro", "cohen_kappa", "roc_auc")
+BENCHMARK = ROOT / "assets" / "benchmark"
 
 
-@pytest.mark.parametrize("task", ["binary", "multiclass"])
-def test_the_table_of_results_equals_the_files_it_names(task: str) -> None:
-    metrics = json.loads((ROOT / "assets" / "benchmark" / task / "metrics.json").read_text())["dermadeit"]
-    [row] = re.findall(rf"^\| `{task}` \| all \|(.*)\|$", README, re.MULTILINE)
-    cells = [cell.strip() for cell in row.split("|")]
-    assert cells[0] == f"{metrics['n']:,}"
-    for name, cell in zip(FIGURES, cells[1:], strict=True):
-        bounds = metrics["intervals"].get(name)
-        interval = f" [{bounds[0]:.3f}, {bounds[1]:.3f}]" if bounds else ""
-        assert cell == f"{metrics[name]:.3f}{interval}"
-    config = json.loads((ROOT / "assets" / "checkpoints" / task / "dermadeit" / "config.json").read_text())
-    assert metrics["weights_sha256"] == config["dermadeit"]["weights_sha256"]
+def test_the_tables_of_results_equal_the_files_they_come_from() -> None:
+    assert README.split(START)[1].split(END)[0].strip() == render_tables(BENCHMARK).strip()
+
+
+@pytest.mark.parametrize("task", list(TASKS.values()), ids=list(TASKS))
+def test_the_figures_are_those_of_the_filed_predictions(task: Task) -> None:
+    metrics = json.loads((BENCHMARK / task.key / "metrics.json").read_text())
+    filed = read_benchmark(BENCHMARK / task.key, task)
+    assert metrics["models"].keys() == filed.models.keys()
+    for model, by_views in filed.models.items():
+        for views, predictions in by_views.items():
+            written = metrics["models"][model]["views"][str(views)]
+            figures = measure(predictions).figures
+            assert {name: written[name] for name in FIGURES} == pytest.approx(
+                {name: figures[name] for name in FIGURES}
+            )
+            low, high = written["intervals"]["accuracy"]
+            assert low <= written["accuracy"] <= high
+
+
+@pytest.mark.parametrize("task", list(TASKS))
+def test_the_figures_are_those_of_the_embedded_checkpoints(task: str) -> None:
+    hashes = json.loads((BENCHMARK / task / "weights.json").read_text())
+    for folder in (ROOT / "assets" / "checkpoints" / task).iterdir():
+        config = json.loads((folder / "config.json").read_text())
+        assert hashes[folder.name] == config["dermadeit"]["weights_sha256"]
 
 
 def test_every_file_that_is_linked_exists() -> None:

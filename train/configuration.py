@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -16,27 +16,39 @@ import yaml
 from dermadeit.errors import ConfigurationError
 from dermadeit.models import get_spec
 from dermadeit.preprocessing import DIHEDRAL_VIEWS
-from dermadeit.tasks import get_task
+from dermadeit.tasks import TRAINABLE_TASKS, get_task
 
 CHECKPOINT_PREFIX = "checkpoint:"
+
+DEFAULT_RECIPE = "dermadeit"
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
 
 _CHOICES = {
+    "pipeline": ("batch", "original"),
     "optimizer": ("adamw", "adam"),
     "schedule": ("cosine", "step"),
     "class_balancing": ("sampler", "none"),
-    "target_normalisation": ("standardise", "none"),
+    "classification_loss": ("focal", "cross_entropy", "balanced_softmax"),
+    "embedding_loss": ("cosine_smooth_l1", "kl"),
+    "target_normalisation": ("standardise", "pca", "none"),
+    "distil_from": ("distillation_token", "last_patch"),
+    "projector": ("gelu", "relu"),
     "device": ("auto", "cpu", "cuda"),
     "precision": ("auto", "fp32", "bf16", "fp16"),
 }
-_AT_LEAST_ONE = ("epochs", "batch_size", "step_epochs")
-_POSITIVE = ("learning_rate", "step_factor", "temperature", "scale")
+_AT_LEAST_ONE = ("epochs", "batch_size", "accumulation", "step_epochs", "pca_dimensions")
+_POSITIVE = ("learning_rate", "step_factor", "temperature", "logit_temperature", "scale")
 _NOT_NEGATIVE = (
     "weight_decay",
     "warmup_epochs",
     "layer_decay",
+    "clip_norm",
+    "ema_decay",
+    "patience",
+    "classification_weight",
     "alpha",
+    "logit_weight",
     "gamma",
     "drop_path",
     "rotation_degrees",
@@ -44,8 +56,17 @@ _NOT_NEGATIVE = (
     "elastic",
     "colour",
     "downscale_probability",
+    "blur_probability",
+    "noise",
+    "vignette_probability",
+    "hair_probability",
+    "mixup",
+    "cutmix",
+    "mix_probability",
     "workers",
     "seed",
+    "folds",
+    "held_out_fold",
 )
 
 
@@ -56,13 +77,19 @@ class TrainingConfiguration:
     Attributes:
         task: Key of the task.
         model: Name in `MODEL_SPECS`; empty for `dermadeit` with a teacher and `deit` without one.
-        teacher: `none`, or `checkpoint:FOLDER[,FOLDER...]`: our own checkpoints, embeddings concatenated.
+        teacher: Any name that `create_teachers` knows, such as `derm-foundation`, `monet`, `dinov2` or
+            `checkpoint:FOLDER[,FOLDER...]`; `none`; or `auto` for the best one that can be had (none for a
+            model without a distillation token).
+        teacher_cache: Folder of teacher embeddings; empty for `runs/teacher_cache`.
         data: Folder that holds `manifest.csv`, and the images that it names.
         output: Checkpoint folder to write; empty for `runs/<task>/<model>`.
         init: `hub`, `none`, or a safetensors file: where the backbone's weights come from.
         image_size: Side of the input in pixels; 0 for the model's own.
         epochs: Passes over the train split.
-        batch_size: Images a step.
+        pipeline: `batch` augments a batch at a time on the device; `original` is the course project's MONAI
+            pipeline, image by image, with its z-score in place of the backbone's normalisation.
+        batch_size: Images a step, over all processes and accumulated passes.
+        accumulation: Passes that the batch is computed in, to fit into less memory.
         optimizer: `adamw` or `adam`.
         learning_rate: Peak learning rate, of the last layers where `layer_decay` is below 1.
         weight_decay: Decoupled for AdamW; never on biases and norms.
@@ -72,11 +99,27 @@ class TrainingConfiguration:
         warmup_epochs: Linear warm-up, in epochs.
         step_epochs: Epochs between two steps of `step`.
         step_factor: What each step multiplies the learning rate by.
+        clip_norm: Largest gradient norm; 0 for no clipping.
+        ema_decay: Decay of the exponential moving average of the weights, which is then what is validated and
+            saved; 0 for none.
+        patience: Epochs without a better validation before the training stops; 0 to run them all.
         drop_path: Stochastic depth rate.
-        alpha: Weight of the distillation loss.
+        classification_loss: `focal`, `cross_entropy` or `balanced_softmax`.
+        classification_weight: Weight of the classification loss.
         gamma: Exponent of the focal loss.
-        temperature: Of the softmax over embedding dimensions, student and teacher.
-        target_normalisation: `standardise` gives each embedding dimension zero mean and unit variance.
+        alpha: Weight of the embedding loss.
+        embedding_loss: `kl` (the original's) or `cosine_smooth_l1`.
+        temperature: Of the softmax over embedding dimensions in `kl`, student and teacher.
+        target_normalisation: `standardise` gives each embedding dimension zero mean and unit variance; `pca`
+            whitens them and keeps the first `pca_dimensions`.
+        pca_dimensions: Most components that `pca` keeps.
+        logit_weight: Weight of the loss between the distillation head and the teacher's soft logits.
+        logit_temperature: Of that loss, student and teacher.
+        distil_from: The output that is compared with the teacher: the `distillation_token`, or the `last_patch`
+            as in the original, by mistake.
+        projector: `gelu`, two layers with an open end; `relu`, the original's, which ends in a ReLU.
+        consistent_views: Pair every image with the teacher's embedding of the same dihedral view; otherwise
+            with that of the unturned image, as in the original.
         flip: Mirror images at random.
         quarter_turns: Turn images by quarters at random. Teacher embeddings are cached for every view that
             `flip` and `quarter_turns` can give, and paired with it.
@@ -87,23 +130,35 @@ class TrainingConfiguration:
         elastic: Deviation of the elastic displacement, as a share of half the side.
         colour: Largest relative change of brightness, contrast and saturation.
         downscale_probability: Share of images that are blurred by scaling down and up.
+        blur_probability: Share of images that are blurred by a Gaussian.
+        noise: Largest deviation of Gaussian noise, in units of the pixel range 0 to 1.
+        vignette_probability: Share of images that get dark corners.
+        hair_probability: Share of images that get hair-like strokes.
+        mixup: Both parameters of the beta distribution that mixup weights come from; 0 for no mixup.
+        cutmix: The same for cutmix; with both, each batch takes one of them at random.
+        mix_probability: Share of batches that are mixed.
         device: `auto`, `cpu` or `cuda`.
         precision: `auto`, `fp32`, `bf16` or `fp16` (CUDA only).
         workers: Processes that decode images beside the training, again in each epoch. With 0, the training
             decodes them itself, once if the pixels of a split fit into 6 GiB of memory.
         seed: Decides every random choice.
+        folds: Parts that the lesions of the train split are dealt into for cross-fitting; 0 for none.
+        held_out_fold: With `folds`, the part, 0 to `folds` - 1, that this training does not see.
         allow_leaks: Train although lesions cross splits; the checkpoint says so.
     """
 
     task: str = "binary"
     model: str = ""
-    teacher: str = "none"
+    teacher: str = "auto"
     data: str = ""
     output: str = ""
+    teacher_cache: str = ""
     init: str = "hub"
     image_size: int = 0
+    pipeline: str = "batch"
     epochs: int = 15
     batch_size: int = 64
+    accumulation: int = 1
     optimizer: str = "adamw"
     learning_rate: float = 5e-4
     weight_decay: float = 0.05
@@ -112,11 +167,23 @@ class TrainingConfiguration:
     warmup_epochs: float = 1.0
     step_epochs: int = 15
     step_factor: float = 0.2
+    clip_norm: float = 1.0
+    ema_decay: float = 0.0
+    patience: int = 0
     drop_path: float = 0.1
-    alpha: float = 1.0
+    classification_loss: str = "focal"
+    classification_weight: float = 1.0
     gamma: float = 2.0
+    alpha: float = 1.0
+    embedding_loss: str = "cosine_smooth_l1"
     temperature: float = 1.0
     target_normalisation: str = "standardise"
+    pca_dimensions: int = 256
+    logit_weight: float = 1.0
+    logit_temperature: float = 2.0
+    distil_from: str = "distillation_token"
+    projector: str = "gelu"
+    consistent_views: bool = True
     flip: bool = True
     quarter_turns: bool = True
     class_balancing: str = "sampler"
@@ -126,14 +193,23 @@ class TrainingConfiguration:
     elastic: float = 0.02
     colour: float = 0.2
     downscale_probability: float = 0.3
+    blur_probability: float = 0.1
+    noise: float = 0.02
+    vignette_probability: float = 0.1
+    hair_probability: float = 0.1
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    mix_probability: float = 0.5
     device: str = "auto"
     precision: str = "auto"
     workers: int = 0
     seed: int = 0
+    folds: int = 0
+    held_out_fold: int = 0
     allow_leaks: bool = False
 
     def __post_init__(self) -> None:
-        get_task(self.task)
+        get_task(self.task, TRAINABLE_TASKS)
         if self.model:
             get_spec(self.model)
         for name, choices in _CHOICES.items():
@@ -149,22 +225,45 @@ class TrainingConfiguration:
             for name in names:
                 if not fits(getattr(self, name)):
                     raise ConfigurationError(f"{name} is {getattr(self, name)}; it must be {wanted}.")
-        if self.layer_decay > 1 or self.scale < 1:
-            raise ConfigurationError("layer_decay goes up to 1, and scale starts at 1.")
-        if self.teacher != "none" and not self.teacher.startswith(CHECKPOINT_PREFIX):
-            raise ConfigurationError(
-                f"There is no teacher “{self.teacher}”. Use “none”, or “checkpoint:FOLDER[,FOLDER…]”."
-            )
-        if self.teacher == "none" and get_spec(self.model_name).distilled:
-            raise ConfigurationError(
-                f"{get_spec(self.model_name).title} is distilled. Name its teacher with --teacher "
-                "checkpoint:FOLDER, or train the plain DeiT with --model deit."
-            )
+        for fits, message in (
+            (self.layer_decay <= 1 <= self.scale, "layer_decay goes up to 1, and scale starts at 1."),
+            (self.ema_decay < 1, "ema_decay must be below 1."),
+            (
+                self.batch_size % self.accumulation == 0,
+                f"A batch of {self.batch_size} can't be computed in {self.accumulation} equal passes.",
+            ),
+            (
+                self.folds == 0 or (self.folds > 1 and self.held_out_fold < self.folds),
+                "folds must be 0, or at least 2 with a held_out_fold below it.",
+            ),
+            (
+                self.classification_loss != "balanced_softmax" or self.class_balancing == "none",
+                "balanced_softmax balances the classes already; use it with class_balancing none.",
+            ),
+            (
+                self.teacher != "none" or not get_spec(self.model_name).distilled,
+                (
+                    f"{get_spec(self.model_name).title} is distilled. Name its teacher with --teacher, such as "
+                    "monet or checkpoint:FOLDER, or train the plain DeiT with --model deit."
+                ),
+            ),
+            (
+                self.teacher in ("auto", "none") or self.alpha > 0 or self.logit_weight > 0,
+                "With alpha and logit_weight 0 the teacher is never asked; use --teacher none.",
+            ),
+        ):
+            if not fits:
+                raise ConfigurationError(message)
 
     @property
     def model_name(self) -> str:
         """The model to train, with the default filled in."""
         return self.model or ("deit" if self.teacher == "none" else "dermadeit")
+
+    @property
+    def teacher_cache_root(self) -> Path:
+        """The folder of teacher caches, with the default filled in."""
+        return Path(self.teacher_cache) if self.teacher_cache else Path("runs") / "teacher_cache"
 
     @property
     def output_folder(self) -> Path:
@@ -214,8 +313,23 @@ def cpu_has_bf16() -> bool:
     return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
-def parse_configuration(arguments: Sequence[str] | None = None) -> TrainingConfiguration:
-    """Builds the configuration from the command line: defaults, then the recipe, then single settings.
+@dataclass(frozen=True)
+class Request:
+    """What a command line asks for.
+
+    Attributes:
+        configuration: The settings.
+        download: Whether to fetch ISIC 2019 where there is no data.
+        smoke: Whether to run everything end to end on synthetic lesions instead.
+    """
+
+    configuration: TrainingConfiguration
+    download: bool
+    smoke: bool
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> Request:
+    """Reads the command line: defaults, then the recipe, then single settings.
 
     Raises:
         ConfigurationError: An unknown recipe or setting, or a value that can't work.
@@ -224,7 +338,13 @@ def parse_configuration(arguments: Sequence[str] | None = None) -> TrainingConfi
         description="Train a lesion classifier, distilled from a teacher or plain.",
         epilog="What each setting means: TrainingConfiguration in train/configuration.py.",
     )
-    parser.add_argument("--recipe", help="a name in train/recipes, or the path of a YAML file")
+    parser.add_argument(
+        "--recipe", default=DEFAULT_RECIPE, help="a name in train/recipes, or the path of a YAML file"
+    )
+    parser.add_argument(
+        "--download", action="store_true", help="fetch ISIC 2019 where there is no data folder"
+    )
+    parser.add_argument("--smoke", action="store_true", help="a run on synthetic lesions, in two minutes")
     types = get_type_hints(TrainingConfiguration)
     for field in dataclasses.fields(TrainingConfiguration):
         flag = "--" + field.name.replace("_", "-")
@@ -235,11 +355,32 @@ def parse_configuration(arguments: Sequence[str] | None = None) -> TrainingConfi
                 flag, type=types[field.name], default=argparse.SUPPRESS, metavar=field.default
             )
     settings = vars(parser.parse_args(arguments))
-    recipe = settings.pop("recipe")
-    return TrainingConfiguration(**(_read_recipe(recipe) if recipe else {}) | settings)
+    recipe, download, smoke = (settings.pop(name) for name in ("recipe", "download", "smoke"))
+    return Request(TrainingConfiguration(**_read_recipe(recipe, settings) | settings), download, smoke)
 
 
-def _read_recipe(name: str) -> dict[str, Any]:
+def _read_recipe(name: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a recipe: over those of its `base`, and under those of the wanted task."""
+    settings = _read_yaml(name)
+    base = settings.pop("base", None)
+    inherited = _read_recipe(base, wanted) if base else {}
+    task = wanted.get("task", settings.get("task", TrainingConfiguration.task))
+    of_tasks = {key: settings.pop(key) for key in TRAINABLE_TASKS if key in settings}
+    settings |= of_tasks.get(task, {})
+    types = get_type_hints(TrainingConfiguration)
+    for key, value in settings.items():
+        if key not in types:
+            raise ConfigurationError(f"The recipe “{name}” has an unknown setting “{key}”.")
+        if types[key] is float and isinstance(value, int) and not isinstance(value, bool):
+            settings[key] = float(value)
+        elif not isinstance(value, types[key]):
+            raise ConfigurationError(
+                f"The recipe “{name}” sets {key} to {value!r}; it must be of type {types[key].__name__}."
+            )
+    return inherited | settings
+
+
+def _read_yaml(name: str) -> dict[str, Any]:
     path = RECIPES / f"{name}.yaml" if (RECIPES / f"{name}.yaml").is_file() else Path(name)
     if not path.is_file():
         known = ", ".join(sorted(recipe.stem for recipe in RECIPES.glob("*.yaml")))
@@ -250,14 +391,4 @@ def _read_recipe(name: str) -> dict[str, Any]:
         raise ConfigurationError(f"The recipe “{path.name}” is not valid YAML: {error}.") from error
     if not isinstance(settings, dict):
         raise ConfigurationError(f"The recipe “{path.name}” must be a list of settings, such as epochs: 9.")
-    types = get_type_hints(TrainingConfiguration)
-    for key, value in settings.items():
-        if key not in types:
-            raise ConfigurationError(f"The recipe “{path.name}” has an unknown setting “{key}”.")
-        if types[key] is float and isinstance(value, int) and not isinstance(value, bool):
-            settings[key] = float(value)
-        elif not isinstance(value, types[key]):
-            raise ConfigurationError(
-                f"The recipe “{path.name}” sets {key} to {value!r}; it must be of type {types[key].__name__}."
-            )
     return settings

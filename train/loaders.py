@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
-from torch.utils.data import DataLoader, WeightedRandomSampler
+from accelerate.data_loader import BatchSamplerShard
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, WeightedRandomSampler
 
 from dermadeit.datasets import LesionDataset, collate
 from dermadeit.errors import ConfigurationError, ManifestError
 from dermadeit.manifest import Manifest, check_leaks, read_source
-from dermadeit.tasks import get_task
+from dermadeit.tasks import TRAINABLE_TASKS, get_task
 from train.configuration import TrainingConfiguration
+from train.original_pipeline import OriginalDataset, SeededDraws
+
+
+def find_manifest(configuration: TrainingConfiguration) -> Path:
+    """The data folder's manifest; raises `ConfigurationError` with the command that makes one."""
+    path = configuration.data_folder / "manifest.csv"
+    if not path.is_file():
+        raise ConfigurationError(
+            f"There is no manifest.csv in the data folder “{path.parent}”. Get ISIC 2019 (10 GB) with: python "
+            "train/distill.py --download. If you have data already, name its folder with --data or "
+            "DERMADEIT_DATA.",
+            code="no_data",
+        )
+    return path
 
 
 def load_manifest(configuration: TrainingConfiguration) -> Manifest:
@@ -19,14 +36,7 @@ def load_manifest(configuration: TrainingConfiguration) -> Manifest:
         ConfigurationError: There is none.
         ManifestError: It contradicts itself, a lesion crosses splits, or a split lacks a class.
     """
-    folder = configuration.data_folder
-    if not (folder / "manifest.csv").is_file():
-        raise ConfigurationError(
-            f"There is no manifest.csv in the data folder “{folder}”. Name the folder with --data or "
-            "DERMADEIT_DATA, or make a synthetic one with: python -m dermadeit.synthetic data",
-            code="no_data",
-        )
-    manifest = read_source(folder / "manifest.csv", get_task(configuration.task))
+    manifest = read_source(find_manifest(configuration), get_task(configuration.task, TRAINABLE_TASKS))
     if not configuration.allow_leaks:
         check_leaks(manifest)
     for split in ("train", "validation"):
@@ -41,19 +51,43 @@ def load_manifest(configuration: TrainingConfiguration) -> Manifest:
 
 
 def create_train_loader(
-    dataset: LesionDataset, configuration: TrainingConfiguration, generator: torch.Generator
+    dataset: LesionDataset | OriginalDataset,
+    configuration: TrainingConfiguration,
+    generator: torch.Generator,
+    *,
+    processes: int = 1,
+    process: int = 0,
 ) -> DataLoader:
-    """Batches in random order; `sampler` balancing draws every class equally often, with replacement."""
-    sampler = None
+    """Batches in random order; `sampler` balancing draws every class equally often, with replacement.
+
+    Args:
+        dataset: The train split.
+        configuration: Gives batch size, accumulation, balancing and workers.
+        generator: Decides the order; the same state in every process.
+        processes: Processes that share each batch.
+        process: Which of them this is, from 0.
+
+    Raises:
+        ConfigurationError: The batch can't be shared evenly.
+    """
+    batch_size, rest = divmod(configuration.batch_size // configuration.accumulation, processes)
+    if rest or not batch_size:
+        raise ConfigurationError(
+            f"A batch of {configuration.batch_size} can't be shared evenly by {processes} processes in "
+            f"{configuration.accumulation} passes. Choose another --batch-size."
+        )
     if configuration.class_balancing == "sampler":
         weights = (1 / torch.bincount(dataset.labels).double())[dataset.labels]
         sampler = WeightedRandomSampler(weights, len(dataset), generator=generator)
+    else:
+        sampler = RandomSampler(dataset, generator=generator)
+    if isinstance(dataset, OriginalDataset):
+        sampler = SeededDraws(sampler, generator)
+    drop_last = len(dataset) > batch_size * processes
+    batches = BatchSampler(sampler, batch_size * processes, drop_last)
     return DataLoader(
         dataset,
-        batch_size=configuration.batch_size,
-        sampler=sampler,
-        shuffle=sampler is None,
-        drop_last=len(dataset) > configuration.batch_size,
+        batch_sampler=BatchSamplerShard(batches, processes, process, split_batches=True),
         num_workers=configuration.workers,
         collate_fn=collate,
         generator=generator,

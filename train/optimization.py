@@ -22,10 +22,10 @@ def create_optimizer(student: Student, configuration: TrainingConfiguration) -> 
     )
     for group in groups:
         group["lr"] = configuration.learning_rate * group.pop("lr_scale")
-    if student.projector is not None:
+    for module in student.training_only:
         groups += [
             group | {"lr": configuration.learning_rate}
-            for group in param_groups_weight_decay(student.projector, configuration.weight_decay)
+            for group in param_groups_weight_decay(module, configuration.weight_decay)
         ]
     kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[configuration.optimizer]
     return kind(groups, weight_decay=configuration.weight_decay)

@@ -1,37 +1,93 @@
-"""The network that is trained: a classifier, and a projector on its distillation token."""
+"""The network that is trained: a classifier, and what its distillation token is compared through."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
 from dermadeit.models import LesionClassifier
+from train.configuration import TrainingConfiguration
 
 PROJECTOR_EXPANSION = 4
 
 
-class Student(nn.Module):
-    """A classifier whose distillation embedding is projected into the teacher's space.
-
-    The projector serves training only; checkpoints hold the classifier.
+class StudentOutput(NamedTuple):
+    """What a student says about B images.
 
     Attributes:
-        classifier: Answers with the class token.
-        projector: Two layers from the distillation embedding to the teacher's, or None without a teacher.
+        logits: From the class token, float [B, K].
+        projected: Distillation token in each of the teacher's spaces, float [B, spaces, D]; None without a
+            teacher.
+        distillation_logits: From the distillation token, float [B, K]; None without a teacher.
     """
 
-    def __init__(self, classifier: LesionClassifier, teacher_dim: int | None) -> None:
+    logits: torch.Tensor
+    projected: torch.Tensor | None
+    distillation_logits: torch.Tensor | None
+
+
+class Student(nn.Module):
+    """A classifier whose distillation embedding is projected into the teacher's embedding spaces.
+
+    Projector and distillation head serve training only; a model without a distillation token hangs both on the
+    embedding that it classifies.
+
+    Args:
+        classifier: Answers with the class token.
+        configuration: Says which output and projector.
+        spaces: Number of embedding spaces of the teacher: cross-fitted networks have one a fold. 0 without a
+            teacher.
+        teacher_dim: Length of an embedding in each of them.
+    """
+
+    def __init__(
+        self,
+        classifier: LesionClassifier,
+        configuration: TrainingConfiguration,
+        spaces: int = 0,
+        teacher_dim: int = 0,
+    ) -> None:
         super().__init__()
         self.classifier = classifier
-        dim = classifier.embedding_dim
-        self.projector = teacher_dim and nn.Sequential(
-            nn.Linear(dim, PROJECTOR_EXPANSION * dim),
-            nn.GELU(),
-            nn.Linear(PROJECTOR_EXPANSION * dim, teacher_dim),
-        )
+        self.spaces = spaces
+        self._from_last_patch = configuration.distil_from == "last_patch"
+        self.projector = self.distillation_head = None
+        if not spaces:
+            return
+        if configuration.alpha:
+            self.projector = _projector(
+                configuration.projector, classifier.embedding_dim, spaces * teacher_dim
+            )
+        if configuration.logit_weight:
+            self.distillation_head = (
+                classifier.backbone.head_dist
+                if classifier.spec.distilled
+                else nn.Linear(classifier.embedding_dim, classifier.head.out_features)
+            )
 
-    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Normalised images [B, 3, S, S] to logits [B, K] and projection [B, teacher_dim] or None."""
-        class_embedding, distillation_embedding = self.classifier.embed(images)
+    @property
+    def training_only(self) -> list[nn.Module]:
+        """The modules beside the classifier."""
+        own_head = not self.classifier.spec.distilled
+        modules = (self.projector, self.distillation_head if own_head else None)
+        return [module for module in modules if module is not None]
+
+    def forward(self, images: torch.Tensor) -> StudentOutput:
+        """Normalised images, float [B, 3, S, S], to a `StudentOutput`."""
+        features = self.classifier.backbone.forward_features(images)
+        class_embedding, embedding = self.classifier.pool(features)
         logits = self.classifier.head(class_embedding)
-        return logits, self.projector(distillation_embedding) if self.projector else None
+        if self._from_last_patch:
+            embedding = features[:, -1]
+        projected = self.projector and self.projector(embedding).unflatten(-1, (self.spaces, -1))
+        distillation_logits = self.distillation_head and self.distillation_head(embedding)
+        return StudentOutput(logits, projected, distillation_logits)
+
+
+def _projector(kind: str, dim: int, teacher_dim: int) -> nn.Sequential:
+    hidden = PROJECTOR_EXPANSION * dim
+    if kind == "relu":
+        return nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, teacher_dim), nn.ReLU())
+    return nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, teacher_dim))

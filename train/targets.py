@@ -1,37 +1,96 @@
-"""What the student's distillation token is pulled towards: the teacher's embedding of the very view it sees."""
+"""What the student's distillation token is pulled towards: the teacher's answer to the very view it sees.
+
+A teacher that was itself trained on these images knows their labels by heart, so its networks come in folds: each
+answers only for the lesions that it did not see. Their embeddings then live in one space a fold.
+"""
 
 from __future__ import annotations
 
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 import torch
+from scipy.special import softmax
 
+from dermadeit.errors import ConfigurationError
 from dermadeit.manifest import Manifest
+from dermadeit.tasks import Task
 from train.configuration import TrainingConfiguration
-from train.teacher_cache import cached_embeddings
-from train.teachers import create_teacher
+from train.embedding_head import cross_fitted_log_probabilities
+from train.teacher_cache import CachedEmbeddings, cached_embeddings, teacher_cache_folder
+from train.teachers import Teacher, create_teachers, unseen
+from train.whitening import Whitening, fit_pca, fit_standardisation
 
-CHUNK_IMAGES = 1024
+logger = logging.getLogger(__name__)
+
+SMALLEST_PROBABILITY = 1e-6
+
+
+class TargetBatch(NamedTuple):
+    """The teacher's answers for B images.
+
+    Attributes:
+        embeddings: float32 [B, D].
+        spaces: int64 [B], which embedding space each of them lives in.
+        log_probabilities: float32 [B, K] over the student's classes; None where no soft logits were asked for.
+    """
+
+    embeddings: torch.Tensor
+    spaces: torch.Tensor
+    log_probabilities: torch.Tensor | None
 
 
 class TeacherTargets:
-    """Teacher embeddings of a manifest, looked up image by image and view by view.
+    """Teacher answers for a manifest, looked up image by image and view by view.
+
+    Args:
+        identity: Names the teacher.
+        manifest: The N images.
+        views: The V dihedral views that the caches hold.
+        spaces: For each embedding space, its images (int64 positions in the manifest) and the caches of the
+            networks that answer for them, in the order of those images.
+        classes: The class keys of each network of a space, None where it is no classifier.
+        configuration: Says how targets are normalised, and whether soft logits are wanted.
 
     Attributes:
-        teacher: Identity of the teacher.
-        dim: Length of a target.
+        identity: Names the teacher.
+        spaces: Number of embedding spaces.
+        dim: Length of a target in each of them.
     """
 
     def __init__(
-        self, teacher: str, embeddings: np.ndarray, views: tuple[int, ...], *, standardise: bool
+        self,
+        identity: str,
+        manifest: Manifest,
+        views: tuple[int, ...],
+        spaces: Sequence[tuple[np.ndarray, Sequence[CachedEmbeddings]]],
+        classes: Sequence[tuple[str, ...] | None],
+        configuration: TrainingConfiguration,
     ) -> None:
-        self.teacher = teacher
-        self.dim: int = embeddings.shape[-1]
-        self._embeddings = embeddings
-        self._position = np.full(max(views) + 1, -1)
-        self._position[list(views)] = np.arange(len(views))
-        self._mean, self._deviation = _moments(embeddings) if standardise else (0.0, 1.0)
+        self.identity = identity
+        self.spaces = len(spaces)
+        self._space_of = np.full(len(manifest.rows), -1)
+        self._place_of = np.full(len(manifest.rows), -1)
+        self._caches = [caches for _, caches in spaces]
+        for space, (positions, _) in enumerate(spaces):
+            self._space_of[positions] = space
+            self._place_of[positions] = np.arange(len(positions))
+        assert (self._space_of >= 0).all(), "an image has no teacher"
+        self._whitenings = [_fit(caches, views, configuration) for caches in self._caches]
+        self.dim = self._whitenings[0].dim
+        self._log_probabilities = None
+        self._view_index = {view: index for index, view in enumerate(views)}
+        if configuration.logit_weight:
+            self._log_probabilities = np.empty(
+                (len(manifest.rows), len(views), len(manifest.task.classes)), np.float32
+            )
+            for positions, caches in spaces:
+                self._log_probabilities[positions] = _soft_logits(manifest, positions, caches, classes, views)
 
-    def __call__(self, indices: torch.Tensor, views: torch.Tensor) -> torch.Tensor:
+    def __call__(self, indices: torch.Tensor, views: torch.Tensor) -> TargetBatch:
         """Targets of B images.
 
         Args:
@@ -39,35 +98,155 @@ class TeacherTargets:
             views: int64 [B], the dihedral view that each image is shown in.
 
         Returns:
-            float32 [B, dim]; over all images and views each dimension has zero mean and unit deviation if the
-            targets are standardised.
+            The targets, on the CPU. Standardised embeddings have zero mean and unit deviation in each dimension,
+            over all images and views of a space.
         """
-        found = self._embeddings[indices.numpy(), self._position[views.numpy()]].astype(np.float32)
-        return torch.from_numpy((found - self._mean) / self._deviation)
+        positions, view_numbers = indices.numpy(), views.numpy()
+        spaces = self._space_of[positions]
+        embeddings = np.empty((len(positions), self.dim), np.float32)
+        for space in np.unique(spaces):
+            chosen = spaces == space
+            places = self._place_of[positions[chosen]]
+            parts = [cache.embeddings(places, view_numbers[chosen]) for cache in self._caches[space]]
+            embeddings[chosen] = self._whitenings[space](np.concatenate(parts, axis=1))
+        log_probabilities = None
+        if self._log_probabilities is not None:
+            view_indices = [self._view_index[view] for view in view_numbers.tolist()]
+            log_probabilities = torch.from_numpy(self._log_probabilities[positions, view_indices])
+        return TargetBatch(torch.from_numpy(embeddings), torch.from_numpy(spaces), log_probabilities)
 
 
 def load_targets(
     configuration: TrainingConfiguration, manifest: Manifest, device: torch.device
 ) -> TeacherTargets | None:
-    """The targets that a configuration asks for, computed where no cache has them; None without a teacher."""
-    teacher = create_teacher(configuration.teacher, device)
-    if teacher is None:
+    """The targets that a configuration asks for, computed where no cache has them; None without a teacher.
+
+    Raises:
+        ConfigurationError: The teacher can't be had, its cache is of something else, or its folds don't match.
+    """
+    teachers = create_teachers(configuration.teacher, device)
+    if not teachers:
         return None
-    views = configuration.views
-    embeddings = cached_embeddings(teacher, manifest, views, configuration.output_folder / "teacher_cache")
-    standardise = configuration.target_normalisation == "standardise"
-    return TeacherTargets(teacher.identity, embeddings, views, standardise=standardise)
+    if not teachers[0].folds and any(teacher.classes for teacher in teachers):
+        logger.warning(
+            "The teacher's checkpoints were not cross-fitted: if they were trained on these images, what they "
+            "say of them is too good to be true. Train them with --folds 3 --held-out-fold 0, 1 and 2."
+        )
+    views = configuration.views if configuration.consistent_views else (0,)
+    spaces = []
+    groups = embedding_spaces(teachers)
+    for members in groups:
+        positions = np.flatnonzero(unseen(members[0], manifest))
+        rows = Manifest(manifest.task, tuple(manifest.rows[position] for position in positions), ())
+        caches = [
+            cached_embeddings(
+                member, rows, views, teacher_cache_folder(configuration.teacher_cache_root, member)
+            )
+            for member in members
+        ]
+        spaces.append((positions, caches))
+    identity = "+".join(teacher.identity for teacher in teachers)
+    classes = [member.classes for member in groups[0]]
+    return TeacherTargets(identity, manifest, views, spaces, classes, configuration)
 
 
-def _moments(embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation of each dimension, float32 [D], without holding all of [N, V, D] in memory."""
-    count, total, squares = 0, 0.0, 0.0
-    for start in range(0, len(embeddings), CHUNK_IMAGES):
-        chunk = embeddings[start : start + CHUNK_IMAGES].astype(np.float64).reshape(-1, embeddings.shape[-1])
-        count += len(chunk)
-        total = total + chunk.sum(axis=0)
-        squares = squares + (chunk**2).sum(axis=0)
-    mean = total / count
-    deviation = np.sqrt(np.maximum(squares / count - mean**2, 0))
-    # A dimension that never varies carries nothing.
-    return mean.astype(np.float32), np.where(deviation > 1e-6, deviation, np.inf).astype(np.float32)
+def embedding_spaces(teachers: Sequence[Teacher]) -> list[list[Teacher]]:
+    """The networks of each embedding space: one space a fold, or a single one without folds.
+
+    Raises:
+        ConfigurationError: Not every fold of every network is there.
+    """
+    members: dict[tuple[int, int], list[Teacher]] = defaultdict(list)
+    for teacher in teachers:
+        members[(teacher.folds, teacher.held_out_fold)].append(teacher)
+    folds = teachers[0].folds
+    wanted = {(folds, fold) for fold in range(max(folds, 1))}
+    dims = {tuple(member.embedding_dim for member in group) for group in members.values()}
+    if members.keys() != wanted or len(dims) > 1:
+        raise ConfigurationError(
+            "The teacher's checkpoints don't make a whole: they were trained with "
+            + ", ".join(f"fold {held_out} of {count} held out" for count, held_out in sorted(members))
+            + ". Name each network once for every fold, in the same order, or only networks without folds.",
+            code="incomplete_folds",
+        )
+    return [members[key] for key in sorted(members)]
+
+
+def _fit(
+    caches: Sequence[CachedEmbeddings], views: tuple[int, ...], configuration: TrainingConfiguration
+) -> Whitening:
+    dim = sum(cache.embedding_dim for cache in caches)
+    if configuration.target_normalisation == "none" or not configuration.alpha:
+        return Whitening.identity(dim)
+    if configuration.target_normalisation == "pca":
+        return fit_pca(_view(caches, views[0]), configuration.pca_dimensions)
+    chunks = zip(*(cache.chunks() for cache in caches), strict=True)
+    return fit_standardisation(np.concatenate(parts, axis=-1) for parts in chunks)
+
+
+def _view(caches: Sequence[CachedEmbeddings], view: int) -> np.ndarray:
+    """One view of all images of a space, float32 [N, D]."""
+    places = np.arange(len(caches[0]))
+    views = np.full(len(places), view)
+    return np.concatenate([cache.embeddings(places, views) for cache in caches], axis=1)
+
+
+def _soft_logits(
+    manifest: Manifest,
+    positions: np.ndarray,
+    caches: Sequence[CachedEmbeddings],
+    classes: Sequence[tuple[str, ...] | None],
+    views: tuple[int, ...],
+) -> np.ndarray:
+    """Log-probabilities of the student's classes, float32 [n, V, K], the networks' mean."""
+    if None in classes:
+        embeddings = np.stack([_view(caches, view) for view in views], axis=1)
+        return cross_fitted_log_probabilities(embeddings, manifest, positions)
+    places = np.arange(len(positions))
+    probabilities = np.zeros((len(positions), len(views), len(manifest.task.classes)), np.float32)
+    for cache, of_cache in zip(caches, classes, strict=True):
+        for index, view in enumerate(views):
+            logits = cache.logits(places, np.full(len(places), view))
+            probabilities[:, index] += task_probabilities(logits, of_cache, manifest.task) / len(caches)
+    return np.log(probabilities)
+
+
+def task_probabilities(logits: np.ndarray, classes: Sequence[str], task: Task) -> np.ndarray:
+    """A teacher's logits as probabilities of a student's classes.
+
+    Args:
+        logits: float [N, C].
+        classes: Class keys of the logits.
+        task: The student's.
+
+    Returns:
+        float [N, K], rows summing to 1, none of them 0.
+
+    Raises:
+        ConfigurationError: A class of the task has no counterpart.
+    """
+    probabilities = softmax(logits.astype(np.float64), axis=-1) @ _membership(classes, task)
+    probabilities += SMALLEST_PROBABILITY
+    return probabilities / probabilities.sum(axis=-1, keepdims=True)
+
+
+def _membership(classes: Sequence[str], task: Task) -> np.ndarray:
+    """Which of the student's classes each of the teacher's belongs to, 0 or 1, [C, K].
+
+    Diagnoses outside the student's task belong to none: they are left out, and the rest is renormalised.
+    """
+    if tuple(classes) == task.classes:
+        return np.eye(len(classes))
+    membership = np.zeros((len(classes), len(task.classes)))
+    for row, key in enumerate(classes):
+        label = task.class_of_diagnosis.get(key.upper())
+        if label:
+            membership[row, task.index_of(label)] = 1
+    if not membership.any(axis=0).all():
+        raise ConfigurationError(
+            f"The teacher's classes ({', '.join(classes)}) do not cover those of the task “{task.key}” "
+            f"({', '.join(task.classes)}). Use a teacher of this task or of the task “diagnosis”, or "
+            "--logit-weight 0.",
+            code="teacher_of_another_task",
+        )
+    return membership

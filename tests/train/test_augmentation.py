@@ -6,19 +6,26 @@ import pytest
 import torch
 
 from dermadeit.preprocessing import apply_dihedral
+from train.appearance import change_colour
 from train.augmentation import BatchAugmentation
 from train.configuration import TrainingConfiguration
 
-OFF = {
-    "rotation_degrees": 0.0, "scale": 1.0, "shift": 0.0, "elastic": 0.0, "colour": 0.0,
-    "downscale_probability": 0.0,
+STRENGTHS = {
+    "rotation_degrees": 30.0, "scale": 1.3, "shift": 0.1, "elastic": 0.05, "colour": 0.3, "noise": 0.05,
+    "downscale_probability": 1.0, "blur_probability": 1.0, "vignette_probability": 1.0, "hair_probability": 1.0,
 }  # fmt: skip
+OFF = {name: 1.0 if name == "scale" else 0.0 for name in STRENGTHS}
+SHARES = sorted(name for name in STRENGTHS if name.endswith("_probability"))
 CPU = torch.device("cpu")
 
 
 def _augment(images: torch.Tensor, views: torch.Tensor, seed: int = 0, **strengths: float) -> torch.Tensor:
     augmentation = BatchAugmentation(TrainingConfiguration(**OFF | strengths), images.shape[-1], CPU)
-    return augmentation(images.clone(), views, torch.Generator().manual_seed(seed))
+    return augmentation(images, views, torch.Generator().manual_seed(seed))
+
+
+def _unturned(count: int) -> torch.Tensor:
+    return torch.zeros(count, dtype=torch.long)
 
 
 def _smooth(count: int = 4, size: int = 48) -> torch.Tensor:
@@ -28,40 +35,137 @@ def _smooth(count: int = 4, size: int = 48) -> torch.Tensor:
     return image.expand(count, -1, -1, -1).contiguous()
 
 
-def test_each_view_is_exactly_the_one_that_the_teacher_saw() -> None:
-    images = torch.rand(8, 3, 32, 32)
-    augmented = _augment(images, torch.arange(8))
-    for view in range(8):
-        torch.testing.assert_close(augmented[view], apply_dihedral(images[view], view), atol=1e-4, rtol=0)
+def _skin(count: int, size: int) -> torch.Tensor:
+    return torch.tensor([0.8, 0.6, 0.5]).view(3, 1, 1).expand(count, 3, size, size).contiguous()
 
 
-@pytest.mark.parametrize(
-    "strength",
-    [{"rotation_degrees": 30.0}, {"scale": 1.3}, {"shift": 0.1}, {"elastic": 0.05}, {"colour": 0.3}],
-)
-def test_each_strength_changes_images_differently_and_keeps_the_range(strength: dict) -> None:
-    images = _smooth()
-    augmented = _augment(images, torch.zeros(4, dtype=torch.long), **strength)
+def test_with_every_strength_off_each_image_is_exactly_the_view_that_the_teacher_saw() -> None:
+    images = torch.rand(9, 3, 33, 33)
+    views = torch.tensor([0, 1, 2, 3, 4, 5, 6, 7, 3])
+    augmented = _augment(images, views)
+    for image, view, result in zip(images, views.tolist(), augmented, strict=True):
+        assert torch.equal(result, apply_dihedral(image, view))
+
+
+def test_what_a_student_sees_is_an_augmentation_of_the_view_that_the_teacher_saw() -> None:
+    images = _smooth(8) + 0.2 * torch.rand(8, 3, 48, 48)
+    views = torch.arange(8)
+    turned = torch.stack([apply_dihedral(image, view) for view, image in enumerate(images)])
+    torch.testing.assert_close(
+        _augment(images, views, **STRENGTHS), _augment(turned, _unturned(8), **STRENGTHS), atol=1e-4, rtol=0
+    )
+
+
+@pytest.mark.parametrize("name", sorted(STRENGTHS))
+def test_each_strength_changes_images_differently_and_keeps_range_and_input(name: str) -> None:
+    images = (_smooth() + torch.rand(4, 3, 48, 48)) / 2
+    before = images.clone()
+    augmented = _augment(images, _unturned(4), **{name: STRENGTHS[name]})
+    assert torch.equal(images, before)
     assert augmented.shape == images.shape
     assert augmented.min() >= 0
     assert augmented.max() <= 1 + 1e-6
     assert (augmented - images).abs().mean() > 1e-3
-    assert (augmented[1:] - augmented[:-1]).abs().mean() > 1e-3
+    if name != "downscale_probability":  # One fraction serves the whole batch.
+        assert (augmented[1:] - augmented[:-1]).abs().mean() > 1e-3
 
 
-def test_downscaling_takes_sharpness_away_from_the_chosen_share() -> None:
+@pytest.mark.parametrize("name", SHARES)
+def test_a_probability_is_the_share_of_images_that_change(name: str) -> None:
     images = torch.rand(64, 3, 32, 32)
-    augmented = _augment(images, torch.zeros(64, dtype=torch.long), downscale_probability=0.5)
-    changed = [
-        not torch.allclose(after, before, atol=1e-4) for after, before in zip(augmented, images, strict=True)
-    ]
-    assert 15 < sum(changed) < 50
-    blurred = augmented[torch.tensor(changed)]
-    assert blurred.std() < images.std() * 0.95
+    augmented = _augment(images, _unturned(64), **{name: 0.5})
+    changed = (augmented != images).flatten(1).any(dim=1).sum()
+    assert 20 < changed < 44
+
+
+@pytest.mark.parametrize("name", ["downscale_probability", "blur_probability"])
+def test_blur_takes_sharpness_away_but_not_the_mean(name: str) -> None:
+    images = torch.rand(4, 3, 160, 160)
+    augmented = _augment(images, _unturned(4), **{name: 1.0})
+    assert augmented.diff(dim=-1).abs().mean() < 0.7 * images.diff(dim=-1).abs().mean()
+    torch.testing.assert_close(augmented.mean(), images.mean(), atol=5e-3, rtol=0)
+
+
+def test_noise_is_gaussian_of_at_most_the_given_deviation() -> None:
+    images = torch.full((64, 3, 32, 32), 0.5)
+    noise = _augment(images, _unturned(64), noise=0.1) - images
+    deviations = noise.flatten(1).std(dim=1)
+    assert deviations.max() < 0.105
+    assert deviations.min() < 0.02
+    assert deviations.max() > 0.08
+    standard = noise / deviations.view(-1, 1, 1, 1)
+    assert standard.mean().abs() < 0.01
+    assert (standard.abs() < 1).float().mean() == pytest.approx(0.683, abs=0.01)
+
+
+def test_a_vignette_darkens_the_corners_and_leaves_the_middle() -> None:
+    images = _skin(32, 64)
+    augmented = _augment(images, _unturned(32), vignette_probability=1.0)
+    torch.testing.assert_close(augmented[..., 24:40, 24:40], images[..., 24:40, 24:40], atol=0.01, rtol=0)
+    corners = torch.stack([augmented[..., row, column] for row in (0, -1) for column in (0, -1)])
+    assert corners.mean() < 0.6 * images.mean()
+    assert corners.min() < 0.1
+    assert (augmented <= images + 1e-6).all()
+
+
+def test_hairs_are_thin_dark_strokes() -> None:
+    images = _skin(32, 128)
+    change = (images - _augment(images, _unturned(32), hair_probability=1.0)).mean(dim=1)
+    assert change.min() > -1e-6
+    covered = (change > 0.1).float()
+    shares = covered.mean(dim=(1, 2))
+    assert shares.min() > 0
+    assert shares.max() < 0.3
+    assert change.flatten(1).max(dim=1).values.min() > 0.15
+    # A stroke is a few pixels wide, so nothing survives where whole blocks of 7 × 7 would have to be covered.
+    eroded = -torch.nn.functional.max_pool2d(-covered, 7, stride=1)
+    assert eroded.mean() < 0.01 * covered.mean()
+
+
+def test_hairs_cover_alike_at_every_size() -> None:
+    small, large = (
+        (_augment(_skin(32, size), _unturned(32), hair_probability=1.0) - _skin(32, size)).mean()
+        for size in (64, 224)
+    )
+    assert float(large) == pytest.approx(float(small), rel=0.1)
+
+
+def test_colour_follows_brightness_contrast_and_saturation() -> None:
+    images = torch.rand(1, 3, 8, 8) * 0.4 + 0.3
+    stream = torch.Generator().manual_seed(1)
+    brightness, contrast, saturation = (0.9 + 0.2 * torch.rand(1, generator=stream).item() for _ in range(3))
+    expected = images * brightness
+    expected = expected.mean() + contrast * (expected - expected.mean())
+    grey = expected.mean(dim=1, keepdim=True)
+    expected = grey + saturation * (expected - grey)
+    torch.testing.assert_close(change_colour(images, stream.manual_seed(1), 0.1), expected)
 
 
 def test_a_seed_decides_everything() -> None:
-    images, views = _smooth(), torch.zeros(4, dtype=torch.long)
-    strengths = {"rotation_degrees": 30.0, "elastic": 0.05, "colour": 0.3, "downscale_probability": 0.5}
-    assert torch.equal(_augment(images, views, **strengths), _augment(images, views, **strengths))
-    assert not torch.equal(_augment(images, views, **strengths), _augment(images, views, seed=1, **strengths))
+    images, views = _smooth(), _unturned(4)
+    strengths = STRENGTHS | dict.fromkeys(SHARES, 0.5)
+    torch.manual_seed(0)
+    first = _augment(images, views, **strengths)
+    torch.manual_seed(1)
+    assert torch.equal(_augment(images, views, **strengths), first)
+    assert not torch.equal(_augment(images, views, seed=1, **strengths), first)
+
+
+@pytest.mark.parametrize("name", ["noise", "hair_probability", "colour", "rotation_degrees"])
+def test_switching_an_effect_off_leaves_the_choices_of_the_others(name: str) -> None:
+    images, views = _skin(16, 48), _unturned(16)
+    others = {"vignette_probability": 0.5, "shift": 0.1}
+    darkened = _augment(images, views, **others)[:, 0, 0, 0] < 0.5
+    assert 0 < darkened.sum() < 16
+    darkened_too = _augment(images, views, **others | {name: 0.01})[:, 0, 0, 0] < 0.5
+    assert torch.equal(darkened_too, darkened)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_gpu_makes_the_same_images() -> None:
+    images, views = _smooth(8), torch.arange(8)
+    strengths = STRENGTHS | {"noise": 0.0}  # The device draws its own noise.
+    device = torch.device("cuda")
+    augmentation = BatchAugmentation(TrainingConfiguration(**OFF | strengths), 48, device)
+    augmented = augmentation(images.to(device), views, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(augmented.cpu(), _augment(images, views, **strengths), atol=1e-3, rtol=0)

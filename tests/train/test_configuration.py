@@ -6,26 +6,49 @@ import pytest
 import torch
 
 from dermadeit.errors import ConfigurationError, DermaDeiTError
-from train.configuration import RECIPES, TrainingConfiguration, parse_configuration
+from dermadeit.models import get_spec
+from dermadeit.tasks import TASKS
+from train.configuration import RECIPES, TrainingConfiguration, parse_arguments
 
 
 @pytest.mark.parametrize("recipe", sorted(path.stem for path in RECIPES.glob("*.yaml")))
 def test_every_shipped_recipe_is_valid(recipe: str) -> None:
-    teacher = ["--teacher", "checkpoint:x"] if recipe == "dermadeit" else []
-    configuration = parse_configuration(["--recipe", recipe, *teacher])
-    assert configuration.model_name in ("dermadeit", "deit", "efficientnetv2-b0")
+    for task in TASKS:
+        configuration = parse_arguments(["--recipe", recipe, "--task", task]).configuration
+        assert configuration.task == task
+        assert get_spec(configuration.model_name).distilled == (configuration.teacher != "none")
+
+
+def test_baselines_get_the_budget_and_the_augmentation_of_the_distilled_model() -> None:
+    ours = parse_arguments(["--recipe", "dermadeit"]).configuration
+    for recipe in ("plain", "mobilenetv2", "efficientnetv2-b0"):
+        baseline = parse_arguments(["--recipe", recipe]).configuration
+        for field in ("epochs", "batch_size", "image_size", "flip", "rotation_degrees", "elastic", "mixup"):
+            assert getattr(baseline, field) == getattr(ours, field)
+        assert baseline.teacher == "none"
+
+
+def test_a_recipe_adds_to_its_base_and_a_task_to_its_recipe(tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("base: plain\nepochs: 3\nmulticlass:\n  epochs: 7\n")
+    binary = parse_arguments(["--recipe", str(recipe)]).configuration
+    multiclass = parse_arguments(["--recipe", str(recipe), "--task", "multiclass"]).configuration
+    assert (binary.model, binary.epochs, multiclass.epochs) == ("deit", 3, 7)
+    assert parse_arguments(["--recipe", "original"]).configuration.step_factor == 0.2
+    original = parse_arguments(["--recipe", "original", "--task", "multiclass"]).configuration
+    assert (original.step_factor, original.classification_weight) == (0.5, 3.0)
 
 
 def test_the_command_line_wins_over_the_recipe_and_the_recipe_over_defaults(tmp_path: Path) -> None:
     recipe = tmp_path / "mine.yaml"
     recipe.write_text("epochs: 3\nalpha: 2\n")
-    configuration = parse_configuration(["--recipe", str(recipe), "--epochs", "5", "--allow-leaks"])
+    configuration = parse_arguments(["--recipe", str(recipe), "--epochs", "5", "--allow-leaks"]).configuration
     assert (configuration.epochs, configuration.alpha, configuration.gamma) == (5, 2.0, 2.0)
     assert configuration.allow_leaks
 
 
 def test_no_teacher_means_plain_deit() -> None:
-    assert TrainingConfiguration().model_name == "deit"
+    assert TrainingConfiguration(teacher="none").model_name == "deit"
     assert TrainingConfiguration(teacher="checkpoint:x").model_name == "dermadeit"
     assert TrainingConfiguration(model="mobilenetv2").model_name == "mobilenetv2"
 
@@ -35,14 +58,19 @@ def test_no_teacher_means_plain_deit() -> None:
     [
         ({"task": "malignancy"}, "binary, multiclass"),
         ({"model": "resnet"}, "dermadeit"),
-        ({"teacher": "google"}, "checkpoint:FOLDER"),
+        ({"ema_decay": 1.0}, "ema_decay"),
+        ({"batch_size": 10, "accumulation": 4}, "4 equal passes"),
+        ({"folds": 1}, "at least 2"),
+        ({"folds": 3, "held_out_fold": 3}, "held_out_fold"),
+        ({"classification_loss": "balanced_softmax"}, "class_balancing none"),
+        ({"teacher": "monet", "alpha": 0.0, "logit_weight": 0.0}, "never asked"),
         ({"epochs": 0}, "epochs is 0"),
         ({"batch_size": -1}, "batch_size"),
         ({"learning_rate": 0.0}, "learning_rate"),
         ({"learning_rate": float("nan")}, "learning_rate"),
         ({"alpha": -1.0}, "alpha"),
         ({"layer_decay": 1.5}, "layer_decay"),
-        ({"model": "dermadeit"}, "--teacher"),
+        ({"model": "dermadeit", "teacher": "none"}, "--teacher"),
         ({"scale": 0.5}, "scale"),
         ({"schedule": "linear"}, "cosine, step"),
         ({"optimizer": "sgd"}, "adamw, adam"),
@@ -61,17 +89,18 @@ def test_impossible_settings_are_refused_by_name(settings: dict, message: str) -
         ("allow_leaks: 1\n", "bool"),
         ("epochs: [\n", "not valid YAML"),
         ("- epochs\n", "settings"),
+        ("base: nope\n", "no recipe “nope”"),
     ],
 )
 def test_bad_recipes_are_refused(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "bad.yaml").write_text(text)
     with pytest.raises(ConfigurationError, match=message):
-        parse_configuration(["--recipe", str(tmp_path / "bad.yaml")])
+        parse_arguments(["--recipe", str(tmp_path / "bad.yaml")])
 
 
 def test_an_unknown_recipe_names_the_known_ones() -> None:
     with pytest.raises(ConfigurationError, match=r"dermadeit, .*plain"):
-        parse_configuration(["--recipe", "nope"])
+        parse_arguments(["--recipe", "nope"])
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,17 @@
 """The training program end to end, on synthetic lesions: train, kill, resume, reload, predict."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dermadeit.checkpoints import load_checkpoint
 from dermadeit.errors import ConfigurationError, ManifestError, TrainingError
@@ -16,13 +20,31 @@ from dermadeit.metrics import classification_metrics
 from dermadeit.predictor import Predictor
 from dermadeit.synthetic import write_dataset
 from dermadeit.tasks import get_task
-from train import distill
+from train import distill, loop
 from train.configuration import TrainingConfiguration
+from train.loaders import load_manifest
 from train.optimization import create_optimizer, learning_rate_factor
+from train.plan import describe_plan
 from train.student import Student
-from train.targets import TeacherTargets
-from train.teacher_cache import cached_embeddings
-from train.teachers import create_teacher
+
+STILL = {
+    "flip": False,
+    "quarter_turns": False,
+    "rotation_degrees": 0.0,
+    "scale": 1.0,
+    "shift": 0.0,
+    "elastic": 0.0,
+    "colour": 0.0,
+    "downscale_probability": 0.0,
+    "blur_probability": 0.0,
+    "noise": 0.0,
+    "vignette_probability": 0.0,
+    "hair_probability": 0.0,
+    "drop_path": 0.0,
+}
+"""Settings that leave nothing in a training to chance but the order of its images."""
+
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
 @pytest.fixture
@@ -32,6 +54,7 @@ def settings(synthetic_data: Path, checkpoint_root: Path, tmp_path: Path) -> dic
         "data": str(synthetic_data),
         "output": str(tmp_path / "run"),
         "teacher": f"checkpoint:{checkpoint_root / 'binary' / 'mobilenetv2'}",
+        "teacher_cache": str(tmp_path / "teacher_cache"),
         "quarter_turns": False,
         "init": "none",
         "image_size": 32,
@@ -42,22 +65,27 @@ def settings(synthetic_data: Path, checkpoint_root: Path, tmp_path: Path) -> dic
     }
 
 
-@pytest.mark.parametrize("changes", [{}, {"workers": 1, "class_balancing": "none"}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"ema_decay": 0.9, "mixup": 0.4, "cutmix": 1.0},
+        {"workers": 1, "class_balancing": "none", "accumulation": 2, "embedding_loss": "kl"},
+    ],
+)
 def test_train_kill_resume_reload_predict(
     settings: dict, changes: dict, tmp_path: Path, synthetic_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings |= changes
     whole = distill.train(TrainingConfiguration(**settings))
     settings["output"] = str(tmp_path / "interrupted")
-    step = distill.Training.step
+    update = loop.Training._update
 
-    def killed_within_second_epoch(training: distill.Training, *batch: torch.Tensor) -> dict:
-        losses = step(training, *batch)
+    def killed_within_second_epoch(training: loop.Training) -> None:
+        update(training)
         if training.epoch == 1:
             raise KeyboardInterrupt
-        return losses
 
-    monkeypatch.setattr(distill.Training, "step", killed_within_second_epoch)
+    monkeypatch.setattr(loop.Training, "_update", killed_within_second_epoch)
     with pytest.raises(KeyboardInterrupt):
         distill.train(TrainingConfiguration(**settings))
     monkeypatch.undo()
@@ -71,28 +99,25 @@ def test_train_kill_resume_reload_predict(
         torch.load(folder / "state.pt", weights_only=True)["student"] for folder in (whole, interrupted)
     ]
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    logged = EventAccumulator(str(interrupted / "tensorboard")).Reload().Scalars("loss")
+    assert [event.step for event in logged] == [1, 2]
 
     record = json.loads((whole / "training.json").read_text())
     assert [curve["epoch"] for curve in record["curves"]] == [1, 2]
-    assert all(curve["distillation_loss"] > 0 for curve in record["curves"])
-    assert record["configuration"]["teacher"].startswith("checkpoint:mobilenetv2@")
+    assert all(curve["embedding_loss"] > 0 and curve["logit_loss"] > 0 for curve in record["curves"])
+    assert record["configuration"]["teacher"].startswith("mobilenetv2@")
     assert str(tmp_path) not in json.dumps(record)
 
     # What was measured in training is what the served checkpoint gives.
     manifest = read_source(synthetic_data / "manifest.csv", get_task("binary")).select("validation")
-    predictions = Predictor(load_checkpoint(whole, "binary")).predict(
-        [row.path for row in manifest.rows], views=1
-    )
+    predictions = Predictor(load_checkpoint(whole, "binary")).predict([row.path for row in manifest.rows])
     served = classification_metrics(
         np.array([manifest.task.index_of(row.label) for row in manifest.rows]),
         np.array([list(prediction.probabilities.values()) for prediction in predictions]),
         manifest.task.classes,
     )
-    measured = json.loads((whole / "metrics.json").read_text())
+    measured = json.loads((whole / "validation" / "metrics.json").read_text())["dermadeit"]
     assert served["confusion_matrix"] == measured["confusion_matrix"]
-    assert measured["split"] == "validation"
-    best = record["curves"][record["best_epoch"] - 1]
-    assert served["roc_auc"] == pytest.approx(best["roc_auc"], abs=0.02)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +125,10 @@ def test_train_kill_resume_reload_predict(
     [
         {"teacher": "none", "task": "multiclass", "optimizer": "adam", "schedule": "step"},
         {"teacher": "none", "model": "mobilenetv2", "class_balancing": "none", "precision": "bf16"},
-        {"target_normalisation": "none", "flip": False, "workers": 1},
+        {"target_normalisation": "none", "consistent_views": False, "distil_from": "last_patch"},
+        {"target_normalisation": "pca", "pca_dimensions": 4, "logit_weight": 0.0, "projector": "relu"},
+        {"model": "mobilenetv2", "classification_loss": "balanced_softmax", "class_balancing": "none"},
+        {"pipeline": "original", "image_size": 64, "precision": "bf16"},
     ],
 )
 def test_other_settings_train_too(settings: dict, changes: dict) -> None:
@@ -108,7 +136,8 @@ def test_other_settings_train_too(settings: dict, changes: dict) -> None:
     folder = distill.train(configuration)
     checkpoint = load_checkpoint(folder, configuration.task)
     assert checkpoint.model == configuration.model_name
-    assert checkpoint.preprocessing.size == 32
+    assert checkpoint.preprocessing.size == configuration.image_size
+    assert checkpoint.preprocessing.per_image_zscore == (configuration.pipeline == "original")
 
 
 def test_training_learns_something(settings: dict) -> None:
@@ -130,7 +159,7 @@ def test_another_training_in_the_folder_is_not_continued(settings: dict, tmp_pat
 def test_a_loss_that_is_not_finite_stops_with_the_images(
     settings: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(distill, "focal_loss", lambda logits, *_: logits.sum() * float("nan"))
+    monkeypatch.setattr(loop, "focal_loss", lambda logits, *_: logits.sum(dim=1) * float("nan"))
     with pytest.raises(TrainingError, match="SYN_") as caught:
         distill.train(TrainingConfiguration(**settings | {"teacher": "none"}))
     assert caught.value.code == "non_finite_loss"
@@ -154,52 +183,6 @@ def test_the_program_ends_with_a_sentence_and_exit_code_2(
     assert distill.main(["--data", str(tmp_path)]) == 2
     assert "manifest.csv" in caplog.text
     assert distill.main(["--recipe", "nope"]) == 2
-
-
-def test_cached_embeddings_are_the_teachers_views_and_know_their_teacher(
-    synthetic_data: Path, checkpoint_root: Path, tmp_path: Path
-) -> None:
-    manifest = read_source(synthetic_data / "manifest.csv", get_task("binary")).select("validation")
-    folders = [checkpoint_root / "binary" / name for name in ("mobilenetv2", "dermadeit")]
-    teacher = create_teacher("checkpoint:" + ",".join(map(str, folders)), torch.device("cpu"))
-    embeddings = cached_embeddings(teacher, manifest, (0, 1, 5), tmp_path)
-    assert embeddings.shape == (len(manifest.rows), 3, 1280 + 192)
-    assert embeddings.dtype == np.float16
-    assert not np.allclose(embeddings[0, 0], embeddings[0, 1])
-    before = (tmp_path / "embeddings.npy").stat().st_mtime_ns
-    cached_embeddings(teacher, manifest, (0, 1, 5), tmp_path)
-    assert (tmp_path / "embeddings.npy").stat().st_mtime_ns == before
-
-    other = create_teacher(f"checkpoint:{folders[0]}", torch.device("cpu"))
-    with pytest.raises(ConfigurationError, match="teacher, dim"):
-        cached_embeddings(other, manifest, (0, 1, 5), tmp_path)
-    with pytest.raises(ConfigurationError, match="views"):
-        cached_embeddings(teacher, manifest, (0, 1), tmp_path)
-
-
-@pytest.mark.parametrize("has_header", [False, True])
-def test_a_half_written_cache_is_computed_again(
-    synthetic_data: Path, checkpoint_root: Path, tmp_path: Path, has_header: bool
-) -> None:
-    manifest = read_source(synthetic_data / "manifest.csv", get_task("binary")).select("validation")
-    teacher = create_teacher(f"checkpoint:{checkpoint_root / 'binary' / 'mobilenetv2'}", torch.device("cpu"))
-    if has_header:
-        cached_embeddings(teacher, manifest, (0,), tmp_path)
-    (tmp_path / "embeddings.npy").write_bytes(b"half")
-    assert cached_embeddings(teacher, manifest, (0,), tmp_path).shape[0] == len(manifest.rows)
-
-
-def test_targets_are_the_embedding_of_the_shown_view_standardised() -> None:
-    embeddings = np.random.default_rng(0).normal(3, 2, (50, 2, 4)).astype(np.float16)
-    embeddings[..., 3] = 1
-    raw = TeacherTargets("t", embeddings, (0, 4), standardise=False)
-    indices, views = torch.tensor([7, 7, 9]), torch.tensor([0, 4, 4])
-    assert raw(indices, views).tolist() == embeddings[[7, 7, 9], [0, 1, 1]].astype(np.float32).tolist()
-    standard = TeacherTargets("t", embeddings, (0, 4), standardise=True)
-    everything = standard(torch.arange(50).repeat(2), torch.tensor([0, 4]).repeat_interleave(50))
-    torch.testing.assert_close(everything.mean(dim=0), torch.zeros(4), atol=1e-3, rtol=0)
-    expected = torch.tensor([1.0, 1.0, 1.0, 0.0])
-    torch.testing.assert_close(everything.std(dim=0, correction=0), expected, atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated"])
@@ -238,8 +221,9 @@ def test_learning_rate_warms_up_then_falls() -> None:
 
 
 def test_early_layers_learn_slower_and_norms_are_not_decayed(checkpoint_root: Path) -> None:
-    student = Student(load_checkpoint(checkpoint_root / "binary" / "dermadeit").classifier, teacher_dim=8)
     configuration = TrainingConfiguration(layer_decay=0.5, learning_rate=1.0)
+    classifier = load_checkpoint(checkpoint_root / "binary" / "dermadeit").classifier
+    student = Student(classifier, configuration, spaces=1, teacher_dim=8)
     groups = create_optimizer(student.requires_grad_(True), configuration).param_groups
     rate = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
     decay = {id(parameter): group["weight_decay"] for group in groups for parameter in group["params"]}
@@ -251,3 +235,69 @@ def test_early_layers_learn_slower_and_norms_are_not_decayed(checkpoint_root: Pa
     assert decay[id(blocks[0].norm1.weight)] == 0
     assert decay[id(last)] == configuration.weight_decay
     assert decay[id(student.projector[0].bias)] == 0
+
+
+def test_training_stops_where_validation_stalls(settings: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        loop.Training, "validate", lambda training: {"accuracy": 0.5 - 0.1 * (training.epoch == 1)}
+    )
+    folder = distill.train(
+        TrainingConfiguration(**settings | {"epochs": 9, "patience": 2, "teacher": "none"})
+    )
+    assert len(json.loads((folder / "training.json").read_text())["curves"]) == 3
+
+
+def test_accumulated_passes_make_the_step_of_a_whole_batch(settings: dict) -> None:
+    # Without chance there is nothing but the order of the images, which both share.
+    settings |= STILL | {"epochs": 1, "teacher": "none", "classification_loss": "cross_entropy"}
+    whole = distill.train(TrainingConfiguration(**settings | {"output": settings["output"] + "-whole"}))
+    parts = distill.train(TrainingConfiguration(**settings | {"accumulation": 4}))
+    expected, found = (
+        torch.load(folder / "state.pt", weights_only=True)["student"] for folder in (whole, parts)
+    )
+    # Adam turns the rounding of the smallest gradients into steps, so single weights may differ.
+    for key, value in expected.items():
+        assert (found[key] - value).abs().mean() < 1e-4
+
+
+def test_the_warm_up_leaves_no_trace(settings: dict) -> None:
+    configuration = TrainingConfiguration(**settings | {"model": "mobilenetv2", "teacher": "none"})
+    training = loop.Training(configuration, load_manifest(configuration))
+    before = {key: value.clone() for key, value in training.student.state_dict().items()}
+    seconds, memory = training.time_steps()
+    assert seconds > 0 and memory > 2**20
+    assert all(torch.equal(before[key], value) for key, value in training.student.state_dict().items())
+    assert all(parameter.grad is None for parameter in training.student.parameters())
+    plan = describe_plan(training, load_manifest(configuration), seconds_per_pass=1800.0, memory_bytes=2**31)
+    assert "MobileNetV2" in plan and "none" in plan and "2.0 GiB" in plan
+    passes = len(training.loader) * 2
+    assert f"{passes // 2} h {30 * (passes % 2):02d} min" in plan
+
+
+def test_two_processes_train_as_one(settings: dict, tmp_path: Path) -> None:
+    settings |= STILL | {"epochs": 2, "class_balancing": "none"}
+    alone = distill.train(TrainingConfiguration(**settings))
+    (tmp_path / "settings.yaml").write_text(json.dumps(settings | {"output": str(tmp_path / "together")}))
+    # What `accelerate launch` starts on several GPUs; on a CPU it only knows MPI.
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    program = str(Path(distill.__file__))
+    command = [sys.executable, *launch, program, "--recipe", str(tmp_path / "settings.yaml")]
+    subprocess.run(command, check=True, env=os.environ | ONE_THREAD)
+    curves = [
+        json.loads((folder / "training.json").read_text())["curves"]
+        for folder in (alone, tmp_path / "together")
+    ]
+    for one, two in zip(*curves, strict=True):
+        assert two["loss"] == pytest.approx(one["loss"], rel=1e-3)
+        assert two["roc_auc"] == pytest.approx(one["roc_auc"], abs=1e-2)
+
+
+def test_the_smoke_run_goes_from_teachers_to_test_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert distill.main(["--smoke", "--device", "cpu"]) == 0
+    [folder] = (tmp_path / "runs").glob("smoke-*")
+    assert json.loads((folder / "test" / "metrics.json").read_text())["dermadeit"]["n"] > 10
+    record = json.loads((folder / "student" / "training.json").read_text())
+    assert record["configuration"]["teacher"].count("mobilenetv2@") == 2

@@ -1,0 +1,100 @@
+"""All figures of the published comparison, from the predictions in `assets/benchmark` alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dermadeit.about import DISCLAIMER, VERSION
+from dermadeit.benchmark_files import IMAGE_LEVEL_SPLIT, FiledModels, read_benchmark
+from dermadeit.comparison import Comparison, compare, holm
+from dermadeit.predictions import Measurement, measure, measure_sources
+from dermadeit.tasks import Task
+
+OURS = "dermadeit"
+"""The model that all others are compared with."""
+
+METRICS_FILE = "metrics.json"
+
+_Measured = Mapping[str, Mapping[int, Measurement]]
+"""Model name to number of views to figures."""
+
+
+def measure_benchmark(root: Path, task: Task) -> dict[str, Any]:
+    """Computes the content of a task's `metrics.json`.
+
+    Args:
+        root: The benchmark, laid out as `benchmark_files` describes.
+        task: The task.
+
+    Returns:
+        JSON-ready: how many `images` and `lesions` there are, `models` (name to `views` to figures with
+        intervals, those with the most views by source too), `comparisons` (name to ours minus that model;
+        `p_value_holm` is adjusted over all of them) and `image_level_split` (the same without comparisons, None
+        where there is none).
+
+    Raises:
+        ManifestError: A file is missing or contradicts the others.
+    """
+    filed = read_benchmark(root / task.key, task)
+    measured = _measure(filed)
+    leaking = root / task.key / IMAGE_LEVEL_SPLIT
+    leaked = read_benchmark(leaking, task) if leaking.is_dir() else None
+    return {
+        "task": task.key,
+        **_describe(filed, measured),
+        "comparisons": _compare_all(measured),
+        "image_level_split": _describe(leaked, _measure(leaked)) if leaked else None,
+        "dermadeit_version": VERSION,
+        "disclaimer": DISCLAIMER,
+    }
+
+
+def _measure(filed: FiledModels) -> _Measured:
+    return {
+        model: {views: measure(predictions) for views, predictions in by_views.items()}
+        for model, by_views in filed.models.items()
+    }
+
+
+def _describe(filed: FiledModels, measured: _Measured) -> dict[str, Any]:
+    [anyone, *_] = [predictions for by_views in filed.models.values() for predictions in by_views.values()]
+    return {
+        "images": len(anyone),
+        "lesions": len(set(anyone.lesion_groups)),
+        "weights_sha256": dict(filed.weights_sha256),
+        "models": {model: {"views": _figures(by_views)} for model, by_views in measured.items()},
+    }
+
+
+def _figures(by_views: Mapping[int, Measurement]) -> dict[str, Any]:
+    figures = {str(views): measurement.to_dict() for views, measurement in by_views.items()}
+    most = max(by_views)
+    figures[str(most)]["sources"] = measure_sources(by_views[most].predictions)
+    return figures
+
+
+def _compare_all(measured: _Measured) -> dict[str, Any]:
+    if OURS not in measured:
+        return {}
+    results = {}
+    for model, by_views in measured.items():
+        if model != OURS:
+            views, comparison = _compare_at_most_views(measured[OURS], by_views)
+            results[model] = {"views": views, **comparison.to_dict()}
+    for test in ("mcnemar", "delong"):
+        outcomes = [result[test] for result in results.values() if result[test] is not None]
+        adjusted = holm([outcome["p_value"] for outcome in outcomes])
+        for outcome, p_value in zip(outcomes, adjusted, strict=True):
+            outcome["p_value_holm"] = p_value
+    return results
+
+
+def _compare_at_most_views(
+    ours: Mapping[int, Measurement], theirs: Mapping[int, Measurement]
+) -> tuple[list[int], Comparison]:
+    """With the most views that both have, else with the most of each; those two numbers, and the comparison."""
+    shared = ours.keys() & theirs.keys()
+    views = [max(shared or ours), max(shared or theirs)]
+    return views, compare(ours[views[0]], theirs[views[1]])

@@ -1,0 +1,208 @@
+"""The figures of the published comparison as the Markdown tables of README.
+
+`models.json` in the benchmark gives each model's row its place, and may give it a `title` (else that of
+`MODEL_SPECS`) and a `note`. A model with a `command` and no predictions is shown as not run, with what runs it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dermadeit.benchmark import METRICS_FILE, OURS, measure_benchmark
+from dermadeit.benchmark_files import BENCHMARK_ROOT
+from dermadeit.comparison import Difference
+from dermadeit.errors import ConfigurationError
+from dermadeit.files import write_atomically, write_json
+from dermadeit.metrics import HEADLINE_FIGURES
+from dermadeit.models import MODEL_SPECS
+from dermadeit.predictor import DEFAULT_VIEWS
+from dermadeit.tasks import TASKS, Task
+from dermadeit.weighted_metrics import target_class
+
+START, END = "<!-- benchmark -->", "<!-- /benchmark -->"
+
+MODELS_FILE = "models.json"
+
+_CAPTION = (
+    f"An answer is the mean of the logits of {DEFAULT_VIEWS} views where a row says nothing else. In brackets: "
+    "95 % intervals from resampled lesions."
+)
+_COMPARISON_CAPTION = (
+    "{ours} minus each other model, on the same resamples; bold where the interval excludes 0. McNemar's test is "
+    "of the errors, DeLong's of the AUROC of `{target}`; both take images as independent of each other, which the "
+    "intervals do not. Their p-values are adjusted for {count} comparisons (Holm)."
+)
+_LEAK_CAPTION = (
+    "Leak meter: the same recipe with a split by image, which leaves other images of test lesions in train."
+)
+
+
+def write_benchmark_table(readme: Path, root: Path = BENCHMARK_ROOT) -> None:
+    """Computes `metrics.json` of every task from the predictions, and README's tables from those.
+
+    Args:
+        readme: The Markdown file; what lies between the two marks in it is replaced.
+        root: The benchmark.
+
+    Raises:
+        ManifestError: A file of the benchmark is missing or contradicts the others.
+        ConfigurationError: The Markdown file has no place for the tables.
+    """
+    before, after = _around_tables(readme)
+    for task in TASKS.values():
+        write_json(root / task.key / METRICS_FILE, measure_benchmark(root, task))
+    text = f"{before}{START}\n\n{render_tables(root)}\n{END}{after}"
+    write_atomically(readme, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def render_tables(root: Path = BENCHMARK_ROOT) -> str:
+    """The tables of every task as Markdown, from its `metrics.json` and `models.json`."""
+    models = json.loads((root / MODELS_FILE).read_text(encoding="utf-8"))
+    return "\n".join(
+        _render_task(task, json.loads((root / task.key / METRICS_FILE).read_text(encoding="utf-8")), models)
+        for task in TASKS.values()
+    )
+
+
+def _around_tables(readme: Path) -> tuple[str, str]:
+    text = readme.read_text(encoding="utf-8")
+    if text.count(START) != 1 or text.count(END) != 1:
+        raise ConfigurationError(
+            f"“{readme.name}” has no place for the tables: write {START} and {END} into it."
+        )
+    before, rest = text.split(START)
+    return before, rest.split(END)[1]
+
+
+def _render_task(task: Task, metrics: Mapping[str, Any], models: Mapping[str, Any]) -> str:
+    ours, target = _title(OURS, models), task.classes[target_class(task.classes)]
+    size = f"{metrics['images']:,} test images of {metrics['lesions']:,} lesions."
+    parts = [f"### {task.title}", f"{size} {_CAPTION}", _model_table(task, metrics, models)]
+    if OURS in metrics["models"]:
+        caption = f"{ours} by source, and by the number of views whose logits are averaged:"
+        parts += [caption, _source_table(metrics)]
+    if metrics["comparisons"]:
+        caption = _COMPARISON_CAPTION.format(ours=ours, target=target, count=len(metrics["comparisons"]))
+        parts += [caption, _comparison_table(metrics, models)]
+    if metrics["image_level_split"]:
+        parts += [_LEAK_CAPTION, _leak_table(metrics, models)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _model_table(task: Task, metrics: Mapping[str, Any], models: Mapping[str, Any]) -> str:
+    rows = [
+        [_row_title(model, metrics["models"][model], models), *_cells(_most_views(metrics["models"][model]))]
+        for model in _ordered(metrics["models"], models)
+    ]
+    rows += [
+        [_title(model, models), f"not run: `{entry['command'].format(task=task.key)}`"]
+        for model, entry in models.items()
+        if "command" in entry and model not in metrics["models"]
+    ]
+    return _markdown(["model", *HEADLINE_FIGURES.values()], rows)
+
+
+def _source_table(metrics: Mapping[str, Any]) -> str:
+    by_views = metrics["models"][OURS]["views"]
+    rows = [
+        [f"all, {_views(int(views))}", f"{part['n']:,}", *_cells(part)] for views, part in by_views.items()
+    ]
+    rows += [
+        [source, f"{part['n']:,}", *_cells(part)]
+        for source, part in _most_views(metrics["models"][OURS])["sources"].items()
+    ]
+    return _markdown(["source", "images", *HEADLINE_FIGURES.values()], rows)
+
+
+def _comparison_table(metrics: Mapping[str, Any], models: Mapping[str, Any]) -> str:
+    rows = []
+    for model in _ordered(metrics["comparisons"], models):
+        comparison = metrics["comparisons"][model]
+        ours, theirs = comparison["views"]
+        compared = "" if ours == theirs == DEFAULT_VIEWS else f" ({_views(ours)} against {_views(theirs)})"
+        rows.append(
+            [
+                _title(model, models) + compared,
+                *(_difference(comparison["differences"][name]) for name in HEADLINE_FIGURES),
+                *(_p_value(comparison[test]) for test in ("mcnemar", "delong")),
+            ]
+        )
+    return _markdown(["minus", *HEADLINE_FIGURES.values(), "McNemar p", "DeLong p"], rows)
+
+
+def _leak_table(metrics: Mapping[str, Any], models: Mapping[str, Any]) -> str:
+    leaking = metrics["image_level_split"]
+    rows = []
+    for model in _ordered(leaking["models"], models):
+        for split, part in (("lesion", metrics), ("image", leaking)):
+            if model in part["models"]:
+                figures = part["models"][model]
+                rows.append(
+                    [
+                        _row_title(model, figures, models),
+                        f"by {split}",
+                        f"{part['images']:,}",
+                        *_cells(_most_views(figures)),
+                    ]
+                )
+    return _markdown(["model", "split", "images", *HEADLINE_FIGURES.values()], rows)
+
+
+def _ordered(present: Iterable[str], models: Mapping[str, Any]) -> list[str]:
+    known = set(present)
+    return [model for model in models if model in known] + sorted(known - models.keys())
+
+
+def _title(model: str, models: Mapping[str, Any]) -> str:
+    spec = MODEL_SPECS.get(model)
+    return models.get(model, {}).get("title") or (spec.title if spec else model)
+
+
+def _row_title(model: str, figures: Mapping[str, Any], models: Mapping[str, Any]) -> str:
+    views = max(map(int, figures["views"]))
+    notes = [note] if (note := models.get(model, {}).get("note")) else []
+    notes += [_views(views)] if views != DEFAULT_VIEWS else []
+    return _title(model, models) + (f" ({', '.join(notes)})" if notes else "")
+
+
+def _most_views(figures: Mapping[str, Any]) -> Mapping[str, Any]:
+    return figures["views"][str(max(map(int, figures["views"])))]
+
+
+def _cells(figures: Mapping[str, Any]) -> list[str]:
+    cells = []
+    for name in HEADLINE_FIGURES:
+        bounds = figures["intervals"].get(name)
+        interval = f" [{bounds[0]:.3f}, {bounds[1]:.3f}]" if bounds else ""
+        cells.append("–" if figures[name] is None else f"{figures[name]:.3f}{interval}")
+    return cells
+
+
+def _difference(value: Mapping[str, Any]) -> str:
+    difference = Difference(**value)
+    if difference.difference is None:
+        return "–"
+    if difference.interval is None:
+        return f"{difference.difference:+.3f}"
+    low, high = difference.interval
+    text = f"{difference.difference:+.3f} [{low:+.3f}, {high:+.3f}]"
+    return f"**{text}**" if difference.excludes_zero else text
+
+
+def _p_value(test: Mapping[str, Any] | None) -> str:
+    if test is None:
+        return "–"
+    return "< 0.001" if test["p_value_holm"] < 0.001 else f"{test['p_value_holm']:.3f}"
+
+
+def _views(count: int) -> str:
+    return "1 view" if count == 1 else f"{count} views"
+
+
+def _markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    padded = [[*row, *[""] * (len(header) - len(row))] for row in rows]
+    lines = [list(header), ["---"] * len(header), *padded]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

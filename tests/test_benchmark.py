@@ -1,0 +1,256 @@
+"""The published comparison: predictions filed compactly, and every figure and table made of them alone."""
+
+import csv
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from dermadeit.benchmark_files import read_benchmark
+from dermadeit.benchmark_table import END, START, render_tables
+from dermadeit.cli import app
+from dermadeit.tasks import TASKS, get_task
+
+IMAGES = 90
+MODELS = {
+    "dermadeit": {},
+    "deit": {"note": "three seeds"},
+    "dinov2": {"command": "python train/distill.py --model dinov2 --task {task}"},
+    "mlp": {"title": "An MLP"},
+}
+
+
+def _write_predictions(
+    folder: Path,
+    model: str,
+    skill: float,
+    task: str = "binary",
+    views: int = 8,
+    overwrite: Mapping | None = None,
+) -> Path:
+    """A table as `evaluate` writes it, of the same images for every model, with some columns overwritten."""
+    classes = get_task(task).classes
+    labels = np.random.default_rng(0).integers(0, len(classes), IMAGES)
+    noise = np.random.default_rng([len(model), views]).normal(size=(IMAGES, len(classes)))
+    rows = [
+        {
+            "image_id": f"ISIC_{index:04}",
+            "file": f"{index}.jpg",
+            "task": task,
+            "model": model,
+            "views": views,
+            "label_true": classes[label],
+            **{
+                f"logit_{key}": noise[index, k] + skill * (label == k) for k, key in enumerate(classes)
+            },
+            "lesion_group": f"ISIC_{index // 2 * 2:04}",
+            "source": "ham" if index % 3 else "bcn",
+            "split": "test",
+        }
+        | dict(overwrite or {})
+        for index, label in enumerate(labels)
+    ]  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "predictions.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return folder
+
+
+def _benchmark(*arguments: object, exit_code: int = 0):
+    result = CliRunner().invoke(app, ["benchmark", *map(str, arguments)])
+    assert result.exit_code == exit_code, result.output
+    return result
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a benchmark of both tasks and three models, one with one view only, and README made of it."""
+    folder = tmp_path_factory.mktemp("published")
+    root = folder / "benchmark"
+    for task in TASKS:
+        ours = [
+            _write_predictions(folder / f"{task}-{views}", "dermadeit", 2.0, task, views) for views in (1, 8)
+        ]
+        _benchmark("add", *ours, "--root", root)
+        deit = _write_predictions(folder / f"{task}-deit", "deit", 0.3, task)
+        _benchmark("add", deit / "predictions.csv", "--root", root)
+        mlp = _write_predictions(folder / f"{task}-mlp", "features", 2.1, task, views=1)
+        _benchmark("add", mlp, "--name", "mlp", "--root", root)
+    (root / "models.json").write_text(json.dumps(MODELS))
+    (folder / "README.md").write_text(f"# Ours\n\n{START}\nstale\n{END}\n\nThe end.\n")
+    _benchmark("table", "--root", root, "--readme", folder / "README.md")
+    return folder
+
+
+@pytest.fixture
+def root(published: Path, tmp_path: Path) -> Path:
+    """A copy of the benchmark to change."""
+    return Path(shutil.copytree(published / "benchmark", tmp_path / "benchmark"))
+
+
+@pytest.fixture
+def readme(published: Path, tmp_path: Path) -> Path:
+    """A copy of README to change."""
+    return Path(shutil.copy(published / "README.md", tmp_path))
+
+
+def _metrics(root: Path, task: str = "binary") -> Mapping:
+    return json.loads((root / task / "metrics.json").read_text())
+
+
+def _rows(text: str, first_cell: str) -> list[list[str]]:
+    lines = re.findall(rf"^\| {re.escape(first_cell)} \|(.*)\|$", text, re.MULTILINE)
+    return [[cell.strip() for cell in line.split("|")] for line in lines]
+
+
+def test_filed_predictions_are_those_that_were_added(published: Path) -> None:
+    filed = read_benchmark(published / "benchmark" / "binary", get_task("binary"))
+    assert {model: list(by_views) for model, by_views in filed.models.items()} == {
+        "deit": [8], "dermadeit": [8, 1], "mlp": [1],
+    }  # fmt: skip
+    with (published / "binary-8" / "predictions.csv").open() as stream:
+        added = list(csv.DictReader(stream))
+    ours = filed.models["dermadeit"][8]
+    logits = np.array([[float(row[f"logit_{key}"]) for key in ("nevus", "others")] for row in added])
+    np.testing.assert_allclose(ours.logits, logits, atol=0.5e-4 + 1e-9)
+    np.testing.assert_allclose(ours.probabilities.sum(axis=1), 1)
+    assert ours.image_ids == tuple(row["image_id"] for row in added)
+    assert ours.lesion_groups == tuple(row["lesion_group"] for row in added)
+    assert ours.sources == tuple(row["source"] for row in added)
+    assert [ours.task.classes[label] for label in ours.labels] == [row["label_true"] for row in added]
+
+
+def test_figures_and_tables_come_from_the_predictions_alone(root: Path, readme: Path) -> None:
+    metrics, text = _metrics(root), readme.read_text()
+    assert text.startswith("# Ours\n") and text.endswith("The end.\n") and "stale" not in text
+    assert text.split(START)[1].split(END)[0].strip() == render_tables(root).strip()
+
+    views = metrics["models"]["dermadeit"]["views"]
+    assert list(views) == ["8", "1"]
+    ours = views["8"]
+    assert {source: part["n"] for source, part in ours["sources"].items()} == {"bcn": 30, "ham": 60}
+    predictions = read_benchmark(root / "binary", get_task("binary")).models["dermadeit"][8]
+    assert ours["accuracy"] == (predictions.logits.argmax(axis=1) == predictions.labels).mean()
+    low, high = ours["intervals"]["accuracy"]
+    # Once among the models, once among the sources.
+    cell = f"{ours['accuracy']:.3f} [{low:.3f}, {high:.3f}]"
+    assert _rows(text, "DermaDeiT (tiny)")[0][0] == cell
+    assert _rows(text, "all, 8 views")[0][:2] == ["90", cell]
+    assert _rows(text, "all, 1 view")[0][1].startswith(f"{views['1']['accuracy']:.3f} ")
+    assert _rows(text, "An MLP (1 view)") and _rows(text, "DeiT (tiny) (three seeds)")
+
+    for task in TASKS:
+        (root / task / "metrics.json").unlink()
+    readme.write_text(text.replace(text.split(START)[1].split(END)[0], ""))
+    _benchmark("table", "--root", root, "--readme", readme)
+    assert readme.read_text() == text
+    assert _metrics(root) == metrics
+
+
+def test_bold_is_only_what_excludes_zero(root: Path, readme: Path) -> None:
+    comparisons, text = _metrics(root)["comparisons"], readme.read_text()
+    assert comparisons["deit"]["views"] == [8, 8]
+    assert comparisons["mlp"]["views"] == [1, 1]
+    for model, title in (("deit", "DeiT (tiny)"), ("mlp", "An MLP (1 view against 1 view)")):
+        accuracy = comparisons[model]["differences"]["accuracy"]
+        [cells] = [cells for cells in _rows(text, title) if cells[0].lstrip("*")[0] in "+-"][:1]
+        low, high = accuracy["interval"]
+        plain = f"{accuracy['difference']:+.3f} [{low:+.3f}, {high:+.3f}]"
+        assert cells[0] == (f"**{plain}**" if low > 0 or high < 0 else plain)
+    assert comparisons["deit"]["differences"]["accuracy"]["interval"][0] > 0
+    low, high = comparisons["mlp"]["differences"]["accuracy"]["interval"]
+    assert low < 0 < high
+    tests = [comparisons[model]["mcnemar"] for model in ("deit", "mlp")]
+    assert tests[0]["p_value_holm"] == pytest.approx(2 * tests[0]["p_value"])
+    assert tests[1]["p_value_holm"] == pytest.approx(tests[1]["p_value"])
+
+
+def test_a_model_without_predictions_is_shown_as_not_run(readme: Path) -> None:
+    cells = [row[0] for row in _rows(readme.read_text(), "DINOv2 (ViT-S/14)")]
+    assert cells == [f"not run: `python train/distill.py --model dinov2 --task {task}`" for task in TASKS]
+
+
+def test_the_leak_meter_stands_side_by_side_and_takes_no_part_in_the_comparison(
+    root: Path, readme: Path, tmp_path: Path
+) -> None:
+    leaking = _write_predictions(tmp_path / "leaking", "deit", 4.0, overwrite={"lesion_group": ""})
+    _benchmark("add", leaking, "--image-level-split", "--root", root)
+    _benchmark("table", "--root", root, "--readme", readme)
+    metrics, text = _metrics(root), readme.read_text()
+    flattered = metrics["image_level_split"]["models"]["deit"]["views"]["8"]["accuracy"]
+    rows = [row for row in _rows(text, "DeiT (tiny) (three seeds)") if row[0].startswith("by ")]
+    assert [row[0] for row in rows] == ["by lesion", "by image"]
+    assert rows[0][2].startswith(f"{metrics['models']['deit']['views']['8']['accuracy']:.3f} ")
+    assert rows[1][2].startswith(f"{flattered:.3f} ")
+    assert metrics["image_level_split"]["lesions"] == IMAGES
+    assert "by image" not in render_tables(root).split("### ")[2]
+
+
+def test_adding_a_model_again_replaces_all_that_was_filed_of_it(root: Path, tmp_path: Path) -> None:
+    again = _write_predictions(tmp_path / "again", "dermadeit", 0.0)
+    (again / "metrics.json").write_text('{"dermadeit": {"weights_sha256": "abc"}}')
+    _benchmark("add", again, "--root", root)
+    filed = read_benchmark(root / "binary", get_task("binary"))
+    assert list(filed.models["dermadeit"]) == [8]
+    assert filed.weights_sha256 == {"dermadeit": "abc"}
+    (again / "metrics.json").unlink()
+    _benchmark("add", again, "--root", root)
+    assert read_benchmark(root / "binary", get_task("binary")).weights_sha256 == {}
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"split": "validation"}, "--split test"),
+        ({"label_true": "nevus"}, "differ in label"),
+        ({"source": "elsewhere"}, "differ in label, lesion, source"),
+        ({"logit_nevus": "nan"}, "Line 2"),
+        ({"logit_nevus": "much"}, "Line 2"),
+        ({"image_id": "ISIC_0001"}, "90 rows"),
+        ({"views": "some"}, "number of views"),
+        ({"label_true": "mel"}, "no class"),
+        ({"model": "../outside"}, "can't be a model's name"),
+        ({"model": "images"}, "can't be a model's name"),
+    ],
+)
+def test_predictions_that_do_not_belong_are_refused(
+    root: Path, tmp_path: Path, columns: dict[str, str], message: str
+) -> None:
+    before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    other = _write_predictions(tmp_path / "other", "other", 1.0, overwrite=columns)
+    assert message in _benchmark("add", other, "--root", root, exit_code=2).stderr
+    assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
+
+
+def test_tables_that_contradict_each_other_are_refused(root: Path, tmp_path: Path) -> None:
+    first, second = (
+        _write_predictions(tmp_path / f"part-{views}", "other", 1.0, views=views) for views in (1, 8)
+    )
+    for folder, digest in ((first, "abc"), (second, "def")):
+        (folder / "metrics.json").write_text(json.dumps({"other": {"weights_sha256": digest}}))
+    assert "different weights" in _benchmark("add", first, second, "--root", root, exit_code=2).stderr
+    assert "two sets" in _benchmark("add", first, first, "--root", root, exit_code=2).stderr
+    third = _write_predictions(tmp_path / "third", "third", 1.0)
+    arguments = ["add", first, third, "--name", "one", "--root", root]
+    assert "several models" in _benchmark(*arguments, exit_code=2).stderr
+
+
+def test_missing_and_damaged_files_are_explained(root: Path, readme: Path, tmp_path: Path) -> None:
+    assert "can't be read" in _benchmark("add", tmp_path / "nowhere", "--root", root, exit_code=2).stderr
+    (tmp_path / "no.md").write_text("no marks")
+    arguments = ["table", "--root", root, "--readme"]
+    assert START in _benchmark(*arguments, tmp_path / "no.md", exit_code=2).stderr
+    model, before = root / "binary" / "deit.csv", readme.read_text()
+    model.write_text("\n".join(model.read_text().splitlines()[:-1]))
+    assert "deit.csv" in _benchmark(*arguments, readme, exit_code=2).stderr
+    assert readme.read_text() == before
+    for path in (root / "binary").glob("*.csv"):
+        path.unlink()
+    assert "holds no model" in _benchmark(*arguments, readme, exit_code=2).stderr

@@ -1,0 +1,150 @@
+"""How a photo of the same lesion may differ: hair, colour, dark corners, sharpness and noise.
+
+Each effect takes float32 [B, 3, S, S] in 0 to 1 and a CPU generator that all its random choices come from, and
+returns a new tensor like it. Lengths are shares of the side, so a picture looks alike at every size. Nothing
+waits for the device.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+
+Effect = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
+
+MOST_HAIRS = 14
+SMALLEST_DOWNSCALE = 0.35
+
+
+def apply_to_share(
+    effect: Effect, share: float, images: torch.Tensor, generator: torch.Generator
+) -> torch.Tensor:
+    """Applies an effect to each image with probability `share`, overwriting it; 0 leaves all as they are."""
+    if share >= 1:
+        return effect(images, generator)
+    # Chosen on the CPU: a mask on the device would have to come back to be counted.
+    chosen = torch.nonzero(torch.rand(len(images), generator=generator) < share).flatten()
+    if len(chosen):
+        chosen = chosen.to(images.device, non_blocking=True)
+        images[chosen] = effect(images[chosen], generator)
+    return images
+
+
+def change_colour(images: torch.Tensor, generator: torch.Generator, strength: float) -> torch.Tensor:
+    """Scales brightness, contrast and saturation, each by up to `strength` more or less.
+
+    Contrast is about the image's mean, saturation about each pixel's. All three are linear, so a product with
+    one matrix and one sum do it.
+    """
+    brightness, contrast, saturation = (
+        _draw(images, generator, 1 - strength, 1 + strength).squeeze(1) for _ in range(3)
+    )
+    mean = images.mean(dim=(1, 2, 3)).view(-1, 1, 1)
+    own = torch.eye(3, device=images.device)
+    matrix = brightness * contrast * (saturation * own + (1 - saturation) / 3)
+    offset = brightness * (1 - contrast) * mean
+    return torch.baddbmm(offset, matrix, images.flatten(2)).view_as(images).clamp_(0, 1)
+
+
+def add_noise(images: torch.Tensor, generator: torch.Generator, deviation: float) -> torch.Tensor:
+    """Adds Gaussian noise, of each image's own deviation up to `deviation`."""
+    own = _draw(images, generator, 0, deviation)
+    # As many numbers as pixels are drawn where the pixels are.
+    seed = int(torch.randint(2**31, (), generator=generator))
+    on_device = torch.Generator(images.device).manual_seed(seed)
+    noise = torch.randn(images.shape, generator=on_device, device=images.device)
+    return noise.mul_(own).add_(images).clamp_(0, 1)
+
+
+def blur(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Defocuses by a Gaussian, of a deviation between 0.4 and 1.2 % of the side."""
+    return _gaussian(images, _draw(images, generator, 0.004, 0.012))
+
+
+def downscale(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Scales down and up again, to the same fraction in all images.
+
+    Sources differ in resolution, so sharpness gives the source away; this hides it.
+    """
+    size = images.shape[-1]
+    fraction = SMALLEST_DOWNSCALE + (1 - SMALLEST_DOWNSCALE) * torch.rand((), generator=generator).item()
+    small = F.interpolate(images, size=max(1, round(size * fraction)), mode="bilinear", antialias=True)
+    return F.interpolate(small, size=size, mode="bilinear")
+
+
+def darken_corners(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Shows the round field of a dermatoscope: dark outside an ellipse, as squashing makes of the circle."""
+    size = images.shape[-1]
+    coordinates = (torch.arange(size, device=images.device) + 0.5) * (2 / size) - 1
+    x, y = coordinates.view(1, 1, 1, -1), coordinates.view(1, 1, -1, 1)
+    x, y = (
+        (axis - _draw(images, generator, -0.1, 0.1)) * _draw(images, generator, 0.8, 1) for axis in (x, y)
+    )
+    inside = _draw(images, generator, 0.85, 1.15) - torch.sqrt(x**2 + y**2)
+    visible = torch.sigmoid(inside / _draw(images, generator, 0.01, 0.06))
+    return torch.lerp(_draw(images, generator, 0, 0.1).expand_as(images), images, visible)
+
+
+def draw_hairs(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Draws up to `MOST_HAIRS` thin arcs, roughly parallel in an image, black to light brown."""
+    count, size = len(images), images.shape[-1]
+    width = _draw(images, generator, 0.002, 0.005)
+    ink = _gaussian(_hair_ink(count, size, generator).to(images.device, non_blocking=True), width)
+    # The middle of a stroke becomes opaque where pixels are finer than the hair, and fainter where it is finer.
+    cover = (ink * (math.sqrt(2 * math.pi) * width * size)).clamp_(max=1) * _draw(images, generator, 0.6, 1)
+    brown = torch.tensor([0.36, 0.24, 0.17], device=images.device).view(3, 1, 1)
+    return torch.lerp(images, brown * _draw(images, generator, 0.1, 1.2), cover)
+
+
+def _hair_ink(count: int, size: int, generator: torch.Generator) -> torch.Tensor:
+    """Arcs drawn one pixel thin: float32 [count, 1, size, size], on each the length of arc that crosses it."""
+
+    def draw(low: float, high: float, *shape: int) -> torch.Tensor:
+        return low + (high - low) * torch.rand(count, *shape, generator=generator)
+
+    angle = draw(0, math.pi, 1, 1) + draw(-0.5, 0.5, MOST_HAIRS, 1)
+    length, bend = draw(0.2, 1, MOST_HAIRS, 1), draw(-0.15, 0.15, MOST_HAIRS, 1)
+    middle = draw(0, 1, 2, MOST_HAIRS, 1)
+    along = torch.linspace(-0.5, 0.5, size)
+    across = bend * (1 - 4 * along**2)
+    points = middle + length[:, None] * torch.stack(
+        [along * angle.cos() - across * angle.sin(), along * angle.sin() + across * angle.cos()], dim=1
+    )
+    points = points * size - 0.5
+    shown = torch.arange(MOST_HAIRS).view(-1, 1) < draw(1, MOST_HAIRS + 1, 1, 1)
+    amount = points.diff(dim=-1).norm(dim=1) * shown
+    points = points[..., 1:]
+
+    # Each point's ink is shared out between the four pixels around it.
+    ink = torch.zeros(count * size * size)
+    corner = points.floor()
+    first = torch.arange(count).view(-1, 1, 1) * (size * size)
+    for right, below in ((0, 0), (1, 0), (0, 1), (1, 1)):
+        pixel = corner + torch.tensor([right, below]).view(2, 1, 1)
+        share = (1 - (points - pixel).abs()).prod(dim=1)
+        column, row = pixel.long().unbind(dim=1)
+        within = (pixel >= 0).all(dim=1) & (pixel < size).all(dim=1)
+        position = first + row.clamp(0, size - 1) * size + column.clamp(0, size - 1)
+        ink.index_add_(0, position.flatten(), (amount * share * within).flatten())
+    return ink.view(count, 1, size, size)
+
+
+def _gaussian(images: torch.Tensor, deviation: torch.Tensor) -> torch.Tensor:
+    """Blurs [B, C, S, S] by Gaussians of [B, 1, 1, 1] shares of the side, with weights that sum to 1 at edges.
+
+    As a product with a matrix on either side, because every image has its own kernel.
+    """
+    size = images.shape[-1]
+    position = torch.arange(size, device=images.device) / size
+    distance = (position.view(-1, 1) - position.view(1, -1)) / deviation
+    kernel = torch.softmax(-(distance**2) / 2, dim=-1)
+    return kernel @ images @ kernel.mT
+
+
+def _draw(images: torch.Tensor, generator: torch.Generator, low: float, high: float) -> torch.Tensor:
+    """One number between `low` and `high` for each image: [B, 1, 1, 1], on the images' device."""
+    drawn = low + (high - low) * torch.rand(len(images), 1, 1, 1, generator=generator)
+    return drawn.to(images.device, non_blocking=True)

@@ -1,0 +1,144 @@
+"""The teacher's own rows of the benchmark: its answers, and those of a small network on its features.
+
+    python train/evaluate_teacher.py --task binary --split test --teacher checkpoint:FOLDER,FOLDER
+
+Writes predictions.csv, for `python -m dermadeit benchmark add`. Networks that were trained in folds answer
+together, since none of them has seen the images of another split; the small network of a fold learns from the
+lesions that the fold's networks did not see.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from dermadeit.errors import ConfigurationError, DermaDeiTError
+from dermadeit.manifest import SPLITS, Manifest
+from dermadeit.preprocessing import DIHEDRAL_VIEWS
+from dermadeit.tabular import write_csv
+from dermadeit.tasks import TASKS
+from train.configuration import TrainingConfiguration
+from train.loaders import load_manifest
+from train.targets import SMALLEST_PROBABILITY, embedding_spaces, task_probabilities
+from train.teacher_cache import CachedEmbeddings, cached_embeddings, teacher_cache_folder
+from train.teachers import Teacher, create_teachers, unseen
+
+logger = logging.getLogger("train.evaluate_teacher")
+
+VIEWS = tuple(range(DIHEDRAL_VIEWS))
+HIDDEN_UNITS = 256
+"""Of the small network, as in the original's comparison with its teacher."""
+
+
+def evaluate_teacher(configuration: TrainingConfiguration, split: str) -> dict[str, np.ndarray]:
+    """Asks a teacher about the images of a split.
+
+    Args:
+        configuration: Names task, data, teacher, cache and device.
+        split: Which images.
+
+    Returns:
+        `teacher` (where its networks are classifiers) and `teacher-mlp`: probabilities of each image in each of
+        the eight dihedral views, float [N, 8, K].
+    """
+    manifest = load_manifest(configuration)
+    asked, train_split = manifest.select(split), manifest.select("train")
+    teachers = create_teachers(configuration.teacher, configuration.resolve_device())
+    if not teachers:
+        raise ConfigurationError("Name a teacher with --teacher, such as checkpoint:FOLDER.")
+    sums: dict[str, np.ndarray] = {}
+    spaces = embedding_spaces(teachers)
+    for members in spaces:
+        answers = [_open(member, asked, configuration) for member in members]
+        if all(member.classes for member in members):
+            for member, answer in zip(members, answers, strict=True):
+                logits = _all_views(answer, "logits")
+                part = task_probabilities(logits, member.classes, manifest.task) / len(members)
+                sums["teacher"] = sums.get("teacher", 0) + part
+        positions = np.flatnonzero(unseen(members[0], train_split))
+        rows = Manifest(manifest.task, tuple(train_split.rows[position] for position in positions), ())
+        learnt_from = [_open(member, rows, configuration) for member in members]
+        network = _fit_network(rows, learnt_from, configuration.seed)
+        features = np.concatenate([_all_views(answer, "embeddings") for answer in answers], axis=-1)
+        part = network.predict_proba(features.reshape(-1, features.shape[-1]))
+        sums["teacher-mlp"] = sums.get("teacher-mlp", 0) + part.reshape(*features.shape[:2], -1)
+    return {name: total / len(spaces) for name, total in sums.items()}
+
+
+def _open(teacher: Teacher, manifest: Manifest, configuration: TrainingConfiguration) -> CachedEmbeddings:
+    folder = teacher_cache_folder(configuration.teacher_cache_root, teacher)
+    return cached_embeddings(teacher, manifest, VIEWS, folder)
+
+
+def _all_views(cache: CachedEmbeddings, kind: str) -> np.ndarray:
+    """`embeddings` or `logits` of all images in all views, float32 [N, 8, …]."""
+    places = np.arange(len(cache))
+    return np.stack([getattr(cache, kind)(places, np.full(len(places), view)) for view in VIEWS], axis=1)
+
+
+def _fit_network(manifest: Manifest, caches: Sequence[CachedEmbeddings], seed: int) -> Pipeline:
+    features = np.concatenate([_all_views(cache, "embeddings") for cache in caches], axis=-1)
+    labels = np.array([manifest.task.index_of(row.label) for row in manifest.rows])
+    network = make_pipeline(
+        StandardScaler(),
+        MLPClassifier((HIDDEN_UNITS,), early_stopping=True, n_iter_no_change=3, random_state=seed),
+    )
+    return network.fit(features.reshape(-1, features.shape[-1]), labels.repeat(len(VIEWS)))
+
+
+def _rows(manifest: Manifest, answers: dict[str, np.ndarray]) -> Iterator[dict[str, object]]:
+    classes = manifest.task.classes
+    for model, probabilities in answers.items():
+        for views in (1, len(VIEWS)):
+            # The mean of log-probabilities, as a classifier's views are put together by their mean logits.
+            logits = np.log(np.maximum(probabilities[:, :views], SMALLEST_PROBABILITY)).mean(axis=1)
+            for row, of_row in zip(manifest.rows, logits.tolist(), strict=True):
+                yield {
+                    "image_id": row.image_id, "task": manifest.task.key, "model": model, "views": views,
+                    "label_true": row.label, "lesion_group": row.lesion_group, "source": row.source,
+                    "split": row.split,
+                    **{f"logit_{key}": value for key, value in zip(classes, of_row, strict=True)},
+                }  # fmt: skip
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Evaluates as asked; returns the exit code: 0, or 2 for a mistake that the message explains."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    parser = argparse.ArgumentParser(description="Predictions of a teacher and of a small network on it.")
+    parser.add_argument("--teacher", required=True, help="as in train/distill.py")
+    parser.add_argument("--task", choices=tuple(TASKS), default="binary")
+    parser.add_argument("--data", default="", help="data folder")
+    parser.add_argument("--split", choices=SPLITS, default="validation")
+    parser.add_argument("--teacher-cache", default="", help="folder of teacher embeddings")
+    parser.add_argument("--output", type=Path, default=Path("runs") / "teacher")
+    options = parser.parse_args(arguments)
+    try:
+        configuration = TrainingConfiguration(
+            task=options.task, data=options.data, teacher=options.teacher, teacher_cache=options.teacher_cache
+        )
+        manifest = load_manifest(configuration).select(options.split)
+        answers = evaluate_teacher(configuration, options.split)
+        columns = (
+            "image_id", "task", "model", "views", "label_true", "lesion_group", "source", "split",
+            *(f"logit_{key}" for key in manifest.task.classes),
+        )  # fmt: skip
+        write_csv(options.output / "predictions.csv", columns, _rows(manifest, answers))
+        logger.info("The predictions are in %s", options.output / "predictions.csv")
+    except DermaDeiTError as error:
+        logger.error("%s", error.user_message)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,153 @@
+"""Fill the cache of a teacher's embeddings, once, before students are trained on them.
+
+    python train/extract_embeddings.py --teacher monet --data DATA --views 8
+
+Several processes share the work: on GPUs with “accelerate launch --num_processes 2” in place of “python”, on CPUs
+with “torchrun --standalone --nproc_per_node 2” (“accelerate launch --cpu” starts a single one).
+
+What is already there is kept, so the same command continues a run that was cut off. The data folder (`--data`,
+else DERMADEIT_DATA, else data/) holds manifest.csv and the images that it names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from itertools import compress
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import torch
+from accelerate import PartialState
+
+from dermadeit.errors import ConfigurationError, DermaDeiTError, ManifestError
+from dermadeit.manifest import SPLITS, Manifest, read_source
+from dermadeit.preprocessing import DIHEDRAL_VIEWS
+from dermadeit.tasks import DIAGNOSIS, TRAINABLE_TASKS, get_task
+from train.teacher_cache import BATCH_IMAGES, SHARD_IMAGES, TeacherCache, teacher_cache_folder
+from train.teachers import Teacher, create_teachers, unseen
+
+logger = logging.getLogger("train.extract_embeddings")
+
+LONGEST_WAIT = timedelta(days=7)
+"""How long a process waits for the slowest; torch gives up after minutes, and a shard can take an hour."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Fills the caches; returns the exit code: 0, or 2 for a mistake that the message explains."""
+    options = _parse(arguments)
+    try:
+        state = PartialState(cpu=_wants_cpu(options.device), timeout=LONGEST_WAIT)
+        level = logging.INFO if state.is_main_process else logging.ERROR
+        logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+        extract(options, state)
+        state.destroy_process_group()
+    except DermaDeiTError as error:
+        logger.error("%s", error.user_message)
+        return 2
+    return 0
+
+
+def extract(options: argparse.Namespace, state: PartialState) -> None:
+    """Embeds the split with each of the teachers; every process takes its share of the missing shards.
+
+    Raises:
+        DermaDeiTError: The data, the teacher or the cache can't be used.
+    """
+    manifest = _read_manifest(options)
+    teachers = create_teachers(options.teacher, state.device)
+    if not teachers:
+        raise ConfigurationError("The teacher “none” has no embeddings. Name another with --teacher.")
+    views = range(options.views)
+    for teacher in teachers:
+        rows = tuple(compress(manifest.rows, unseen(teacher, manifest)))
+        _fill(teacher, replace(manifest, rows=rows), views, options, state)
+
+
+def _fill(
+    teacher: Teacher, manifest: Manifest, views: range, options: argparse.Namespace, state: PartialState
+) -> None:
+    folder = teacher_cache_folder(options.output, teacher)
+    # The first process writes the header and clears damaged shards away, then all see the same.
+    with state.main_process_first():
+        cache = TeacherCache(teacher, views, folder, options.shard_images)
+        missing = cache.missing(manifest)
+    state.wait_for_everyone()
+    share = missing[state.process_index :: state.num_processes]
+    cache.fill(share, options.batch_size, show_progress=state.is_main_process)
+    state.wait_for_everyone()
+    logger.info("%s: %d images in %d views are in %s", teacher.name, len(manifest.rows), len(views), folder)
+
+
+def _read_manifest(options: argparse.Namespace) -> Manifest:
+    path = options.data / "manifest.csv"
+    if not path.is_file():
+        raise ConfigurationError(
+            f"There is no manifest.csv in the data folder “{options.data}”. Name the folder with --data or "
+            "DERMADEIT_DATA, or make a synthetic one with: python -m dermadeit.synthetic data",
+            code="no_data",
+        )
+    try:
+        return read_source(path, get_task(options.task, TRAINABLE_TASKS)).select(options.split)
+    except ManifestError as error:
+        raise ManifestError(
+            f"{error.user_message} The table was read for the task “{options.task}”; a table with the labels of "
+            "another is read with --task.",
+            code=error.code,
+        ) from error
+
+
+def _wants_cpu(device: str) -> bool:
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigurationError("There is no CUDA device here. Use --device cpu or auto.")
+    return device == "cpu" or not torch.cuda.is_available()
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Fill the cache of a teacher's embeddings.")
+    parser.add_argument("--teacher", required=True, help="as in train/distill.py, such as monet")
+    parser.add_argument(
+        "--data", type=Path, default=Path(os.environ.get("DERMADEIT_DATA", "data")), metavar="FOLDER"
+    )
+    parser.add_argument(
+        "--views",
+        type=int,
+        choices=range(1, DIHEDRAL_VIEWS + 1),
+        default=DIHEDRAL_VIEWS,
+        help="quarter turns first, then their mirror images",
+    )
+    parser.add_argument("--split", choices=SPLITS, default="train")
+    parser.add_argument(
+        "--task",
+        choices=TRAINABLE_TASKS,
+        default=DIAGNOSIS.key,
+        help="whose images; the cache of all diagnoses serves every task",
+    )
+    parser.add_argument("--output", type=Path, default=Path("runs/teacher_cache"), metavar="FOLDER")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--batch-size", type=_at_least_one, default=BATCH_IMAGES, metavar="IMAGES")
+    parser.add_argument(
+        "--shard-images",
+        type=_at_least_one,
+        default=SHARD_IMAGES,
+        metavar="IMAGES",
+        help="the unit of resuming",
+    )
+    return parser.parse_args(arguments)
+
+
+def _at_least_one(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,377 @@
+"""One training on its way: batches, losses, optimiser steps, validation, and a state that resumes exactly."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+import psutil
+import torch
+from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs
+from timm.utils import ModelEmaV3
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from dermadeit.datasets import PIXEL_CACHE_BYTES, LesionDataset, collate
+from dermadeit.errors import TrainingError
+from dermadeit.manifest import Manifest
+from dermadeit.metrics import classification_metrics
+from dermadeit.models import LesionClassifier, create_classifier
+from dermadeit.preprocessing import Preprocessing
+from train.augmentation import BatchAugmentation
+from train.configuration import TrainingConfiguration
+from train.folds import leave_out_fold
+from train.loaders import create_train_loader
+from train.losses import balanced_softmax_loss, cosine_smooth_l1, embedding_kl, focal_loss, soft_logits_kl
+from train.mixing import draw_mix
+from train.optimization import create_optimizer, learning_rate_factor
+from train.original_pipeline import OriginalDataset
+from train.student import Student, StudentOutput
+from train.targets import load_targets
+
+logger = logging.getLogger(__name__)
+
+EVALUATION_BATCH = 64
+WARM_UP_STEPS = 4
+
+_ACCELERATE_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
+_FREE_BETWEEN_RUNS = ("output", "data", "teacher_cache", "workers", "teacher", "precision")
+
+
+class Training:
+    """One student on its way: everything an epoch changes, and everything it needs.
+
+    Under `accelerate launch` every process holds one; each computes its share of every batch.
+    """
+
+    def __init__(self, configuration: TrainingConfiguration, manifest: Manifest) -> None:
+        self.configuration = configuration
+        self.task = manifest.task
+        device = configuration.resolve_device()
+        self.precision = configuration.resolve_precision(device)
+        self.accelerator = Accelerator(
+            cpu=device.type == "cpu",
+            mixed_precision=_ACCELERATE_PRECISION[self.precision],
+            # The others wait while one process embeds the images.
+            kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=7))],
+        )
+        self.device = self.accelerator.device
+        torch.manual_seed(configuration.seed)
+        classifier = create_classifier(
+            configuration.model_name,
+            len(self.task.classes),
+            image_size=configuration.image_size or None,
+            init=configuration.init,
+            drop_path_rate=configuration.drop_path,
+        )
+        self.preprocessing = _preprocessing_of(classifier, configuration)
+        self.train_split = leave_out_fold(
+            manifest.select("train"), configuration.folds, configuration.held_out_fold
+        )
+        with self.accelerator.main_process_first():
+            self.targets = load_targets(configuration, self.train_split, self.device)
+        self.student = _create_student(classifier, configuration, self.targets).to(
+            self.device, memory_format=torch.channels_last
+        )
+        self.ema = (
+            ModelEmaV3(self.student, decay=configuration.ema_decay, use_warmup=True)
+            if configuration.ema_decay
+            else None
+        )
+        self._create_loaders(manifest)
+        self.augmentation = BatchAugmentation(configuration, self.preprocessing.size, self.device)
+        optimizer = create_optimizer(self.student, configuration)
+        self.model, self.optimizer = self.accelerator.prepare(self.student, optimizer)
+        self.steps_per_epoch = -(-len(self.loader) // configuration.accumulation)
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer,
+            partial(learning_rate_factor, configuration=configuration, steps_per_epoch=self.steps_per_epoch),
+        )
+        self.views = torch.tensor(configuration.views)
+        self.fingerprint = _fingerprint(self, manifest)
+        self.epoch = 0
+        self.curves: list[dict[str, float]] = []
+
+    def _create_loaders(self, manifest: Manifest) -> None:
+        configuration = self.configuration
+        cache_bytes = 0 if configuration.workers else PIXEL_CACHE_BYTES
+        train_set = LesionDataset(self.train_split, self.preprocessing, cache_bytes)
+        if configuration.pipeline == "original":
+            train_set = OriginalDataset(train_set)
+        self.class_counts = torch.tensor([float(n) for n in self.train_split.class_counts.values()])
+        self.order = torch.Generator()
+        self.chance = torch.Generator()
+        self.loader = create_train_loader(
+            train_set,
+            configuration,
+            self.order,
+            processes=self.accelerator.num_processes,
+            process=self.accelerator.process_index,
+        )
+        self.validation = self.accelerator.prepare(
+            DataLoader(
+                LesionDataset(manifest.select("validation"), self.preprocessing, cache_bytes),
+                batch_size=EVALUATION_BATCH,
+                num_workers=configuration.workers,
+                collate_fn=collate,
+            )
+        )
+
+    # -------------------------------------------------------------------------------------------- epoch
+
+    def run_epoch(self) -> dict[str, float]:
+        """Trains for one epoch and returns its mean losses, over all processes."""
+        self._seed(self.configuration.seed * 100_003 + self.epoch)
+        self.student.train()
+        sums: dict[str, float] = {}
+        batches = tqdm(
+            self.loader,
+            desc=f"epoch {self.epoch + 1}/{self.configuration.epochs}",
+            unit="batch",
+            leave=False,
+            # Without a terminal there is no bar.
+            disable=None if self.accelerator.is_main_process else True,
+        )
+        accumulation = self.configuration.accumulation
+        for number, batch in enumerate(batches, start=1):
+            last_pass = number % accumulation == 0 or number == len(self.loader)
+            with nullcontext() if last_pass else self.accelerator.no_sync(self.model):
+                losses = self.losses(*batch)
+                self.accelerator.backward(losses["loss"] / accumulation)
+            if last_pass:
+                self._update()
+            values = torch.stack([value.detach() for value in losses.values()]).tolist()
+            for name, value in zip(losses, values, strict=True):
+                sums[name] = sums.get(name, 0.0) + value
+            batches.set_postfix(loss=f"{sums['loss'] / number:.3f}", refresh=False)
+        means = torch.tensor(list(sums.values()), device=self.device) / len(self.loader)
+        means = self.accelerator.reduce(means, reduction="mean").tolist()
+        return dict(zip(sums, means, strict=True))
+
+    def losses(
+        self, pixels: torch.Tensor, labels: torch.Tensor, indices: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """The losses of a batch: `loss`, and unweighted its parts `classification_loss`, `embedding_loss` and
+        `logit_loss`, as scalars; raises `TrainingError` where the sum is not finite.
+        """
+        settings = self.configuration
+        views = self.views[torch.randint(len(self.views), (len(labels),), generator=self.chance)]
+        if settings.pipeline == "original":
+            images = pixels.to(self.device)
+        else:
+            images = self.augmentation(pixels.to(self.device).float() / 255, views, self.chance)
+        mix = draw_mix(settings, len(labels), images.shape[-1], self.chance)
+        if mix is not None:
+            images = mix.to(self.device).images(images)
+        if settings.pipeline != "original":
+            images = self.preprocessing.normalise(images)
+        output = self.model(images)
+        parts = self._parts(output, labels, indices, views)
+        if mix is not None:
+            partner = mix.partner
+            others = self._parts(output, labels[partner], indices[partner], views[partner])
+            weight = mix.weight.to(self.device)
+            parts = {name: weight * parts[name] + (1 - weight) * others[name] for name in parts}
+        means = {name: values.mean() for name, values in parts.items()}
+        loss = settings.classification_weight * means["classification_loss"]
+        if "embedding_loss" in means:
+            loss = loss + settings.alpha * means["embedding_loss"]
+        if "logit_loss" in means:
+            loss = loss + settings.logit_weight * means["logit_loss"]
+        if not torch.isfinite(loss):
+            rows = self.train_split.rows
+            raise TrainingError(
+                f"The loss of epoch {self.epoch + 1} is not finite, in the batch of the images "
+                f"{', '.join(rows[index].image_id for index in indices.tolist())}. Lower --learning-rate or use "
+                "--precision fp32, then run the same command.",
+                code="non_finite_loss",
+            )
+        return {"loss": loss, **means}
+
+    def _parts(
+        self, output: StudentOutput, labels: torch.Tensor, indices: torch.Tensor, views: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Each loss of each image, [B], if the image were of these labels, indices and views."""
+        settings = self.configuration
+        labels = labels.to(self.device)
+        if settings.classification_loss == "balanced_softmax":
+            counts = self.class_counts.to(self.device)
+            parts = {"classification_loss": balanced_softmax_loss(output.logits, labels, counts)}
+        else:
+            gamma = settings.gamma if settings.classification_loss == "focal" else 0.0
+            parts = {"classification_loss": focal_loss(output.logits, labels, gamma)}
+        if self.targets is None:
+            return parts
+        target = self.targets(indices, views if settings.consistent_views else torch.zeros_like(views))
+        if output.projected is not None:
+            projected = output.projected[torch.arange(len(labels)), target.spaces]
+            embeddings = target.embeddings.to(self.device)
+            parts["embedding_loss"] = (
+                embedding_kl(projected, embeddings, settings.temperature)
+                if settings.embedding_loss == "kl"
+                else cosine_smooth_l1(projected, embeddings)
+            )
+        if output.distillation_logits is not None:
+            parts["logit_loss"] = soft_logits_kl(
+                output.distillation_logits,
+                target.log_probabilities.to(self.device),
+                settings.logit_temperature,
+            )
+        return parts
+
+    def _update(self) -> None:
+        if self.configuration.clip_norm:
+            self.accelerator.clip_grad_norm_(self.model.parameters(), self.configuration.clip_norm)
+        self.optimizer.step()
+        # fp16 skips a step whose gradients overflow; the schedule goes on all the same.
+        self.scheduler.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.ema is not None:
+            self.ema.update(self.student, step=self.scheduler.last_epoch)
+
+    def _seed(self, seed: int) -> None:
+        # Every epoch starts from its own seed, so one that was cut off runs again exactly alike. All processes
+        # deal the same order and differ in everything else.
+        own = seed + 7_919 * self.accelerator.process_index
+        self.order.manual_seed(seed)
+        self.chance.manual_seed(own)
+        torch.manual_seed(own)
+
+    # --------------------------------------------------------------------------------------- validation
+
+    @property
+    def classifier(self) -> LesionClassifier:
+        """The network that is validated and saved: the moving average where there is one."""
+        return (self.ema.module if self.ema is not None else self.student).classifier
+
+    @torch.inference_mode()
+    def validate(self) -> dict:
+        """The figures on the validation split, one view an image."""
+        classifier = self.classifier.eval()
+        logits, labels = [], []
+        for pixels, batch_labels, _ in self.validation:
+            images = self.preprocessing.normalise(pixels.to(self.device))
+            with self.accelerator.autocast():
+                batch_logits = classifier(images).float()
+            gathered = self.accelerator.gather_for_metrics((batch_logits, batch_labels.to(self.device)))
+            logits.append(gathered[0].cpu())
+            labels.append(gathered[1].cpu())
+        probabilities = torch.cat(logits).softmax(dim=-1).double().numpy()
+        return classification_metrics(torch.cat(labels).numpy(), probabilities, self.task.classes)
+
+    # -------------------------------------------------------------------------------------------- state
+
+    def state(self) -> dict:
+        """Everything that a later epoch depends on."""
+        scaler = self.accelerator.scaler
+        return {
+            "fingerprint": self.fingerprint,
+            "epoch": self.epoch,
+            "curves": self.curves,
+            "student": self.student.state_dict(),
+            "ema": self.ema.module.state_dict() if self.ema is not None else None,
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "scaler": scaler.state_dict() if scaler is not None else None,
+        }
+
+    def resume(self, path: Path) -> None:
+        """Continues from a state; raises `TrainingError` where another training wrote it."""
+        # On the CPU: the optimiser moves what belongs on the device, and keeps its step counters here.
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if state["fingerprint"] != self.fingerprint:
+            raise TrainingError(
+                f"“{path.parent}” holds a training with other settings, data, teacher or precision. Choose "
+                "another --output, or delete it.",
+                code="other_training",
+            )
+        self.student.load_state_dict(state["student"])
+        if self.ema is not None:
+            self.ema.module.load_state_dict(state["ema"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        self.epoch, self.curves = state["epoch"], state["curves"]
+        logger.info("Continuing after epoch %d", self.epoch)
+
+    # ------------------------------------------------------------------------------------------ warm-up
+
+    def time_steps(self) -> tuple[float, int]:
+        """Times a few passes without learning from them.
+
+        Returns:
+            Seconds a pass, and the memory that training takes in bytes, of the process or of its GPU.
+        """
+        before = {key: value.clone() for key, value in self.student.state_dict().items()}
+        self._seed(0)
+        self.student.train()
+        seconds = []
+        for batch in self._first_batches():
+            started = time.perf_counter()
+            self.accelerator.backward(self.losses(*batch)["loss"])
+            if self.device.type == "cuda":
+                torch.cuda.synchronize()
+            seconds.append(time.perf_counter() - started)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.student.load_state_dict(before)
+        # AdamW and Adam keep two float32 values a parameter from the first step on.
+        moments = 8 * sum(parameter.numel() for parameter in self.student.parameters())
+        on_gpu = self.device.type == "cuda"
+        used = torch.cuda.max_memory_allocated() if on_gpu else psutil.Process().memory_info().rss
+        return min(seconds), used + moments
+
+    def _first_batches(self) -> Iterator[tuple[torch.Tensor, ...]]:
+        for number, batch in enumerate(self.loader):
+            if number == WARM_UP_STEPS:
+                return
+            yield batch
+
+
+def _create_student(classifier: LesionClassifier, configuration: TrainingConfiguration, targets) -> Student:
+    student = Student(
+        classifier, configuration, targets.spaces if targets else 0, targets.dim if targets else 0
+    )
+    if classifier.spec.distilled and student.distillation_head is None:
+        # Several processes wait for a gradient of every parameter that may have one.
+        classifier.backbone.head_dist.requires_grad_(False)
+    if configuration.resolve_device().type == "cpu":
+        # Fused attention's backward is 1.7 times slower than the plain one in bf16 on a CPU.
+        for module in student.modules():
+            if hasattr(module, "fused_attn"):
+                module.fused_attn = False
+    return student
+
+
+def _preprocessing_of(classifier: LesionClassifier, configuration: TrainingConfiguration) -> Preprocessing:
+    config = classifier.backbone.pretrained_cfg
+    return Preprocessing(
+        classifier.image_size,
+        tuple(config["mean"]),
+        tuple(config["std"]),
+        config["interpolation"],
+        per_image_zscore=configuration.pipeline == "original",
+    )
+
+
+def _fingerprint(training: Training, manifest: Manifest) -> str:
+    """Hash of all that must not change between two runs of one training."""
+    settings = dataclasses.asdict(training.configuration)
+    for name in _FREE_BETWEEN_RUNS:
+        settings.pop(name)
+    rows = [(row.image_id, row.label, row.split) for row in manifest.rows]
+    weights = hashlib.sha256()
+    for value in training.student.classifier.state_dict().values():
+        weights.update(value.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    teacher = training.targets and training.targets.identity
+    content = json.dumps([settings, rows, weights.hexdigest(), teacher, training.precision], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()

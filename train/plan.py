@@ -1,0 +1,96 @@
+"""What a training is about to do: its open questions settled, and its plan in words."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from typing import TYPE_CHECKING
+
+from dermadeit.errors import ConfigurationError
+from dermadeit.manifest import Manifest
+from dermadeit.models import get_spec
+from train.configuration import TrainingConfiguration
+from train.loaders import find_manifest
+from train.teachers import available_teacher
+
+if TYPE_CHECKING:
+    from train.loop import Training
+
+logger = logging.getLogger(__name__)
+
+
+def settle(configuration: TrainingConfiguration, *, download: bool) -> TrainingConfiguration:
+    """Finds data and teacher where the configuration leaves them open.
+
+    Args:
+        configuration: What was asked for.
+        download: Whether to fetch ISIC 2019 where there is no data folder.
+
+    Raises:
+        ConfigurationError: There is no data, or no teacher to be had.
+    """
+    folder = configuration.data_folder
+    if download and not (folder / "manifest.csv").is_file():
+        from train.prepare_isic2019 import prepare_isic2019
+
+        prepare_isic2019(folder, download=True)
+    find_manifest(configuration)
+    if configuration.teacher != "auto":
+        return configuration
+    if configuration.model and not get_spec(configuration.model).distilled:
+        logger.info("%s is trained without a teacher.", get_spec(configuration.model).title)
+        return dataclasses.replace(configuration, teacher="none")
+    name, reason = available_teacher(configuration.task)
+    if name == "none":
+        raise ConfigurationError(f"There is no teacher to distil from. {reason}", code="no_teacher")
+    logger.info("Teacher: %s. %s", name, reason)
+    return dataclasses.replace(configuration, teacher=name)
+
+
+def describe_plan(training: Training, manifest: Manifest, seconds_per_pass: float, memory_bytes: int) -> str:
+    """The plan of a training, with the time that a few timed passes let expect.
+
+    Args:
+        training: About to start.
+        manifest: What it trains on.
+        seconds_per_pass: Of forward, backward and augmentation, measured.
+        memory_bytes: What the training takes, measured.
+    """
+    configuration = training.configuration
+    epochs = configuration.epochs - training.epoch
+    passes = len(training.loader) * epochs
+    parameters = sum(parameter.numel() for parameter in training.student.parameters())
+    place = "GPU memory" if training.device.type == "cuda" else "memory"
+    rows = {split: training.train_split if split == "train" else manifest.select(split) for split in _SPLITS}
+    lines = [
+        "Plan",
+        *(
+            f"  {split}: {len(part.rows):,} images of {len({row.lesion_group for row in part.rows}):,} lesions ("
+            + ", ".join(f"{key} {count:,}" for key, count in part.class_counts.items())
+            + ")"
+            for split, part in rows.items()
+        ),
+        f"  teacher: {training.targets.identity if training.targets else 'none'}",
+        f"  student: {get_spec(configuration.model_name).title}, {parameters / 1e6:.1f} million parameters",
+        f"  input: {training.preprocessing.size} × {training.preprocessing.size} pixels",
+        f"  batch: {configuration.batch_size} images in {_count(configuration.accumulation, 'pass', 'passes')}",
+        f"  on: {_count(training.accelerator.num_processes, 'process', 'processes')}, {training.device}, "
+        + training.precision,
+        f"  steps: {training.steps_per_epoch * epochs:,} in {epochs} epochs",
+        f"  {place}: about {memory_bytes / 2**30:.1f} GiB",
+        f"  time: about {_duration(passes * seconds_per_pass)}, validation not counted",
+        f"  output: {configuration.output_folder}",
+    ]
+    return "\n".join(lines)
+
+
+_SPLITS = ("train", "validation")
+
+
+def _count(number: int, one: str, several: str) -> str:
+    return f"{number} {one if number == 1 else several}"
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{max(minutes, 1)} min"

@@ -1,0 +1,82 @@
+"""What a preparation leaves: manifest.csv, exclusions.csv, preparation.json, and a summary for whoever waits."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dermadeit.about import VERSION
+from dermadeit.files import write_json
+from dermadeit.manifest import SPLITS
+from dermadeit.synthetic import MANIFEST_COLUMNS
+from dermadeit.tabular import write_csv
+from dermadeit.tasks import DIAGNOSES
+from train.image_collections import ExcludedImage
+
+logger = logging.getLogger(__name__)
+
+EXCLUSION_COLUMNS = tuple(field.name for field in dataclasses.fields(ExcludedImage))
+
+
+def write_tables(
+    output: Path,
+    rows: Sequence[Mapping[str, Any]],
+    exclusions: Sequence[ExcludedImage],
+    settings: Mapping[str, Any],
+) -> None:
+    """Writes the three files of a data folder.
+
+    Args:
+        output: The folder.
+        rows: Columns of the manifest to values. The column `label` is written only where a row fills it in.
+        exclusions: What was left out.
+        settings: How it was made, for `preparation.json`.
+    """
+    ordered = sorted(exclusions, key=lambda item: (item.reason, item.image_id, item.file))
+    write_csv(output / "exclusions.csv", EXCLUSION_COLUMNS, map(dataclasses.asdict, ordered))
+    record = {
+        "dermadeit_version": VERSION,
+        **settings,
+        "images": len(rows),
+        "exclusions": dict(sorted(Counter(item.reason for item in exclusions).items())),
+    }
+    write_json(output / "preparation.json", record)
+    columns = list(MANIFEST_COLUMNS)
+    if any(row["label"] for row in rows):
+        columns.insert(columns.index("diagnosis") + 1, "label")
+    # Last, because it is what makes the folder a data folder.
+    write_csv(output / "manifest.csv", columns, [{name: row[name] for name in columns} for row in rows])
+
+
+def log_summary(
+    output: Path, rows: Sequence[Mapping[str, Any]], exclusions: Sequence[ExcludedImage], *, leaks: bool
+) -> None:
+    """Logs images, lesions and classes of each split, what was left out, and what to run next.
+
+    Args:
+        output: The data folder.
+        rows: Of the manifest.
+        exclusions: What was left out.
+        leaks: Whether a training must be told to take the manifest.
+    """
+    counts = Counter((row["split"], row["diagnosis"] or row["label"]) for row in rows)
+    present = {key for _, key in counts}
+    classes = [key for key in DIAGNOSES if key in present] + sorted(present - DIAGNOSES.keys())
+    logger.info("%-12s%8s%9s%s", "split", "images", "lesions", "".join(f"{key:>8}" for key in classes))
+    for split in SPLITS:
+        members = [row for row in rows if row["split"] == split]
+        lesions = len({row["lesion_group"] for row in members})
+        numbers = "".join(f"{counts[split, key]:>8,}" for key in classes)
+        logger.info("%-12s%8s%9s%s", split, f"{len(members):,}", f"{lesions:,}", numbers)
+    for split in SPLITS:
+        if absent := [key for key in classes if not counts[split, key]]:
+            logger.warning("No image of %s in %s", ", ".join(absent), split)
+    for reason, number in sorted(Counter(item.reason for item in exclusions).items()):
+        logger.warning("Images left out as %s: %d (listed in exclusions.csv)", reason, number)
+    folder = "" if output == Path("data") else f" --data {shlex.quote(str(output))}"
+    logger.info("Next: python train/distill.py%s%s", folder, " --allow-leaks" if leaks else "")

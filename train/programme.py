@@ -1,0 +1,253 @@
+"""Run every training of train/programme.yaml unattended, and keep account of what ran.
+
+    python train/programme.py --weights FOLDER --lanes 2
+    python train/programme.py --stage teachers --hours 3
+
+Each lane runs one training at a time, on its own cores. A training that was cut off goes on where it was, one that
+failed is left out together with those that need it, and one that is done is not run again. The account is
+programme.json in the output folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import yaml
+
+from dermadeit.errors import ConfigurationError, DermaDeiTError
+from dermadeit.files import write_json
+from train.configuration import CHECKPOINT_PREFIX, parse_arguments
+
+logger = logging.getLogger("train.programme")
+
+PROGRAMME_FILE = Path(__file__).resolve().parent / "programme.yaml"
+ACCOUNT_FILE = "programme.json"
+DONE_FILE = Path("validation") / "metrics.json"
+SECONDS_BETWEEN_LOOKS = 2.0
+
+# glibc gives the big buffers of each step back to the kernel and faults them in again: a tenth of the time.
+_KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**33)}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One training of the programme.
+
+    Attributes:
+        stage: The stage it belongs to.
+        name: Its output folder, below the programme's.
+        arguments: For train/distill.py; `{teacher}` is not filled in yet.
+        needs: Names of the trainings that must be done first.
+    """
+
+    stage: str
+    name: str
+    arguments: tuple[str, ...]
+    needs: tuple[str, ...]
+
+
+def read_steps(programme: Mapping[str, Any], stages: Sequence[str] = ()) -> list[Step]:
+    """The trainings of a programme, in order.
+
+    Args:
+        programme: The content of programme.yaml.
+        stages: Which stages; none for all.
+
+    Raises:
+        ConfigurationError: There is no such stage.
+    """
+    unknown = [stage for stage in stages if stage not in programme["stages"]]
+    if unknown:
+        raise ConfigurationError(
+            f"There is no stage “{unknown[0]}” in the programme. Its stages are {', '.join(programme['stages'])}."
+        )
+    return [
+        Step(stage, name, tuple(arguments), tuple(programme["teacher"]) if "{teacher}" in arguments else ())
+        for stage, content in programme["stages"].items()
+        if not stages or stage in stages
+        for name, arguments in _trainings(stage, content)
+    ]
+
+
+def _trainings(stage: str, content: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
+    named = {name: shlex.split(arguments) for name, arguments in content.get("trainings", {}).items()}
+    rung: list[str] = []
+    for name, arguments in content.get("ladder", {}).items():
+        rung = rung + shlex.split(arguments)
+        named[name] = rung
+    if "tasks" not in content:
+        yield from named.items()
+        return
+    for name, arguments in named.items():
+        for task, of_task in content["tasks"].items():
+            yield f"{task}/{stage}/{name}", [*arguments, "--task", task, *shlex.split(of_task)]
+
+
+class Programme:
+    """The state of all trainings in an output folder.
+
+    Args:
+        steps: What to run.
+        output: Folder of all outputs.
+        weights: Folder of pretrained backbones, or None for the Hugging Face Hub.
+        weight_files: Model name to file name in that folder.
+        extra: Further arguments for every training.
+    """
+
+    def __init__(
+        self,
+        steps: Sequence[Step],
+        output: Path,
+        weights: Path | None,
+        weight_files: Mapping[str, str],
+        extra: Sequence[str] = (),
+    ) -> None:
+        self.steps = list(steps)
+        self.output = output
+        self._weights = weights
+        self._weight_files = weight_files
+        self._extra = tuple(extra)
+        account = output / ACCOUNT_FILE
+        self.account: dict[str, dict[str, Any]] = (
+            json.loads(account.read_text(encoding="utf-8"))["trainings"] if account.is_file() else {}
+        )
+        self._failed: set[str] = set()
+
+    def is_done(self, name: str) -> bool:
+        """Whether a training has been finished and validated."""
+        return (self.output / name / DONE_FILE).is_file()
+
+    def next_step(self, running: Sequence[str]) -> Step | None:
+        """The first training that can start, given the names of those that run."""
+        for step in self.steps:
+            if self.is_done(step.name) or step.name in running or step.name in self._failed:
+                continue
+            if all(self.is_done(name) for name in step.needs):
+                return step
+        return None
+
+    def command(self, step: Step) -> list[str]:
+        """The command of a training."""
+        teacher = CHECKPOINT_PREFIX + ",".join(str(self.output / name) for name in step.needs)
+        arguments = [teacher if argument == "{teacher}" else argument for argument in step.arguments]
+        arguments += ["--output", str(self.output / step.name)]
+        arguments += ["--teacher-cache", str(self.output / "teacher_cache"), *self._extra]
+        if self._weights is not None:
+            model = parse_arguments(arguments).configuration.model_name
+            arguments += ["--init", str(self._weights / self._weight_files[model])]
+        return [sys.executable, str(Path(__file__).with_name("distill.py")), *arguments]
+
+    def record(self, step: Step, seconds: float, *, succeeded: bool) -> None:
+        """Adds a run of a training to the account."""
+        entry = self.account.setdefault(
+            step.name, {"stage": step.stage, "arguments": shlex.join(step.arguments), "seconds": 0.0}
+        )
+        entry["arguments"] = shlex.join(step.arguments)
+        entry["seconds"] = round(entry["seconds"] + seconds, 1)
+        entry["ended"] = datetime.now(UTC).isoformat(timespec="seconds")
+        entry["state"] = "done" if self.is_done(step.name) else "cut off" if succeeded else "failed"
+        if entry["state"] == "failed":
+            self._failed.add(step.name)
+        to_come = [other.name for other in self.steps if not self.is_done(other.name)]
+        hours = sum(item["seconds"] for item in self.account.values()) / 3600
+        write_json(
+            self.output / ACCOUNT_FILE,
+            {"trainings": self.account, "training_hours": round(hours, 2), "to_come": to_come},
+        )
+
+
+def run(programme: Programme, lanes: int, hours: float) -> bool:
+    """Runs the trainings that are not done yet.
+
+    Args:
+        programme: The trainings.
+        lanes: How many run side by side.
+        hours: When to stop the trainings that still run; what they have done is kept.
+
+    Returns:
+        Whether every training is done.
+    """
+    deadline = time.monotonic() + 3600 * hours
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    running: dict[int, tuple[Step, subprocess.Popen, float]] = {}
+    try:
+        while True:
+            for lane, (step, process, started) in list(running.items()):
+                if process.poll() is not None:
+                    del running[lane]
+                    programme.record(step, time.monotonic() - started, succeeded=process.returncode == 0)
+                    logger.info("%s: %s", step.name, programme.account[step.name]["state"])
+            if time.monotonic() > deadline:
+                break
+            for lane in set(range(lanes)) - running.keys():
+                step = programme.next_step([busy.name for busy, _, _ in running.values()])
+                if step is not None:
+                    logger.info("%s starts on lane %d", step.name, lane)
+                    running[lane] = (step, _start(programme, step, cores[lane::lanes]), time.monotonic())
+            if not running:
+                break
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+    finally:
+        for step, process, started in running.values():
+            process.terminate()
+            process.wait()
+            programme.record(step, time.monotonic() - started, succeeded=True)
+    return all(programme.is_done(step.name) for step in programme.steps)
+
+
+def _start(programme: Programme, step: Step, cores: Sequence[int]) -> subprocess.Popen:
+    folder = programme.output / step.name
+    folder.mkdir(parents=True, exist_ok=True)
+    environment = os.environ | _KEEP_MEMORY
+    command = programme.command(step)
+    if cores:
+        environment |= {"OMP_NUM_THREADS": str(len(cores))}
+    with (folder / "log.txt").open("a", encoding="utf-8") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)  # noqa: S603
+    if cores:
+        os.sched_setaffinity(process.pid, cores)
+    return process
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the programme; returns 0 when all of it is done, 3 when some is not, 2 for a mistake in the call."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    parser = argparse.ArgumentParser(description="Run the trainings of train/programme.yaml.")
+    parser.add_argument("--stage", action="append", default=[], help="only this stage; may be repeated")
+    parser.add_argument("--output", type=Path, default=Path("runs"), help="folder of all outputs")
+    parser.add_argument("--weights", type=Path, help="folder of pretrained backbones")
+    parser.add_argument("--lanes", type=int, default=1, help="trainings side by side; 2 suit two CPU cores")
+    parser.add_argument("--hours", type=float, default=20.0, help="stop after so many hours")
+    parser.add_argument("--list", action="store_true", help="show what would run, and stop")
+    options, extra = parser.parse_known_args(arguments)
+    try:
+        content = yaml.safe_load(PROGRAMME_FILE.read_text(encoding="utf-8"))
+        steps = read_steps(content, options.stage)
+        programme = Programme(steps, options.output, options.weights, content["weights"], extra)
+        if options.list:
+            for step in steps:
+                state = "done" if programme.is_done(step.name) else "to come"
+                logger.info("%s (%s): %s", step.name, state, shlex.join(step.arguments))
+            return 0
+        return 0 if run(programme, options.lanes, options.hours) else 3
+    except DermaDeiTError as error:
+        logger.error("%s", error.user_message)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

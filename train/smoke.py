@@ -1,0 +1,88 @@
+"""Everything end to end on synthetic lesions: teachers in folds, a student distilled from them, its evaluation."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from dermadeit.checkpoints import load_checkpoint
+from dermadeit.evaluation import evaluate, write_evaluations
+from dermadeit.manifest import read_source
+from dermadeit.predictor import Predictor
+from dermadeit.synthetic import write_dataset
+from dermadeit.tasks import get_task
+from train.configuration import CHECKPOINT_PREFIX, TrainingConfiguration
+
+logger = logging.getLogger(__name__)
+
+LESIONS = 96
+PICTURE_SIZE = (96, 80)
+FOLDS = 2
+TEACHER_EPOCHS = 2
+STUDENT_EPOCHS = 4
+
+
+def run_smoke(train: Callable[[TrainingConfiguration], Path], wanted: TrainingConfiguration) -> Path:
+    """Trains on a few synthetic lesions from random weights; its figures mean nothing.
+
+    Args:
+        train: Runs one training.
+        wanted: Task, loss and augmentation are taken from it; model, sizes and teacher are not.
+
+    Returns:
+        The folder with everything that was written, a new one for each run.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="smoke-", dir=_runs()))
+    write_dataset(folder / "data", lesions=LESIONS, seed=wanted.seed, size=PICTURE_SIZE)
+    small = dataclasses.replace(
+        wanted,
+        data=str(folder / "data"),
+        init="none",
+        image_size=64,
+        batch_size=16,
+        accumulation=1,
+        workers=0,
+        teacher_cache=str(folder / "teacher_cache"),
+    )
+    teachers = [
+        train(
+            dataclasses.replace(
+                small,
+                model="mobilenetv2",
+                teacher="none",
+                pipeline="batch",
+                epochs=TEACHER_EPOCHS,
+                folds=FOLDS,
+                held_out_fold=fold,
+                output=str(folder / "teacher" / f"fold{fold}"),
+            )
+        )
+        for fold in range(FOLDS)
+    ]
+    student = train(
+        dataclasses.replace(
+            small,
+            model="dermadeit",
+            teacher=CHECKPOINT_PREFIX + ",".join(map(str, teachers)),
+            epochs=STUDENT_EPOCHS,
+            output=str(folder / "student"),
+        )
+    )
+    task = get_task(wanted.task)
+    manifest = read_source(folder / "data" / "manifest.csv", task).select("test")
+    evaluation = evaluate(manifest, Predictor(load_checkpoint(student, task.key)))
+    write_evaluations([evaluation], folder / "test")
+    logger.info(
+        "The smoke run works: %d synthetic test images, accuracy %.2f. Everything is in %s",
+        len(evaluation.predictions), evaluation.metrics["accuracy"], folder,
+    )  # fmt: skip
+    return folder
+
+
+def _runs() -> Path:
+    runs = Path("runs")
+    runs.mkdir(exist_ok=True)
+    return runs

@@ -1,0 +1,131 @@
+"""Lesion groups, and splits that keep each of them together."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from dermadeit.errors import ManifestError
+
+_STRICTEST_FIRST = ("test", "calibration", "validation")
+"""Where a lesion is given to several splits, its images stay in the one that is used last."""
+
+
+def lesion_groups(image_ids: Sequence[str], lesion_ids: Sequence[str], pairs: np.ndarray) -> list[str]:
+    """Joins the images of a lesion, and images that are copies of each other, over any number of steps.
+
+    Args:
+        image_ids: Names of N images.
+        lesion_ids: The lesion that each shows; an empty string where it is unknown.
+        pairs: int64 [P, 2], positions of copies.
+
+    Returns:
+        A name for each image's group: the smallest name of its images.
+    """
+    first_of_lesion: dict[str, int] = {}
+    edges = [(int(first), int(second)) for first, second in pairs]
+    for index, lesion in enumerate(lesion_ids):
+        if lesion:
+            edges.append((first_of_lesion.setdefault(lesion, index), index))
+    rows, columns = np.array(edges, dtype=np.int64).reshape(-1, 2).T
+    graph = coo_array((np.ones(len(edges)), (rows, columns)), shape=(len(image_ids), len(image_ids)))
+    _, components = connected_components(graph, directed=False)
+    smallest: dict[int, str] = {}
+    for image_id, component in zip(image_ids, components.tolist(), strict=True):
+        smallest[component] = min(image_id, smallest.get(component, image_id))
+    return [smallest[component] for component in components.tolist()]
+
+
+def assign_splits(
+    groups: Sequence[str], strata: Sequence[tuple[str, ...]], shares: Mapping[str, float], seed: int
+) -> list[str]:
+    """Splits images so that each stratum is shared out in the given proportions and no group is torn apart.
+
+    scikit-learn's StratifiedGroupKFold makes folds of one size; these have several. The groups are handed out
+    one by one to the split that is furthest behind, counted in images, over all levels of the stratum together:
+    strata of a few lesions then still add up to the right proportions. The order depends on the seed and the
+    groups' names alone.
+
+    Args:
+        groups: Group of each of N images.
+        strata: Stratum of each image from coarse to fine, such as diagnosis and source. A group counts for its
+            commonest one.
+        shares: Split to share. Any scale; none negative, one above 0.
+        seed: Another one gives another split.
+
+    Returns:
+        The split of each image.
+    """
+    sizes = Counter(groups)
+    strata_of_group: dict[str, Counter] = defaultdict(Counter)
+    for group, stratum in zip(groups, strata, strict=True):
+        strata_of_group[group][stratum] += 1
+    whole = sum(shares.values())
+    handed_out: dict[tuple[str, ...], Counter] = defaultdict(Counter)
+    split_of_group = {}
+    for group in sorted(sizes, key=lambda name: hashlib.sha256(f"{seed} {name}".encode()).digest()):
+        # By count, then by name, so that the order of the images does not matter.
+        stratum = max(sorted(strata_of_group[group]), key=strata_of_group[group].__getitem__)
+        levels = [handed_out[stratum[:depth]] for depth in range(len(stratum) + 1)]
+        # One image, not the group's size, or large groups would gather in the large splits.
+        due = sum(level.total() + 1 for level in levels) / whole
+        behind = {
+            split: share * due - sum(level[split] for level in levels) for split, share in shares.items()
+        }
+        split_of_group[group] = max(behind, key=behind.__getitem__)
+        for level in levels:
+            level[split_of_group[group]] += sizes[group]
+    return [split_of_group[group] for group in groups]
+
+
+def complete_splits(
+    groups: Sequence[str],
+    strata: Sequence[tuple[str, ...]],
+    given: Sequence[str],
+    shares: Mapping[str, float],
+    seed: int,
+) -> tuple[list[str], dict[int, str]]:
+    """Keeps splits that were given, mends what leaks between them, and cuts missing ones out of train.
+
+    Args:
+        groups: Group of each of N images.
+        strata: Of `assign_splits`.
+        given: Split that each image came with, or an empty string.
+        shares: Split to share of the whole, for what has to be cut.
+        seed: Of `assign_splits`.
+
+    Returns:
+        The split of each image, and position to reason for the images that must be left out: those of a lesion
+        that a later split needs untouched. Test is later than calibration, that than validation, that than
+        train.
+
+    Raises:
+        ManifestError: Nothing is left for train.
+    """
+    splits, left_out = list(given), {}
+    held: dict[str, str] = {}
+    for split in reversed(_STRICTEST_FIRST):
+        held |= {group: split for group, own in zip(groups, given, strict=True) if own == split}
+    for index, (group, own) in enumerate(zip(groups, given, strict=True)):
+        if group in held and own != held[group]:
+            if own:
+                left_out[index] = f"given to {own}, but its lesion is in {held[group]}"
+            else:
+                splits[index] = held[group]
+    pool = [index for index, split in enumerate(splits) if split in ("", "train") and index not in left_out]
+    if not pool:
+        raise ManifestError(
+            "No image is left for the split “train”. Leave the given splits out with --resplit."
+        )
+    missing = {split: share for split, share in shares.items() if split not in given or split == "train"}
+    assigned = assign_splits(
+        [groups[index] for index in pool], [strata[index] for index in pool], missing, seed
+    )
+    for index, split in zip(pool, assigned, strict=True):
+        splits[index] = split
+    return splits, left_out
