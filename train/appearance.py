@@ -43,8 +43,8 @@ def change_colour(images: torch.Tensor, generator: torch.Generator, strength: fl
         _draw(images, generator, 1 - strength, 1 + strength).squeeze(1) for _ in range(3)
     )
     mean = images.mean(dim=(1, 2, 3)).view(-1, 1, 1)
-    own = torch.eye(3, device=images.device)
-    matrix = brightness * contrast * (saturation * own + (1 - saturation) / 3)
+    identity = torch.eye(3, device=images.device)
+    matrix = brightness * contrast * (saturation * identity + (1 - saturation) / 3)
     offset = brightness * (1 - contrast) * mean
     return torch.baddbmm(offset, matrix, images.flatten(2)).view_as(images).clamp_(0, 1)
 
@@ -93,9 +93,9 @@ def draw_hairs(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor
     count, size = len(images), images.shape[-1]
     width = _draw(images, generator, 0.002, 0.005)
     ink = _gaussian(_hair_ink(count, size, generator).to(images.device, non_blocking=True), width)
-    # The middle of a stroke becomes opaque where pixels are finer than the hair, and fainter where it is finer.
+    # Opaque in the middle where the hair is wider than a pixel, fainter where it is thinner.
     cover = (ink * (math.sqrt(2 * math.pi) * width * size)).clamp_(max=1) * _draw(images, generator, 0.6, 1)
-    brown = torch.tensor([0.36, 0.24, 0.17], device=images.device).view(3, 1, 1)
+    brown = torch.tensor([0.36, 0.24, 0.17]).view(3, 1, 1).to(images.device, non_blocking=True)
     return torch.lerp(images, brown * _draw(images, generator, 0.1, 1.2), cover)
 
 

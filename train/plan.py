@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 from typing import TYPE_CHECKING
 
 from dermadeit.errors import ConfigurationError
@@ -31,6 +32,10 @@ def settle(configuration: TrainingConfiguration, *, download: bool) -> TrainingC
     """
     folder = configuration.data_folder
     if download and not (folder / "manifest.csv").is_file():
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise ConfigurationError(
+                "Fetch the data with one process first: python train/prepare_isic2019.py --download"
+            )
         from train.prepare_isic2019 import prepare_isic2019
 
         prepare_isic2019(folder, download=True)

@@ -38,6 +38,7 @@ PROGRAMME_FILE = Path(__file__).resolve().parent / "programme.yaml"
 ACCOUNT_FILE = "programme.json"
 DONE_FILE = Path("validation") / "metrics.json"
 SECONDS_BETWEEN_LOOKS = 2.0
+IMAGE_LEVEL_DATA = "{image-level-data}"
 
 # glibc gives the big buffers of each step back to the kernel and faults them in again: a tenth of the time.
 _KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**33)}
@@ -105,6 +106,7 @@ class Programme:
         output: Folder of all outputs.
         weights: Folder of pretrained backbones, or None for the Hugging Face Hub.
         weight_files: Model name to file name in that folder.
+        image_level_data: Data folder with a split by image; without it, trainings that need one are not run.
         extra: Further arguments for every training.
     """
 
@@ -114,9 +116,11 @@ class Programme:
         output: Path,
         weights: Path | None,
         weight_files: Mapping[str, str],
+        image_level_data: Path | None = None,
         extra: Sequence[str] = (),
     ) -> None:
-        self.steps = list(steps)
+        self.steps = [step for step in steps if image_level_data or IMAGE_LEVEL_DATA not in step.arguments]
+        self._image_level_data = image_level_data
         self.output = output
         self._weights = weights
         self._weight_files = weight_files
@@ -143,7 +147,8 @@ class Programme:
     def command(self, step: Step) -> list[str]:
         """The command of a training."""
         teacher = CHECKPOINT_PREFIX + ",".join(str(self.output / name) for name in step.needs)
-        arguments = [teacher if argument == "{teacher}" else argument for argument in step.arguments]
+        values = {"{teacher}": teacher, IMAGE_LEVEL_DATA: str(self._image_level_data)}
+        arguments = [values.get(argument, argument) for argument in step.arguments]
         arguments += ["--output", str(self.output / step.name)]
         arguments += ["--teacher-cache", str(self.output / "teacher_cache"), *self._extra]
         if self._weights is not None:
@@ -230,6 +235,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--stage", action="append", default=[], help="only this stage; may be repeated")
     parser.add_argument("--output", type=Path, default=Path("runs"), help="folder of all outputs")
     parser.add_argument("--weights", type=Path, help="folder of pretrained backbones")
+    parser.add_argument("--image-level-data", type=Path, help="data folder with a split by image")
     parser.add_argument("--lanes", type=int, default=1, help="trainings side by side; 2 suit two CPU cores")
     parser.add_argument("--hours", type=float, default=20.0, help="stop after so many hours")
     parser.add_argument("--list", action="store_true", help="show what would run, and stop")
@@ -237,9 +243,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         content = yaml.safe_load(PROGRAMME_FILE.read_text(encoding="utf-8"))
         steps = read_steps(content, options.stage)
-        programme = Programme(steps, options.output, options.weights, content["weights"], extra)
+        programme = Programme(
+            steps, options.output, options.weights, content["weights"], options.image_level_data, extra
+        )
         if options.list:
-            for step in steps:
+            for step in programme.steps:
                 state = "done" if programme.is_done(step.name) else "to come"
                 logger.info("%s (%s): %s", step.name, state, shlex.join(step.arguments))
             return 0

@@ -46,12 +46,13 @@ def _programme(steps: list[Step], output: Path) -> Programme:
 def test_every_shipped_training_has_arguments_that_train_accepts(tmp_path: Path) -> None:
     steps = read_steps(SHIPPED)
     assert len({step.name for step in steps}) == len(steps)
-    shipped = Programme(steps, tmp_path, tmp_path / "weights", SHIPPED["weights"])
+    shipped = Programme(steps, tmp_path, tmp_path / "weights", SHIPPED["weights"], tmp_path / "leaky")
+    assert shipped.steps == steps
     for step in steps:
         configuration = parse_arguments(shipped.command(step)[2:]).configuration
         assert configuration.output_folder == tmp_path / step.name
         assert configuration.init.startswith(str(tmp_path / "weights"))
-        assert not configuration.teacher.endswith("{teacher}")
+        assert "{" not in configuration.teacher + configuration.data
 
 
 def test_a_ladder_adds_to_the_rungs_above_and_tasks_multiply() -> None:
