@@ -22,7 +22,8 @@ class Sample:
     """One training example.
 
     Attributes:
-        pixels: uint8 [3, S, S], resized but neither augmented nor normalised.
+        pixels: uint8 [3, S, S], resized but neither augmented nor normalised; float32 and both from the
+            original's pipeline.
         label: Index of the class.
         index: Position in the manifest.
     """

@@ -168,7 +168,7 @@ class Training:
         if settings.pipeline == "original":
             images = pixels.to(self.device)
         else:
-            images = self.augmentation(pixels.to(self.device).float() / 255, views, self.chance)
+            images = self.augmentation(pixels.to(self.device).float().div_(255), views, self.chance)
         mix = draw_mix(settings, len(labels), images.shape[-1], self.chance)
         if mix is not None:
             images = mix.to(self.device).images(images)
