@@ -34,6 +34,7 @@ _CHOICES = {
     "target_normalisation": ("standardise", "pca", "none"),
     "distil_from": ("distillation_token", "last_patch"),
     "projector": ("gelu", "relu"),
+    "logit_classes": ("task", "teacher"),
     "device": ("auto", "cpu", "cuda"),
     "precision": ("auto", "fp32", "bf16", "fp16"),
 }
@@ -115,6 +116,7 @@ class TrainingConfiguration:
         pca_dimensions: Most components that `pca` keeps.
         logit_weight: Weight of the loss between the distillation head and the teacher's soft logits.
         logit_temperature: Of that loss, student and teacher.
+        logit_classes: The classes of that loss: those of the `task`, or all that the `teacher` knows.
         distil_from: The output that is compared with the teacher: the `distillation_token`, or the `last_patch`
             as in the original, by mistake.
         projector: `gelu`, two layers with an open end; `relu`, the original's, which ends in a ReLU.
@@ -181,6 +183,7 @@ class TrainingConfiguration:
     pca_dimensions: int = 256
     logit_weight: float = 1.0
     logit_temperature: float = 2.0
+    logit_classes: str = "task"
     distil_from: str = "distillation_token"
     projector: str = "gelu"
     consistent_views: bool = True

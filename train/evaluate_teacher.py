@@ -29,7 +29,12 @@ from dermadeit.tabular import write_csv
 from dermadeit.tasks import TASKS
 from train.configuration import TrainingConfiguration
 from train.loaders import load_manifest
-from train.targets import SMALLEST_PROBABILITY, embedding_spaces, task_probabilities
+from train.targets import (
+    SMALLEST_PROBABILITY,
+    class_membership,
+    embedding_spaces,
+    grouped_probabilities,
+)
 from train.teacher_cache import CachedEmbeddings, cached_embeddings, teacher_cache_folder
 from train.teachers import Teacher, create_teachers, unseen
 
@@ -63,7 +68,8 @@ def evaluate_teacher(configuration: TrainingConfiguration, split: str) -> dict[s
         if all(member.classes for member in members):
             for member, answer in zip(members, answers, strict=True):
                 logits = _all_views(answer, "logits")
-                part = task_probabilities(logits, member.classes, manifest.task) / len(members)
+                membership = class_membership(member.classes, manifest.task)
+                part = grouped_probabilities(logits, membership) / len(members)
                 sums["teacher"] = sums.get("teacher", 0) + part
         positions = np.flatnonzero(unseen(members[0], train_split))
         rows = Manifest(manifest.task, tuple(train_split.rows[position] for position in positions), ())

@@ -36,7 +36,7 @@ from train.mixing import draw_mix
 from train.optimization import create_optimizer, learning_rate_factor
 from train.original_pipeline import OriginalDataset
 from train.student import Student, StudentOutput
-from train.targets import load_targets
+from train.targets import TeacherTargets, load_targets
 
 logger = logging.getLogger(__name__)
 
@@ -337,11 +337,12 @@ class Training:
             yield batch
 
 
-def _create_student(classifier: LesionClassifier, configuration: TrainingConfiguration, targets) -> Student:
-    student = Student(
-        classifier, configuration, targets.spaces if targets else 0, targets.dim if targets else 0
-    )
-    if classifier.spec.distilled and student.distillation_head is None:
+def _create_student(
+    classifier: LesionClassifier, configuration: TrainingConfiguration, targets: TeacherTargets | None
+) -> Student:
+    of_teacher = (targets.spaces, targets.dim, targets.num_logits) if targets else ()
+    student = Student(classifier, configuration, *of_teacher)
+    if classifier.spec.distilled and student.distillation_head is not classifier.backbone.head_dist:
         # Several processes wait for a gradient of every parameter that may have one.
         classifier.backbone.head_dist.requires_grad_(False)
     if configuration.resolve_device().type == "cpu":

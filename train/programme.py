@@ -93,8 +93,8 @@ def _trainings(stage: str, content: Mapping[str, Any]) -> Iterator[tuple[str, li
     if "tasks" not in content:
         yield from named.items()
         return
-    for name, arguments in named.items():
-        for task, of_task in content["tasks"].items():
+    for task, of_task in content["tasks"].items():
+        for name, arguments in named.items():
             yield f"{task}/{stage}/{name}", [*arguments, "--task", task, *shlex.split(of_task)]
 
 

@@ -20,7 +20,7 @@ class StudentOutput(NamedTuple):
         logits: From the class token, float [B, K].
         projected: Distillation token in each of the teacher's spaces, float [B, spaces, D]; None without a
             teacher.
-        distillation_logits: From the distillation token, float [B, K]; None without a teacher.
+        distillation_logits: From the distillation token, float [B, C]; None without a teacher.
     """
 
     logits: torch.Tensor
@@ -40,6 +40,7 @@ class Student(nn.Module):
         spaces: Number of embedding spaces of the teacher: cross-fitted networks have one a fold. 0 without a
             teacher.
         teacher_dim: Length of an embedding in each of them.
+        teacher_classes: Number of the teacher's soft logits, C.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Student(nn.Module):
         configuration: TrainingConfiguration,
         spaces: int = 0,
         teacher_dim: int = 0,
+        teacher_classes: int = 0,
     ) -> None:
         super().__init__()
         self.classifier = classifier
@@ -61,18 +63,19 @@ class Student(nn.Module):
                 configuration.projector, classifier.embedding_dim, spaces * teacher_dim
             )
         if configuration.logit_weight:
+            own_fits = classifier.spec.distilled and teacher_classes == classifier.head.out_features
             self.distillation_head = (
                 classifier.backbone.head_dist
-                if classifier.spec.distilled
-                else nn.Linear(classifier.embedding_dim, classifier.head.out_features)
+                if own_fits
+                else nn.Linear(classifier.embedding_dim, teacher_classes)
             )
 
     @property
     def training_only(self) -> list[nn.Module]:
         """The modules beside the classifier."""
-        own_head = not self.classifier.spec.distilled
-        modules = (self.projector, self.distillation_head if own_head else None)
-        return [module for module in modules if module is not None]
+        of_backbone = getattr(self.classifier.backbone, "head_dist", None)
+        modules = (self.projector, self.distillation_head)
+        return [module for module in modules if module is not None and module is not of_backbone]
 
     def forward(self, images: torch.Tensor) -> StudentOutput:
         """Normalised images, float [B, 3, S, S], to a `StudentOutput`."""

@@ -35,7 +35,7 @@ class TargetBatch(NamedTuple):
     Attributes:
         embeddings: float32 [B, D].
         spaces: int64 [B], which embedding space each of them lives in.
-        log_probabilities: float32 [B, K] over the student's classes; None where no soft logits were asked for.
+        log_probabilities: float32 [B, C]; None where no soft logits were asked for.
     """
 
     embeddings: torch.Tensor
@@ -59,6 +59,7 @@ class TeacherTargets:
         identity: Names the teacher.
         spaces: Number of embedding spaces.
         dim: Length of a target in each of them.
+        num_logits: Number of soft logits, C: the student's classes or all of the teacher's.
     """
 
     def __init__(
@@ -83,12 +84,18 @@ class TeacherTargets:
         self.dim = self._whitenings[0].dim
         self._log_probabilities = None
         self._view_index = {view: index for index, view in enumerate(views)}
+        self.num_logits = 0
         if configuration.logit_weight:
-            self._log_probabilities = np.empty(
-                (len(manifest.rows), len(views), len(manifest.task.classes)), np.float32
-            )
-            for positions, caches in spaces:
-                self._log_probabilities[positions] = _soft_logits(manifest, positions, caches, classes, views)
+            of_teacher = configuration.logit_classes == "teacher" and classes[0]
+            answers = [
+                _soft_logits(manifest, positions, caches, classes, views, classes[0] if of_teacher else None)
+                for positions, caches in spaces
+            ]
+            self.num_logits = answers[0].shape[-1]
+            shape = (len(manifest.rows), len(views), self.num_logits)
+            self._log_probabilities = np.empty(shape, np.float32)
+            for (positions, _), of_space in zip(spaces, answers, strict=True):
+                self._log_probabilities[positions] = of_space
 
     def __call__(self, indices: torch.Tensor, views: torch.Tensor) -> TargetBatch:
         """Targets of B images.
@@ -197,43 +204,48 @@ def _soft_logits(
     caches: Sequence[CachedEmbeddings],
     classes: Sequence[tuple[str, ...] | None],
     views: tuple[int, ...],
+    wanted: tuple[str, ...] | None,
 ) -> np.ndarray:
-    """Log-probabilities of the student's classes, float32 [n, V, K], the networks' mean."""
+    """Log-probabilities of the wanted classes (None: the student's), float32 [n, V, C], the networks' mean."""
     if None in classes:
         embeddings = np.stack([_view(caches, view) for view in views], axis=1)
         return cross_fitted_log_probabilities(embeddings, manifest, positions)
+    if wanted and set(classes) != {wanted}:
+        raise ConfigurationError(
+            "The teacher's networks know different classes. Use --logit-classes task.", code="mixed_teachers"
+        )
+    num_classes = len(wanted or manifest.task.classes)
     places = np.arange(len(positions))
-    probabilities = np.zeros((len(positions), len(views), len(manifest.task.classes)), np.float32)
+    probabilities = np.zeros((len(positions), len(views), num_classes), np.float32)
     for cache, of_cache in zip(caches, classes, strict=True):
+        membership = np.eye(num_classes) if wanted else class_membership(of_cache, manifest.task)
         for index, view in enumerate(views):
             logits = cache.logits(places, np.full(len(places), view))
-            probabilities[:, index] += task_probabilities(logits, of_cache, manifest.task) / len(caches)
+            probabilities[:, index] += grouped_probabilities(logits, membership) / len(caches)
     return np.log(probabilities)
 
 
-def task_probabilities(logits: np.ndarray, classes: Sequence[str], task: Task) -> np.ndarray:
-    """A teacher's logits as probabilities of a student's classes.
+def grouped_probabilities(logits: np.ndarray, membership: np.ndarray) -> np.ndarray:
+    """A teacher's logits as probabilities of other classes.
 
     Args:
         logits: float [N, C].
-        classes: Class keys of the logits.
-        task: The student's.
+        membership: 0 or 1 [C, K], which of the other classes each of the teacher's belongs to.
 
     Returns:
         float [N, K], rows summing to 1, none of them 0.
-
-    Raises:
-        ConfigurationError: A class of the task has no counterpart.
     """
-    probabilities = softmax(logits.astype(np.float64), axis=-1) @ _membership(classes, task)
-    probabilities += SMALLEST_PROBABILITY
+    probabilities = softmax(logits.astype(np.float64), axis=-1) @ membership + SMALLEST_PROBABILITY
     return probabilities / probabilities.sum(axis=-1, keepdims=True)
 
 
-def _membership(classes: Sequence[str], task: Task) -> np.ndarray:
+def class_membership(classes: Sequence[str], task: Task) -> np.ndarray:
     """Which of the student's classes each of the teacher's belongs to, 0 or 1, [C, K].
 
     Diagnoses outside the student's task belong to none: they are left out, and the rest is renormalised.
+
+    Raises:
+        ConfigurationError: A class of the student has no counterpart.
     """
     if tuple(classes) == task.classes:
         return np.eye(len(classes))

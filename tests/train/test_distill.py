@@ -223,7 +223,7 @@ def test_learning_rate_warms_up_then_falls() -> None:
 def test_early_layers_learn_slower_and_norms_are_not_decayed(checkpoint_root: Path) -> None:
     configuration = TrainingConfiguration(layer_decay=0.5, learning_rate=1.0)
     classifier = load_checkpoint(checkpoint_root / "binary" / "dermadeit").classifier
-    student = Student(classifier, configuration, spaces=1, teacher_dim=8)
+    student = Student(classifier, configuration, spaces=1, teacher_dim=8, teacher_classes=8)
     groups = create_optimizer(student.requires_grad_(True), configuration).param_groups
     rate = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
     decay = {id(parameter): group["weight_decay"] for group in groups for parameter in group["params"]}

@@ -67,7 +67,7 @@ def test_a_ladder_adds_to_the_rungs_above_and_tasks_multiply() -> None:
     }
     steps = {step.name: step for step in read_steps(content)}
     assert list(steps) == [
-        "binary/climb/first", "multiclass/climb/first", "binary/climb/second", "multiclass/climb/second",
+        "binary/climb/first", "binary/climb/second", "multiclass/climb/first", "multiclass/climb/second",
     ]  # fmt: skip
     assert steps["multiclass/climb/second"].arguments == (
         "--alpha", "1", "--teacher", "{teacher}", "--alpha", "2", "--task", "multiclass", "--epochs", "2",

@@ -129,6 +129,14 @@ def test_soft_logits_of_eight_diagnoses_become_the_students_classes(
     assert batch.log_probabilities.exp()[0].tolist() == pytest.approx([0.8, 0.1, 0.1], abs=1e-4)
 
 
+def test_all_that_the_teacher_knows_can_be_taught(manifest: Manifest, tmp_path: Path, monkeypatch) -> None:
+    teachers = [FakeTeacher(name, task=DIAGNOSIS) for name in "ab"]
+    targets = _targets(manifest, teachers, tmp_path, monkeypatch, logit_weight=1.0, logit_classes="teacher")
+    assert targets.num_logits == 8
+    batch = targets(torch.tensor([3]), torch.tensor([4]))
+    assert batch.log_probabilities.exp()[0].tolist() == pytest.approx([8 / 15] + [1 / 15] * 7, abs=1e-3)
+
+
 def test_a_teacher_of_another_task_is_refused(manifest: Manifest, tmp_path: Path, monkeypatch) -> None:
     with pytest.raises(ConfigurationError, match="mel, bcc, scc"):
         _targets(manifest, [FakeTeacher("fake", task=MULTICLASS)], tmp_path, monkeypatch, logit_weight=1.0)
