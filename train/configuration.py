@@ -251,6 +251,17 @@ class TrainingConfiguration:
                 ),
             ),
             (
+                self.distil_from != "last_patch" or get_spec(self.model_name).is_transformer,
+                "distil_from last_patch needs a transformer.",
+            ),
+            (
+                self.pipeline != "original" or self.teacher == "none" or not self.consistent_views,
+                (
+                    "The original's pipeline turns images by itself, unknown to the teacher. Use it with "
+                    "--no-consistent-views."
+                ),
+            ),
+            (
                 self.teacher in ("auto", "none") or self.alpha > 0 or self.logit_weight > 0,
                 "With alpha and logit_weight 0 the teacher is never asked; use --teacher none.",
             ),
@@ -363,13 +374,24 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> Request:
 
 
 def _read_recipe(name: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a recipe: over those of its `base`, and under those of the wanted task."""
-    settings = _read_yaml(name)
-    base = settings.pop("base", None)
-    inherited = _read_recipe(base, wanted) if base else {}
-    task = wanted.get("task", settings.get("task", TrainingConfiguration.task))
-    of_tasks = {key: settings.pop(key) for key in TRAINABLE_TASKS if key in settings}
-    settings |= of_tasks.get(task, {})
+    """The settings of a recipe: over those of its `base`, and under its own ones for the wanted task."""
+    chain = [(name, _read_yaml(name))]
+    while base := chain[-1][1].pop("base", None):
+        if base in (known for known, _ in chain):
+            raise ConfigurationError(f"The recipe “{name}” is based on itself.")
+        chain.append((base, _read_yaml(base)))
+    tasks = [
+        settings["task"] for settings in (wanted, *(content for _, content in chain)) if "task" in settings
+    ]
+    task = tasks[0] if tasks else TrainingConfiguration.task
+    merged: dict[str, Any] = {}
+    for of, settings in reversed(chain):
+        of_tasks = {key: settings.pop(key) for key in TRAINABLE_TASKS if key in settings}
+        merged |= _check_types(of, settings | of_tasks.get(task, {}))
+    return merged
+
+
+def _check_types(name: str, settings: dict[str, Any]) -> dict[str, Any]:
     types = get_type_hints(TrainingConfiguration)
     for key, value in settings.items():
         if key not in types:
@@ -380,7 +402,7 @@ def _read_recipe(name: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
             raise ConfigurationError(
                 f"The recipe “{name}” sets {key} to {value!r}; it must be of type {types[key].__name__}."
             )
-    return inherited | settings
+    return settings
 
 
 def _read_yaml(name: str) -> dict[str, Any]:

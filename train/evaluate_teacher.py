@@ -12,12 +12,14 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -41,6 +43,8 @@ from train.teachers import Teacher, create_teachers, unseen
 logger = logging.getLogger("train.evaluate_teacher")
 
 VIEWS = tuple(range(DIHEDRAL_VIEWS))
+EPOCHS = 10
+WEIGHT_DECAY = 1.0
 HIDDEN_UNITS = 256
 """Of the small network, as in the original's comparison with its teacher."""
 
@@ -82,7 +86,7 @@ def evaluate_teacher(configuration: TrainingConfiguration, split: str) -> dict[s
 
 
 def _open(teacher: Teacher, manifest: Manifest, configuration: TrainingConfiguration) -> CachedEmbeddings:
-    folder = teacher_cache_folder(configuration.teacher_cache_root, teacher)
+    folder = teacher_cache_folder(configuration.teacher_cache_root, teacher, VIEWS)
     return cached_embeddings(teacher, manifest, VIEWS, folder)
 
 
@@ -97,9 +101,12 @@ def _fit_network(manifest: Manifest, caches: Sequence[CachedEmbeddings], seed: i
     labels = np.array([manifest.task.index_of(row.label) for row in manifest.rows])
     network = make_pipeline(
         StandardScaler(),
-        MLPClassifier((HIDDEN_UNITS,), early_stopping=True, n_iter_no_change=3, random_state=seed),
+        MLPClassifier((HIDDEN_UNITS,), alpha=WEIGHT_DECAY, max_iter=EPOCHS, random_state=seed),
     )
-    return network.fit(features.reshape(-1, features.shape[-1]), labels.repeat(len(VIEWS)))
+    with warnings.catch_warnings():
+        # The number of epochs is fixed: stopping early would take a part of the lesions away.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return network.fit(features.reshape(-1, features.shape[-1]), labels.repeat(len(VIEWS)))
 
 
 def _rows(manifest: Manifest, answers: dict[str, np.ndarray]) -> Iterator[dict[str, object]]:
@@ -124,7 +131,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--teacher", required=True, help="as in train/distill.py")
     parser.add_argument("--task", choices=tuple(TASKS), default="binary")
     parser.add_argument("--data", default="", help="data folder")
-    parser.add_argument("--split", choices=SPLITS, default="validation")
+    parser.add_argument("--split", choices=SPLITS[1:], default="validation")
     parser.add_argument("--teacher-cache", default="", help="folder of teacher embeddings")
     parser.add_argument("--output", type=Path, default=Path("runs") / "teacher")
     options = parser.parse_args(arguments)

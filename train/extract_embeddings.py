@@ -73,7 +73,7 @@ def extract(options: argparse.Namespace, state: PartialState) -> None:
 def _fill(
     teacher: Teacher, manifest: Manifest, views: range, options: argparse.Namespace, state: PartialState
 ) -> None:
-    folder = teacher_cache_folder(options.output, teacher)
+    folder = teacher_cache_folder(options.output, teacher, views)
     # The first process writes the header and clears damaged shards away, then all see the same.
     with state.main_process_first():
         cache = TeacherCache(teacher, views, folder, options.shard_images)

@@ -6,11 +6,12 @@ import dataclasses
 import hashlib
 import json
 import logging
+import statistics
 import time
-from collections.abc import Iterator
 from contextlib import nullcontext
 from datetime import timedelta
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import psutil
@@ -44,7 +45,7 @@ EVALUATION_BATCH = 64
 WARM_UP_STEPS = 4
 
 _ACCELERATE_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
-_FREE_BETWEEN_RUNS = ("output", "data", "teacher_cache", "workers", "teacher", "precision")
+_FREE_BETWEEN_RUNS = ("output", "data", "init", "teacher_cache", "workers", "teacher", "precision")
 
 
 class Training:
@@ -83,7 +84,7 @@ class Training:
             self.device, memory_format=torch.channels_last
         )
         self.ema = (
-            ModelEmaV3(self.student, decay=configuration.ema_decay, use_warmup=True)
+            ModelEmaV3(self.student, decay=configuration.ema_decay, use_warmup=True, warmup_power=1.0)
             if configuration.ema_decay
             else None
         )
@@ -310,31 +311,27 @@ class Training:
         """Times a few passes without learning from them.
 
         Returns:
-            Seconds a pass, and the memory that training takes in bytes, of the process or of its GPU.
+            Seconds a pass, decoding and augmentation included, and the memory that training takes in bytes, of the
+            process or of its GPU.
         """
         before = {key: value.clone() for key, value in self.student.state_dict().items()}
         self._seed(0)
         self.student.train()
-        seconds = []
-        for batch in self._first_batches():
-            started = time.perf_counter()
+        seconds, started = [], time.perf_counter()
+        for batch in islice(self.loader, WARM_UP_STEPS):
             self.accelerator.backward(self.losses(*batch)["loss"])
             if self.device.type == "cuda":
                 torch.cuda.synchronize()
             seconds.append(time.perf_counter() - started)
+            started = time.perf_counter()
         self.optimizer.zero_grad(set_to_none=True)
         self.student.load_state_dict(before)
         # AdamW and Adam keep two float32 values a parameter from the first step on.
         moments = 8 * sum(parameter.numel() for parameter in self.student.parameters())
         on_gpu = self.device.type == "cuda"
         used = torch.cuda.max_memory_allocated() if on_gpu else psutil.Process().memory_info().rss
-        return min(seconds), used + moments
-
-    def _first_batches(self) -> Iterator[tuple[torch.Tensor, ...]]:
-        for number, batch in enumerate(self.loader):
-            if number == WARM_UP_STEPS:
-                return
-            yield batch
+        # The first pass also pays for what is set up only once.
+        return statistics.median(seconds[1:] or seconds), used + moments
 
 
 def _create_student(
@@ -369,10 +366,11 @@ def _fingerprint(training: Training, manifest: Manifest) -> str:
     settings = dataclasses.asdict(training.configuration)
     for name in _FREE_BETWEEN_RUNS:
         settings.pop(name)
-    rows = [(row.image_id, row.label, row.split) for row in manifest.rows]
+    rows = [(row.image_id, row.label, row.split, row.lesion_group) for row in manifest.rows]
     weights = hashlib.sha256()
     for value in training.student.classifier.state_dict().values():
         weights.update(value.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     teacher = training.targets and training.targets.identity
-    content = json.dumps([settings, rows, weights.hexdigest(), teacher, training.precision], sort_keys=True)
+    machine = [training.precision, training.accelerator.num_processes]
+    content = json.dumps([settings, rows, weights.hexdigest(), teacher, machine], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()

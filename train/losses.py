@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+SMALLEST_COMPLEMENT = 1e-6
+
 
 def focal_loss(logits: torch.Tensor, labels: torch.Tensor, gamma: float) -> torch.Tensor:
     """-(1 - p)^gamma log p, p being the probability of the true class.
@@ -24,7 +26,8 @@ def focal_loss(logits: torch.Tensor, labels: torch.Tensor, gamma: float) -> torc
         float [B].
     """
     log_p = F.log_softmax(logits, dim=-1).gather(1, labels[:, None]).squeeze(1)
-    return -((1 - log_p.exp()) ** gamma) * log_p
+    # A power below 1 has an infinite slope at 0.
+    return -((-torch.expm1(log_p)).clamp_min(SMALLEST_COMPLEMENT) ** gamma) * log_p
 
 
 def balanced_softmax_loss(
@@ -58,7 +61,7 @@ def embedding_kl(projected: torch.Tensor, target: torch.Tensor, temperature: flo
     Returns:
         float [B].
     """
-    return soft_logits_kl(projected, F.log_softmax(target, dim=-1), temperature)
+    return soft_logits_kl(projected, target, temperature)
 
 
 def cosine_smooth_l1(projected: torch.Tensor, target: torch.Tensor) -> torch.Tensor:

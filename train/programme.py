@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -36,7 +37,9 @@ logger = logging.getLogger("train.programme")
 
 PROGRAMME_FILE = Path(__file__).resolve().parent / "programme.yaml"
 ACCOUNT_FILE = "programme.json"
-DONE_FILE = Path("validation") / "metrics.json"
+DONE_FILE = Path("validation") / "failures.csv"
+"""The last file that a training writes."""
+
 SECONDS_BETWEEN_LOOKS = 2.0
 IMAGE_LEVEL_DATA = "{image-level-data}"
 
@@ -107,7 +110,7 @@ class Programme:
         weights: Folder of pretrained backbones, or None for the Hugging Face Hub.
         weight_files: Model name to file name in that folder.
         image_level_data: Data folder with a split by image; without it, trainings that need one are not run.
-        extra: Further arguments for every training.
+        extra: Further arguments for every training; its own ones win.
     """
 
     def __init__(
@@ -129,11 +132,14 @@ class Programme:
         self.account: dict[str, dict[str, Any]] = (
             json.loads(account.read_text(encoding="utf-8"))["trainings"] if account.is_file() else {}
         )
+        self._arguments = {step.name: shlex.join(step.arguments) for step in self.steps}
         self._failed: set[str] = set()
 
     def is_done(self, name: str) -> bool:
-        """Whether a training has been finished and validated."""
-        return (self.output / name / DONE_FILE).is_file()
+        """Whether a training has been finished and validated, as far as known with its present arguments."""
+        known = self.account.get(name, {}).get("arguments")
+        wanted = self._arguments.get(name, known)
+        return (self.output / name / DONE_FILE).is_file() and known in (None, wanted)
 
     def next_step(self, running: Sequence[str]) -> Step | None:
         """The first training that can start, given the names of those that run."""
@@ -148,9 +154,9 @@ class Programme:
         """The command of a training."""
         teacher = CHECKPOINT_PREFIX + ",".join(str(self.output / name) for name in step.needs)
         values = {"{teacher}": teacher, IMAGE_LEVEL_DATA: str(self._image_level_data)}
-        arguments = [values.get(argument, argument) for argument in step.arguments]
+        arguments = [*self._extra, *(values.get(argument, argument) for argument in step.arguments)]
         arguments += ["--output", str(self.output / step.name)]
-        arguments += ["--teacher-cache", str(self.output / "teacher_cache"), *self._extra]
+        arguments += ["--teacher-cache", str(self.output / "teacher_cache")]
         if self._weights is not None:
             model = parse_arguments(arguments).configuration.model_name
             arguments += ["--init", str(self._weights / self._weight_files[model])]
@@ -187,6 +193,8 @@ def run(programme: Programme, lanes: int, hours: float) -> bool:
         Whether every training is done.
     """
     deadline = time.monotonic() + 3600 * hours
+    # The trainings are stopped and counted when the programme is told to end.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     running: dict[int, tuple[Step, subprocess.Popen, float]] = {}
     try:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from dermadeit.checkpoints import load_checkpoint
+from dermadeit.errors import ConfigurationError
 from dermadeit.evaluation import evaluate, write_evaluations
 from dermadeit.manifest import read_source
 from dermadeit.predictor import Predictor
 from dermadeit.synthetic import write_dataset
-from dermadeit.tasks import get_task
+from dermadeit.tasks import TRAINABLE_TASKS, get_task
 from train.configuration import CHECKPOINT_PREFIX, TrainingConfiguration
 
 logger = logging.getLogger(__name__)
@@ -33,9 +35,15 @@ def run_smoke(train: Callable[[TrainingConfiguration], Path], wanted: TrainingCo
         wanted: Task, loss and augmentation are taken from it; model, sizes and teacher are not.
 
     Returns:
-        The folder with everything that was written, a new one for each run.
+        The folder with everything that was written, a new temporary one for each run.
+
+    Raises:
+        ConfigurationError: There are several processes.
     """
-    folder = Path(tempfile.mkdtemp(prefix="smoke-", dir=_runs()))
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigurationError("The smoke run is for one process. Start it with python.")
+    # Not below runs/: nobody should take these networks for teachers.
+    folder = Path(tempfile.mkdtemp(prefix="dermadeit-smoke-"))
     write_dataset(folder / "data", lesions=LESIONS, seed=wanted.seed, size=PICTURE_SIZE)
     small = dataclasses.replace(
         wanted,
@@ -71,7 +79,7 @@ def run_smoke(train: Callable[[TrainingConfiguration], Path], wanted: TrainingCo
             output=str(folder / "student"),
         )
     )
-    task = get_task(wanted.task)
+    task = get_task(wanted.task, TRAINABLE_TASKS)
     manifest = read_source(folder / "data" / "manifest.csv", task).select("test")
     evaluation = evaluate(manifest, Predictor(load_checkpoint(student, task.key)))
     write_evaluations([evaluation], folder / "test")
@@ -80,9 +88,3 @@ def run_smoke(train: Callable[[TrainingConfiguration], Path], wanted: TrainingCo
         len(evaluation.predictions), evaluation.metrics["accuracy"], folder,
     )  # fmt: skip
     return folder
-
-
-def _runs() -> Path:
-    runs = Path("runs")
-    runs.mkdir(exist_ok=True)
-    return runs

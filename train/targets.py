@@ -80,8 +80,10 @@ class TeacherTargets:
             self._space_of[positions] = space
             self._place_of[positions] = np.arange(len(positions))
         assert (self._space_of >= 0).all(), "an image has no teacher"
-        self._whitenings = [_fit(caches, views, configuration) for caches in self._caches]
-        self.dim = self._whitenings[0].dim
+        whitenings = [_fit(caches, views, configuration) for caches in self._caches]
+        # A small fold may have fewer principal components.
+        self.dim = min(whitening.dim for whitening in whitenings)
+        self._whitenings = [whitening.cut(self.dim) for whitening in whitenings]
         self._log_probabilities = None
         self._view_index = {view: index for index, view in enumerate(views)}
         self.num_logits = 0
@@ -105,8 +107,8 @@ class TeacherTargets:
             views: int64 [B], the dihedral view that each image is shown in.
 
         Returns:
-            The targets, on the CPU. Standardised embeddings have zero mean and unit deviation in each dimension,
-            over all images and views of a space.
+            The targets, on the CPU. In each dimension, embeddings have zero mean and unit deviation over the
+            images of a space: in all views if they are standardised, in the first one if whitened by PCA.
         """
         positions, view_numbers = indices.numpy(), views.numpy()
         spaces = self._space_of[positions]
@@ -147,7 +149,7 @@ def load_targets(
         rows = Manifest(manifest.task, tuple(manifest.rows[position] for position in positions), ())
         caches = [
             cached_embeddings(
-                member, rows, views, teacher_cache_folder(configuration.teacher_cache_root, member)
+                member, rows, views, teacher_cache_folder(configuration.teacher_cache_root, member, views)
             )
             for member in members
         ]

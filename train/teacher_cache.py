@@ -42,9 +42,20 @@ BATCH_IMAGES = 16
 _SHOWN = 5
 
 
-def teacher_cache_folder(root: Path, teacher: Teacher) -> Path:
-    """Where the cache of a teacher lies below `root`."""
-    return root / re.sub(r"[^a-z0-9]+", "-", teacher.name.lower()).strip("-")
+def teacher_cache_folder(root: Path, teacher: Teacher, views: Sequence[int]) -> Path:
+    """Where the cache of a teacher lies below `root`: one folder for each version of its weights.
+
+    Args:
+        root: Holds the caches of all teachers.
+        teacher: Who embeds.
+        views: The views that will be asked for. Fewer than all eight have a folder of their own, unless there is
+            one with all of them already.
+    """
+    name = re.sub(r"[^a-z0-9]+", "-", teacher.name.lower()).strip("-")
+    folder = root / f"{name}-{hashlib.sha256(teacher.identity.encode()).hexdigest()[:8]}"
+    if len(views) == DIHEDRAL_VIEWS or (folder / HEADER_FILE).is_file():
+        return folder
+    return folder.with_name(f"{folder.name}-views-{'-'.join(map(str, views))}")
 
 
 def cached_embeddings(

@@ -185,6 +185,8 @@ def _find_checkpoints(task: str, runs: Path) -> list[Path]:
             ours = json.loads(path.read_text(encoding="utf-8"))["dermadeit"]
             spec, own_task = MODEL_SPECS[ours["model"]], ours["task"]
             folds, held_out = _read_folds(path.parent)
+            if not _is_trustworthy(path.parent):
+                continue
         except (OSError, ValueError, KeyError, TypeError, CheckpointError):
             continue
         # A distilled network is a student.
@@ -201,6 +203,15 @@ def _find_checkpoints(task: str, runs: Path) -> list[Path]:
         whole[folds] += [folder for fold in range(folds) for folder in by_fold[fold][:times]]
     # Networks that were dealt different folds can't answer together.
     return max(whole.values(), key=len, default=[]) or others
+
+
+def _is_trustworthy(folder: Path) -> bool:
+    """Whether a training was not told to ignore leaks, so that it can have seen no lesion of another split."""
+    training = folder / "training.json"
+    if not training.is_file():
+        return True
+    configuration = json.loads(training.read_text(encoding="utf-8"))["configuration"]
+    return not configuration.get("allow_leaks", False)
 
 
 def _create_checkpoint_teacher(folder: Path, device: torch.device) -> EncoderTeacher:

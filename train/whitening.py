@@ -35,6 +35,10 @@ class Whitening:
         """Length of what comes out."""
         return self.scale.shape[-1]
 
+    def cut(self, dim: int) -> Whitening:
+        """The same map with its first `dim` outputs only."""
+        return self if dim == self.dim else Whitening(self.mean, self.scale[:, :dim])
+
     def __call__(self, embeddings: np.ndarray) -> np.ndarray:
         """Float [N, D] to float32 [N, dim]."""
         centred = embeddings - self.mean

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -18,11 +19,13 @@ from dermadeit.errors import ConfigurationError, ManifestError, TrainingError
 from dermadeit.manifest import read_source
 from dermadeit.metrics import classification_metrics
 from dermadeit.predictor import Predictor
+from dermadeit.preprocessing import apply_dihedral
 from dermadeit.synthetic import write_dataset
 from dermadeit.tasks import get_task
 from train import distill, loop
 from train.configuration import TrainingConfiguration
 from train.loaders import load_manifest
+from train.mixing import Mix
 from train.optimization import create_optimizer, learning_rate_factor
 from train.plan import describe_plan
 from train.student import Student
@@ -110,14 +113,17 @@ def test_train_kill_resume_reload_predict(
 
     # What was measured in training is what the served checkpoint gives.
     manifest = read_source(synthetic_data / "manifest.csv", get_task("binary")).select("validation")
-    predictions = Predictor(load_checkpoint(whole, "binary")).predict([row.path for row in manifest.rows])
+    predictor = Predictor(load_checkpoint(whole, "binary"))
+    predictions = predictor.predict([row.path for row in manifest.rows], views=1)
     served = classification_metrics(
         np.array([manifest.task.index_of(row.label) for row in manifest.rows]),
         np.array([list(prediction.probabilities.values()) for prediction in predictions]),
         manifest.task.classes,
     )
-    measured = json.loads((whole / "validation" / "metrics.json").read_text())["dermadeit"]
-    assert served["confusion_matrix"] == measured["confusion_matrix"]
+    best = record["curves"][record["best_epoch"] - 1]
+    assert served["roc_auc"] == pytest.approx(best["roc_auc"], abs=0.02)
+    assert served["accuracy"] == pytest.approx(best["accuracy"], abs=1.5 / len(manifest.rows))
+    assert json.loads((whole / "validation" / "metrics.json").read_text())["dermadeit"]["views"] == 8
 
 
 @pytest.mark.parametrize(
@@ -128,7 +134,7 @@ def test_train_kill_resume_reload_predict(
         {"target_normalisation": "none", "consistent_views": False, "distil_from": "last_patch"},
         {"target_normalisation": "pca", "pca_dimensions": 4, "logit_weight": 0.0, "projector": "relu"},
         {"model": "mobilenetv2", "classification_loss": "balanced_softmax", "class_balancing": "none"},
-        {"pipeline": "original", "image_size": 64, "precision": "bf16"},
+        {"pipeline": "original", "consistent_views": False, "image_size": 64, "precision": "bf16"},
     ],
 )
 def test_other_settings_train_too(settings: dict, changes: dict) -> None:
@@ -257,7 +263,7 @@ def test_accumulated_passes_make_the_step_of_a_whole_batch(settings: dict) -> No
     )
     # Adam turns the rounding of the smallest gradients into steps, so single weights may differ.
     for key, value in expected.items():
-        assert (found[key] - value).abs().mean() < 1e-4
+        assert (found[key] - value).abs().mean() < 3e-5
 
 
 def test_the_warm_up_leaves_no_trace(settings: dict) -> None:
@@ -272,6 +278,50 @@ def test_the_warm_up_leaves_no_trace(settings: dict) -> None:
     assert "MobileNetV2" in plan and "none" in plan and "2.0 GiB" in plan
     passes = len(training.loader) * 2
     assert f"{passes // 2} h {30 * (passes % 2):02d} min" in plan
+
+
+def test_the_moving_average_is_what_is_saved(settings: dict) -> None:
+    folder = distill.train(
+        TrainingConfiguration(**settings | {"epochs": 1, "ema_decay": 0.9, "teacher": "none"})
+    )
+    state = torch.load(folder / "state.pt", weights_only=True)
+    saved = load_file(folder / "model.safetensors")
+    for key, value in saved.items():
+        assert torch.equal(value, state["ema"][f"classifier.backbone.{key}"].to(value.dtype))
+    moved = state["student"]["classifier.backbone.head.weight"].half()
+    assert not torch.equal(saved["head.weight"], moved)
+
+
+def test_a_mixed_image_counts_for_both_of_its_originals(
+    settings: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configuration = TrainingConfiguration(
+        **settings | STILL | {"flip": True, "classification_loss": "cross_entropy"}
+    )
+    training = loop.Training(configuration, load_manifest(configuration))
+    training.student.eval()
+    asked = []
+
+    def recording(indices: torch.Tensor, views: torch.Tensor, targets=training.targets):
+        asked.append((indices.tolist(), views.tolist()))
+        return targets(indices, views)
+
+    partner = torch.tensor([2, 0, 1])
+    training.targets = recording
+    monkeypatch.setattr(loop, "draw_mix", lambda *_: Mix(partner, torch.full((3,), 0.25)))
+    pixels, _, indices = next(iter(training.loader))
+    pixels, labels, indices = pixels[:3], torch.tensor([0, 1, 1]), indices[:3]
+    found = training.losses(pixels, labels, indices)
+
+    # Each image is asked for in the view it was shown in, and its partner in the partner's.
+    (own, own_views), (others, other_views) = asked
+    assert own == indices.tolist() and others == indices[partner].tolist()
+    assert set(own_views) <= {0, 4} and other_views == [own_views[index] for index in partner]
+    shown = torch.stack([apply_dihedral(image, view) for image, view in zip(pixels, own_views, strict=True)])
+    mixed = 0.25 * shown / 255 + 0.75 * shown[partner] / 255
+    logits = training.student(training.preprocessing.normalise(mixed)).logits
+    expected = 0.25 * F.cross_entropy(logits, labels) + 0.75 * F.cross_entropy(logits, labels[partner])
+    assert found["classification_loss"].item() == pytest.approx(expected.item(), rel=1e-4)
 
 
 def test_two_processes_train_as_one(settings: dict, tmp_path: Path) -> None:
@@ -295,9 +345,9 @@ def test_two_processes_train_as_one(settings: dict, tmp_path: Path) -> None:
 def test_the_smoke_run_goes_from_teachers_to_test_figures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert distill.main(["--smoke", "--device", "cpu"]) == 0
-    [folder] = (tmp_path / "runs").glob("smoke-*")
+    [folder] = tmp_path.glob("dermadeit-smoke-*")
     assert json.loads((folder / "test" / "metrics.json").read_text())["dermadeit"]["n"] > 10
     record = json.loads((folder / "student" / "training.json").read_text())
     assert record["configuration"]["teacher"].count("mobilenetv2@") == 2

@@ -23,9 +23,9 @@ if "--fail" in sys.argv:
     sys.exit(2)
 for needed in [a for a in sys.argv if a.startswith("checkpoint:")]:
     for folder in needed.removeprefix("checkpoint:").split(","):
-        assert (pathlib.Path(folder) / "validation" / "metrics.json").is_file(), folder
+        assert (pathlib.Path(folder) / "validation" / "failures.csv").is_file(), folder
 (output / "validation").mkdir(parents=True)
-(output / "validation" / "metrics.json").write_text("{}")
+(output / "validation" / "failures.csv").write_text("")
 """
 
 
@@ -46,13 +46,17 @@ def _programme(steps: list[Step], output: Path) -> Programme:
 def test_every_shipped_training_has_arguments_that_train_accepts(tmp_path: Path) -> None:
     steps = read_steps(SHIPPED)
     assert len({step.name for step in steps}) == len(steps)
-    shipped = Programme(steps, tmp_path, tmp_path / "weights", SHIPPED["weights"], tmp_path / "leaky")
+    extra = ("--data", "isic", "--epochs", "99", "--seed", "7")
+    shipped = Programme(steps, tmp_path, tmp_path / "weights", SHIPPED["weights"], tmp_path / "leaky", extra)
     assert shipped.steps == steps
     for step in steps:
         configuration = parse_arguments(shipped.command(step)[2:]).configuration
         assert configuration.output_folder == tmp_path / step.name
         assert configuration.init.startswith(str(tmp_path / "weights"))
         assert "{" not in configuration.teacher + configuration.data
+        assert configuration.data == (str(tmp_path / "leaky") if step.stage == "leak-meter" else "isic")
+        assert configuration.seed == 7
+        assert configuration.epochs < 99
 
 
 def test_a_ladder_adds_to_the_rungs_above_and_tasks_multiply() -> None:
@@ -94,6 +98,10 @@ def test_trainings_wait_for_what_they_need_and_are_not_run_twice(tmp_path: Path)
     assert run(_programme(steps, tmp_path / "runs"), lanes=2, hours=1)
     account = json.loads((tmp_path / "runs" / "programme.json").read_text())
     assert account["trainings"]["student"]["ended"] == ended
+    # With other arguments it is another training.
+    other = [*steps[:2], Step("teachers", "b", ("--seed", "1"), ())]
+    assert not _programme(other, tmp_path / "runs").is_done("b")
+    assert _programme(other, tmp_path / "runs").is_done("a")
 
 
 @pytest.mark.usefixtures("stand_in")

@@ -287,9 +287,23 @@ def test_the_header_says_what_the_cache_holds(manifest: Manifest, folder: Path) 
     }
 
 
-def test_each_teacher_has_a_folder_of_its_own(tmp_path: Path) -> None:
-    assert (
-        teacher_cache_folder(tmp_path, ColourTeacher(name="vit-augreg-fold0"))
-        == tmp_path / "vit-augreg-fold0"
-    )
-    assert teacher_cache_folder(tmp_path, ColourTeacher(name="../My Model")) == tmp_path / "my-model"
+def test_each_version_of_a_teacher_has_a_folder_of_its_own(tmp_path: Path) -> None:
+    all_views = range(8)
+    folder = teacher_cache_folder(tmp_path, ColourTeacher(name="vit-augreg-fold0"), all_views)
+    assert folder.parent == tmp_path and folder.name.startswith("vit-augreg-fold0-")
+    other = teacher_cache_folder(tmp_path, ColourTeacher(name="vit-augreg-fold0", identity="b"), all_views)
+    assert other != folder
+    outside = teacher_cache_folder(tmp_path, ColourTeacher(name="../My Model"), all_views)
+    assert outside.parent == tmp_path and outside.name.startswith("my-model-")
+
+
+def test_fewer_views_use_the_cache_of_all_eight_or_one_of_their_own(
+    tmp_path: Path, manifest: Manifest
+) -> None:
+    teacher = ColourTeacher()
+    own = teacher_cache_folder(tmp_path, teacher, (0,))
+    cached_embeddings(teacher, manifest, (0,), own)
+    whole = teacher_cache_folder(tmp_path, teacher, range(8))
+    assert whole != own
+    cached_embeddings(teacher, manifest, range(8), whole)
+    assert teacher_cache_folder(tmp_path, teacher, (0,)) == whole
