@@ -4,7 +4,7 @@
     python train/distill.py --download                  # fetches ISIC 2019 first, where there is no data folder
     python train/distill.py --smoke                     # everything end to end on synthetic lesions
     python train/distill.py --recipe plain --task multiclass
-    accelerate launch --num_processes 2 train/distill.py --recipe dermadeit
+    accelerate launch --num_processes 2 train/distill.py --recipe dermadeit        # on two GPUs
 
 The data folder (`--data`, else DERMADEIT_DATA, else data/) holds manifest.csv and the images that it names. The
 output is a checkpoint folder; the same command continues a training that was cut off.
@@ -32,7 +32,8 @@ from dermadeit.evaluation import evaluate, write_evaluations
 from dermadeit.files import write_atomically, write_json
 from dermadeit.manifest import Manifest
 from dermadeit.predictor import Predictor
-from train.configuration import TrainingConfiguration, parse_arguments
+from train.command_line import parse_arguments
+from train.configuration import TrainingConfiguration
 from train.loaders import load_manifest
 from train.loop import Training
 from train.plan import describe_plan, settle

@@ -132,7 +132,7 @@ class Training:
     def run_epoch(self) -> dict[str, float]:
         """Trains for one epoch and returns its mean losses, over all processes."""
         self._seed(self.configuration.seed * 100_003 + self.epoch)
-        self.student.train()
+        self._set_training_mode()
         sums: dict[str, float] = {}
         batches = tqdm(
             self.loader,
@@ -229,6 +229,12 @@ class Training:
             )
         return parts
 
+    def _set_training_mode(self) -> None:
+        self.student.train()
+        if self.configuration.frozen:
+            # Statistics of batch norms belong to the backbone.
+            self.student.classifier.backbone.eval()
+
     def _update(self) -> None:
         if self.configuration.clip_norm:
             self.accelerator.clip_grad_norm_(self.model.parameters(), self.configuration.clip_norm)
@@ -316,7 +322,7 @@ class Training:
         """
         before = {key: value.clone() for key, value in self.student.state_dict().items()}
         self._seed(0)
-        self.student.train()
+        self._set_training_mode()
         seconds, started = [], time.perf_counter()
         for batch in islice(self.loader, WARM_UP_STEPS):
             self.accelerator.backward(self.losses(*batch)["loss"])
@@ -342,6 +348,9 @@ def _create_student(
     if classifier.spec.distilled and student.distillation_head is not classifier.backbone.head_dist:
         # Several processes wait for a gradient of every parameter that may have one.
         classifier.backbone.head_dist.requires_grad_(False)
+    if configuration.frozen:
+        classifier.backbone.requires_grad_(False)
+        classifier.head.requires_grad_(True)
     if configuration.resolve_device().type == "cpu":
         # Fused attention's backward is 1.7 times slower than the plain one in bf16 on a CPU.
         for module in student.modules():

@@ -16,8 +16,8 @@ from train.configuration import TrainingConfiguration
 class Mix:
     """How each image of a batch is mixed with another one.
 
-    A mixed classification loss is `weight * loss(own label) + (1 - weight) * loss(partner's label)`, image by
-    image; all else that belongs to an image, such as a teacher's embedding, is mixed by `values`.
+    A mixed loss is `weight * loss(own) + (1 - weight) * loss(partner's)`, image by image, against labels as
+    against what a teacher says: embeddings of two teachers' spaces can't be averaged.
 
     Attributes:
         partner: int64 [B], the position of the other image in the batch.

@@ -31,7 +31,8 @@ import yaml
 
 from dermadeit.errors import ConfigurationError, DermaDeiTError
 from dermadeit.files import write_json
-from train.configuration import CHECKPOINT_PREFIX, parse_arguments
+from train.command_line import parse_arguments
+from train.configuration import CHECKPOINT_PREFIX
 
 logger = logging.getLogger("train.programme")
 

@@ -8,7 +8,8 @@ import torch
 from dermadeit.errors import ConfigurationError, DermaDeiTError
 from dermadeit.models import get_spec
 from dermadeit.tasks import TASKS
-from train.configuration import RECIPES, TrainingConfiguration, parse_arguments
+from train.command_line import RECIPES, parse_arguments
+from train.configuration import TrainingConfiguration
 
 
 @pytest.mark.parametrize("recipe", sorted(path.stem for path in RECIPES.glob("*.yaml")))

@@ -280,6 +280,23 @@ def test_the_warm_up_leaves_no_trace(settings: dict) -> None:
     assert f"{passes // 2} h {30 * (passes % 2):02d} min" in plan
 
 
+@pytest.mark.parametrize(
+    ("model", "image_size", "head"), [("dinov2", 28, "head"), ("mobilenetv2", 32, "classifier")]
+)
+def test_a_frozen_backbone_stays_as_it_was(settings: dict, model: str, image_size: int, head: str) -> None:
+    settings |= {"model": model, "image_size": image_size, "teacher": "none", "frozen": True, "epochs": 1}
+    configuration = TrainingConfiguration(**settings)
+    before = loop.Training(
+        configuration, load_manifest(configuration)
+    ).student.classifier.backbone.state_dict()
+    before = {key: value.half() for key, value in before.items()}
+    after = load_file(distill.train(configuration) / "model.safetensors")
+    changed = {
+        key.split(".")[0] for key, value in after.items() if not torch.equal(value.half(), before[key])
+    }
+    assert changed == {head}
+
+
 def test_the_moving_average_is_what_is_saved(settings: dict) -> None:
     folder = distill.train(
         TrainingConfiguration(**settings | {"epochs": 1, "ema_decay": 0.9, "teacher": "none"})

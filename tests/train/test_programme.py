@@ -10,7 +10,7 @@ import yaml
 
 from dermadeit.errors import ConfigurationError
 from train import programme as programme_module
-from train.configuration import parse_arguments
+from train.command_line import parse_arguments
 from train.programme import PROGRAMME_FILE, Programme, Step, read_steps, run
 
 SHIPPED = yaml.safe_load(PROGRAMME_FILE.read_text(encoding="utf-8"))

@@ -1,0 +1,112 @@
+"""The settings of a training from its command line: defaults, then a recipe, then single options."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import yaml
+
+from dermadeit.errors import ConfigurationError
+from dermadeit.tasks import TRAINABLE_TASKS
+from train.configuration import TrainingConfiguration
+
+DEFAULT_RECIPE = "dermadeit"
+
+RECIPES = Path(__file__).resolve().parent / "recipes"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a command line asks for.
+
+    Attributes:
+        configuration: The settings.
+        download: Whether to fetch ISIC 2019 where there is no data.
+        smoke: Whether to run everything end to end on synthetic lesions instead.
+    """
+
+    configuration: TrainingConfiguration
+    download: bool
+    smoke: bool
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> Request:
+    """Reads the command line: defaults, then the recipe, then single settings.
+
+    Raises:
+        ConfigurationError: An unknown recipe or setting, or a value that can't work.
+    """
+    parser = argparse.ArgumentParser(
+        description="Train a lesion classifier, distilled from a teacher or plain.",
+        epilog="What each setting means: TrainingConfiguration in train/configuration.py.",
+    )
+    parser.add_argument(
+        "--recipe", default=DEFAULT_RECIPE, help="a name in train/recipes, or the path of a YAML file"
+    )
+    parser.add_argument(
+        "--download", action="store_true", help="fetch ISIC 2019 where there is no data folder"
+    )
+    parser.add_argument("--smoke", action="store_true", help="a run on synthetic lesions, in two minutes")
+    types = get_type_hints(TrainingConfiguration)
+    for field in dataclasses.fields(TrainingConfiguration):
+        flag = "--" + field.name.replace("_", "-")
+        if types[field.name] is bool:
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS)
+        else:
+            parser.add_argument(
+                flag, type=types[field.name], default=argparse.SUPPRESS, metavar=field.default
+            )
+    settings = vars(parser.parse_args(arguments))
+    recipe, download, smoke = (settings.pop(name) for name in ("recipe", "download", "smoke"))
+    return Request(TrainingConfiguration(**_read_recipe(recipe, settings) | settings), download, smoke)
+
+
+def _read_recipe(name: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a recipe: over those of its `base`, and under its own ones for the wanted task."""
+    chain = [(name, _read_yaml(name))]
+    while base := chain[-1][1].pop("base", None):
+        if base in (known for known, _ in chain):
+            raise ConfigurationError(f"The recipe “{name}” is based on itself.")
+        chain.append((base, _read_yaml(base)))
+    tasks = [
+        settings["task"] for settings in (wanted, *(content for _, content in chain)) if "task" in settings
+    ]
+    task = tasks[0] if tasks else TrainingConfiguration.task
+    merged: dict[str, Any] = {}
+    for of, settings in reversed(chain):
+        of_tasks = {key: settings.pop(key) for key in TRAINABLE_TASKS if key in settings}
+        merged |= _check_types(of, settings | of_tasks.get(task, {}))
+    return merged
+
+
+def _check_types(name: str, settings: dict[str, Any]) -> dict[str, Any]:
+    types = get_type_hints(TrainingConfiguration)
+    for key, value in settings.items():
+        if key not in types:
+            raise ConfigurationError(f"The recipe “{name}” has an unknown setting “{key}”.")
+        if types[key] is float and isinstance(value, int) and not isinstance(value, bool):
+            settings[key] = float(value)
+        elif not isinstance(value, types[key]):
+            raise ConfigurationError(
+                f"The recipe “{name}” sets {key} to {value!r}; it must be of type {types[key].__name__}."
+            )
+    return settings
+
+
+def _read_yaml(name: str) -> dict[str, Any]:
+    path = RECIPES / f"{name}.yaml" if (RECIPES / f"{name}.yaml").is_file() else Path(name)
+    if not path.is_file():
+        known = ", ".join(sorted(recipe.stem for recipe in RECIPES.glob("*.yaml")))
+        raise ConfigurationError(f"There is no recipe “{name}”. Name one of {known}, or a YAML file.")
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"The recipe “{path.name}” is not valid YAML: {error}.") from error
+    if not isinstance(settings, dict):
+        raise ConfigurationError(f"The recipe “{path.name}” must be a list of settings, such as epochs: 9.")
+    return settings
