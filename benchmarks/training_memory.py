@@ -4,7 +4,8 @@
 
 Counts what autograd keeps for the backward pass of a step under autocast, in 16 bits where that computes in 16
 bits, plus weights, gradients, AdamW's two moments and the moving average in 32 bits. Measured on the CPU, without
-a GPU: kernels' own workspace and the allocator's fragmentation are not in it, so a fifth of the memory is left free.
+a GPU: kernels' own workspace and the allocator's fragmentation are not in it, so a fifth of the memory is left
+free.
 """
 
 from __future__ import annotations
