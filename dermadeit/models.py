@@ -232,8 +232,9 @@ def _fit_prefix_and_positions(state: dict[str, torch.Tensor], backbone: nn.Modul
     if positions is None:
         return state
     if backbone.num_prefix_tokens == 2 and "dist_token" not in state:
-        # The distillation token starts as a copy of the class token, in value and position.
-        state["dist_token"] = state["cls_token"].clone()
+        # A distillation token that started as a copy of the class token would stay one: all that follows treats
+        # the two alike, and what tells them apart reaches the first layer too weakly.
+        state["dist_token"] = backbone.dist_token.detach().clone()
         positions = torch.cat([positions[:, :1], positions], dim=1)
     if positions.shape[1] != backbone.pos_embed.shape[1]:
         positions = resample_abs_pos_embed(

@@ -51,7 +51,8 @@ def test_plain_weights_start_the_distilled_twin_at_another_size(tmp_path: Path) 
     save_file(plain.state_dict(), tmp_path / "plain.safetensors")
     distilled = create_classifier("dermadeit", 2, image_size=64, init=tmp_path / "plain.safetensors").backbone
     torch.testing.assert_close(distilled.blocks[3].mlp.fc1.weight, plain.blocks[3].mlp.fc1.weight)
-    torch.testing.assert_close(distilled.dist_token, plain.cls_token)
+    # As a copy of the class token it would answer what that answers, whatever it is taught.
+    assert (distilled.dist_token - plain.cls_token).norm() > 0.1 * plain.cls_token.norm()
     assert distilled.pos_embed.shape == (1, 2 + 16, 192)
     torch.testing.assert_close(distilled.pos_embed[:, 0], plain.pos_embed[:, 0])
     torch.testing.assert_close(distilled.pos_embed[:, 1], plain.pos_embed[:, 0])

@@ -23,7 +23,7 @@ _CHOICES = {
     "classification_loss": ("focal", "cross_entropy", "balanced_softmax"),
     "embedding_loss": ("cosine_smooth_l1", "kl"),
     "target_normalisation": ("standardise", "pca", "none"),
-    "distil_from": ("distillation_token", "last_patch"),
+    "distil_from": ("distillation_token", "class_token", "last_patch"),
     "projector": ("gelu", "relu"),
     "logit_classes": ("task", "teacher"),
     "device": ("auto", "cpu", "cuda"),
@@ -109,8 +109,8 @@ class TrainingConfiguration:
         logit_weight: Weight of the loss between the distillation head and the teacher's soft logits.
         logit_temperature: Of that loss, student and teacher.
         logit_classes: The classes of that loss: those of the `task`, or all that the `teacher` knows.
-        distil_from: The output that is compared with the teacher: the `distillation_token`, or the `last_patch`
-            as in the original, by mistake.
+        distil_from: The output that is compared with the teacher: the `distillation_token`, the `class_token` that
+            also answers, or the `last_patch` as in the original, by mistake.
         projector: `gelu`, two layers with an open end; `relu`, the original's, which ends in a ReLU.
         consistent_views: Pair every image with the teacher's embedding of the same dihedral view; otherwise
             with that of the unturned image, as in the original.

@@ -20,6 +20,12 @@ def create_optimizer(student: Student, configuration: TrainingConfiguration) -> 
         no_weight_decay_list=getattr(backbone, "no_weight_decay", set)(),
         layer_decay=configuration.layer_decay_factor,
     )
+    # The distillation token is new, unlike the first layer that it is counted to.
+    token = getattr(backbone, "dist_token", None)
+    if token is not None:
+        for group in groups:
+            group["params"] = [parameter for parameter in group["params"] if parameter is not token]
+        groups.append({"params": [token], "lr_scale": 1.0, "weight_decay": 0.0})
     for group in groups:
         group["lr"] = configuration.learning_rate * group.pop("lr_scale")
     for module in student.training_only:

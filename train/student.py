@@ -54,7 +54,7 @@ class Student(nn.Module):
         super().__init__()
         self.classifier = classifier
         self.spaces = spaces
-        self._from_last_patch = configuration.distil_from == "last_patch"
+        self._distil_from = configuration.distil_from
         self.projector = self.distillation_head = None
         if not spaces:
             return
@@ -82,8 +82,10 @@ class Student(nn.Module):
         features = self.classifier.backbone.forward_features(images)
         class_embedding, embedding = self.classifier.pool(features)
         logits = self.classifier.head(class_embedding)
-        if self._from_last_patch:
+        if self._distil_from == "last_patch":
             embedding = features[:, -1]
+        elif self._distil_from == "class_token":
+            embedding = class_embedding
         projected = self.projector and self.projector(embedding).unflatten(-1, (self.spaces, -1))
         distillation_logits = self.distillation_head and self.distillation_head(embedding)
         return StudentOutput(logits, projected, distillation_logits)

@@ -238,6 +238,8 @@ def test_early_layers_learn_slower_and_norms_are_not_decayed(checkpoint_root: Pa
     first, last = blocks[0].mlp.fc1.weight, blocks[-1].mlp.fc1.weight
     assert rate[id(first)] == pytest.approx(rate[id(last)] * 0.5**11)
     assert rate[id(student.classifier.head.weight)] == rate[id(student.projector[0].weight)] == 1
+    assert rate[id(student.classifier.backbone.dist_token)] == 1
+    assert rate[id(student.classifier.backbone.cls_token)] == pytest.approx(0.5**13)
     assert decay[id(blocks[0].norm1.weight)] == 0
     assert decay[id(last)] == configuration.weight_decay
     assert decay[id(student.projector[0].bias)] == 0
