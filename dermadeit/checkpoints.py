@@ -14,11 +14,13 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from dermadeit.calibration import Calibration
 from dermadeit.errors import CheckpointError, ModelError, TaskError
 from dermadeit.files import write_atomically, write_json
 from dermadeit.models import LesionClassifier, ModelSpec, get_spec
 from dermadeit.preprocessing import Preprocessing
 from dermadeit.tasks import TRAINABLE_TASKS, Task, get_task
+from dermadeit.trust_files import Trust, read_trust, remove_trust
 
 CHECKPOINT_ROOT = Path(__file__).resolve().parent.parent / "assets" / "checkpoints"
 """Where the embedded checkpoints lie, as `<task>/<model>/`."""
@@ -42,6 +44,7 @@ class Checkpoint:
         classifier: The network, float32, in evaluation mode, parameters frozen.
         weights_sha256: Hex digest of the weights file.
         weights_bytes: Size of the weights file.
+        trust: What was fitted for these weights after training; None for a checkpoint never calibrated.
     """
 
     folder: Path
@@ -51,6 +54,12 @@ class Checkpoint:
     classifier: LesionClassifier
     weights_sha256: str
     weights_bytes: int
+    trust: Trust | None = None
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """Probabilities, operating points and conformal sets; None for a checkpoint never calibrated."""
+        return self.trust and self.trust.calibration
 
     @property
     def parameters(self) -> int:
@@ -89,21 +98,25 @@ def save_checkpoint(
         if weights.is_file():
             config["dermadeit"]["replaced_sha256"] = _sha256(weights)
         write_json(folder / CONFIG_FILE, config)
+        # What was fitted for the old weights would make the new ones unreadable.
+        remove_trust(folder)
 
     write_atomically(weights, write)
     config["dermadeit"].pop("replaced_sha256", None)
     write_json(folder / CONFIG_FILE, config)
 
 
-def load_checkpoint(folder: Path, task: str | None = None) -> Checkpoint:
+def load_checkpoint(folder: Path, task: str | None = None, *, calibrated: bool = True) -> Checkpoint:
     """Reads a checkpoint folder.
 
     Args:
         folder: A folder that `save_checkpoint` wrote.
         task: Key of the task it must have been trained for; None takes any.
+        calibrated: Whether to read what `calibrate` wrote beside the weights, where it did.
 
     Raises:
-        CheckpointError: Missing, pickled, truncated, altered, of another format, or of another task.
+        CheckpointError: Missing, pickled, truncated, altered, of another format, or of another task; or the
+            calibration is damaged or of other weights.
     """
     config = _read_config(folder)
     try:
@@ -146,7 +159,14 @@ def load_checkpoint(folder: Path, task: str | None = None) -> Checkpoint:
         ) from error
     classifier = LesionClassifier(spec, backbone, preprocessing.size).eval().requires_grad_(False)
     return Checkpoint(
-        folder, spec.name, own_task, preprocessing, classifier, weights_sha256, weights.stat().st_size
+        folder,
+        spec.name,
+        own_task,
+        preprocessing,
+        classifier,
+        weights_sha256,
+        weights.stat().st_size,
+        read_trust(folder, own_task, weights_sha256) if calibrated else None,
     )
 
 

@@ -1,4 +1,4 @@
-"""The command line: `python -m dermadeit predict`, `evaluate`, `models` and `benchmark`.
+"""The command line: `python -m dermadeit predict`, `evaluate`, `calibrate`, `models`, and what is published.
 
 Exit codes: 0 when everything worked, 3 when some images could not be read, 2 for a mistake in the call. Results
 go to standard output, everything else to standard error.
@@ -7,9 +7,8 @@ go to standard output, everything else to standard error.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import asdict, replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -17,13 +16,19 @@ from typing import Annotated, Any
 
 import typer
 
-from dermadeit.errors import CheckpointError, ConfigurationError, DermaDeiTError, ImageError
+from dermadeit.command_options import (
+    EXIT_SOME_FAILED,
+    ImagesOption,
+    LeaksOption,
+    ModelOption,
+    TaskOption,
+    ViewsOption,
+    create_folder,
+    user_errors,
+)
+from dermadeit.errors import CheckpointError, ConfigurationError, ImageError
+from dermadeit.publishing_commands import benchmark_app, model_card, robustness
 from dermadeit.tasks import TASKS, get_task
-
-EXIT_USAGE = 2
-EXIT_SOME_FAILED = 3
-
-TaskName = StrEnum("TaskName", {key: key for key in TASKS})
 
 
 class OutputFormat(StrEnum):
@@ -39,19 +44,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-benchmark_app = typer.Typer(
-    help="The published comparison of the models: its predictions, and the tables made of them.",
-    no_args_is_help=True,
-)
 app.add_typer(benchmark_app, name="benchmark")
+app.command("robustness")(robustness)
+app.command("model-card")(model_card)
 
-TaskOption = Annotated[TaskName, typer.Option(help="Which question to ask.")]
-ViewsOption = Annotated[
-    int, typer.Option(min=1, max=8, help="Mirrored and turned views whose logits are averaged.")
-]
-BenchmarkOption = Annotated[
-    Path | None, typer.Option("--root", help="Folder of the benchmark; assets/benchmark by default.")
-]
 FormatOption = Annotated[OutputFormat, typer.Option("--format", help="What to print.")]
 
 
@@ -59,29 +55,43 @@ FormatOption = Annotated[OutputFormat, typer.Option("--format", help="What to pr
 def predict(
     images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Image files.")],
     task: TaskOption,
-    model: Annotated[str, typer.Option(help="A model name, or a checkpoint folder.")] = "dermadeit",
+    model: ModelOption = "dermadeit",
     views: ViewsOption = 8,
     saliency: Annotated[
         Path | None, typer.Option(help="Folder for Grad-CAM overlays of the predicted class.")
     ] = None,
+    check_saliency: Annotated[
+        bool, typer.Option("--check-saliency", help="Test whether the heatmap can be believed.")
+    ] = False,
+    neighbours: Annotated[
+        int, typer.Option(min=0, max=50, help="Name so many similar lesions among the training images.")
+    ] = 0,
+    operating_point: Annotated[
+        str | None, typer.Option(help="sensitivity_95, specificity_95 or balanced; balanced by default.")
+    ] = None,
     output_format: FormatOption = OutputFormat.table,
 ) -> None:
     """Read images, one record each; a bad file never stops the others."""
-    with _user_errors():
+    with user_errors():
         from dermadeit.predictor import load_predictor
         from dermadeit.records import ItemFailure, Prediction
 
         if saliency is not None:
-            _create_folder(saliency)
+            create_folder(saliency)
         predictor = load_predictor(task.value, model)
         some_failed = False
-        for file, record in zip(images, predictor.predict_iter(images, views), strict=True):
-            # The argument itself: it tells two files of one name apart.
-            line = record.to_dict() | {"file": file}
+        records = predictor.predict_iter(
+            images, views, operating_point=operating_point, neighbours=neighbours
+        )
+        for file, record in zip(images, records, strict=True):
             some_failed |= isinstance(record, ItemFailure)
-            if saliency is not None and isinstance(record, Prediction):
-                line["saliency"] = _write_overlay(predictor, file, record, saliency)
-                some_failed |= line["saliency"] is None
+            overlay = {}
+            if isinstance(record, Prediction) and (saliency is not None or check_saliency):
+                record, written = _explain(predictor, file, record, saliency, check_saliency)
+                overlay = {"saliency": written} if saliency is not None else {}
+                some_failed |= saliency is not None and written is None
+            # The argument itself: it tells two files of one name apart.
+            line = record.to_dict() | {"file": file} | overlay
             typer.echo(json.dumps(line) if output_format is OutputFormat.jsonl else _prediction_line(line))
     raise typer.Exit(EXIT_SOME_FAILED if some_failed else 0)
 
@@ -91,26 +101,26 @@ def evaluate(
     source: Annotated[Path, typer.Argument(help="A folder with class subfolders, or a CSV table.")],
     task: TaskOption,
     output: Annotated[Path, typer.Option(help="Folder for metrics.json, predictions.csv, failures.csv.")],
-    images: Annotated[
-        Path | None, typer.Option(help="Folder that the table's files are in; its own folder by default.")
-    ] = None,
+    images: ImagesOption = None,
     model: Annotated[list[str] | None, typer.Option(help="A model name or folder; repeat for more.")] = None,
     views: ViewsOption = 8,
     split: Annotated[str | None, typer.Option(help="Only the rows of this split.")] = None,
-    allow_leaks: Annotated[
-        bool, typer.Option("--allow-leaks", help="Go on although lesions lie in two splits.")
-    ] = False,
+    slices: Annotated[
+        bool, typer.Option(help="Figures by age, sex, site, skin tone and size, and attributes.csv.")
+    ] = True,
+    allow_leaks: LeaksOption = False,
 ) -> None:
     """Compare a model's answers with known labels."""
-    with _user_errors():
+    with user_errors():
         from tqdm import tqdm
 
         from dermadeit.evaluation import evaluate as evaluate_manifest
         from dermadeit.evaluation import write_evaluations
         from dermadeit.manifest import check_leaks, read_source
         from dermadeit.predictor import load_predictor
+        from dermadeit.slices import describe_images, write_attributes
 
-        _create_folder(output)
+        create_folder(output)
         manifest = read_source(source, get_task(task.value), images)
         if not allow_leaks:
             check_leaks(manifest)
@@ -120,12 +130,17 @@ def evaluate(
             typer.echo("The table includes training images; --split test leaves them out.", err=True)
         predictors = [load_predictor(task.value, name) for name in dict.fromkeys(model or ["dermadeit"])]
         _refuse_repeated([predictor.checkpoint.model for predictor in predictors])
+        attributes = describe_images(manifest.rows) if slices else None
         evaluations = []
         for predictor in predictors:
             name = predictor.checkpoint.model
             with tqdm(total=len(manifest.rows), desc=name, unit="image", disable=None) as bar:
-                evaluations.append(evaluate_manifest(manifest, predictor, views, partial(bar.update, 1)))
+                evaluations.append(
+                    evaluate_manifest(manifest, predictor, views, partial(bar.update, 1), attributes)
+                )
         write_evaluations(evaluations, output)
+        if attributes is not None:
+            write_attributes(output / "attributes.csv", attributes)
     for evaluation in evaluations:
         _print_figures(evaluation.model, evaluation.metrics)
     if not evaluations[0].predictions:
@@ -138,9 +153,53 @@ def evaluate(
 
 
 @app.command()
+def calibrate(
+    source: Annotated[Path, typer.Argument(help="A CSV table with the splits train and calibration.")],
+    task: TaskOption,
+    model: ModelOption = "dermadeit",
+    images: ImagesOption = None,
+    not_skin: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, file_okay=False, help="Folder of photos of anything else, to try the gates on."
+        ),
+    ] = None,
+    views: ViewsOption = 8,
+    allow_leaks: LeaksOption = False,
+) -> None:
+    """Fit probabilities, decisions, gates and similar cases, and store them beside the weights."""
+    with user_errors():
+        from tqdm import tqdm
+
+        from dermadeit.checkpoints import find_checkpoint, load_checkpoint
+        from dermadeit.fitting import fit_trust, read_cases
+        from dermadeit.manifest import check_leaks, read_source
+        from dermadeit.predictor import Predictor
+        from dermadeit.trust_files import write_trust
+
+        manifest = read_source(source, get_task(task.value), images)
+        if not allow_leaks:
+            check_leaks(manifest)
+        manifest, cases = manifest.select("calibration"), read_cases(source, manifest.task, images)
+        # What an earlier calibration left may be damaged; it is about to be replaced.
+        checkpoint = load_checkpoint(find_checkpoint(task.value, model), task.value, calibrated=False)
+        with tqdm(total=len(manifest.rows) + len(cases.rows), unit="image", disable=None) as bar:
+            trust = fit_trust(
+                manifest,
+                cases,
+                Predictor(checkpoint),
+                not_skin=not_skin,
+                views=views,
+                progress=partial(bar.update, 1),
+            )
+        write_trust(checkpoint.folder, trust)
+    _print_calibration(checkpoint.model, trust.calibration)
+
+
+@app.command()
 def models(output_format: FormatOption = OutputFormat.table) -> None:
     """List the models: task, parameters, size, and where the weights come from."""
-    with _user_errors():
+    with user_errors():
         for row in _model_rows():
             if output_format is OutputFormat.jsonl:
                 typer.echo(json.dumps(row))
@@ -148,46 +207,6 @@ def models(output_format: FormatOption = OutputFormat.table) -> None:
                 size = f"{row['megabytes']:.1f} MB" if row["megabytes"] else "–"
                 millions = f"{row['parameters'] / 1e6:.1f} M"
                 typer.echo(f"{row['model']:<18}{row['task']:<12}{millions:>8}{size:>10}  {row['from']}")
-
-
-@benchmark_app.command("add")
-def add_to_benchmark(
-    predictions: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="PREDICTIONS...",
-            help="Folders that evaluate wrote, or their predictions.csv; all numbers of views of a model at once.",
-        ),
-    ],
-    name: Annotated[str | None, typer.Option(help="File the model under this name.")] = None,
-    image_level_split: Annotated[
-        bool, typer.Option("--image-level-split", help="File it for the leak meter.")
-    ] = False,
-    root: BenchmarkOption = None,
-) -> None:
-    """File a model's predictions on the test split."""
-    with _user_errors():
-        from dermadeit.benchmark_files import BENCHMARK_ROOT, add_predictions
-
-        for path in add_predictions(
-            predictions, root or BENCHMARK_ROOT, name=name, image_level_split=image_level_split
-        ):
-            typer.echo(str(path))
-
-
-@benchmark_app.command("table")
-def write_table(
-    readme: Annotated[Path, typer.Option(help="Markdown file whose tables are replaced.")] = Path(
-        "README.md"
-    ),
-    root: BenchmarkOption = None,
-) -> None:
-    """Compute every figure from the filed predictions, and write the tables into README."""
-    with _user_errors():
-        from dermadeit.benchmark_files import BENCHMARK_ROOT
-        from dermadeit.benchmark_table import write_benchmark_table
-
-        write_benchmark_table(readme, root or BENCHMARK_ROOT)
 
 
 def _model_rows() -> Iterator[dict[str, Any]]:
@@ -212,13 +231,6 @@ def _model_rows() -> Iterator[dict[str, Any]]:
             yield row
 
 
-def _create_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigurationError(f"“{folder}” can't be used as a folder: {error.strerror}.") from error
-
-
 def _refuse_repeated(names: list[str]) -> None:
     for name in names:
         if names.count(name) > 1:
@@ -228,7 +240,11 @@ def _refuse_repeated(names: list[str]) -> None:
             )
 
 
-def _write_overlay(predictor: Any, file: str, prediction: Any, folder: Path) -> str | None:
+def _explain(
+    predictor: Any, file: str, prediction: Any, folder: Path | None, check: bool
+) -> tuple[Any, str | None]:
+    """The prediction, with its heatmap checked where asked; and the overlay's path, or None without a folder."""
+    from dermadeit.faithfulness import check_saliency
     from dermadeit.files import write_atomically
     from dermadeit.imaging import decode_image, encode_png
     from dermadeit.saliency import DEFAULT_OPACITY, grad_cam
@@ -237,12 +253,18 @@ def _write_overlay(predictor: Any, file: str, prediction: Any, folder: Path) -> 
         image = decode_image(file)
     except ImageError as error:
         typer.echo(f"{file}: the file changed after it was read. {error.user_message}", err=True)
-        return None
-    overlay = grad_cam(predictor, image, prediction.label).overlay(image, DEFAULT_OPACITY)
+        return prediction, None
+    saliency_map = grad_cam(predictor, image, prediction.label)
+    if check:
+        checked = check_saliency(predictor, image, saliency_map)
+        prediction = replace(prediction, saliency_check={"method": saliency_map.method, **asdict(checked)})
+    if folder is None:
+        return prediction, None
+    overlay = saliency_map.overlay(image, DEFAULT_OPACITY)
     # Named by content: a display name is never a path.
     name = f"{image.sha256[:16]}_{prediction.task}_{prediction.model}_{prediction.label}.png"
     write_atomically(folder / name, lambda partial: partial.write_bytes(encode_png(overlay)))
-    return str(folder / name)
+    return prediction, str(folder / name)
 
 
 def _prediction_line(line: dict[str, Any]) -> str:
@@ -251,8 +273,22 @@ def _prediction_line(line: dict[str, Any]) -> str:
     if line["error"]:
         return f"{file}\tfailed\t{line['error']['message']}"
     scores = "  ".join(f"{key} {value:.1%}" for key, value in line["probabilities"].items())
-    overlay = [line["saliency"]] if line.get("saliency") else []
-    return "\t".join([file, line["label"], scores, *overlay, *line["warnings"]])
+    notes = [line["saliency"]] if line.get("saliency") else []
+    if line["abstain"]:
+        return "\t".join([file, line["verdict"], *line["abstain"]["reasons"], *notes, *line["warnings"]])
+    if line["operating_point"]:
+        notes.append("{name}: {decision}".format(**line["operating_point"]))
+    if line["conformal_set"] is not None:
+        notes.append(f"can't be ruled out: {', '.join(line['conformal_set']) or 'none'}")
+    if line["neighbours"]:
+        notes.append(
+            "similar: " + ", ".join(f"{near['diagnosis']} {near['image_id']}" for near in line["neighbours"])
+        )
+    if line["saliency_check"]:
+        notes.append(
+            f"heatmap: {'believable' if line['saliency_check']['faithful'] else 'not to be believed'}"
+        )
+    return "\t".join([file, line["label"], scores, *notes, *line["warnings"]])
 
 
 def _print_figures(model: str, metrics: dict[str, Any]) -> None:
@@ -270,10 +306,20 @@ def _print_figures(model: str, metrics: dict[str, Any]) -> None:
             typer.echo(f"  {name:<20}{metrics[name]:.3f}{interval}")
 
 
-@contextmanager
-def _user_errors() -> Iterator[None]:
-    try:
-        yield
-    except DermaDeiTError as error:
-        typer.echo(error.user_message, err=True)
-        sys.exit(EXIT_USAGE)
+def _print_calibration(model: str, calibration: Any) -> None:
+    report = calibration.report
+    typer.echo(f"{model}, {calibration.task}: {report['images']} images of {report['lesions']} lesions")
+    for views, figures in report["views"].items():
+        before, after = (figures[when]["ece"] for when in ("before", "after"))
+        typer.echo(
+            f"  {views} views: {figures['scaling']} scaling, calibration error {before['value']:.3f} → "
+            f"{after['value']:.3f}"
+        )
+        for name, point in figures["operating_points"].items():
+            typer.echo(
+                f"    {name:<16}sensitivity {point['sensitivity']['value']:.3f}, specificity "
+                f"{point['specificity']['value']:.3f}"
+            )
+    for name, tried in report["gates"].items():
+        if tried:
+            typer.echo(f"  withheld, {name.replace('_', ' ')}: {tried['refused']} of {tried['images']}")

@@ -7,15 +7,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import softmax
 
 from dermadeit.about import DISCLAIMER, VERSION
+from dermadeit.calibration import CONFORMAL_COVERAGE, OPERATING_POINTS, Calibration
 from dermadeit.files import write_json
 from dermadeit.manifest import Manifest
-from dermadeit.predictions import PredictionSet, measure, measure_sources
+from dermadeit.predictions import SMALLEST_SLICE, PredictionSet, measure, measure_sources
 from dermadeit.predictor import DEFAULT_VIEWS, Predictor
-from dermadeit.records import Evaluation, ItemFailure, LabelledFailure, LabelledPrediction
+from dermadeit.records import ABSTAIN, Evaluation, ItemFailure, LabelledFailure, LabelledPrediction
+from dermadeit.slices import SLICED_BY, Attributes, measure_slices
 from dermadeit.tabular import write_csv
 from dermadeit.tasks import TRAINABLE_TASKS, get_task
+from dermadeit.trust_metrics import (
+    abstention_figures,
+    calibration_figures,
+    conformal_figures,
+    operating_point_figures,
+    risk_coverage,
+    stability_figures,
+)
+from dermadeit.weighted_metrics import target_class
 
 _FAILURE_COLUMNS = ("image_id", "file", "task", "model", "label_true", "code", "message")
 
@@ -25,6 +37,7 @@ def evaluate(
     predictor: Predictor,
     views: int = DEFAULT_VIEWS,
     progress: Callable[[], Any] = lambda: None,
+    attributes: Attributes | None = None,
 ) -> Evaluation:
     """Reads every image of a manifest and compares the answers with its labels.
 
@@ -33,6 +46,7 @@ def evaluate(
         predictor: The model.
         views: Dihedral views whose logits are averaged, 1 to 8.
         progress: Called after each image.
+        attributes: What the images are sliced by, as `slices.describe_images` gives it; None for sources only.
 
     Returns:
         Predictions, failures and figures; an image that can't be read is a failure and counts in no figure.
@@ -55,6 +69,8 @@ def evaluate(
         "views": views,
         **measure(measured).to_dict(),
         "sources": measure_sources(measured),
+        **_trust_figures(measured, predictions, predictor.checkpoint.calibration, attributes),
+        "slices": None if attributes is None else measure_slices(measured, attributes),
         "excluded": manifest.excluded,
         "failed": len(failures),
         "weights_sha256": predictor.checkpoint.weights_sha256,
@@ -64,6 +80,88 @@ def evaluate(
     return Evaluation(
         manifest.task.key, predictor.checkpoint.model, tuple(predictions), tuple(failures), metrics
     )
+
+
+def _trust_figures(
+    measured: PredictionSet,
+    predictions: Sequence[LabelledPrediction],
+    calibration: Calibration | None,
+    attributes: Attributes | None,
+) -> dict[str, Any]:
+    """Figures of what a reader is told besides the label; None where the checkpoint was not calibrated."""
+    records = [item.prediction for item in predictions]
+    figures: dict[str, Any] = dict.fromkeys(
+        ("risk_coverage", "stability", "calibration", "operating_points", "conformal", "abstention")
+    )
+    if not records:
+        return figures
+    groups, probabilities = measured.lesion_groups, measured.probabilities
+    hits = probabilities.argmax(axis=1) == measured.labels
+    figures["risk_coverage"] = risk_coverage(hits, probabilities.max(axis=1), groups)
+    if measured.views > 1:
+        figures["stability"] = stability_figures(
+            np.array([record.stability.flips for record in records]),
+            np.array([record.stability.spread for record in records]),
+            measured.views,
+            groups,
+        )
+    if not all(record.calibrated for record in records):
+        return figures
+    return figures | {
+        "calibration": _before_and_after(measured, calibration),
+        "operating_points": _operating_points(measured, calibration),
+        "conformal": {
+            "nominal_coverage": CONFORMAL_COVERAGE,
+            **conformal_figures(
+                np.array(
+                    [[key in record.conformal_set for key in calibration.classes] for record in records]
+                ),
+                measured.labels,
+                groups,
+                calibration.classes,
+                _slicings(measured, attributes),
+                SMALLEST_SLICE,
+            ),
+        },
+        "abstention": abstention_figures(
+            np.array([record.verdict == ABSTAIN for record in records]), hits, groups
+        ),
+    }
+
+
+def _before_and_after(measured: PredictionSet, calibration: Calibration) -> dict[str, Any]:
+    labels, groups, classes = measured.labels, measured.lesion_groups, calibration.classes
+    return {
+        "scaling": calibration.by_views[measured.views].scaling.method,
+        "before": calibration_figures(labels, softmax(measured.logits, axis=1), groups, classes),
+        "after": calibration_figures(labels, measured.probabilities, groups, classes),
+    }
+
+
+def _operating_points(measured: PredictionSet, calibration: Calibration) -> dict[str, Any]:
+    target = target_class(calibration.classes)
+    thresholds = {
+        name: calibration.operating_point(name, measured.views).threshold for name in OPERATING_POINTS
+    }
+    figures = operating_point_figures(
+        measured.labels == target,
+        {name: measured.probabilities[:, target] >= threshold for name, threshold in thresholds.items()},
+        measured.lesion_groups,
+    )
+    return {
+        "target": calibration.target,
+        "prevalence": float((measured.labels == target).mean()),
+        **{name: {"threshold": thresholds[name], **figures[name]} for name in OPERATING_POINTS},
+    }
+
+
+def _slicings(measured: PredictionSet, attributes: Attributes | None) -> dict[str, Sequence[str]]:
+    if attributes is None:
+        return {"source": measured.sources}
+    return {
+        name: [attributes.get(image_id, {}).get(name, "") for image_id in measured.image_ids]
+        for name in SLICED_BY
+    }
 
 
 def _prediction_set(
@@ -97,7 +195,8 @@ def write_evaluations(evaluations: Sequence[Evaluation], folder: Path) -> None:
     columns = (
         "image_id", "file", "task", "model", "views", "label_true", "label_predicted",
         *(f"p_{key}" for key in classes), *(f"logit_{key}" for key in classes),
-        "lesion_group", "source", "split",
+        "lesion_group", "source", "split", "calibrated", "verdict", "abstain_codes", "conformal_set", "ood_score",
+        "flips", "spread",
     )  # fmt: skip
     write_json(
         folder / "metrics.json", {evaluation.model: dict(evaluation.metrics) for evaluation in evaluations}
@@ -123,6 +222,13 @@ def _prediction_rows(evaluations: Sequence[Evaluation]) -> Iterator[dict[str, An
                 "lesion_group": item.lesion_group,
                 "source": item.source,
                 "split": item.split,
+                "calibrated": prediction.calibrated,
+                "verdict": prediction.verdict,
+                "abstain_codes": " ".join(prediction.abstain_codes),
+                "conformal_set": " ".join(prediction.conformal_set or ()),
+                "ood_score": prediction.ood_score,
+                "flips": prediction.stability and prediction.stability.flips,
+                "spread": prediction.stability and prediction.stability.spread,
             }
 
 

@@ -6,7 +6,7 @@ import logging
 import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dermadeit.errors import ManifestError
@@ -17,6 +17,9 @@ SPLITS = ("train", "validation", "calibration", "test")
 logger = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
+
+METADATA_COLUMNS = ("sex", "age", "anatomic_site", "width", "height")
+"""Columns that describe the patient, the lesion and the picture, and that no model is shown."""
 
 _SHOWN = 5
 
@@ -33,6 +36,7 @@ class ManifestRow:
         split: One of `SPLITS`, or an empty string.
         lesion_group: Images that share it show the same lesion. The image's own id where it is unknown.
         source: Name of the collection, or an empty string.
+        metadata: Those of `METADATA_COLUMNS` that are filled in, as the table has them.
     """
 
     image_id: str
@@ -42,6 +46,7 @@ class ManifestRow:
     split: str
     lesion_group: str
     source: str
+    metadata: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -179,9 +184,9 @@ def _read_table(table: Table, task: Task, images: Path) -> Manifest:
             problems.append(f"line {line}: {error.user_message}")
             continue
         group = record.get("lesion_group", "").strip() or record.get("lesion_id", "").strip() or image_id
-        rows.append(
-            ManifestRow(image_id, file or path.name, path, label, split, group, record.get("dataset", ""))
-        )
+        source = record.get("dataset", "")
+        metadata = {name: text for name in METADATA_COLUMNS if (text := record.get(name, "").strip())}
+        rows.append(ManifestRow(image_id, file or path.name, path, label, split, group, source, metadata))
     if problems:
         more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         raise ManifestError(f"The table can't be used. {'; '.join(problems[:_SHOWN])}{more}.")

@@ -127,7 +127,7 @@ def resampled_figures(
         Each of `FIGURES` to float [resamples], NaN where a resample leaves it undefined.
     """
     weighted = WeightedMetrics(labels, probabilities, classes)
-    blocks = [weighted(weights) for weights in _lesion_weights(groups, resamples, seed)]
+    blocks = [weighted(weights) for weights in lesion_weights(groups, resamples, seed)]
     return {name: np.concatenate([block[name] for block in blocks]) for name in FIGURES}
 
 
@@ -144,7 +144,7 @@ def percentile_intervals(resampled: Mapping[str, np.ndarray]) -> dict[str, list[
     }
 
 
-def _lesion_weights(groups: Sequence[str], resamples: int, seed: int) -> Iterator[np.ndarray]:
+def lesion_weights(groups: Sequence[str], resamples: int, seed: int) -> Iterator[np.ndarray]:
     """How often each image is drawn: float [R, N], a hundred resamples at a time to stay out of main memory."""
     names, lesion_of_image = np.unique(np.asarray(groups), return_inverse=True)
     rng = np.random.default_rng(seed)

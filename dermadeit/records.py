@@ -3,10 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from dermadeit.about import DISCLAIMER
+from dermadeit.image_quality import QualityReport
+from dermadeit.neighbours import Neighbour
+from dermadeit.stability import Stability
+
+ANSWER = "answer"
+ABSTAIN = "abstain"
+
+_READ_KEYS = (
+    "verdict", "abstain", "label", "probabilities", "calibrated", "logits", "views", "operating_point",
+    "conformal_set", "stability", "quality", "ood_score", "neighbours", "neighbour_disagreement",
+    "saliency_check",
+)  # fmt: skip
+"""What only an image that was read has."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What is answered at an operating point.
+
+    Attributes:
+        name: Name of the operating point.
+        threshold: Probability of the target class from which on it is answered.
+        decision: Class key. It may differ from the most probable class.
+    """
+
+    name: str
+    threshold: float
+    decision: str
 
 
 @dataclass(frozen=True)
@@ -19,11 +47,25 @@ class Prediction:
         task: Key of the task.
         model: Name of the model.
         label: Key of the most probable class.
-        probabilities: Class key to softmax probability, 0 to 1, summing to 1, in the task's class order.
-        logits: Class key to logit, averaged over the views.
+        probabilities: Class key to probability, 0 to 1, summing to 1, in the task's class order.
+        logits: Class key to logit, averaged over the views and not calibrated.
         views: Number of dihedral views that were averaged.
         ledger: What the decoder did to the pixels, in order.
-        warnings: What a reader should know about this image, as sentences.
+        warnings: What a reader should know about this image or answer, as sentences.
+        calibrated: Whether the probabilities are calibrated; else they are the softmax of the logits, and what
+            rests on them and on the gates is None.
+        verdict: `ANSWER`, or `ABSTAIN` where the answer is to be withheld.
+        abstain_reasons: Why it is withheld, as sentences.
+        abstain_codes: The same as stable machine-readable names.
+        operating_point: The decision at the operating point that was asked for.
+        conformal_set: The classes that can't be ruled out at the stated coverage: one, several or none.
+        stability: How far the views agree; None with one view.
+        quality: What was measured on the photo.
+        ood_score: How strange the image is to the model; higher is stranger.
+        neighbours: The most similar training lesions, the nearest first; empty when not asked for.
+        neighbour_disagreement: Whether they speak against the label; None when not asked for.
+        saliency_check: Whether the heatmap can be believed, as JSON-ready values of `faithfulness.SaliencyCheck`;
+            None when not asked for.
     """
 
     file: str
@@ -36,6 +78,18 @@ class Prediction:
     views: int
     ledger: tuple[str, ...]
     warnings: tuple[str, ...]
+    calibrated: bool = False
+    verdict: str = ANSWER
+    abstain_reasons: tuple[str, ...] = ()
+    abstain_codes: tuple[str, ...] = ()
+    operating_point: Decision | None = None
+    conformal_set: tuple[str, ...] | None = None
+    stability: Stability | None = None
+    quality: QualityReport | None = None
+    ood_score: float | None = None
+    neighbours: tuple[Neighbour, ...] = ()
+    neighbour_disagreement: bool | None = None
+    saliency_check: Mapping[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The record as JSON-ready values: one line of the CLI's jsonl output."""
@@ -45,10 +99,26 @@ class Prediction:
             "task": self.task,
             "model": self.model,
             "status": "ok",
+            "verdict": self.verdict,
+            "abstain": (
+                {"codes": list(self.abstain_codes), "reasons": list(self.abstain_reasons)}
+                if self.verdict == ABSTAIN
+                else None
+            ),
             "label": self.label,
             "probabilities": dict(self.probabilities),
+            "calibrated": self.calibrated,
             "logits": dict(self.logits),
             "views": self.views,
+            "operating_point": self.operating_point and asdict(self.operating_point),
+            "conformal_set": None if self.conformal_set is None else list(self.conformal_set),
+            "stability": self.stability and asdict(self.stability),
+            "quality": self.quality
+            and {"measures": dict(self.quality.measures), "problems": list(self.quality.problems)},
+            "ood_score": self.ood_score,
+            "neighbours": [asdict(neighbour) for neighbour in self.neighbours],
+            "neighbour_disagreement": self.neighbour_disagreement,
+            "saliency_check": None if self.saliency_check is None else dict(self.saliency_check),
             "ledger": list(self.ledger),
             "warnings": list(self.warnings),
             "error": None,
@@ -84,10 +154,7 @@ class ItemFailure:
             "task": self.task,
             "model": self.model,
             "status": "failed",
-            "label": None,
-            "probabilities": None,
-            "logits": None,
-            "views": None,
+            **dict.fromkeys(_READ_KEYS),
             "ledger": [],
             "warnings": [],
             "error": {"code": self.code, "message": self.message},

@@ -15,6 +15,8 @@ from dermadeit.models import MODEL_SPECS
 
 KEYS = {
     "file", "sha256", "task", "model", "status", "label", "probabilities", "logits", "ledger", "warnings", "error",
+    "verdict", "abstain", "calibrated", "operating_point", "conformal_set", "stability", "quality", "ood_score",
+    "neighbours", "neighbour_disagreement", "saliency_check",
 }  # fmt: skip
 
 
@@ -82,7 +84,7 @@ def test_evaluate_writes_its_files_and_prints_the_figures(
     source = synthetic_data / "manifest.csv"
     result = _run("evaluate", source, *binary, "--split", "test", "--views", 1, "--output", tmp_path / "out")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "metrics.json", "predictions.csv", "failures.csv",
+        "metrics.json", "predictions.csv", "failures.csv", "attributes.csv",
     }  # fmt: skip
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())["dermadeit"]
     assert f"accuracy            {metrics['accuracy']:.3f}" in result.stdout

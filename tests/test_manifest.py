@@ -138,3 +138,11 @@ def test_linked_image_folders_are_the_owners_business(tmp_path: Path, synthetic_
     (tmp_path / "images").symlink_to(synthetic_data / "images")
     shutil.copy(synthetic_data / "manifest.csv", tmp_path)
     assert read_source(tmp_path / "manifest.csv", BINARY).rows[0].path.is_file()
+
+
+def test_rows_keep_what_is_known_of_patient_and_picture(tmp_path: Path) -> None:
+    header = "image_id,label,sex,age,anatomic_site,width,other\n"
+    table = _table(tmp_path, header + "a,nevus,female,55.0,head/neck,200,x\nb,nevus,, ,,,\n")
+    known, unknown = read_source(table, BINARY).rows
+    assert known.metadata == {"sex": "female", "age": "55.0", "anatomic_site": "head/neck", "width": "200"}
+    assert unknown.metadata == {}

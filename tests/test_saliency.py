@@ -1,4 +1,4 @@
-"""Grad-CAM held against the grad-cam library, and shared between threads."""
+"""Grad-CAM held against the grad-cam library, rollout against explicit attention, both shared between threads."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,12 +11,12 @@ from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
 from dermadeit.checkpoints import load_checkpoint, save_checkpoint
-from dermadeit.errors import TaskError
+from dermadeit.errors import ModelError, TaskError
 from dermadeit.imaging import decode_image
 from dermadeit.models import create_classifier
 from dermadeit.predictor import Predictor, load_predictor
 from dermadeit.preprocessing import Preprocessing
-from dermadeit.saliency import SaliencyMap, grad_cam
+from dermadeit.saliency import SALIENCY_METHODS, SaliencyMap, attention_rollout, grad_cam
 from dermadeit.tasks import get_task
 
 
@@ -87,15 +87,90 @@ def test_convolutional_networks_get_a_map_too(checkpoint_root: Path, lesion_file
     assert all(not module._forward_hooks for module in predictor.checkpoint.classifier.modules())
 
 
-@pytest.mark.parametrize("model", ["dermadeit", "mobilenetv2"])
-def test_threads_never_get_each_others_map(
-    checkpoint_root: Path, lesion_files: list[Path], model: str
+def _rollout_by_hand(predictor: Predictor, batch: torch.Tensor) -> np.ndarray:
+    """Share of each patch in the class token, token by token, from what each block's attention layer is given."""
+    backbone = predictor.checkpoint.classifier.backbone
+    given: list[torch.Tensor] = []
+    hooks = [
+        block.attn.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+        for block in backbone.blocks
+    ]
+    with torch.no_grad():
+        predictor.checkpoint.classifier(batch)
+    for hook in hooks:
+        hook.remove()
+    shares = None
+    for block, tokens in zip(backbone.blocks, given, strict=True):
+        layer, dim = block.attn, tokens.shape[-1]
+        weight, bias = layer.qkv.weight.detach().numpy(), layer.qkv.bias.detach().numpy()
+        projected = tokens[0].numpy().astype(float) @ weight.T + bias
+        width = dim // layer.num_heads
+        attention = np.zeros((len(projected), len(projected)))
+        for head in range(layer.num_heads):
+            queries = projected[:, head * width : (head + 1) * width]
+            keys = projected[:, dim + head * width : dim + (head + 1) * width]
+            exponentials = np.exp(queries @ keys.T / np.sqrt(width))
+            attention += exponentials / exponentials.sum(axis=1, keepdims=True) / layer.num_heads
+        shares = np.eye(len(projected)) if shares is None else shares
+        shares = [
+            0.5 * row + 0.5 * (weights @ shares) for row, weights in zip(shares, attention, strict=True)
+        ]
+        shares = np.array(shares)
+    np.testing.assert_allclose(shares.sum(axis=1), 1)
+    return shares[0, backbone.num_prefix_tokens :].reshape(backbone.patch_embed.grid_size)
+
+
+@pytest.mark.parametrize(("name", "size"), [("dermadeit", 64), ("deit", 64), ("dinov2", 56)])
+def test_rollout_equals_the_product_of_explicit_attention(
+    lesion_files: list[Path], tmp_path: Path, name: str, size: int
 ) -> None:
+    torch.manual_seed(0)
+    classifier = create_classifier(name, 2, image_size=size)
+    with torch.no_grad():
+        # Small random weights attend everywhere alike; larger ones make a choice.
+        for block in classifier.backbone.blocks:
+            block.attn.qkv.weight.mul_(8)
+    save_checkpoint(tmp_path, classifier, get_task("binary"), Preprocessing(size))
+    predictor = Predictor(load_checkpoint(tmp_path))
+    image = decode_image(lesion_files[0])
+    expected = _rollout_by_hand(predictor, predictor.checkpoint.preprocessing(image.pixels)[None])
+    ours = attention_rollout(predictor, image).values
+    assert ours.shape == (4, 4)
+    np.testing.assert_allclose(ours, (expected - expected.min()) / np.ptp(expected), atol=1e-3)
+
+
+def test_rollout_names_a_class_but_does_not_depend_on_it(
+    predictors: dict[str, Predictor], lesion_files: list[Path]
+) -> None:
+    predictor = predictors["multiclass"]
+    image = decode_image(lesion_files[0])
+    [prediction] = predictor.predict([image], views=1)
+    maps = {key: attention_rollout(predictor, image, key) for key in (None, "mel", "bcc", "scc")}
+    assert [saliency.class_key for saliency in maps.values()] == [prediction.label, "mel", "bcc", "scc"]
+    assert all((saliency.values == maps[None].values).all() for saliency in maps.values())
+    with pytest.raises(TaskError, match="nevus"):
+        attention_rollout(predictor, image, "nevus")
+
+
+def test_rollout_is_refused_without_attention(checkpoint_root: Path, lesion_files: list[Path]) -> None:
+    predictor = load_predictor("binary", "mobilenetv2", root=checkpoint_root)
+    with pytest.raises(ModelError, match="Ask for Grad-CAM"):
+        attention_rollout(predictor, decode_image(lesion_files[0]))
+
+
+@pytest.mark.parametrize(
+    ("method", "model"),
+    [("grad-cam", "dermadeit"), ("grad-cam", "mobilenetv2"), ("attention-rollout", "dermadeit")],
+)
+def test_threads_never_get_each_others_map(
+    checkpoint_root: Path, lesion_files: list[Path], method: str, model: str
+) -> None:
+    explain = SALIENCY_METHODS[method]
     predictor = load_predictor("binary", model, root=checkpoint_root)
     images = [decode_image(path) for path in lesion_files]
-    expected = [grad_cam(predictor, image, "others").values for image in images]
+    expected = [explain(predictor, image, "others").values for image in images]
     with ThreadPoolExecutor(4) as pool:
-        maps = list(pool.map(lambda image: grad_cam(predictor, image, "others").values, images * 7))
+        maps = list(pool.map(lambda image: explain(predictor, image, "others").values, images * 7))
     for index, values in enumerate(maps):
         np.testing.assert_allclose(values, expected[index % len(images)], atol=1e-4)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from dermadeit.records import Prediction
+from dermadeit.records import ABSTAIN, Prediction
 from dermadeit.tasks import BINARY, Task, get_task
 from dermadeit.views.failures import Failure
 from dermadeit.views.reading import Reading, tasks_shown
@@ -65,14 +65,13 @@ def failure_html(failure: Failure) -> str:
 def result_html(reading: Reading, task_key: str) -> str:
     """The answers that belong to a chosen task: the binary one, then the conditional one."""
     cards = "".join(_answer_html(reading.predictions[key], get_task(key)) for key in tasks_shown(task_key))
-    views = reading.predictions[task_key].views
+    answer = reading.predictions[task_key]
     return f"""
 <div class="dd-card">
   <h2>Result</h2>
   {_warnings_html(reading.preview.warnings)}
   {cards}
-  <p class="dd-quiet">The model score is an uncalibrated softmax score averaged over {views} views of the photo,
-  so 90\u00a0% does not mean right nine times in ten.</p>
+  <p class="dd-quiet">{_meaning_of_scores(answer)}</p>
 </div>"""
 
 
@@ -103,9 +102,12 @@ def announcement(reading: Reading, task_key: str) -> str:
     parts = []
     for key in tasks_shown(task_key):
         answer, task = reading.predictions[key], get_task(key)
-        score = percent(answer.probabilities[answer.label])
         condition = "" if task is BINARY else "if malignant: "
-        parts.append(f"{condition}{task.display_names[answer.label]}, model score {score}")
+        if answer.verdict == ABSTAIN:
+            parts.append(f"{condition}no answer, {' '.join(answer.abstain_reasons)}")
+            continue
+        score = f"{score_name(answer).lower()} {percent(answer.probabilities[answer.label])}"
+        parts.append(f"{condition}{task.display_names[answer.label]}, {score}")
     return "; ".join(parts) + "."
 
 
@@ -117,14 +119,52 @@ def _answer_html(answer: Prediction, task: Task) -> str:
         _bar_html(task.display_names[key], share, key == answer.label)
         for key, share in answer.probabilities.items()
     )
+    label = f'<p class="dd-label">{escape(task.display_names[answer.label])}</p>'
+    details = f"""{_trust_html(answer, task)}
+  <p class="dd-bars-title">{score_name(answer)}</p>
+  <ul class="dd-bars">{bars}</ul>"""
+    if answer.verdict == ABSTAIN:
+        reasons = "".join(f"<li>{escape(reason)}</li>" for reason in answer.abstain_reasons)
+        label = f"""<p class="dd-label">No answer</p>
+  <div class="dd-warnings dd-withheld"><strong>Withheld, because</strong><ul>{reasons}</ul></div>"""
+        withheld = f'<p class="dd-label">{escape(task.display_names[answer.label])}</p>{details}'
+        details = f"<details><summary>Show what the model says all the same</summary>{withheld}</details>"
     return f"""
-<section class="dd-answer{" dd-conditional" if conditional else ""}" data-task="{task.key}">
+<section class="dd-answer{" dd-conditional" if conditional else ""}" data-task="{task.key}"
+  data-verdict="{answer.verdict}">
   <h3>{escape(title)}</h3>
-  <p class="dd-label">{escape(task.display_names[answer.label])}</p>
+  {label}
   {caveat}
-  <p class="dd-bars-title">Model score</p>
-  <ul class="dd-bars">{bars}</ul>
+  {details}
 </section>"""
+
+
+def score_name(answer: Prediction) -> str:
+    """What the numbers of an answer may be called."""
+    return "Probability" if answer.calibrated else "Model score"
+
+
+def _meaning_of_scores(answer: Prediction) -> str:
+    if answer.calibrated:
+        return (
+            "The probabilities were calibrated on lesions that the model was not trained on. They hold for "
+            f"photos like those, and are of {answer.views} views of the photo."
+        )
+    return (
+        f"The model score is an uncalibrated softmax score averaged over {answer.views} views of the photo, so "
+        "90\u00a0% does not mean right nine times in ten."
+    )
+
+
+def _trust_html(answer: Prediction, task: Task) -> str:
+    lines = []
+    if answer.conformal_set is not None:
+        names = ", ".join(task.display_names[key] for key in answer.conformal_set) or "none of them fits"
+        lines.append(f"<div><dt>Not ruled out (nine times in ten)</dt><dd>{escape(names)}</dd></div>")
+    if answer.stability is not None:
+        agreeing = round(answer.stability.agreeing_share * answer.views)
+        lines.append(f"<div><dt>Views that agree</dt><dd>{agreeing} of {answer.views}</dd></div>")
+    return f'<dl class="dd-trust">{"".join(lines)}</dl>' if lines else ""
 
 
 def _bar_html(name: str, share: float, is_answer: bool) -> str:

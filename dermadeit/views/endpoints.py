@@ -28,8 +28,8 @@ def add_endpoints(predictors: Mapping[str, Predictor]) -> None:
             task: `binary` (nevus or others) or `multiclass` (given malignancy: mel, bcc or scc).
 
         Returns:
-            A list with one record: status `ok` with label and uncalibrated softmax scores, or status `failed`
-            with an error code and message.
+            A list with one record: status `ok` with verdict (`answer`, or `abstain` with reasons), label and
+            probabilities (`calibrated` or not), or status `failed` with an error code and message.
         """
         try:
             get_task(task)

@@ -96,7 +96,11 @@ def export(reading: Reading, predictors: Mapping[str, Predictor], task_key: str)
             "ledger": list(reading.preview.ledger),
             "warnings": list(reading.preview.warnings),
         },
-        "scores": "softmax of the logits averaged over the views; not calibrated",
+        "scores": (
+            "calibrated probabilities"
+            if reading.predictions[task_key].calibrated
+            else "softmax of the logits averaged over the views; not calibrated"
+        ),
         "readings": [
             reading.predictions[key].to_dict()
             | {

@@ -1,0 +1,97 @@
+"""What the model card says in words. No figure stands here: those come from result files alone."""
+
+from __future__ import annotations
+
+INTENDED_USE = """\
+For teaching and research on what a small distilled vision transformer can and can't say about dermoscopy
+photos, and on how its answers can be checked. Users are people who build or study such models, and read the
+limits below.
+
+`binary` asks whether a lesion is a melanocytic nevus or one of the seven other ISIC 2019 diagnoses.
+`multiclass` asks which of melanoma, basal cell and squamous cell carcinoma a lesion is, *given* that it is
+one of them."""
+
+OUT_OF_SCOPE = """\
+- Any decision about a patient: diagnosis, triage, reassurance, choice of treatment. It is not a medical
+  device.
+- Self-examination, and screening of any population.
+- Photos without a dermatoscope, mucosa, nails, wounds and tattoos.
+- `multiclass` on a lesion that may be benign: it has only ever seen three malignant classes and can't say
+  "none".
+- Ranking people, or saying anything about a person from the estimated skin tone of a photo."""
+
+DATA = """\
+ISIC 2019: HAM10000, BCN_20000 and MSK, dermoscopy photos labelled with one of eight diagnoses, most of the
+malignant ones by histopathology. Retrospective, de-identified by their publishers, gathered in Austria,
+Australia, Spain and the United States. The splits are by lesion and near duplicate, stratified by source and
+diagnosis: a lesion lies in one split only. Epoch and recipe are chosen on validation; probabilities,
+thresholds, sets and gates are fitted on calibration; test is read once per final model."""
+
+FAILURE_MODES = """\
+- **Sources differ.** Case mix and resolution differ between the collections, so a figure over all of them can
+  hide that a model tells collections apart; read it beside the figures by source.
+- **Confident errors.** A high probability is no proof. Probabilities are calibrated for lesions like those of
+  the calibration split, at their prevalence, and for nothing else.
+- **Strange pictures.** The gates refuse many pictures that show no lesion, not all of them, and they do not
+  know which diagnosis a lesion has: one from outside the task may get a confident answer.
+- **Spoilt photos.** Blur, exposure, hair, ink, rulers and dark corners change answers, by as much as the
+  table on robustness says where it was measured.
+- **Turned photos.** Another orientation of the same photo can change the answer; that is what the views show.
+- **Heatmaps** say where a score comes from, not whether it is right, and some fail their own check.
+- **Skin.** Most of the photos are of light skin. Figures on darker skin rest on few images or on none."""
+
+LICENCES = """\
+Code: Apache-2.0. Weights: CC BY-NC 4.0, research use only, because of the images that they were trained on.
+
+- HAM10000: Tschandl, Rosendahl and Kittler, *Scientific Data* 2018 (CC BY-NC 4.0).
+- BCN_20000: Combalia et al., 1908.02288, 2019 (CC BY-NC 4.0).
+- MSK: Codella et al., *ISBI* 2018, ISIC Archive.
+- DeiT: Touvron et al., *ICML* 2021 (Apache-2.0)."""
+
+REGENERATE = """\
+Every figure here is copied from a result file, and this file is written by the last command. `TASK` is `binary` or
+`multiclass`; `manifest.csv` is the table that `train/prepare_isic2019.py` wrote, `not_skin` a folder of photos of
+anything but skin.
+
+```sh
+python -m dermadeit calibrate manifest.csv --task TASK --not-skin not_skin
+python -m dermadeit evaluate manifest.csv --split test --task TASK --output assets/evidence/TASK
+python -m dermadeit benchmark add assets/evidence/TASK && python -m dermadeit benchmark table
+python -m dermadeit robustness manifest.csv --split test --task TASK --output assets/evidence/TASK
+python benchmarks/out_of_distribution.py manifest.csv --not-skin not_skin \\
+    --checkpoint assets/checkpoints/TASK/dermadeit --output assets/evidence/TASK/out_of_distribution.json
+python benchmarks/faithfulness.py manifest.csv --task TASK --split test --images 200 \\
+    --output assets/evidence/TASK/faithfulness.json
+python benchmarks/error_detection.py manifest.csv --task TASK --split test \\
+    --output assets/evidence/TASK/error_detection.json
+python -m dermadeit model-card
+```"""
+
+ETHICS = """\
+Only published, de-identified photos were used; no patient was involved in this work, none was recruited, and
+no protocol was registered. No dermatologist reviewed the model. External data were not tested."""
+
+CHECKLIST: tuple[tuple[str, str, str], ...] = (
+    ("Intended use, role and users", "3", "Intended use"),
+    ("Objectives", "4", "Intended use"),
+    ("Data sources, eligibility, retrospective design", "5, 6", "Data and splits"),
+    ("Preprocessing, missing data", "7, 11", "Training"),
+    ("Reference standard", "8", "Data and splits"),
+    ("Assignment to partitions and their disjointness", "16", "Data and splits"),
+    ("Sample size", "10, 20", "Data and splits"),
+    ("Model, software, initialisation", "12, 22", "Training"),
+    ("Training, class imbalance and choice of the final model", "12, 13, 21", "Training"),
+    ("Metrics and their uncertainty", "12, 23", "Figures"),
+    ("Fairness and subgroups", "14, 23", "Slices"),
+    ("Model output and thresholds", "15", "Operating points"),
+    ("Calibration", "23", "Calibration"),
+    ("Robustness and sensitivity analysis", "12", "Robustness"),
+    ("Explainability", "–", "Explanation checks"),
+    ("Failure analysis", "25", "Failure modes"),
+    ("External testing", "16", "Ethics and what is missing"),
+    ("Limitations", "26", "Failure modes"),
+    ("Usability: poor or missing input", "27", "Gates and abstention"),
+    ("Ethics, involvement of patients, registration, protocol", "17, 18, 19", "Ethics and what is missing"),
+    ("Access to code, model and data", "18", "How to regenerate"),
+)
+"""Topic of CLAIM 2024 (Tejani et al.), item of TRIPOD+AI (Collins et al. 2024), and section of the card."""

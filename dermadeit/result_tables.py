@@ -1,0 +1,102 @@
+"""Figures of result files as text and Markdown tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from dermadeit.metrics import HEADLINE_FIGURES
+
+_POINT_KEYS = ("value", "mean", "difference")
+
+_LONGEST_OPEN = 24
+"""Rows from which on a table is folded."""
+
+_UNSHOWN = frozenset(
+    {
+        "disclaimer", "dermadeit_version", "weights_sha256", "task", "model", "intervals", "interval_method",
+        "method", "confusion_matrix", "curve",
+    }
+)  # fmt: skip
+"""Keys that are no figures, or that another section shows."""
+
+
+def figures_table(content: Any) -> str:
+    """Every figure of a result whose layout is its writer's own, one a row, named by the keys that lead to it.
+
+    Args:
+        content: JSON values. An object with one of `value`, `mean` and `difference` is one figure, with its
+            `interval` and `n`; plain numbers get theirs from `intervals` beside them.
+    """
+    rows = [[" / ".join(path), shown] for path, shown in _leaves(content)]
+    table = markdown_table(["figure", "value"], rows)
+    return folded(f"All {len(rows)} figures", table) if len(rows) > _LONGEST_OPEN else table
+
+
+def folded(summary: str, table: str) -> str:
+    """A table that opens on a click, where Markdown is shown as a page."""
+    return f"<details><summary>{summary}</summary>\n\n{table}\n\n</details>"
+
+
+def _leaves(
+    content: Any, path: tuple[str, ...] = (), interval: Any = None
+) -> Iterator[tuple[tuple[str, ...], str]]:
+    if isinstance(content, Mapping) and any(key in content for key in _POINT_KEYS):
+        yield path, point_text(content)
+    elif isinstance(content, Mapping):
+        intervals = content.get("intervals") or {}
+        for key, part in content.items():
+            if key not in _UNSHOWN:
+                yield from _leaves(part, (*path, words(str(key))), intervals.get(key))
+    elif isinstance(content, list) and any(isinstance(part, Mapping | list) for part in content):
+        for index, part in enumerate(content, start=1):
+            yield from _leaves(part, (*path, str(index)))
+    elif isinstance(content, list):
+        yield path, ", ".join(map(value_text, content)) or "none"
+    else:
+        yield path, value_text(content) + _bounds(interval)
+
+
+def point_text(point: Mapping[str, Any]) -> str:
+    """A figure that is an object, such as `{"value": 0.9, "interval": [0.8, 0.95], "n": 100}`."""
+    value = next(point[key] for key in _POINT_KEYS if key in point)
+    images = f" (n = {point['n']:,})" if "n" in point else ""
+    return _decimals(value) + _bounds(point.get("interval")) + images
+
+
+def figure_text(figures: Mapping[str, Any], name: str) -> str:
+    """A figure that is a number with its interval beside it, as `predictions.Measurement.to_dict` gives them."""
+    return _decimals(figures.get(name)) + _bounds(figures.get("intervals", {}).get(name))
+
+
+def _decimals(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _bounds(interval: Sequence[float] | None) -> str:
+    return f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
+
+
+def value_text(value: Any) -> str:
+    """A number to three decimals, or to three digits where it is small; “–” for None."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    # A learning rate would vanish behind three decimals.
+    return f"{value:.3f}" if value == 0 or abs(value) >= 0.01 else f"{value:.3g}"
+
+
+def words(name: str) -> str:
+    """A key of a result for people."""
+    return HEADLINE_FIGURES.get(name, name.replace("_", " "))
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; every row has as many cells as the header."""
+    lines = [list(header), ["---"] * len(header), *rows]
+    return "\n".join(
+        "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |" for cells in lines
+    )

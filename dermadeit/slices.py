@@ -1,0 +1,163 @@
+"""Figures by subgroup: who the patients are, where the lesion sits, and how the photo was taken.
+
+`attributes.csv` holds what the images are sorted by, so that the figures can be made again without the images.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dermadeit.errors import ImageError
+from dermadeit.imaging import decode_image
+from dermadeit.manifest import ManifestRow
+from dermadeit.predictions import SMALLEST_SLICE, PredictionSet, measure
+from dermadeit.skin_tone import SKIN_TONE_CAVEAT, SKIN_TONES, estimate_skin_tone
+from dermadeit.tabular import read_csv, write_csv
+
+UNKNOWN = "unknown"
+
+SLICED_BY: Mapping[str, str] = {
+    "source": "source",
+    "sex": "sex",
+    "age_band": "age",
+    "anatomic_site": "anatomic site",
+    "skin_tone": "estimated skin tone",
+    "short_side": "short side of the image",
+}
+"""Attributes that images are sorted by, and their names for people."""
+
+_AGE_BANDS = ((30, "under 30"), (45, "30 to 44"), (60, "45 to 59"), (75, "60 to 74"))
+_OLDEST_BAND = "75 or more"
+_SHORT_SIDES = ((100, "under 100 px"), (150, "100 to 149 px"), (300, "150 to 299 px"))
+_LONGEST_SHORT_SIDE = "300 px or more"
+
+_ORDERED_VALUES = {
+    "age_band": (*(name for _, name in _AGE_BANDS), _OLDEST_BAND),
+    "skin_tone": SKIN_TONES,
+    "short_side": (*(name for _, name in _SHORT_SIDES), _LONGEST_SHORT_SIDE),
+}
+_COLUMNS = ("image_id", *SLICED_BY, "typology_angle")
+
+Attributes = Mapping[str, Mapping[str, str]]
+"""Image id to attribute to value; the attributes are `SLICED_BY`, the values `UNKNOWN` where nothing is known."""
+
+
+def describe_images(
+    rows: Sequence[ManifestRow], progress: Callable[[], Any] = lambda: None
+) -> dict[str, dict[str, str]]:
+    """Reads images for what they are sorted by.
+
+    Args:
+        rows: The images. One that can't be read gets the short side that its row gives, and no skin tone.
+        progress: Called after each image.
+
+    Returns:
+        Image id to `SLICED_BY`, and `typology_angle` (degrees to one decimal, or empty).
+    """
+    described = {}
+    for row in rows:
+        short_side, angle, tone = _look_at(row)
+        described[row.image_id] = {
+            "source": row.source or UNKNOWN,
+            "sex": row.metadata.get("sex", UNKNOWN),
+            "age_band": _band(_number(row.metadata.get("age")), _AGE_BANDS, _OLDEST_BAND),
+            "anatomic_site": row.metadata.get("anatomic_site", UNKNOWN),
+            "skin_tone": tone,
+            "short_side": _band(short_side, _SHORT_SIDES, _LONGEST_SHORT_SIDE),
+            "typology_angle": angle,
+        }
+        progress()
+    return described
+
+
+def slice_indices(image_ids: Sequence[str], attributes: Attributes, attribute: str) -> dict[str, list[int]]:
+    """Value of one attribute to the positions of its images; an image without a description is `UNKNOWN`.
+
+    Args:
+        image_ids: N identifiers.
+        attributes: As `describe_images` or `read_attributes` gives them.
+        attribute: One of `SLICED_BY`.
+
+    Returns:
+        The values in their natural order, `UNKNOWN` last; those without images are left out.
+    """
+    indices_of: dict[str, list[int]] = defaultdict(list)
+    for index, image_id in enumerate(image_ids):
+        indices_of[attributes.get(image_id, {}).get(attribute, UNKNOWN)].append(index)
+    order = _ORDERED_VALUES.get(attribute, ())
+    rank = {value: place for place, value in enumerate(order)}
+    return {
+        value: indices_of[value]
+        for value in sorted(indices_of, key=lambda value: (value == UNKNOWN, rank.get(value, 0), value))
+    }
+
+
+def measure_slices(predictions: PredictionSet, attributes: Attributes) -> dict[str, Any]:
+    """Figures with intervals for every slice that has enough images.
+
+    Args:
+        predictions: The answers.
+        attributes: As `describe_images` or `read_attributes` gives them.
+
+    Returns:
+        JSON-ready: each of `SLICED_BY` to `slices` (value to figures with intervals, as `Measurement.to_dict`
+        gives them), `too_few` (value to number of images, for those under `SMALLEST_SLICE`), and a `caveat` or
+        None.
+    """
+    measured = {}
+    for attribute in SLICED_BY:
+        indices_of = slice_indices(predictions.image_ids, attributes, attribute)
+        measured[attribute] = {
+            "slices": {
+                value: measure(predictions.take(indices)).to_dict()
+                for value, indices in indices_of.items()
+                if len(indices) >= SMALLEST_SLICE
+            },
+            "too_few": {
+                value: len(indices) for value, indices in indices_of.items() if len(indices) < SMALLEST_SLICE
+            },
+            "caveat": SKIN_TONE_CAVEAT if attribute == "skin_tone" else None,
+        }
+    return measured
+
+
+def write_attributes(path: Path, attributes: Attributes) -> None:
+    """Writes what `describe_images` found, sorted by image id."""
+    write_csv(
+        path, _COLUMNS, ({"image_id": image_id, **attributes[image_id]} for image_id in sorted(attributes))
+    )
+
+
+def read_attributes(path: Path) -> dict[str, dict[str, str]]:
+    """Reads what `write_attributes` wrote; raises `ManifestError` where the table is missing or malformed."""
+    return {row["image_id"]: {name: row[name] for name in SLICED_BY} for row in read_csv(path).rows}
+
+
+def _look_at(row: ManifestRow) -> tuple[float | None, str, str]:
+    """Short side in pixels, typology angle as text, and category of the skin tone."""
+    try:
+        image = decode_image(row.path)
+    except ImageError:
+        sides = [_number(row.metadata.get(name)) for name in ("width", "height")]
+        return (None if None in sides else min(sides)), "", UNKNOWN
+    estimate = estimate_skin_tone(image.pixels)
+    short_side = min(image.width, image.height)
+    return (short_side, f"{estimate.angle:.1f}", estimate.category) if estimate else (short_side, "", UNKNOWN)
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return float(text or "")
+    except ValueError:
+        return None
+
+
+def _band(value: float | None, bands: Sequence[tuple[float, str]], last: str) -> str:
+    """The name of the first band that ends above `value`."""
+    # NaN is a number to Python and lies in no band.
+    if value is None or value != value:
+        return UNKNOWN
+    return next((name for end, name in bands if value < end), last)

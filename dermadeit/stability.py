@@ -1,0 +1,65 @@
+"""How much an answer depends on the way the camera was turned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import softmax
+
+
+@dataclass(frozen=True)
+class Stability:
+    """One image in V dihedral views, a lesion being the same lesion in each.
+
+    Attributes:
+        agreeing_share: Share of the views that give the answer of the averaged logits, 0 to 1.
+        spread: Largest minus smallest probability of one class over the views, 0 to 1.
+        flips: Views that give another answer.
+    """
+
+    agreeing_share: float
+    spread: float
+    flips: int
+
+
+def stability(view_logits: np.ndarray, target: int | None = None) -> Stability:
+    """Compares the views of an image with their joint answer, by the softmax of each view's own logits.
+
+    Args:
+        view_logits: float [V, K], V at least 1. With one view, everything agrees.
+        target: Index of the class whose probability is followed; None for the class of the answer. With two
+            classes it makes no difference.
+    """
+    answer = answers(view_logits)
+    flips = int(flipped(view_logits).sum())
+    followed = int(answer) if target is None else target
+    return Stability(1 - flips / len(view_logits), float(spreads(view_logits, followed)), flips)
+
+
+def answers(view_logits: np.ndarray) -> np.ndarray:
+    """Logits of all views, float [..., V, K], to the class indices of their averages, int [...]."""
+    return view_logits.mean(axis=-2).argmax(axis=-1)
+
+
+def flipped(view_logits: np.ndarray) -> np.ndarray:
+    """Which views, bool [..., V], of float [..., V, K] give another answer than their averaged logits.
+
+    The mean over images and views is the flip rate.
+    """
+    return view_logits.argmax(axis=-1) != answers(view_logits)[..., None]
+
+
+def spreads(view_logits: np.ndarray, followed: int | np.ndarray) -> np.ndarray:
+    """Largest minus smallest probability of a class over the views.
+
+    Args:
+        view_logits: float [..., V, K].
+        followed: Index of the class, or int [...] with one for each image.
+
+    Returns:
+        float [...], 0 to 1.
+    """
+    ranges = np.ptp(softmax(view_logits.astype(float), axis=-1), axis=-2)
+    indices = np.broadcast_to(followed, ranges.shape[:-1])
+    return np.take_along_axis(ranges, indices[..., None], axis=-1)[..., 0]

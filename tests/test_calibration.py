@@ -1,0 +1,235 @@
+"""Calibration against brute force, closed forms and its own promise on new lesions."""
+
+import json
+
+import numpy as np
+import pytest
+from scipy.special import softmax
+
+from dermadeit.calibration import (
+    Calibration,
+    OperatingPoint,
+    ViewCalibration,
+    fit_conformal,
+    fit_operating_points,
+    fit_view,
+)
+from dermadeit.errors import ConfigurationError, ManifestError
+from dermadeit.scaling import Scaling, fit_scaling, fit_temperature, fit_vector
+from dermadeit.weighted_metrics import log_losses
+
+CLASSES = ("mel", "bcc", "scc")
+
+
+def _drawn(count: int, true: Scaling, num_classes: int = 3, seed: int = 0):
+    """Logits, and labels drawn from what `true` makes of them."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 2, (count, num_classes))
+    cumulative = true(logits).cumsum(axis=1)
+    return logits, (rng.random((count, 1)) > cumulative).sum(axis=1)
+
+
+def _loss(scaling: Scaling, logits: np.ndarray, labels: np.ndarray) -> float:
+    return log_losses(labels, scaling(logits)).mean()
+
+
+@pytest.mark.parametrize("sharpness", [0.3, 1.0, 2.5])
+def test_no_temperature_of_a_fine_grid_has_a_lower_loss(sharpness: float) -> None:
+    logits, labels = _drawn(500, Scaling("temperature", (sharpness,) * 3, (0.0,) * 3))
+    fitted = fit_temperature(logits, labels)
+    losses = {
+        scale: log_losses(labels, softmax(logits * scale, axis=1)).mean()
+        for scale in np.linspace(0.05, 5, 4951)
+    }
+    best = min(losses, key=losses.get)
+    assert fitted.scale == pytest.approx((best,) * 3, abs=1e-3)
+    assert _loss(fitted, logits, labels) <= losses[best] + 1e-12
+    assert fitted.bias == (0, 0, 0)
+
+
+def test_no_vector_of_a_grid_around_has_a_lower_loss() -> None:
+    true = Scaling("vector", (0.5, 1.5), (0.4, -0.4))
+    logits, labels = _drawn(2000, true, num_classes=2)
+    fitted = fit_vector(logits, labels)
+    steps = np.linspace(-0.2, 0.2, 9)
+    around = [
+        _loss(
+            Scaling(
+                "vector",
+                (fitted.scale[0] + first, fitted.scale[1] + second),
+                (fitted.bias[0] + offset, fitted.bias[1] - offset),
+            ),
+            logits,
+            labels,
+        )
+        for first in steps
+        for second in steps
+        for offset in steps
+    ]
+    assert _loss(fitted, logits, labels) == pytest.approx(min(around), abs=1e-12)
+    assert fitted.scale == pytest.approx(true.scale, abs=0.2)
+    assert sum(fitted.bias) == pytest.approx(0)
+
+
+def test_vector_scaling_is_taken_only_where_unseen_lesions_gain_by_it() -> None:
+    groups = [str(index) for index in range(3000)]
+    skewed = _drawn(3000, Scaling("vector", (1.0, 0.4, 2.0), (1.0, -1.0, 0.0)))
+    plain = _drawn(3000, Scaling("temperature", (0.5,) * 3, (0.0,) * 3))
+    assert fit_scaling(*skewed, groups).method == "vector"
+    assert fit_scaling(*plain, groups).method == "temperature"
+
+
+def test_operating_points_of_a_table_that_can_be_counted() -> None:
+    # 20 positives at .05, .10, … 1.00; 20 negatives at .025, .075, … .975.
+    scores = np.concatenate([np.arange(1, 21) / 20, np.arange(20) / 20 + 0.025])
+    points = fit_operating_points(scores, np.arange(40) < 20)
+    # 19 of 20 positives reach .10, and the next lower score is a negative's, .075.
+    assert points["sensitivity_95"] == OperatingPoint(pytest.approx(0.0875), 0.95, pytest.approx(0.1))
+    # 19 of 20 negatives stay under .95, and the next lower score is the negative's at .925.
+    assert points["specificity_95"] == OperatingPoint(
+        pytest.approx(0.9375), pytest.approx(0.1), pytest.approx(0.95)
+    )
+
+
+def test_the_balanced_point_parts_what_can_be_parted() -> None:
+    points = fit_operating_points(np.array([0.1, 0.2, 0.6, 0.9]), np.array([False, False, True, True]))
+    assert points["balanced"] == OperatingPoint(pytest.approx(0.4), 1, 1)
+
+
+def test_operating_points_exist_where_all_scores_are_equal() -> None:
+    points = fit_operating_points(np.full(6, 0.5), np.arange(6) < 3)
+    assert points["sensitivity_95"] == OperatingPoint(0.5, 1, 0)
+    assert points["specificity_95"].threshold == 0.5
+
+
+def test_one_image_a_lesion_gives_the_textbook_quantile() -> None:
+    # ⌈20 · 0.9⌉ = the 18th of 19 scores from the best, so the second lowest probability.
+    probabilities = np.linspace(0.05, 0.95, 19)
+    groups = [str(index) for index in range(19)]
+    stacked = np.stack([probabilities, 1 - probabilities], axis=1)
+    assert fit_conformal(stacked, np.zeros(19, int), groups)[0] == pytest.approx(0.10)
+
+
+def test_eight_lesions_can_rule_nothing_out() -> None:
+    probabilities = np.full((8, 2), 0.5)
+    groups = [str(index) for index in range(8)]
+    assert fit_conformal(probabilities, np.zeros(8, int), groups) == (0.0, 0.0)
+
+
+def test_a_lesion_weighs_as_one_however_often_it_was_photographed() -> None:
+    # Ten lesions; the worst has 91 photos. Of (10 + 1) lesions, 90 % are 9.9: the first nine and .9 of the worst.
+    probabilities = np.concatenate([np.linspace(0.5, 0.9, 9), np.linspace(0.01, 0.4, 91)])
+    groups = [f"single {index}" for index in range(9)] + ["often"] * 91
+    [least] = fit_conformal(probabilities[:, None], np.zeros(100, int), groups)
+    worst_first = np.sort(probabilities)[:91]
+    assert least == pytest.approx(worst_first[91 - int(np.ceil(0.9 * 91))])
+
+
+def test_sets_cover_nine_in_ten_new_lesions_of_each_class() -> None:
+    rng = np.random.default_rng(1)
+
+    def draw(lesions: int):
+        """Lesions with one to six photos that look alike, of a frequent and a rare class."""
+        label = (rng.random(lesions) < 0.2).astype(int)
+        photos = rng.integers(1, 7, lesions)
+        of_lesion = np.repeat(np.arange(lesions), photos)
+        looks = rng.normal(2.0 * label - 1, 1.5, lesions)[of_lesion] + rng.normal(0, 0.3, photos.sum())
+        probability = 1 / (1 + np.exp(-looks))
+        return np.stack([1 - probability, probability], axis=1), label[of_lesion], of_lesion
+
+    covered = {0: [], 1: []}
+    for _ in range(60):
+        least = fit_conformal(*draw(300))
+        probabilities, labels, lesions = draw(300)
+        # One photo of each lesion.
+        _, first = np.unique(lesions, return_index=True)
+        for key in covered:
+            own = first[labels[first] == key]
+            covered[key].append((probabilities[own, key] >= least[key]).mean())
+    assert np.mean(covered[0]) == pytest.approx(0.90, abs=0.01)
+    assert np.mean(covered[1]) == pytest.approx(0.91, abs=0.02)
+
+
+@pytest.fixture
+def calibration() -> Calibration:
+    points = {
+        "sensitivity_95": OperatingPoint(0.2, 0.95, 0.60),
+        "specificity_95": OperatingPoint(0.7, 0.55, 0.95),
+        "balanced": OperatingPoint(0.4, 0.80, 0.80),
+    }
+    fitted = ViewCalibration(Scaling("temperature", (0.5,) * 3, (0.0,) * 3), points, (0.3, 0.6, 0.05))
+    return Calibration("multiclass", CLASSES, "ab" * 32, {1: fitted, 8: fitted})
+
+
+def test_the_decision_follows_the_threshold_and_not_the_greatest_probability(
+    calibration: Calibration,
+) -> None:
+    probabilities = [0.45, 0.50, 0.05]
+    assert calibration.target == "mel"
+    assert calibration.decide(probabilities, "balanced") == "mel"
+    assert calibration.decide(probabilities, "specificity_95") == "bcc"
+    assert calibration.decide([0.9, 0.02, 0.08], "specificity_95") == "mel"
+    # Below the threshold the answer is one of the others, even where melanoma is the likeliest of all.
+    assert calibration.decide([0.6, 0.15, 0.25], "specificity_95") == "scc"
+    with pytest.raises(ConfigurationError, match="sensitivity_95, specificity_95, balanced"):
+        calibration.decide(probabilities, "youden")
+
+
+def test_sets_hold_every_class_that_reaches_its_own_probability(calibration: Calibration) -> None:
+    assert calibration.conformal_set([0.45, 0.50, 0.05]) == ("mel", "scc")
+    assert calibration.conformal_set([0.29, 0.67, 0.04]) == ("bcc",)
+    assert calibration.conformal_set([0.29, 0.59, 0.04]) == ()
+
+
+def test_predictive_values_follow_bayes_rule(calibration: Calibration) -> None:
+    # Of 1000 lesions 10 are melanomas: 8 found, 198 false alarms, 792 rightly passed, 2 missed.
+    assert calibration.predictive_values("balanced", 0.01) == (
+        pytest.approx(8 / 206),
+        pytest.approx(792 / 794),
+    )
+    assert np.isnan(Calibration.predictive_values(_blind(calibration), "balanced", 0.5)[0])
+    with pytest.raises(ConfigurationError, match="0 to 1"):
+        calibration.predictive_values("balanced", 5)
+
+
+def _blind(calibration: Calibration) -> Calibration:
+    points = dict.fromkeys(("sensitivity_95", "specificity_95", "balanced"), OperatingPoint(1.0, 0.0, 1.0))
+    fitted = ViewCalibration(calibration.by_views[8].scaling, points, (0.0,) * 3)
+    return Calibration("multiclass", CLASSES, "ab" * 32, {8: fitted})
+
+
+def test_probabilities_are_those_of_the_number_of_views(calibration: Calibration) -> None:
+    logits = np.array([[2.0, 0.0, -2.0]])
+    np.testing.assert_allclose(calibration.probabilities(logits, 8), softmax(logits / 2, axis=1))
+    assert calibration.operating_points == {"sensitivity_95": 0.2, "specificity_95": 0.7, "balanced": 0.4}
+
+
+def test_a_calibration_comes_back_from_json_exactly() -> None:
+    logits, labels = _drawn(300, Scaling("temperature", (0.37,) * 3, (0.0,) * 3))
+    fitted = fit_view(logits, labels, [str(index // 2) for index in range(300)], CLASSES)
+    calibration = Calibration("multiclass", CLASSES, "cd" * 32, {8: fitted}, {"any": 1.5}, {"n": 300})
+    assert Calibration.from_dict(json.loads(json.dumps(calibration.to_dict()))) == calibration
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda values: values.pop("by_views"),
+        lambda values: values["by_views"]["8"]["scaling"].update(scale=[1.0]),
+        lambda values: values["by_views"]["8"]["scaling"].update(scale=[1.0, 1.0, float("nan")]),
+        lambda values: values["by_views"]["8"]["operating_points"].pop("balanced"),
+        lambda values: values["by_views"]["8"]["operating_points"]["balanced"].update(threshold="high"),
+    ],
+)
+def test_damaged_values_are_no_calibration(calibration: Calibration, damage) -> None:
+    values = json.loads(json.dumps(calibration.to_dict()))
+    damage(values)
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        Calibration.from_dict(values)
+
+
+def test_a_class_with_too_few_lesions_is_named() -> None:
+    logits, labels = _drawn(300, Scaling("temperature", (1.0,) * 3, (0.0,) * 3))
+    groups = [("one lesion" if label == 2 else str(index)) for index, label in enumerate(labels)]
+    with pytest.raises(ManifestError, match="1 lesions of the class “scc”"):
+        fit_view(logits, labels, groups, CLASSES)

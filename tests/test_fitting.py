@@ -1,0 +1,268 @@
+"""Calibrating a checkpoint, and what it then says of a photo; files that don't belong to it are refused."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from dermadeit.calibration import OPERATING_POINTS
+from dermadeit.checkpoints import load_checkpoint, save_checkpoint
+from dermadeit.cli import app
+from dermadeit.errors import CheckpointError, ConfigurationError
+from dermadeit.models import create_classifier
+from dermadeit.predictor import NOT_CALIBRATED, Predictor, load_predictor
+from dermadeit.preprocessing import Preprocessing
+from dermadeit.records import Prediction
+from dermadeit.tasks import get_task
+
+
+def _run(*arguments: object, exit_code: int = 0):
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == exit_code, result.output
+    return result
+
+
+@pytest.fixture(scope="module")
+def table(synthetic_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Half of the photos to train, half to calibrate, labels at random; the test images don't exist."""
+    lines = ["image_id,file,label,lesion_group,split"]
+    for index, path in enumerate(sorted((synthetic_data / "images").iterdir())):
+        split = ("train", "calibration")[index % 2]
+        label = ("nevus", "others")[index // 2 % 2]
+        lines.append(f"image{index},{path.name},{label},{split} {index // 2 % 40},{split}")
+    lines += [f"hidden{index},hidden{index}.jpg,nevus,hidden{index},test" for index in range(3)]
+    path = tmp_path_factory.mktemp("table") / "table.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def calibrated(
+    checkpoint_root: Path, synthetic_data: Path, table: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A checkpoint folder after `calibrate`."""
+    parent = tmp_path_factory.mktemp("calibrated")
+    folder = Path(shutil.copytree(checkpoint_root / "binary" / "dermadeit", parent / "dermadeit"))
+    (parent / "not_skin").mkdir()
+    Image.new("RGB", (90, 90), (0, 0, 255)).save(parent / "not_skin" / "blue.png")
+    result = _run(
+        "calibrate", table, "--task", "binary", "--model", folder, "--images", synthetic_data / "images",
+        "--not-skin", parent / "not_skin", "--views", 2,
+    )  # fmt: skip
+    assert "calibration error" in result.stdout
+    assert "withheld, not skin: 1 of 1" in result.stdout
+    return folder
+
+
+@pytest.fixture
+def copy(calibrated: Path, tmp_path: Path) -> Path:
+    """A copy that a test may damage."""
+    return Path(shutil.copytree(calibrated, tmp_path / "copy"))
+
+
+def test_a_calibrated_checkpoint_answers_with_calibrated_probabilities(
+    calibrated: Path, lesion_files: list[Path]
+) -> None:
+    predictor = load_predictor("binary", str(calibrated))
+    [plain] = Predictor(load_checkpoint(calibrated, calibrated=False)).predict(lesion_files[:1], views=2)
+    [record] = predictor.predict(lesion_files[:1], views=2, operating_point="sensitivity_95")
+    calibration = predictor.checkpoint.calibration
+    assert (plain.calibrated, record.calibrated) == (False, True)
+    assert record.logits == pytest.approx(plain.logits, abs=1e-5)
+    expected = calibration.probabilities(np.array(list(record.logits.values())), views=2)
+    assert list(record.probabilities.values()) == pytest.approx(expected.tolist())
+    assert record.label == max(record.probabilities, key=record.probabilities.get)
+    point = record.operating_point
+    assert (point.name, point.threshold) == ("sensitivity_95", calibration.operating_points["sensitivity_95"])
+    reached = record.probabilities["others"] >= point.threshold
+    assert point.decision == ("others" if reached else "nevus")
+    assert set(record.conformal_set) <= {"nevus", "others"}
+    assert record.stability.flips in (0, 1)
+
+
+def test_what_was_not_fitted_is_not_pretended(calibrated: Path, lesion_files: list[Path]) -> None:
+    # The checkpoint was calibrated for at most two views.
+    [record] = load_predictor("binary", str(calibrated)).predict(lesion_files[:1], views=3)
+    assert not record.calibrated
+    assert NOT_CALIBRATED in record.warnings
+    assert (record.operating_point, record.conformal_set, record.verdict) == (None, None, "answer")
+
+
+def test_an_answer_for_a_photo_that_shows_nothing_is_withheld(calibrated: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (90, 90), (200, 150, 130)).save(tmp_path / "skin.png")
+    arguments = ["predict", tmp_path / "skin.png", "--task", "binary", "--model", calibrated, "--views", 2]
+    line = json.loads(_run(*arguments, "--format", "jsonl").stdout)
+    assert line["verdict"] == "abstain"
+    assert "uniform" in line["abstain"]["codes"]
+    assert len(line["abstain"]["reasons"]) == len(line["abstain"]["codes"])
+    printed = _run(*arguments).stdout
+    assert line["abstain"]["reasons"][0] in printed
+    assert f"\t{line['label']}\t" not in printed
+
+
+def test_predict_prints_everything_that_is_asked_for(calibrated: Path, lesion_files: list[Path]) -> None:
+    arguments = [
+        "predict", lesion_files[0], "--task", "binary", "--model", calibrated, "--views", 2,
+        "--neighbours", 3, "--check-saliency", "--operating-point", "specificity_95",
+    ]  # fmt: skip
+    line = json.loads(_run(*arguments, "--format", "jsonl").stdout)
+    assert line["operating_point"]["name"] == "specificity_95"
+    assert line["stability"].keys() >= {"agreeing_share", "spread", "flips"}
+    assert line["saliency_check"]["method"] == "Grad-CAM"
+    assert line["saliency_check"]["faithful"] in (True, False)
+    assert len(line["neighbours"]) == 3
+    distances = [near["distance"] for near in line["neighbours"]]
+    assert distances == sorted(distances)
+    assert line["neighbour_disagreement"] in (True, False)
+    assert {"sharpness", "contrast"} <= line["quality"]["measures"].keys()
+    assert "similar: " in _run(*arguments, "--format", "table").stdout or line["abstain"]
+
+
+def test_a_training_image_is_recognised(
+    calibrated: Path, table: Path, synthetic_data: Path, lesion_files: list[Path]
+) -> None:
+    [record] = load_predictor("binary", str(calibrated)).predict(lesion_files[:1], views=1, neighbours=2)
+    assert any("trained on (image0)" in warning for warning in record.warnings)
+    assert "image0" not in {near.image_id for near in record.neighbours}
+
+
+def test_evaluate_measures_what_was_promised(
+    calibrated: Path, synthetic_data: Path, table: Path, tmp_path: Path
+) -> None:
+    _run(
+        "evaluate", table, "--task", "binary", "--model", calibrated, "--split", "calibration",
+        "--images", synthetic_data / "images", "--views", 2, "--output", tmp_path,
+    )  # fmt: skip
+    metrics = json.loads((tmp_path / "metrics.json").read_text())["dermadeit"]
+    promised = json.loads((calibrated / "calibration.json").read_text())
+    # On the images it was fitted on, the promise is kept to the letter.
+    coverage = metrics["conformal"]["classes"]
+    assert all(coverage[key]["lesion_coverage"]["value"] >= 0.9 for key in ("nevus", "others"))
+    points = metrics["operating_points"]
+    assert points.keys() == {"target", "prevalence", *OPERATING_POINTS}
+    for name in OPERATING_POINTS:
+        fitted = promised["by_views"]["2"]["operating_points"][name]
+        assert points[name]["sensitivity"]["value"] == pytest.approx(fitted["sensitivity"])
+        assert points[name]["specificity"]["value"] == pytest.approx(fitted["specificity"])
+    assert points["sensitivity_95"]["sensitivity"]["value"] >= 0.95
+    after, before = metrics["calibration"]["after"], metrics["calibration"]["before"]
+    assert after["nll"]["value"] <= before["nll"]["value"]
+    assert after["nll"]["value"] == pytest.approx(metrics["nll"])
+    assert metrics["risk_coverage"]["curve"][-1]["risk"] == pytest.approx(1 - metrics["accuracy"])
+    assert metrics["abstention"]["abstained"]["n"] == metrics["n"]
+    assert 0 <= metrics["stability"]["flip_rate"]["value"] <= 1
+    assert metrics["slices"].keys() >= {"sex", "skin_tone"}
+
+
+def test_fitting_refuses_at_most_three_in_a_hundred_calibration_lesions(calibrated: Path) -> None:
+    gates = json.loads((calibrated / "calibration.json").read_text())["report"]["gates"]["calibration"]
+    assert gates["refused"] <= 0.03 * gates["images"]
+
+
+def test_an_uncalibrated_checkpoint_works_and_says_so(
+    checkpoint_root: Path, lesion_files: list[Path]
+) -> None:
+    folder = checkpoint_root / "binary" / "dermadeit"
+    arguments = ["predict", lesion_files[0], "--task", "binary", "--model", folder, "--views", 1]
+    line = json.loads(_run(*arguments, "--format", "jsonl").stdout)
+    assert (line["calibrated"], line["verdict"], line["abstain"]) == (False, "answer", None)
+    assert line["warnings"][-1] == NOT_CALIBRATED
+    assert "calibrate" in _run(*arguments, "--neighbours", 3, exit_code=2).stderr
+    assert "calibrate" in _run(*arguments, "--operating-point", "balanced", exit_code=2).stderr
+    assert "Choose one of" in _run(*arguments, "--operating-point", "youden", exit_code=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "code"),
+    [
+        ("calibration.json", b'{"format": 1, "task": ', "damaged_checkpoint"),
+        ("calibration.json", b'{"format": 1}', "damaged_checkpoint"),
+        ("calibration.json", b"[]", "damaged_checkpoint"),
+        ("calibration.json", b'{"format": 7}', "checkpoint_refused"),
+        ("trust.safetensors", b"", "damaged_checkpoint"),
+        ("trust.safetensors", None, "damaged_checkpoint"),
+    ],
+)
+def test_damaged_files_are_refused_with_a_remedy(
+    copy: Path, file: str, content: bytes | None, code: str
+) -> None:
+    if content is None:
+        (copy / file).unlink()
+    else:
+        (copy / file).write_bytes(content)
+    with pytest.raises(CheckpointError, match="dermadeit calibrate") as refused:
+        load_checkpoint(copy)
+    assert refused.value.code == code
+    assert not load_checkpoint(copy, calibrated=False).calibration
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [({"weights_sha256": "0" * 64}, "wrong_hash"), ({"task": "multiclass"}, "wrong_task")],
+)
+def test_a_calibration_of_something_else_is_refused(copy: Path, change: dict, code: str) -> None:
+    path = copy / "calibration.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(CheckpointError, match="dermadeit calibrate") as refused:
+        load_checkpoint(copy)
+    assert refused.value.code == code
+
+
+def test_arrays_of_other_weights_are_refused(copy: Path, checkpoint_root: Path) -> None:
+    torch.manual_seed(1)
+    other = create_classifier("dermadeit", 2, image_size=64)
+    kept = {name: (copy / name).read_bytes() for name in ("calibration.json", "trust.safetensors")}
+    save_checkpoint(copy, other, get_task("binary"), Preprocessing(64))
+    # New weights are uncalibrated until they are calibrated themselves.
+    assert load_checkpoint(copy).calibration is None
+    assert not any((copy / name).exists() for name in kept)
+    for name, content in kept.items():
+        (copy / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match="other weights"):
+        load_checkpoint(copy)
+
+
+def test_the_model_is_run_once_for_everything(
+    calibrated: Path, lesion_files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = load_predictor("binary", str(calibrated))
+    backbone = predictor.checkpoint.classifier.backbone
+    passes, forward_features = [], backbone.forward_features
+    monkeypatch.setattr(
+        backbone, "forward_features", lambda images: passes.append(len(images)) or forward_features(images)
+    )
+    results = predictor.predict(lesion_files[:3], views=2, neighbours=2)
+    assert passes == [3, 3]
+    assert all(isinstance(result, Prediction) and result.ood_score is not None for result in results)
+
+
+def test_a_table_without_calibration_images_is_named(
+    calibrated: Path, synthetic_data: Path, tmp_path: Path
+) -> None:
+    table = tmp_path / "table.csv"
+    name = next((synthetic_data / "images").iterdir()).name
+    table.write_text(f"file,label,split\n{name},nevus,train\n")
+    result = _run("calibrate", table, "--task", "binary", "--model", calibrated, exit_code=2)
+    assert "no images of the split “calibration”" in result.stderr
+
+
+def test_outputs_are_those_of_each_view(calibrated: Path, lesion_files: list[Path]) -> None:
+    from dermadeit.imaging import decode_image
+
+    predictor = load_predictor("binary", str(calibrated))
+    image = decode_image(lesion_files[0])
+    [outputs] = predictor.outputs([image], views=4)
+    classifier = predictor.checkpoint.classifier
+    tensor = predictor.checkpoint.preprocessing(image.pixels)[None]
+    class_embedding, distillation_embedding = (part.numpy()[0] for part in classifier.embed(tensor))
+    np.testing.assert_allclose(outputs.class_embedding, class_embedding, atol=1e-5)
+    np.testing.assert_allclose(outputs.distillation_embedding, distillation_embedding, atol=1e-5)
+    turned = classifier(tensor.rot90(3, dims=(-2, -1))).numpy()[0]
+    np.testing.assert_allclose(outputs.logits[3], turned, atol=1e-5)
+    with pytest.raises(ConfigurationError, match="1 to 8"):
+        predictor.outputs([image], views=0)
