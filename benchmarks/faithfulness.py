@@ -9,8 +9,8 @@ Every method and two references that know nothing of the model explain the predi
 - elsewhere: the default method's map, shifted at random around the image's edges. How many of these the check
   calls faithful bounds how often it says yes without a reason: a few are shifted by next to nothing.
 
-The winner is the method with the largest insertion AUC minus deletion AUC among those that heed the weights: once the
-upper half of the stages is random, the rank correlation of the maps with the intact model's is below a half.
+The winner is the method with the largest insertion AUC minus deletion AUC among those that heed the weights: once
+the upper half of the stages is random, the rank correlation of the maps with the intact model's is below a half.
 """
 
 from __future__ import annotations

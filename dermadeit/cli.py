@@ -24,11 +24,12 @@ from dermadeit.command_options import (
     TaskOption,
     ViewsOption,
     create_folder,
+    open_manifest,
     user_errors,
 )
 from dermadeit.errors import CheckpointError, ConfigurationError, ImageError
 from dermadeit.publishing_commands import benchmark_app, model_card, robustness
-from dermadeit.tasks import TASKS, get_task
+from dermadeit.tasks import TASKS
 
 
 class OutputFormat(StrEnum):
@@ -116,17 +117,12 @@ def evaluate(
 
         from dermadeit.evaluation import evaluate as evaluate_manifest
         from dermadeit.evaluation import write_evaluations
-        from dermadeit.manifest import check_leaks, read_source
         from dermadeit.predictor import load_predictor
         from dermadeit.slices import describe_images, write_attributes
 
         create_folder(output)
-        manifest = read_source(source, get_task(task.value), images)
-        if not allow_leaks:
-            check_leaks(manifest)
-        if split is not None:
-            manifest = manifest.select(split)
-        elif any(row.split == "train" for row in manifest.rows):
+        manifest = open_manifest(source, task, images, split=split, allow_leaks=allow_leaks)
+        if split is None and any(row.split == "train" for row in manifest.rows):
             typer.echo("The table includes training images; --split test leaves them out.", err=True)
         predictors = [load_predictor(task.value, name) for name in dict.fromkeys(model or ["dermadeit"])]
         _refuse_repeated([predictor.checkpoint.model for predictor in predictors])
@@ -173,14 +169,11 @@ def calibrate(
 
         from dermadeit.checkpoints import find_checkpoint, load_checkpoint
         from dermadeit.fitting import fit_trust, read_cases
-        from dermadeit.manifest import check_leaks, read_source
         from dermadeit.predictor import Predictor
         from dermadeit.trust_files import write_trust
 
-        manifest = read_source(source, get_task(task.value), images)
-        if not allow_leaks:
-            check_leaks(manifest)
-        manifest, cases = manifest.select("calibration"), read_cases(source, manifest.task, images)
+        manifest = open_manifest(source, task, images, split="calibration", allow_leaks=allow_leaks)
+        cases = read_cases(source, manifest.task, images)
         # What an earlier calibration left may be damaged; it is about to be replaced.
         checkpoint = load_checkpoint(find_checkpoint(task.value, model), task.value, calibrated=False)
         with tqdm(total=len(manifest.rows) + len(cases.rows), unit="image", disable=None) as bar:

@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dermadeit.errors import ConfigurationError, DermaDeiTError
-from dermadeit.tasks import TASKS
+from dermadeit.tasks import TASKS, get_task
+
+if TYPE_CHECKING:
+    from dermadeit.manifest import Manifest
 
 EXIT_USAGE = 2
 EXIT_SOME_FAILED = 3
@@ -36,6 +39,18 @@ def create_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigurationError(f"“{folder}” can't be used as a folder: {error.strerror}.") from error
+
+
+def open_manifest(
+    source: Path, task: TaskName, images: Path | None, *, split: str | None, allow_leaks: bool
+) -> Manifest:
+    """Reads labelled images, refuses leaks unless they are allowed, and keeps one split where one is named."""
+    from dermadeit.manifest import check_leaks, read_source
+
+    manifest = read_source(source, get_task(task.value), images)
+    if not allow_leaks:
+        check_leaks(manifest)
+    return manifest if split is None else manifest.select(split)
 
 
 @contextmanager

@@ -14,9 +14,9 @@ from dermadeit.command_options import (
     ModelOption,
     TaskOption,
     create_folder,
+    open_manifest,
     user_errors,
 )
-from dermadeit.tasks import get_task
 
 benchmark_app = typer.Typer(
     help="The published comparison of the models: its predictions, and the tables made of them.",
@@ -87,16 +87,11 @@ def robustness(
         from tqdm import tqdm
 
         from dermadeit.files import write_json
-        from dermadeit.manifest import check_leaks, read_source
         from dermadeit.predictor import load_predictor
         from dermadeit.robustness import ROBUSTNESS_FILE, measure_robustness, sample_lesions
 
         create_folder(output)
-        manifest = read_source(source, get_task(task.value), images)
-        if not allow_leaks:
-            check_leaks(manifest)
-        if split is not None:
-            manifest = manifest.select(split)
+        manifest = open_manifest(source, task, images, split=split, allow_leaks=allow_leaks)
         manifest = sample_lesions(manifest, sample, seed)
         with tqdm(total=len(manifest.rows), unit="image", disable=None) as bar:
             measured = measure_robustness(
