@@ -1,0 +1,117 @@
+"""Publish the final trainings of the programme: calibrate what ships, and open the test split once for each model.
+
+    python train/publish.py --runs runs --data data --not-skin FOLDER
+
+For every model of the stage `final` that is done, and once all choices are made: copies its checkpoint to
+assets/checkpoints/<task>/<model>, fits what belongs to it on the calibration split, reads the test split with eight
+views and with one, and files the predictions in assets/benchmark. What has been published is not read again.
+`make benchmark-table` and `python -m dermadeit model-card` then write the documents.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import shutil
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from dermadeit.benchmark_files import BENCHMARK_ROOT, add_predictions
+from dermadeit.checkpoints import CHECKPOINT_ROOT, CONFIG_FILE, WEIGHTS_FILE, load_checkpoint
+from dermadeit.errors import ConfigurationError, DermaDeiTError
+from dermadeit.evaluation import evaluate, write_evaluations
+from dermadeit.files import write_json
+from dermadeit.fitting import fit_trust, read_cases
+from dermadeit.manifest import Manifest, check_leaks, read_source
+from dermadeit.predictor import DEFAULT_VIEWS, Predictor
+from dermadeit.slices import describe_images, write_attributes
+from dermadeit.tasks import TASKS
+from dermadeit.trust_files import write_trust
+from train.programme import DONE_FILE
+
+logger = logging.getLogger("train.publish")
+
+STAGE = "final"
+NOT_SHIPPED = ("original",)
+"""Trainings that are measured for comparison only; their model has the name of another one."""
+
+_FILES = (CONFIG_FILE, WEIGHTS_FILE, "training.json")
+
+
+def publish(name: str, manifest: Manifest, source: Path, runs: Path, not_skin: Path | None) -> None:
+    """Publishes one model of one task.
+
+    Args:
+        name: Its name in the programme.
+        manifest: All splits of its task.
+        source: The manifest's table.
+        runs: The programme's output folder.
+        not_skin: Photos of anything else, to try the gates on; None to leave that out.
+
+    Raises:
+        DermaDeiTError: The checkpoint or the images can't be used.
+    """
+    task = manifest.task
+    folder = runs / task.key / STAGE / name
+    measured = runs / task.key / "test" / name
+    if (measured / "failures.csv").is_file():
+        logger.info("%s, %s: published before", task.key, name)
+        return
+    if name not in NOT_SHIPPED:
+        shipped = CHECKPOINT_ROOT / task.key / name
+        shipped.mkdir(parents=True, exist_ok=True)
+        for file in _FILES:
+            shutil.copy(folder / file, shipped / file)
+        folder = shipped
+        predictor = Predictor(load_checkpoint(folder, task.key, calibrated=False))
+        calibration_split = manifest.select("calibration")
+        trust = fit_trust(calibration_split, read_cases(source, task), predictor, not_skin=not_skin)
+        write_trust(folder, trust)
+    predictor = Predictor(load_checkpoint(folder, task.key))
+    test = manifest.select("test")
+    one_view = evaluate(test, predictor, views=1)
+    write_evaluations([one_view], measured / "one_view")
+    attributes = describe_images(test.rows)
+    write_attributes(measured / "attributes.csv", attributes)
+    write_evaluations([evaluate(test, predictor, DEFAULT_VIEWS, attributes=attributes)], measured)
+    add_predictions([measured, measured / "one_view"], BENCHMARK_ROOT, name=name)
+    logger.info("%s, %s: test accuracy %.3f with one view", task.key, name, one_view.metrics["accuracy"])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Publishes what is done; returns 0, or 2 for a mistake that the message explains."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    parser = argparse.ArgumentParser(description="Publish the final trainings of the programme.")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="the programme's output folder")
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("DERMADEIT_DATA", "data")))
+    parser.add_argument("--not-skin", type=Path, help="folder of photos of anything else")
+    options = parser.parse_args(arguments)
+    try:
+        source = options.data / "manifest.csv"
+        published = []
+        for task in TASKS.values():
+            done = sorted((options.runs / task.key / STAGE).glob(f"*/{DONE_FILE.as_posix()}"))
+            if not done:
+                continue
+            manifest = read_source(source, task)
+            check_leaks(manifest)
+            for marker in done:
+                name = marker.relative_to(options.runs / task.key / STAGE).parts[0]
+                publish(name, manifest, source, options.runs, options.not_skin)
+                published.append({"task": task.key, "model": name})
+        if not published:
+            raise ConfigurationError(
+                f"“{options.runs}” holds no final training that is done. Run python train/programme.py first."
+            )
+        write_json(options.runs / "published.json", published)
+    except DermaDeiTError as error:
+        logger.error("%s", error.user_message)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
