@@ -3,8 +3,8 @@
     python train/publish.py --runs runs --data data --not-skin FOLDER
 
 For every model of the stage `final` that is done, and once all choices are made: copies its checkpoint to
-assets/checkpoints/<task>/<model>, fits what belongs to it on the calibration split, reads the test split with eight
-views and with one, and files the predictions in assets/benchmark. What has been published is not read again.
+assets/checkpoints/<task>/<model>, fits what belongs to it on the calibration split, reads the test split with
+eight views and with one, and files the predictions in assets/benchmark. What has been published is not read again.
 `make benchmark-table` and `python -m dermadeit model-card` then write the documents.
 """
 
