@@ -92,7 +92,9 @@ class Training:
         self.augmentation = BatchAugmentation(configuration, self.preprocessing.size, self.device)
         optimizer = create_optimizer(self.student, configuration)
         self.model, self.optimizer = self.accelerator.prepare(self.student, optimizer)
-        self.steps_per_epoch = -(-len(self.loader) // configuration.accumulation)
+        # A last batch that lacks passes is left out, as one that lacks images is.
+        self.steps_per_epoch = max(len(self.loader) // configuration.accumulation, 1)
+        self.passes_per_epoch = min(self.steps_per_epoch * configuration.accumulation, len(self.loader))
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer,
             partial(learning_rate_factor, configuration=configuration, steps_per_epoch=self.steps_per_epoch),
@@ -135,7 +137,8 @@ class Training:
         self._set_training_mode()
         sums: dict[str, float] = {}
         batches = tqdm(
-            self.loader,
+            islice(self.loader, self.passes_per_epoch),
+            total=self.passes_per_epoch,
             desc=f"epoch {self.epoch + 1}/{self.configuration.epochs}",
             unit="batch",
             leave=False,
@@ -144,7 +147,7 @@ class Training:
         )
         accumulation = self.configuration.accumulation
         for number, batch in enumerate(batches, start=1):
-            last_pass = number % accumulation == 0 or number == len(self.loader)
+            last_pass = number % accumulation == 0 or number == self.passes_per_epoch
             with nullcontext() if last_pass else self.accelerator.no_sync(self.model):
                 losses = self.losses(*batch)
                 self.accelerator.backward(losses["loss"] / accumulation)
@@ -154,7 +157,7 @@ class Training:
             for name, value in zip(losses, values, strict=True):
                 sums[name] = sums.get(name, 0.0) + value
             batches.set_postfix(loss=f"{sums['loss'] / number:.3f}", refresh=False)
-        means = torch.tensor(list(sums.values()), device=self.device) / len(self.loader)
+        means = torch.tensor(list(sums.values()), device=self.device) / self.passes_per_epoch
         means = self.accelerator.reduce(means, reduction="mean").tolist()
         return dict(zip(sums, means, strict=True))
 

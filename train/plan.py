@@ -63,7 +63,7 @@ def describe_plan(training: Training, manifest: Manifest, seconds_per_pass: floa
     """
     configuration = training.configuration
     epochs = configuration.epochs - training.epoch
-    passes = len(training.loader) * epochs
+    passes = training.passes_per_epoch * epochs
     parameters = sum(parameter.numel() for parameter in training.student.parameters())
     place = "GPU memory" if training.device.type == "cuda" else "memory"
     rows = {split: training.train_split if split == "train" else manifest.select(split) for split in _SPLITS}

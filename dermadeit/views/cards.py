@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
+from dermadeit.faithfulness import SaliencyCheck
 from dermadeit.records import ABSTAIN, Prediction
 from dermadeit.tasks import BINARY, Task, get_task
 from dermadeit.views.failures import Failure
@@ -36,13 +37,6 @@ EMPTY_CHECK = """
   <p class="dd-quiet">Format, size, fingerprint and what the decoder did to the pixels, once there is a photo.</p>
 </div>"""
 
-LEGEND = """
-<div class="dd-legend">
-  <p class="dd-scale"><span>low</span><span class="dd-ramp" aria-hidden="true"></span><span>high</span></p>
-  <p class="dd-quiet">A heatmap shows where the score comes from, not whether it is right. It has not been
-  checked for faithfulness yet.</p>
-</div>"""
-
 
 def percent(share: float) -> str:
     """A share of 1 with one decimal, such as “61.2 %”, kept on one line."""
@@ -72,6 +66,27 @@ def result_html(reading: Reading, task_key: str) -> str:
   {_warnings_html(reading.preview.warnings)}
   {cards}
   <p class="dd-quiet">{_meaning_of_scores(answer)}</p>
+</div>"""
+
+
+def legend_html(check: SaliencyCheck | None) -> str:
+    """What the colours of a heatmap mean, and whether it can be believed."""
+    if check is None:
+        state, verdict = "unchecked", "Whether this heatmap can be believed has not been checked yet."
+    else:
+        state = "faithful" if check.faithful else "unfaithful"
+        opening = "Checked" if check.faithful else "Not shown to be right, so it is greyed out"
+        than = "filling" if check.faithful else "filling some of"
+        verdict = (
+            f"{opening}: filling the marked {percent(check.removed_share)} of the photo from its surroundings "
+            f"lowers the score {'more' if check.faithful else 'no more'} than {than} {len(check.random_drops)} "
+            "areas of the same shape elsewhere."
+        )
+    return f"""
+<div class="dd-legend" data-check="{state}">
+  <p class="dd-scale"><span>low</span><span class="dd-ramp" aria-hidden="true"></span><span>high</span></p>
+  <p class="dd-check-verdict">{escape(verdict)}</p>
+  <p class="dd-quiet">A heatmap shows where the score comes from, not whether it is right.</p>
 </div>"""
 
 

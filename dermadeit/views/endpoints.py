@@ -51,7 +51,7 @@ def add_endpoints(predictors: Mapping[str, Predictor]) -> None:
             ]
 
     def explain(image: Any, task: str, class_key: str | None) -> str:
-        """Draws the Grad-CAM heatmap of one photo over it. It has not been checked for faithfulness yet.
+        """Draws the Grad-CAM heatmap of one photo over it, unchecked: it may not be what the answer rests on.
 
         Args:
             image: The image file.

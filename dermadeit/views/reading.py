@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from dermadeit.about import DISCLAIMER, VERSION
 from dermadeit.errors import PredictionError
+from dermadeit.faithfulness import SaliencyCheck, check_saliency
 from dermadeit.imaging import LesionImage
 from dermadeit.predictor import Predictor
 from dermadeit.records import ItemFailure, Prediction
@@ -30,6 +31,7 @@ class Reading:
         model_side: Side of the square that the photo is squashed to for the models, in pixels.
         predictions: Task key to answer.
         maps: Task key to class key to heatmap.
+        checks: Task key to class key to whether that heatmap can be believed.
     """
 
     preview: LesionImage
@@ -37,6 +39,7 @@ class Reading:
     model_side: int
     predictions: Mapping[str, Prediction]
     maps: Mapping[str, Mapping[str, SaliencyMap]]
+    checks: Mapping[str, Mapping[str, SaliencyCheck]]
 
 
 def tasks_shown(task_key: str) -> tuple[str, ...]:
@@ -56,7 +59,7 @@ def read_labels(predictors: Mapping[str, Predictor], image: LesionImage, task_ke
     """The answers that are shown for a task, without heatmaps: as fast as it gets."""
     answers = {key: predict_one(predictors[key], image) for key in tasks_shown(task_key)}
     side = predictors[task_key].checkpoint.preprocessing.size
-    return Reading(_preview(image), (image.width, image.height), side, answers, maps={})
+    return Reading(_preview(image), (image.width, image.height), side, answers, maps={}, checks={})
 
 
 def with_map(
@@ -68,8 +71,8 @@ def with_map(
 
 
 def complete(reading: Reading, predictors: Mapping[str, Predictor], image: LesionImage) -> Reading:
-    """Adds the missing answers and heatmaps of all tasks, so that nothing needs the photo again."""
-    predictions, maps = dict(reading.predictions), {}
+    """Adds the missing answers, heatmaps and checks of all tasks, so that nothing needs the photo again."""
+    predictions, maps, checks = dict(reading.predictions), {}, {}
     for key, predictor in predictors.items():
         if key not in predictions:
             predictions[key] = predict_one(predictor, image)
@@ -78,7 +81,13 @@ def complete(reading: Reading, predictors: Mapping[str, Predictor], image: Lesio
             name: known.get(name) or grad_cam(predictor, image, name)
             for name in predictor.checkpoint.task.classes
         }
-    return replace(reading, predictions=predictions, maps=maps)
+        checks[key] = {name: check_saliency(predictor, image, found) for name, found in maps[key].items()}
+        label = predictions[key].label
+        predictions[key] = replace(
+            predictions[key],
+            saliency_check={"method": maps[key][label].method, **asdict(checks[key][label])},
+        )
+    return replace(reading, predictions=predictions, maps=maps, checks=checks)
 
 
 def export(reading: Reading, predictors: Mapping[str, Predictor], task_key: str) -> dict[str, Any]:

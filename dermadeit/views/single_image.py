@@ -123,7 +123,7 @@ class SingleImageTab:
                 buttons=["fullscreen"],
                 elem_id="overlay",
             )
-        gr.HTML(cards.LEGEND)
+        self._legend = gr.HTML(cards.legend_html(None), elem_id="legend", min_height=96)
         with gr.Row(elem_classes="dd-controls"):
             self._class = gr.Radio(
                 _class_choices(BINARY.key), label="Heatmap for the class", elem_id="class", min_width=260
@@ -143,11 +143,13 @@ class SingleImageTab:
         )
 
     def _connect(self) -> None:
-        shown = [self._status, self._result, self._overlay, self._class, self._check, self._download]
+        shown = [
+            self._status, self._result, self._overlay, self._legend, self._class, self._check, self._download,
+        ]  # fmt: skip
         redraw = partial(
             gr.on,
             inputs=[self._turn, self._reading, self._class, self._opacity],
-            outputs=[self._overlay, self._status],
+            outputs=[self._overlay, self._legend, self._status],
             trigger_mode="always_last",
             show_progress="hidden",
             **_PAGE_EVENT,
@@ -225,10 +227,14 @@ class SingleImageTab:
                     self._status: cards.status_html("The label is ready. Drawing the heatmap …"),
                 }
                 reading = with_map(reading, self._predictors, photo, task_key)
-                yield {self._overlay: _figure(reading, task_key, _label(reading, task_key), opacity)}
+                yield self._heatmap(reading, task_key, _label(reading, task_key), opacity)
                 reading = complete(reading, self._predictors, photo)
-            switched = {} if turn.task_key == task_key else self._shown(reading, turn.task_key, opacity)
-            yield {self._reading: reading, **self._finished(reading, turn.task_key), **switched}
+            changed = (
+                self._heatmap(reading, task_key, _label(reading, task_key), opacity)
+                if turn.task_key == task_key
+                else self._shown(reading, turn.task_key, opacity)
+            )
+            yield {self._reading: reading, **self._finished(reading, turn.task_key), **changed}
         except Exception as error:
             yield {self._photo: None, **self._failed(error)}
 
@@ -265,7 +271,7 @@ class SingleImageTab:
             if reading is None or choice is None:
                 return gr.skip()
             task_key, _, class_key = choice.partition("/")
-            updates = {self._overlay: _figure(reading, task_key, class_key, opacity)}
+            updates = self._heatmap(reading, task_key, class_key, opacity)
         except Exception as error:
             updates = {self._overlay: _NO_FIGURE, self._status: cards.failure_html(presentable(error))}
         return gr.skip() if turn is None or turn.is_over else updates
@@ -286,7 +292,14 @@ class SingleImageTab:
         return {
             self._result: cards.result_html(reading, task_key),
             self._check: cards.check_html(reading),
-            self._overlay: _figure(reading, task_key, _label(reading, task_key), opacity),
+            **self._heatmap(reading, task_key, _label(reading, task_key), opacity),
+        }
+
+    def _heatmap(self, reading: Reading, task_key: str, class_key: str, opacity: float) -> Updates:
+        check = reading.checks.get(task_key, {}).get(class_key)
+        return {
+            self._overlay: _figure(reading, task_key, class_key, opacity),
+            self._legend: cards.legend_html(check),
         }
 
     def _nothing_read(self) -> Updates:
@@ -307,6 +320,7 @@ class SingleImageTab:
         return {
             self._reading: None,
             self._overlay: _NO_FIGURE,
+            self._legend: cards.legend_html(None),
             self._class: None,
             self._check: cards.EMPTY_CHECK,
             self._download: gr.update(value=None, interactive=False),
@@ -333,9 +347,12 @@ def _figure(reading: Reading, task_key: str, class_key: str, opacity: float) -> 
     name = task.display_names[class_key]
     share = min(max(float(opacity), 0.0), 1.0)
     pixels = reading.maps[task_key][class_key].overlay(reading.preview, share)
+    check = reading.checks.get(task_key, {}).get(class_key)
+    doubtful = check is not None and not check.faithful
     return gr.update(
         value=store_png(pixels),
         visible=True,
+        elem_classes=["dd-doubtful"] if doubtful else [],
         label=f"Grad-CAM for {name}",
         alt_text=f"The photo under its Grad-CAM heatmap for the class {name}, task {task.title}",
     )

@@ -6,7 +6,9 @@ from urllib.parse import urlsplit
 import pytest
 from gradio_client import Client, handle_file
 
-from dermadeit.imaging import MAX_BYTES
+from dermadeit.faithfulness import check_saliency
+from dermadeit.imaging import MAX_BYTES, decode_image
+from dermadeit.saliency import grad_cam
 from dermadeit.views.uploads import list_examples
 
 pytestmark = pytest.mark.browser
@@ -99,6 +101,13 @@ def test_upload_gives_label_then_heatmap_then_check(visit, encoded_photo, file_o
     assert visited.page.locator(".dd-value").all_inner_texts() == shares
     assert "uncalibrated softmax" in visited.page.inner_text("#result")
     assert names[expected.label] in visited.page.get_attribute(HEATMAP, "alt")
+    image = decode_image(path)
+    tested = check_saliency(
+        predictors["binary"], image, grad_cam(predictors["binary"], image, expected.label)
+    )
+    verdict = visited.page.get_attribute("#legend .dd-legend", "data-check")
+    assert verdict == ("faithful" if tested.faithful else "unfaithful")
+    assert visited.page.locator(".dd-doubtful img").count() == (0 if tested.faithful else 1)
     check = visited.page.inner_text("#check")
     assert "JPEG" in check
     assert "240 × 180 px" in check

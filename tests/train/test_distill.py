@@ -263,9 +263,12 @@ def test_accumulated_passes_make_the_step_of_a_whole_batch(settings: dict) -> No
     expected, found = (
         torch.load(folder / "state.pt", weights_only=True)["student"] for folder in (whole, parts)
     )
+    configuration = TrainingConfiguration(**settings)
+    started = loop.Training(configuration, load_manifest(configuration)).student.state_dict()
+    moved = torch.cat([(value - started[key]).abs().flatten() for key, value in expected.items()]).mean()
+    apart = torch.cat([(value - found[key]).abs().flatten() for key, value in expected.items()]).mean()
     # Adam turns the rounding of the smallest gradients into steps, so single weights may differ.
-    for key, value in expected.items():
-        assert (found[key] - value).abs().mean() < 3e-5
+    assert apart < 0.1 * moved
 
 
 def test_the_warm_up_leaves_no_trace(settings: dict) -> None:

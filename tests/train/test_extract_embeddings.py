@@ -31,6 +31,12 @@ def files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+def only_cache(root: Path, name: str = "mobilenetv2") -> Path:
+    """The cache of the one version of a teacher."""
+    [folder] = root.glob(f"{name}-*")
+    return folder
+
+
 def cached_ids(folder: Path) -> list[str]:
     shards = [json.loads(path.read_text()) for path in folder.glob("shard-*.json")]
     return sorted(image_id for shard in shards for image_id in shard["image_ids"])
@@ -40,7 +46,7 @@ def test_the_train_split_of_all_diagnoses_is_embedded(
     arguments: list[str], synthetic_data: Path, tmp_path: Path
 ) -> None:
     assert extract_embeddings.main(arguments) == 0
-    folder = tmp_path / "caches" / "mobilenetv2"
+    folder = only_cache(tmp_path / "caches")
     manifest = read_source(synthetic_data / "manifest.csv", DIAGNOSIS)
     assert cached_ids(folder) == sorted(row.image_id for row in manifest.select("train").rows)
     assert json.loads((folder / "header.json").read_text())["views"] == [0, 1]
@@ -66,7 +72,7 @@ def test_a_cross_fitted_teacher_is_only_asked_about_its_own_fold(
     rows = read_source(synthetic_data / "manifest.csv", DIAGNOSIS).select("train").rows
     for fold in range(2):
         expected = sorted(row.image_id for row in rows if fold_of(row.lesion_group, 2) == fold)
-        assert cached_ids(tmp_path / "caches" / f"mobilenetv2-fold{fold}") == expected
+        assert cached_ids(only_cache(tmp_path / "caches", f"mobilenetv2-fold{fold}")) == expected
 
 
 def test_two_processes_make_the_cache_of_one(arguments: list[str], tmp_path: Path) -> None:
@@ -81,11 +87,11 @@ def test_two_processes_make_the_cache_of_one(arguments: list[str], tmp_path: Pat
         env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert launched.returncode == 0, launched.stderr
-    whole = files(tmp_path / "caches" / "mobilenetv2")
+    whole = files(only_cache(tmp_path / "caches"))
     assert len(whole) > 5
-    assert files(shared / "mobilenetv2") == whole
+    assert files(only_cache(shared)) == whole
     # The first process says how many images are its own: it has not done all of them.
-    total = len(cached_ids(shared / "mobilenetv2"))
+    total = len(cached_ids(only_cache(shared)))
     assert f"Embedding {total} images" not in launched.stderr
     assert "Embedding " in launched.stderr
 
@@ -116,7 +122,7 @@ def test_labels_of_another_task_are_explained(
     assert extract_embeddings.main([*arguments, "--data", str(data)]) == 2
     assert "--task" in caplog.text
     assert extract_embeddings.main([*arguments, "--data", str(data), "--task", "binary"]) == 0
-    assert len(cached_ids(tmp_path / "caches" / "mobilenetv2")) == 3
+    assert len(cached_ids(only_cache(tmp_path / "caches"))) == 3
 
 
 @pytest.mark.parametrize(
