@@ -119,7 +119,7 @@ def announcement(reading: Reading, task_key: str) -> str:
         answer, task = reading.predictions[key], get_task(key)
         condition = "" if task is BINARY else "if malignant: "
         if answer.verdict == ABSTAIN:
-            parts.append(f"{condition}no answer, {' '.join(answer.abstain_reasons)}")
+            parts.append(f"{condition}no answer. {' '.join(answer.abstain_reasons).rstrip('.')}")
             continue
         score = f"{score_name(answer).lower()} {percent(answer.probabilities[answer.label])}"
         parts.append(f"{condition}{task.display_names[answer.label]}, {score}")
