@@ -153,8 +153,8 @@ def create_classifier(
         num_classes: Number of logits.
         image_size: Side of the input in pixels; None for the spec's own.
         init: `none` for random weights, `hub` for timm's pretrained weights from the Hugging Face Hub, or a
-            safetensors file with the weights of the same backbone (its heads are dropped, a plain DeiT fits
-            its distilled twin).
+            safetensors file with the weights of the same backbone, at any image size (a head of as many classes
+            is kept, so a training can go on at a higher resolution; a plain DeiT fits its distilled twin).
         drop_path_rate: Stochastic depth rate of the last block, 0 to 1 (Huang et al. 2016, 1603.09382).
 
     Raises:
@@ -220,7 +220,14 @@ def _load_backbone(backbone: nn.Module, spec: ModelSpec, path: Path) -> None:
             f"or of another shape, such as {wrong[0]}.",
             code="weights_do_not_fit",
         )
-    backbone.load_state_dict(state, strict=False)
+    fitting_heads = {
+        key: pretrained[key].float()
+        for key, value in backbone.state_dict().items()
+        # Checkpoints hold zeros for the head of the distillation token.
+        if key.startswith(heads) and key in pretrained and pretrained[key].shape == value.shape
+        if pretrained[key].any()
+    }
+    backbone.load_state_dict(state | fitting_heads, strict=False)
 
 
 def _as_names(classifier: str | tuple[str, ...]) -> tuple[str, ...]:

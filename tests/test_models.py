@@ -10,8 +10,11 @@ import timm
 import torch
 from safetensors.torch import save_file
 
+from dermadeit.checkpoints import save_checkpoint
 from dermadeit.errors import ConfigurationError, ModelError
 from dermadeit.models import MODEL_SPECS, count_parameters, create_classifier, get_spec
+from dermadeit.preprocessing import Preprocessing
+from dermadeit.tasks import get_task
 
 
 @pytest.mark.parametrize("name", MODEL_SPECS)
@@ -56,6 +59,20 @@ def test_plain_weights_start_the_distilled_twin_at_another_size(tmp_path: Path) 
     assert distilled.pos_embed.shape == (1, 2 + 16, 192)
     torch.testing.assert_close(distilled.pos_embed[:, 0], plain.pos_embed[:, 0])
     torch.testing.assert_close(distilled.pos_embed[:, 1], plain.pos_embed[:, 0])
+
+
+def test_a_checkpoint_goes_on_at_a_higher_resolution_with_its_head(tmp_path: Path) -> None:
+    first = create_classifier("dermadeit", 2, image_size=64)
+    torch.nn.init.ones_(first.backbone.head.weight)
+    save_checkpoint(tmp_path, first, get_task("binary"), Preprocessing(64))
+    second = create_classifier("dermadeit", 2, image_size=96, init=tmp_path / "model.safetensors").backbone
+    assert second.pos_embed.shape == (1, 2 + 36, 192)
+    assert (second.head.weight == 1).all()
+    assert (second.head_dist.weight != 0).any()
+    torch.testing.assert_close(second.dist_token, first.backbone.dist_token, atol=1e-3, rtol=1e-2)
+    # A head of other classes is a new one.
+    third = create_classifier("dermadeit", 3, image_size=64, init=tmp_path / "model.safetensors").backbone
+    assert third.head.weight.shape == (3, 192) and not (third.head.weight == 1).any()
 
 
 def test_weights_of_another_model_are_refused_by_name(tmp_path: Path) -> None:
