@@ -40,18 +40,23 @@ Fit = Callable[[np.ndarray, np.ndarray], Scaling]
 
 
 def fit_scaling(logits: np.ndarray, labels: np.ndarray, groups: Sequence[str]) -> Scaling:
-    """A temperature, or vector scaling where that has the lower log-loss on lesions it was not fitted on.
+    """A temperature, or vector scaling where that is clearly better on lesions it was not fitted on.
+
+    Clearly means that the log-loss falls by more than one standard error over lesions (Breiman et al. 1984): a
+    smaller gain is as likely chance, and vector scaling has more parameters to be wrong with.
 
     Args:
         logits: float [N, K].
         labels: int [N].
         groups: N lesion names; a lesion is never on both sides of the five-fold cross-validation.
     """
-    losses = {
-        fit: log_losses(labels, cross_fitted(fit, logits, labels, groups)).mean()
-        for fit in (fit_temperature, fit_vector)
-    }
-    return min(losses, key=losses.__getitem__)(logits, labels)
+    with_temperature, with_vector = (
+        log_losses(labels, cross_fitted(fit, logits, labels, groups)) for fit in (fit_temperature, fit_vector)
+    )
+    gains = with_temperature - with_vector
+    _, lesion_of = np.unique(np.asarray(groups), return_inverse=True)
+    standard_error = np.sqrt((np.bincount(lesion_of, gains - gains.mean()) ** 2).sum()) / len(gains)
+    return (fit_vector if gains.mean() > standard_error else fit_temperature)(logits, labels)
 
 
 def cross_fitted(fit: Fit, logits: np.ndarray, labels: np.ndarray, groups: Sequence[str]) -> np.ndarray:
