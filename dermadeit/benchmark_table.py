@@ -7,22 +7,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from dermadeit.benchmark import METRICS_FILE, OURS, measure_benchmark
 from dermadeit.benchmark_files import BENCHMARK_ROOT
 from dermadeit.comparison import Difference
-from dermadeit.errors import ConfigurationError
 from dermadeit.files import write_atomically, write_json
 from dermadeit.metrics import HEADLINE_FIGURES
 from dermadeit.models import MODEL_SPECS
 from dermadeit.predictor import DEFAULT_VIEWS
+from dermadeit.result_tables import around_marks, difference_text, figure_text, markdown_table, marks
 from dermadeit.tasks import TASKS, Task
 from dermadeit.weighted_metrics import target_class
 
-START, END = "<!-- benchmark -->", "<!-- /benchmark -->"
+PLACE = "benchmark"
+START, END = marks(PLACE)
 
 MODELS_FILE = "models.json"
 
@@ -51,10 +52,10 @@ def write_benchmark_table(readme: Path, root: Path = BENCHMARK_ROOT) -> None:
         ManifestError: A file of the benchmark is missing or contradicts the others.
         ConfigurationError: The Markdown file has no place for the tables.
     """
-    before, after = _around_tables(readme)
+    before, after = around_marks(readme, PLACE)
     for task in TASKS.values():
         write_json(root / task.key / METRICS_FILE, measure_benchmark(root, task))
-    text = f"{before}{START}\n\n{render_tables(root)}\n{END}{after}"
+    text = f"{before}\n\n{render_tables(root)}\n{after}"
     write_atomically(readme, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
@@ -65,16 +66,6 @@ def render_tables(root: Path = BENCHMARK_ROOT) -> str:
         _render_task(task, json.loads((root / task.key / METRICS_FILE).read_text(encoding="utf-8")), models)
         for task in TASKS.values()
     )
-
-
-def _around_tables(readme: Path) -> tuple[str, str]:
-    text = readme.read_text(encoding="utf-8")
-    if text.count(START) != 1 or text.count(END) != 1:
-        raise ConfigurationError(
-            f"“{readme.name}” has no place for the tables: write {START} and {END} into it."
-        )
-    before, rest = text.split(START)
-    return before, rest.split(END)[1]
 
 
 def _render_task(task: Task, metrics: Mapping[str, Any], models: Mapping[str, Any]) -> str:
@@ -97,12 +88,13 @@ def _model_table(task: Task, metrics: Mapping[str, Any], models: Mapping[str, An
         [_row_title(model, metrics["models"][model], models), *_cells(_most_views(metrics["models"][model]))]
         for model in _ordered(metrics["models"], models)
     ]
+    nothing = [""] * (len(HEADLINE_FIGURES) - 1)
     rows += [
-        [_title(model, models), f"not run: `{entry['command'].format(task=task.key)}`"]
+        [_title(model, models), f"not run: `{entry['command'].format(task=task.key)}`", *nothing]
         for model, entry in models.items()
         if "command" in entry and model not in metrics["models"]
     ]
-    return _markdown(["model", *HEADLINE_FIGURES.values()], rows)
+    return markdown_table(["model", *HEADLINE_FIGURES.values()], rows)
 
 
 def _source_table(metrics: Mapping[str, Any]) -> str:
@@ -114,7 +106,7 @@ def _source_table(metrics: Mapping[str, Any]) -> str:
         [source, f"{part['n']:,}", *_cells(part)]
         for source, part in _most_views(metrics["models"][OURS])["sources"].items()
     ]
-    return _markdown(["source", "images", *HEADLINE_FIGURES.values()], rows)
+    return markdown_table(["source", "images", *HEADLINE_FIGURES.values()], rows)
 
 
 def _comparison_table(metrics: Mapping[str, Any], models: Mapping[str, Any]) -> str:
@@ -126,11 +118,14 @@ def _comparison_table(metrics: Mapping[str, Any], models: Mapping[str, Any]) -> 
         rows.append(
             [
                 _title(model, models) + compared,
-                *(_difference(comparison["differences"][name]) for name in HEADLINE_FIGURES),
+                *(
+                    difference_text(Difference(**comparison["differences"][name]))
+                    for name in HEADLINE_FIGURES
+                ),
                 *(_p_value(comparison[test]) for test in ("mcnemar", "delong")),
             ]
         )
-    return _markdown(["minus", *HEADLINE_FIGURES.values(), "McNemar p", "DeLong p"], rows)
+    return markdown_table(["minus", *HEADLINE_FIGURES.values(), "McNemar p", "DeLong p"], rows)
 
 
 def _leak_table(metrics: Mapping[str, Any], models: Mapping[str, Any]) -> str:
@@ -148,7 +143,7 @@ def _leak_table(metrics: Mapping[str, Any], models: Mapping[str, Any]) -> str:
                         *_cells(_most_views(figures)),
                     ]
                 )
-    return _markdown(["model", "split", "images", *HEADLINE_FIGURES.values()], rows)
+    return markdown_table(["model", "split", "images", *HEADLINE_FIGURES.values()], rows)
 
 
 def _ordered(present: Iterable[str], models: Mapping[str, Any]) -> list[str]:
@@ -173,23 +168,7 @@ def _most_views(figures: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _cells(figures: Mapping[str, Any]) -> list[str]:
-    cells = []
-    for name in HEADLINE_FIGURES:
-        bounds = figures["intervals"].get(name)
-        interval = f" [{bounds[0]:.3f}, {bounds[1]:.3f}]" if bounds else ""
-        cells.append("–" if figures[name] is None else f"{figures[name]:.3f}{interval}")
-    return cells
-
-
-def _difference(value: Mapping[str, Any]) -> str:
-    difference = Difference(**value)
-    if difference.difference is None:
-        return "–"
-    if difference.interval is None:
-        return f"{difference.difference:+.3f}"
-    low, high = difference.interval
-    text = f"{difference.difference:+.3f} [{low:+.3f}, {high:+.3f}]"
-    return f"**{text}**" if difference.excludes_zero else text
+    return [figure_text(figures, name) for name in HEADLINE_FIGURES]
 
 
 def _p_value(test: Mapping[str, Any] | None) -> str:
@@ -200,9 +179,3 @@ def _p_value(test: Mapping[str, Any] | None) -> str:
 
 def _views(count: int) -> str:
     return "1 view" if count == 1 else f"{count} views"
-
-
-def _markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    padded = [[*row, *[""] * (len(header) - len(row))] for row in rows]
-    lines = [list(header), ["---"] * len(header), *padded]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

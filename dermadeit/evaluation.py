@@ -63,7 +63,13 @@ def evaluate(
                 )
             )
         progress()
-    measured = _prediction_set(manifest, predictor.checkpoint.model, views, predictions)
+    measured = PredictionSet.of_records(
+        manifest.task,
+        predictor.checkpoint.model,
+        views,
+        predictions,
+        [item.prediction for item in predictions],
+    )
     metrics = {
         "task": manifest.task.key,
         "views": views,
@@ -162,26 +168,6 @@ def _slicings(measured: PredictionSet, attributes: Attributes | None) -> dict[st
         name: [attributes.get(image_id, {}).get(name, "") for image_id in measured.image_ids]
         for name in SLICED_BY
     }
-
-
-def _prediction_set(
-    manifest: Manifest, model: str, views: int, predictions: Sequence[LabelledPrediction]
-) -> PredictionSet:
-    shape = (len(predictions), len(manifest.task.classes))
-    logits = np.array([list(item.prediction.logits.values()) for item in predictions])
-    probabilities = np.array([list(item.prediction.probabilities.values()) for item in predictions])
-    return PredictionSet(
-        manifest.task,
-        model,
-        views,
-        image_ids=tuple(item.image_id for item in predictions),
-        labels=np.array([manifest.task.index_of(item.label) for item in predictions], dtype=int),
-        logits=logits.reshape(shape),
-        probabilities=probabilities.reshape(shape),
-        lesion_groups=tuple(item.lesion_group for item in predictions),
-        sources=tuple(item.source for item in predictions),
-        splits=tuple(item.split for item in predictions),
-    )
 
 
 def write_evaluations(evaluations: Sequence[Evaluation], folder: Path) -> None:

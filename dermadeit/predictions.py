@@ -49,6 +49,35 @@ class PredictionSet:
     sources: tuple[str, ...]
     splits: tuple[str, ...]
 
+    @classmethod
+    def of_records(
+        cls, task: Task, model: str, views: int, images: Sequence[Any], records: Sequence[Any]
+    ) -> PredictionSet:
+        """What a predictor said of labelled images.
+
+        Args:
+            task: What was asked.
+            model: Name of the model.
+            views: Dihedral views whose logits were averaged.
+            images: N `ManifestRow` or `LabelledPrediction`, which say the truth.
+            records: Their N `Prediction`.
+        """
+        shape = (len(records), len(task.classes))
+        return cls(
+            task,
+            model,
+            views,
+            image_ids=tuple(image.image_id for image in images),
+            labels=np.array([task.index_of(image.label) for image in images], dtype=int),
+            logits=np.array([list(record.logits.values()) for record in records]).reshape(shape),
+            probabilities=np.array([list(record.probabilities.values()) for record in records]).reshape(
+                shape
+            ),
+            lesion_groups=tuple(image.lesion_group for image in images),
+            sources=tuple(image.source for image in images),
+            splits=tuple(image.split for image in images),
+        )
+
     def __len__(self) -> int:
         return len(self.image_ids)
 

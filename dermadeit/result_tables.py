@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from dermadeit.comparison import Difference
+from dermadeit.errors import ConfigurationError
 from dermadeit.metrics import HEADLINE_FIGURES
 
 _POINT_KEYS = ("value", "mean", "difference")
@@ -92,6 +95,38 @@ def value_text(value: Any) -> str:
 def words(name: str) -> str:
     """A key of a result for people."""
     return HEADLINE_FIGURES.get(name, name.replace("_", " "))
+
+
+def difference_text(difference: Difference) -> str:
+    """A difference with its interval, bold where that excludes 0."""
+    if difference.difference is None:
+        return "–"
+    if difference.interval is None:
+        return f"{difference.difference:+.3f}"
+    low, high = difference.interval
+    text = f"{difference.difference:+.3f} [{low:+.3f}, {high:+.3f}]"
+    return f"**{text}**" if difference.excludes_zero else text
+
+
+def marks(name: str) -> tuple[str, str]:
+    """The comments that stand before and after the tables of a name in a Markdown file."""
+    return f"<!-- {name} -->", f"<!-- /{name} -->"
+
+
+def around_marks(document: Path, name: str) -> tuple[str, str]:
+    """A Markdown file up to the first of a name's marks and from the second one on, the marks included.
+
+    Raises:
+        ConfigurationError: It does not have each mark once.
+    """
+    start, end = marks(name)
+    text = document.read_text(encoding="utf-8")
+    if text.count(start) != 1 or text.count(end) != 1:
+        raise ConfigurationError(
+            f"“{document.name}” has no place for the tables: write {start} and {end} into it."
+        )
+    before, rest = text.split(start)
+    return before + start, end + rest.split(end)[1]
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -155,11 +155,13 @@ def _compare_conditions(
     manifest: Manifest, readings: Sequence[SpoiltReadings], model: str, views: int
 ) -> dict[str, Any]:
     shares = _count_changes(readings)
+    rows = [reading.row for reading in readings]
     figures: dict[Condition, dict[str, Any]] = {}
     values: dict[Condition, np.ndarray] = {}
     resampled: dict[Condition, np.ndarray] = {}
     for condition in _CONDITIONS:
-        measured = measure(_prediction_set(manifest, readings, condition, model, views))
+        records = [reading.predictions[condition] for reading in readings]
+        measured = measure(PredictionSet.of_records(manifest.task, model, views, rows, records))
         values[condition], resampled[condition] = _as_arrays(measured)
         intervals = percentile_intervals({name: measured.resampled[name] for name in ROBUSTNESS_FIGURES})
         figures[condition] = {
@@ -218,29 +220,6 @@ def _count_changes(readings: Sequence[SpoiltReadings]) -> dict[str, Any]:
         shares.add(_name(condition), "flipped", having=np.array(flipped), among=everyone)
         shares.add(_name(condition), "abstained", having=np.array(abstained), among=everyone)
     return shares.measure()
-
-
-def _prediction_set(
-    manifest: Manifest,
-    readings: Sequence[SpoiltReadings],
-    condition: Condition,
-    model: str,
-    views: int,
-) -> PredictionSet:
-    rows = [reading.row for reading in readings]
-    records = [reading.predictions[condition] for reading in readings]
-    return PredictionSet(
-        manifest.task,
-        model,
-        views,
-        image_ids=tuple(row.image_id for row in rows),
-        labels=np.array([manifest.task.index_of(row.label) for row in rows], dtype=int),
-        logits=np.array([list(record.logits.values()) for record in records]),
-        probabilities=np.array([list(record.probabilities.values()) for record in records]),
-        lesion_groups=tuple(row.lesion_group for row in rows),
-        sources=tuple(row.source for row in rows),
-        splits=tuple(row.split for row in rows),
-    )
 
 
 def _name(condition: Condition) -> str:

@@ -27,7 +27,6 @@ import torch
 
 from dermadeit.about import VERSION
 from dermadeit.checkpoints import load_checkpoint, save_checkpoint
-from dermadeit.errors import DermaDeiTError
 from dermadeit.evaluation import evaluate, write_evaluations
 from dermadeit.files import write_atomically, write_json
 from dermadeit.manifest import Manifest
@@ -37,6 +36,7 @@ from train.configuration import TrainingConfiguration
 from train.loaders import load_manifest
 from train.loop import Training
 from train.plan import describe_plan, settle
+from train.programs import explaining_mistakes
 from train.smoke import run_smoke
 
 logger = logging.getLogger("train.distill")
@@ -52,18 +52,15 @@ VALIDATION_FOLDER = "validation"
 # ------------------------------------------------------------------------------------------------ main
 
 
+@explaining_mistakes
 def main(arguments: list[str] | None = None) -> int:
     """Trains as configured; returns the exit code: 0, or 2 for a mistake that the message explains."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    try:
-        request = parse_arguments(arguments)
-        if request.smoke:
-            run_smoke(train, request.configuration)
-        else:
-            train(settle(request.configuration, download=request.download))
-    except DermaDeiTError as error:
-        logger.error("%s", error.user_message)
-        return 2
+    request = parse_arguments(arguments)
+    if request.smoke:
+        run_smoke(train, request.configuration)
+    else:
+        train(settle(request.configuration, download=request.download))
     return 0
 
 

@@ -24,13 +24,14 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from dermadeit.errors import ConfigurationError, DermaDeiTError
+from dermadeit.errors import ConfigurationError
 from dermadeit.manifest import SPLITS, Manifest
 from dermadeit.preprocessing import DIHEDRAL_VIEWS
 from dermadeit.tabular import write_csv
 from dermadeit.tasks import TASKS
 from train.configuration import TrainingConfiguration
 from train.loaders import load_manifest
+from train.programs import explaining_mistakes
 from train.targets import (
     SMALLEST_PROBABILITY,
     class_membership,
@@ -124,6 +125,7 @@ def _rows(manifest: Manifest, answers: dict[str, np.ndarray]) -> Iterator[dict[s
                 }  # fmt: skip
 
 
+@explaining_mistakes
 def main(arguments: list[str] | None = None) -> int:
     """Evaluates as asked; returns the exit code: 0, or 2 for a mistake that the message explains."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
@@ -135,21 +137,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--teacher-cache", default="", help="folder of teacher embeddings")
     parser.add_argument("--output", type=Path, default=Path("runs") / "teacher")
     options = parser.parse_args(arguments)
-    try:
-        configuration = TrainingConfiguration(
-            task=options.task, data=options.data, teacher=options.teacher, teacher_cache=options.teacher_cache
-        )
-        manifest = load_manifest(configuration).select(options.split)
-        answers = evaluate_teacher(configuration, options.split)
-        columns = (
-            "image_id", "task", "model", "views", "label_true", "lesion_group", "source", "split",
-            *(f"logit_{key}" for key in manifest.task.classes),
-        )  # fmt: skip
-        write_csv(options.output / "predictions.csv", columns, _rows(manifest, answers))
-        logger.info("The predictions are in %s", options.output / "predictions.csv")
-    except DermaDeiTError as error:
-        logger.error("%s", error.user_message)
-        return 2
+    configuration = TrainingConfiguration(
+        task=options.task, data=options.data, teacher=options.teacher, teacher_cache=options.teacher_cache
+    )
+    manifest = load_manifest(configuration).select(options.split)
+    answers = evaluate_teacher(configuration, options.split)
+    columns = (
+        "image_id", "task", "model", "views", "label_true", "lesion_group", "source", "split",
+        *(f"logit_{key}" for key in manifest.task.classes),
+    )  # fmt: skip
+    write_csv(options.output / "predictions.csv", columns, _rows(manifest, answers))
+    logger.info("The predictions are in %s", options.output / "predictions.csv")
     return 0
 
 

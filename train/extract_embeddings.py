@@ -26,10 +26,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 from accelerate import PartialState
 
-from dermadeit.errors import ConfigurationError, DermaDeiTError, ManifestError
+from dermadeit.errors import ConfigurationError, ManifestError
 from dermadeit.manifest import SPLITS, Manifest, read_source
 from dermadeit.preprocessing import DIHEDRAL_VIEWS
 from dermadeit.tasks import DIAGNOSIS, TRAINABLE_TASKS, get_task
+from train.loaders import find_manifest
+from train.programs import explaining_mistakes
 from train.teacher_cache import BATCH_IMAGES, SHARD_IMAGES, TeacherCache, teacher_cache_folder
 from train.teachers import Teacher, create_teachers, unseen
 
@@ -39,18 +41,15 @@ LONGEST_WAIT = timedelta(days=7)
 """How long a process waits for the slowest; torch gives up after minutes, and a shard can take an hour."""
 
 
+@explaining_mistakes
 def main(arguments: Sequence[str] | None = None) -> int:
     """Fills the caches; returns the exit code: 0, or 2 for a mistake that the message explains."""
     options = _parse(arguments)
-    try:
-        state = PartialState(cpu=_wants_cpu(options.device), timeout=LONGEST_WAIT)
-        level = logging.INFO if state.is_main_process else logging.ERROR
-        logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-        extract(options, state)
-        state.destroy_process_group()
-    except DermaDeiTError as error:
-        logger.error("%s", error.user_message)
-        return 2
+    state = PartialState(cpu=_wants_cpu(options.device), timeout=LONGEST_WAIT)
+    level = logging.INFO if state.is_main_process else logging.ERROR
+    logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    extract(options, state)
+    state.destroy_process_group()
     return 0
 
 
@@ -86,13 +85,7 @@ def _fill(
 
 
 def _read_manifest(options: argparse.Namespace) -> Manifest:
-    path = options.data / "manifest.csv"
-    if not path.is_file():
-        raise ConfigurationError(
-            f"There is no manifest.csv in the data folder “{options.data}”. Name the folder with --data or "
-            "DERMADEIT_DATA, or make a synthetic one with: python -m dermadeit.synthetic data",
-            code="no_data",
-        )
+    path = find_manifest(options.data)
     try:
         return read_source(path, get_task(options.task, TRAINABLE_TASKS)).select(options.split)
     except ManifestError as error:

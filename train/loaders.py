@@ -16,12 +16,12 @@ from train.configuration import TrainingConfiguration
 from train.original_pipeline import OriginalDataset, SeededDraws
 
 
-def find_manifest(configuration: TrainingConfiguration) -> Path:
-    """The data folder's manifest; raises `ConfigurationError` with the command that makes one."""
-    path = configuration.data_folder / "manifest.csv"
+def find_manifest(folder: Path) -> Path:
+    """A data folder's manifest; raises `ConfigurationError` with the command that makes one."""
+    path = folder / "manifest.csv"
     if not path.is_file():
         raise ConfigurationError(
-            f"There is no manifest.csv in the data folder “{path.parent}”. Get ISIC 2019 (10 GB) with: python "
+            f"There is no manifest.csv in the data folder “{folder}”. Get ISIC 2019 (10 GB) with: python "
             "train/distill.py --download. If you have data already, name its folder with --data or "
             "DERMADEIT_DATA.",
             code="no_data",
@@ -36,7 +36,9 @@ def load_manifest(configuration: TrainingConfiguration) -> Manifest:
         ConfigurationError: There is none.
         ManifestError: It contradicts itself, a lesion crosses splits, or a split lacks a class.
     """
-    manifest = read_source(find_manifest(configuration), get_task(configuration.task, TRAINABLE_TASKS))
+    manifest = read_source(
+        find_manifest(configuration.data_folder), get_task(configuration.task, TRAINABLE_TASKS)
+    )
     if not configuration.allow_leaks:
         check_leaks(manifest)
     for split in ("train", "validation"):

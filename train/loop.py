@@ -110,7 +110,8 @@ class Training:
         train_set = LesionDataset(self.train_split, self.preprocessing, cache_bytes)
         if configuration.pipeline == "original":
             train_set = OriginalDataset(train_set)
-        self.class_counts = torch.tensor([float(n) for n in self.train_split.class_counts.values()])
+        counts = [float(number) for number in self.train_split.class_counts.values()]
+        self.class_counts = torch.tensor(counts, device=self.device)
         self.order = torch.Generator()
         self.chance = torch.Generator()
         self.loader = create_train_loader(
@@ -208,8 +209,8 @@ class Training:
         settings = self.configuration
         labels = labels.to(self.device)
         if settings.classification_loss == "balanced_softmax":
-            counts = self.class_counts.to(self.device)
-            parts = {"classification_loss": balanced_softmax_loss(output.logits, labels, counts)}
+            loss = balanced_softmax_loss(output.logits, labels, self.class_counts)
+            parts = {"classification_loss": loss}
         else:
             gamma = settings.gamma if settings.classification_loss == "focal" else 0.0
             parts = {"classification_loss": focal_loss(output.logits, labels, gamma)}

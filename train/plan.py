@@ -39,7 +39,7 @@ def settle(configuration: TrainingConfiguration, *, download: bool) -> TrainingC
         from train.prepare_isic2019 import prepare_isic2019
 
         prepare_isic2019(folder, download=True)
-    find_manifest(configuration)
+    find_manifest(folder)
     if configuration.teacher != "auto":
         return configuration
     if configuration.model and not get_spec(configuration.model).distilled:

@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
-from dermadeit.errors import ConfigurationError, DermaDeiTError, ManifestError
+from dermadeit.errors import ConfigurationError, ManifestError
 from dermadeit.imaging import MAX_ASPECT, MIN_SIDE, decode_image
 from dermadeit.manifest import SPLITS
 from train.image_collections import (
@@ -44,6 +44,7 @@ from train.image_preparation import JOURNAL, PreparedImage, prepare_images
 from train.isic2019_archives import BASE_URL, get_archives, open_isic2019
 from train.near_duplicates import find_near_duplicates
 from train.preparation_report import log_summary, write_tables
+from train.programs import explaining_mistakes
 from train.splitting import complete_splits, lesion_groups
 
 logger = logging.getLogger("train.prepare_isic2019")
@@ -254,28 +255,25 @@ def _row(image: SourceImage, stored: PreparedImage, group: str, split: str) -> d
 # ------------------------------------------------------------------------------------------------- main
 
 
+@explaining_mistakes
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prepares as asked; returns the exit code: 0, or 2 for a mistake that the message explains."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     options = _parse(arguments)
-    try:
-        settings = PreparationSettings(
-            **{field.name: getattr(options, field.name) for field in dataclasses.fields(PreparationSettings)}
+    settings = PreparationSettings(
+        **{field.name: getattr(options, field.name) for field in dataclasses.fields(PreparationSettings)}
+    )
+    if collection := _read_collection(options):
+        prepare(collection, options.output, settings)
+    else:
+        prepare_isic2019(
+            options.output,
+            archives=options.archives,
+            download=options.download,
+            base_url=options.base_url,
+            sha256=options.sha256,
+            settings=settings,
         )
-        if collection := _read_collection(options):
-            prepare(collection, options.output, settings)
-        else:
-            prepare_isic2019(
-                options.output,
-                archives=options.archives,
-                download=options.download,
-                base_url=options.base_url,
-                sha256=options.sha256,
-                settings=settings,
-            )
-    except DermaDeiTError as error:
-        logger.error("%s", error.user_message)
-        return 2
     return 0
 
 

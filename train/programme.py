@@ -29,10 +29,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import yaml
 
-from dermadeit.errors import ConfigurationError, DermaDeiTError
+from dermadeit.errors import ConfigurationError
 from dermadeit.files import write_json
 from train.command_line import parse_arguments
 from train.configuration import CHECKPOINT_PREFIX
+from train.programs import explaining_mistakes
 
 logger = logging.getLogger("train.programme")
 
@@ -237,6 +238,7 @@ def _start(programme: Programme, step: Step, cores: Sequence[int]) -> subprocess
     return process
 
 
+@explaining_mistakes
 def main(arguments: list[str] | None = None) -> int:
     """Runs the programme; returns 0 when all of it is done, 3 when some is not, 2 for a mistake in the call."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
@@ -249,21 +251,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--hours", type=float, default=20.0, help="stop after so many hours")
     parser.add_argument("--list", action="store_true", help="show what would run, and stop")
     options, extra = parser.parse_known_args(arguments)
-    try:
-        content = yaml.safe_load(PROGRAMME_FILE.read_text(encoding="utf-8"))
-        steps = read_steps(content, options.stage)
-        programme = Programme(
-            steps, options.output, options.weights, content["weights"], options.image_level_data, extra
-        )
-        if options.list:
-            for step in programme.steps:
-                state = "done" if programme.is_done(step.name) else "to come"
-                logger.info("%s (%s): %s", step.name, state, shlex.join(step.arguments))
-            return 0
-        return 0 if run(programme, options.lanes, options.hours) else 3
-    except DermaDeiTError as error:
-        logger.error("%s", error.user_message)
-        return 2
+    content = yaml.safe_load(PROGRAMME_FILE.read_text(encoding="utf-8"))
+    steps = read_steps(content, options.stage)
+    programme = Programme(
+        steps, options.output, options.weights, content["weights"], options.image_level_data, extra
+    )
+    if options.list:
+        for step in programme.steps:
+            state = "done" if programme.is_done(step.name) else "to come"
+            logger.info("%s (%s): %s", step.name, state, shlex.join(step.arguments))
+        return 0
+    return 0 if run(programme, options.lanes, options.hours) else 3
 
 
 if __name__ == "__main__":

@@ -20,12 +20,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import yaml
 
 from dermadeit.benchmark_files import BENCHMARK_ROOT
-from dermadeit.comparison import compare
-from dermadeit.errors import ConfigurationError, DermaDeiTError
+from dermadeit.comparison import Difference, compare
+from dermadeit.errors import ConfigurationError
 from dermadeit.files import write_atomically, write_json
+from dermadeit.metrics import HEADLINE_FIGURES
 from dermadeit.predictions import Measurement, measure, read_predictions
+from dermadeit.result_tables import around_marks, difference_text, figure_text, markdown_table
 from dermadeit.tasks import TASKS, get_task
 from train.programme import DONE_FILE, PROGRAMME_FILE
+from train.programs import explaining_mistakes
 
 logger = logging.getLogger("train.programme_report")
 
@@ -73,36 +76,24 @@ def measure_stage(stage: str, content: Mapping[str, Any], task: str, runs: Path)
 
 def render_stage(report: Mapping[str, Any]) -> str:
     """A stage's figures as a Markdown table."""
-    header = ["training", "accuracy", "Cohen's κ", "macro F1", "AUROC", "difference of accuracy"]
-    lines = [
-        f"`{report['task']}`, validation, {_images(report)} images, eight views:",
-        "",
-        "| " + " | ".join(header) + " |",
-        "|" + "---|" * len(header),
+    rows = [
+        [
+            training["name"],
+            *(figure_text(training["figures"], name) for name in FIGURES),
+            _accuracy_difference(training),
+        ]
+        for training in report["trainings"]
     ]
-    for training in report["trainings"]:
-        figures = training["figures"]
-        cells = [training["name"], *(_figure(figures, name) for name in FIGURES), _difference(training)]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    images = report["trainings"][0]["figures"]["n"] if report["trainings"] else 0
+    header = ["training", *(HEADLINE_FIGURES[name] for name in FIGURES), "difference of accuracy"]
+    caption = f"`{report['task']}`, validation, {images:,} images, eight views:"
+    return f"{caption}\n\n{markdown_table(header, rows)}"
 
 
-def _images(report: Mapping[str, Any]) -> str:
-    return f"{report['trainings'][0]['figures']['n']:,}" if report["trainings"] else "0"
-
-
-def _figure(figures: Mapping[str, Any], name: str) -> str:
-    low, high = figures["intervals"][name]
-    return f"{figures[name]:.3f} [{low:.3f}, {high:.3f}]"
-
-
-def _difference(training: Mapping[str, Any]) -> str:
+def _accuracy_difference(training: Mapping[str, Any]) -> str:
     if "differences" not in training:
         return "–"
-    found = training["differences"]["accuracy"]
-    low, high = found["interval"]
-    text = f"{found['difference']:+.3f} [{low:+.3f}, {high:+.3f}]"
-    return f"**{text}**" if low > 0 or high < 0 else text
+    return difference_text(Difference(**training["differences"]["accuracy"]))
 
 
 def write_tables(readme: Path, stage: str, reports: Sequence[Mapping[str, Any]]) -> None:
@@ -111,19 +102,13 @@ def write_tables(readme: Path, stage: str, reports: Sequence[Mapping[str, Any]])
     Raises:
         ConfigurationError: The file has no such place.
     """
-    start, end = f"<!-- {stage} -->", f"<!-- /{stage} -->"
-    text = readme.read_text(encoding="utf-8")
-    if text.count(start) != 1 or text.count(end) != 1:
-        raise ConfigurationError(
-            f"“{readme.name}” has no place for the tables: write {start} and {end} into it."
-        )
-    before, rest = text.split(start)
-    after = rest.split(end)[1]
+    before, after = around_marks(readme, stage)
     tables = "\n\n".join(render_stage(report) for report in reports)
-    whole = f"{before}{start}\n\n{tables}\n\n{end}{after}"
+    whole = f"{before}\n\n{tables}\n\n{after}"
     write_atomically(readme, lambda partial: partial.write_text(whole, encoding="utf-8"))
 
 
+@explaining_mistakes
 def main(arguments: list[str] | None = None) -> int:
     """Reports as asked; returns the exit code: 0, or 2 for a mistake that the message explains."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -133,22 +118,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--readme", type=Path, default=README)
     parser.add_argument("--root", type=Path, default=BENCHMARK_ROOT, help="where the figures are written")
     options = parser.parse_args(arguments)
-    try:
-        stages = yaml.safe_load(PROGRAMME_FILE.read_text(encoding="utf-8"))["stages"]
-        for stage in options.stage:
-            if "tasks" not in stages.get(stage, {}):
-                raise ConfigurationError(f"There is no stage “{stage}” with tasks in the programme.")
-            reports = [
-                measure_stage(stage, stages[stage], get_task(task).key, options.runs)
-                for task in stages[stage]["tasks"]
-                if task in TASKS
-            ]
-            for report in reports:
-                write_json(options.root / report["task"] / f"{stage}.json", report)
-            write_tables(options.readme, stage, reports)
-    except DermaDeiTError as error:
-        logger.error("%s", error.user_message)
-        return 2
+    stages = yaml.safe_load(PROGRAMME_FILE.read_text(encoding="utf-8"))["stages"]
+    for stage in options.stage:
+        if "tasks" not in stages.get(stage, {}):
+            raise ConfigurationError(f"There is no stage “{stage}” with tasks in the programme.")
+        reports = [
+            measure_stage(stage, stages[stage], get_task(task).key, options.runs)
+            for task in stages[stage]["tasks"]
+            if task in TASKS
+        ]
+        for report in reports:
+            write_json(options.root / report["task"] / f"{stage}.json", report)
+        write_tables(options.readme, stage, reports)
     return 0
 
 

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from dermadeit.benchmark_files import BENCHMARK_ROOT, add_predictions
 from dermadeit.checkpoints import CHECKPOINT_ROOT, CONFIG_FILE, WEIGHTS_FILE, load_checkpoint
-from dermadeit.errors import ConfigurationError, DermaDeiTError
+from dermadeit.errors import ConfigurationError
 from dermadeit.evaluation import evaluate, write_evaluations
 from dermadeit.files import write_json
 from dermadeit.fitting import fit_trust, read_cases
@@ -30,7 +30,9 @@ from dermadeit.predictor import DEFAULT_VIEWS, Predictor
 from dermadeit.slices import describe_images, write_attributes
 from dermadeit.tasks import TASKS
 from dermadeit.trust_files import write_trust
+from train.loaders import find_manifest
 from train.programme import DONE_FILE
+from train.programs import explaining_mistakes
 
 logger = logging.getLogger("train.publish")
 
@@ -81,6 +83,7 @@ def publish(name: str, manifest: Manifest, source: Path, runs: Path, not_skin: P
     logger.info("%s, %s: test accuracy %.3f with one view", task.key, name, one_view.metrics["accuracy"])
 
 
+@explaining_mistakes
 def main(arguments: list[str] | None = None) -> int:
     """Publishes what is done; returns 0, or 2 for a mistake that the message explains."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
@@ -89,27 +92,23 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("DERMADEIT_DATA", "data")))
     parser.add_argument("--not-skin", type=Path, help="folder of photos of anything else")
     options = parser.parse_args(arguments)
-    try:
-        source = options.data / "manifest.csv"
-        published = []
-        for task in TASKS.values():
-            done = sorted((options.runs / task.key / STAGE).glob(f"*/{DONE_FILE.as_posix()}"))
-            if not done:
-                continue
-            manifest = read_source(source, task)
-            check_leaks(manifest)
-            for marker in done:
-                name = marker.relative_to(options.runs / task.key / STAGE).parts[0]
-                publish(name, manifest, source, options.runs, options.not_skin)
-                published.append({"task": task.key, "model": name})
-        if not published:
-            raise ConfigurationError(
-                f"“{options.runs}” holds no final training that is done. Run python train/programme.py first."
-            )
-        write_json(options.runs / "published.json", published)
-    except DermaDeiTError as error:
-        logger.error("%s", error.user_message)
-        return 2
+    source = find_manifest(options.data)
+    published = []
+    for task in TASKS.values():
+        done = sorted((options.runs / task.key / STAGE).glob(f"*/{DONE_FILE.as_posix()}"))
+        if not done:
+            continue
+        manifest = read_source(source, task)
+        check_leaks(manifest)
+        for marker in done:
+            name = marker.relative_to(options.runs / task.key / STAGE).parts[0]
+            publish(name, manifest, source, options.runs, options.not_skin)
+            published.append({"task": task.key, "model": name})
+    if not published:
+        raise ConfigurationError(
+            f"“{options.runs}” holds no final training that is done. Run python train/programme.py first."
+        )
+    write_json(options.runs / "published.json", published)
     return 0
 
 
