@@ -22,6 +22,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import yaml
 
+from dermadeit.checkpoints import WEIGHTS_FILE
 from dermadeit.errors import ConfigurationError
 from dermadeit.files import write_json
 from train.command_line import parse_arguments
@@ -43,6 +45,7 @@ DONE_FILE = Path("validation") / "failures.csv"
 """The last file that a training writes."""
 
 SECONDS_BETWEEN_LOOKS = 2.0
+TEACHER = "{teacher}"
 IMAGE_LEVEL_DATA = "{image-level-data}"
 
 # glibc gives the big buffers of each step back to the kernel and faults them in again: a tenth of the time.
@@ -56,7 +59,7 @@ class Step:
     Attributes:
         stage: The stage it belongs to.
         name: Its output folder, below the programme's.
-        arguments: For train/distill.py; `{teacher}` is not filled in yet.
+        arguments: For train/distill.py; what stands in braces is not filled in yet.
         needs: Names of the trainings that must be done first.
     """
 
@@ -66,12 +69,15 @@ class Step:
     needs: tuple[str, ...]
 
 
-def read_steps(programme: Mapping[str, Any], stages: Sequence[str] = ()) -> list[Step]:
+def read_steps(
+    programme: Mapping[str, Any], stages: Sequence[str] = (), patterns: Sequence[str] = ()
+) -> list[Step]:
     """The trainings of a programme, in order.
 
     Args:
         programme: The content of programme.yaml.
         stages: Which stages; none for all.
+        patterns: Which names, such as `*/dermadeit`; none for all.
 
     Raises:
         ConfigurationError: There is no such stage.
@@ -82,11 +88,22 @@ def read_steps(programme: Mapping[str, Any], stages: Sequence[str] = ()) -> list
             f"There is no stage “{unknown[0]}” in the programme. Its stages are {', '.join(programme['stages'])}."
         )
     return [
-        Step(stage, name, tuple(arguments), tuple(programme["teacher"]) if "{teacher}" in arguments else ())
+        Step(stage, name, tuple(arguments), _needs(arguments, programme["teacher"]))
         for stage, content in programme["stages"].items()
         if not stages or stage in stages
         for name, arguments in _trainings(stage, content)
+        if not patterns or any(fnmatch(name, pattern) for pattern in patterns)
     ]
+
+
+def _needs(arguments: Sequence[str], teacher: Sequence[str]) -> tuple[str, ...]:
+    """The trainings that arguments name: the teacher's, and the one to start from."""
+    return tuple(
+        name
+        for argument in arguments
+        if argument.startswith("{") and argument != IMAGE_LEVEL_DATA
+        for name in (teacher if argument == TEACHER else [argument.strip("{}")])
+    )
 
 
 def _trainings(stage: str, content: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
@@ -154,12 +171,14 @@ class Programme:
 
     def command(self, step: Step) -> list[str]:
         """The command of a training."""
-        teacher = CHECKPOINT_PREFIX + ",".join(str(self.output / name) for name in step.needs)
-        values = {"{teacher}": teacher, IMAGE_LEVEL_DATA: str(self._image_level_data)}
+        values = {"{" + name + "}": str(self.output / name / WEIGHTS_FILE) for name in step.needs}
+        values[IMAGE_LEVEL_DATA] = str(self._image_level_data)
+        teacher = [name for name in step.needs if "{" + name + "}" not in step.arguments]
+        values[TEACHER] = CHECKPOINT_PREFIX + ",".join(str(self.output / name) for name in teacher)
         arguments = [*self._extra, *(values.get(argument, argument) for argument in step.arguments)]
         arguments += ["--output", str(self.output / step.name)]
         arguments += ["--teacher-cache", str(self.output / "teacher_cache")]
-        if self._weights is not None:
+        if self._weights is not None and "--init" not in step.arguments:
             model = parse_arguments(arguments).configuration.model_name
             arguments += ["--init", str(self._weights / self._weight_files[model])]
         return [sys.executable, str(Path(__file__).with_name("distill.py")), *arguments]
@@ -244,6 +263,9 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     parser = argparse.ArgumentParser(description="Run the trainings of train/programme.yaml.")
     parser.add_argument("--stage", action="append", default=[], help="only this stage; may be repeated")
+    parser.add_argument(
+        "--only", action="append", default=[], help="only trainings of this name, * for any; may be repeated"
+    )
     parser.add_argument("--output", type=Path, default=Path("runs"), help="folder of all outputs")
     parser.add_argument("--weights", type=Path, help="folder of pretrained backbones")
     parser.add_argument("--image-level-data", type=Path, help="data folder with a split by image")
@@ -252,7 +274,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--list", action="store_true", help="show what would run, and stop")
     options, extra = parser.parse_known_args(arguments)
     content = yaml.safe_load(PROGRAMME_FILE.read_text(encoding="utf-8"))
-    steps = read_steps(content, options.stage)
+    steps = read_steps(content, options.stage, options.only)
     programme = Programme(
         steps, options.output, options.weights, content["weights"], options.image_level_data, extra
     )

@@ -52,8 +52,11 @@ def test_every_shipped_training_has_arguments_that_train_accepts(tmp_path: Path)
     for step in steps:
         configuration = parse_arguments(shipped.command(step)[2:]).configuration
         assert configuration.output_folder == tmp_path / step.name
-        assert configuration.init.startswith(str(tmp_path / "weights"))
-        assert "{" not in configuration.teacher + configuration.data
+        own_start = [name for name in step.needs if "{" + name + "}" in step.arguments]
+        folder = tmp_path / own_start[0] if own_start else tmp_path / "weights"
+        assert configuration.init.startswith(str(folder))
+        assert "{" not in configuration.teacher + configuration.data + configuration.init
+        assert (configuration.teacher.count("vit-augreg") == 2) == ("{teacher}" in step.arguments)
         assert configuration.data == (str(tmp_path / "leaky") if step.stage == "leak-meter" else "isic")
         assert configuration.seed == 7
         assert (configuration.epochs < 99) == ("--epochs" in step.arguments)
@@ -77,6 +80,12 @@ def test_a_ladder_adds_to_the_rungs_above_and_tasks_multiply() -> None:
         "--alpha", "1", "--teacher", "{teacher}", "--alpha", "2", "--task", "multiclass", "--epochs", "2",
     )  # fmt: skip
     assert steps["binary/climb/first"].needs == ("t",)
+    content["stages"]["climb"]["ladder"]["second"] += " --init {base/plain}"
+    [*_, step] = read_steps(content)
+    assert step.needs == ("t", "base/plain")
+    assert [step.name for step in read_steps(content, patterns=["*/first"])] == [
+        "binary/climb/first", "multiclass/climb/first",
+    ]  # fmt: skip
     with pytest.raises(ConfigurationError, match="climb"):
         read_steps(content, ["fall"])
 
