@@ -161,6 +161,9 @@ def calibrate(
         ),
     ] = None,
     views: ViewsOption = 8,
+    similar_cases: Annotated[
+        bool, typer.Option("--similar-cases/--no-similar-cases", help="Index the training images (3 MB).")
+    ] = True,
     allow_leaks: LeaksOption = False,
 ) -> None:
     """Fit probabilities, decisions, gates and similar cases, and store them beside the weights."""
@@ -173,10 +176,11 @@ def calibrate(
         from dermadeit.trust_files import write_trust
 
         manifest = open_manifest(source, task, images, split="calibration", allow_leaks=allow_leaks)
-        cases = read_cases(source, manifest.task, images)
+        cases = read_cases(source, manifest.task, images) if similar_cases else None
         # What an earlier calibration left may be damaged; it is about to be replaced.
         checkpoint = load_checkpoint(find_checkpoint(task.value, model), task.value, calibrated=False)
-        with tqdm(total=len(manifest.rows) + len(cases.rows), unit="image", disable=None) as bar:
+        total = len(manifest.rows) + (len(cases.rows) if cases else 0)
+        with tqdm(total=total, unit="image", disable=None) as bar:
             trust = fit_trust(
                 manifest,
                 cases,

@@ -84,7 +84,7 @@ def read_cases(source: Path, task: Task, images: Path | None = None) -> Manifest
 
 def fit_trust(
     manifest: Manifest,
-    cases: Manifest,
+    cases: Manifest | None,
     predictor: Predictor,
     *,
     not_skin: Path | None = None,
@@ -95,7 +95,7 @@ def fit_trust(
 
     Args:
         manifest: The calibration images, of the predictor's task. Nothing else decides on any number.
-        cases: The training images to find similar ones among, as `read_cases` gives them.
+        cases: The training images to find similar ones among, as `read_cases` gives them; None for no index.
         predictor: The model.
         not_skin: Folder of photos of anything else, on which the gates are tried; they decide on nothing.
         views: Most dihedral views to calibrate for, 1 to 8; all smaller numbers come with them.
@@ -133,7 +133,7 @@ def fit_trust(
     calibration = Calibration(
         task.key, task.classes, checkpoint.weights_sha256, by_views, gates.to_dict(), report
     )
-    return Trust(calibration, gates, strange, _index(predictor, cases, progress))
+    return Trust(calibration, gates, strange, cases and _index(predictor, cases, progress))
 
 
 def _look(

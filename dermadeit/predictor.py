@@ -164,6 +164,11 @@ class Predictor:
                 f"The checkpoint “{self.checkpoint.folder.name}” was not calibrated, so that it has no operating "
                 f"points and no similar cases. Run “{CALIBRATE_COMMAND}” for it, or leave these options out."
             )
+        if neighbours and self.checkpoint.trust.neighbours is None:
+            raise ConfigurationError(
+                f"The checkpoint “{self.checkpoint.folder.name}” has no index of similar cases. Run "
+                f"“{CALIBRATE_COMMAND}” for it, or ask for no neighbours."
+            )
 
     def _outputs(self, preprocessed: Sequence[torch.Tensor], views: int) -> list[ViewOutputs]:
         """N normalised images [3, S, S], N may be 0, through the model."""

@@ -38,13 +38,13 @@ class Trust:
         calibration: Probabilities, operating points and conformal sets.
         gates: When an answer is withheld.
         out_of_distribution: How strange an image is.
-        neighbours: The training images, to find similar ones.
+        neighbours: The training images, to find similar ones; None where they were not indexed.
     """
 
     calibration: Calibration
     gates: Gates
     out_of_distribution: OutOfDistribution
-    neighbours: NeighbourIndex
+    neighbours: NeighbourIndex | None
 
 
 def write_trust(folder: Path, trust: Trust) -> None:
@@ -53,6 +53,7 @@ def write_trust(folder: Path, trust: Trust) -> None:
     arrays = {
         f"{part}.{name}": np.ascontiguousarray(array)
         for part, source in (("ood", trust.out_of_distribution), ("neighbours", trust.neighbours))
+        if source is not None
         for name, array in source.to_arrays().items()
     }
     metadata = {"weights_sha256": trust.calibration.weights_sha256}
@@ -106,11 +107,12 @@ def read_trust(folder: Path, task: Task, weights_sha256: str) -> Trust | None:
             f"The calibration of the checkpoint “{folder.name}” was made for other weights. {_AGAIN}",
             code="wrong_hash",
         )
+    index = _part(arrays, "neighbours.")
     return Trust(
         calibration,
         gates,
         OutOfDistribution.from_arrays(_part(arrays, "ood.")),
-        NeighbourIndex.from_arrays(_part(arrays, "neighbours.")),
+        NeighbourIndex.from_arrays(index) if index else None,
     )
 
 

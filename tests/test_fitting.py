@@ -123,6 +123,20 @@ def test_predict_prints_everything_that_is_asked_for(calibrated: Path, lesion_fi
     assert "similar: " in _run(*arguments, "--format", "table").stdout or line["abstain"]
 
 
+def test_an_index_of_similar_cases_can_be_left_out(
+    copy: Path, table: Path, synthetic_data: Path, lesion_files: list[Path]
+) -> None:
+    _run(
+        "calibrate", table, "--task", "binary", "--model", copy, "--images", synthetic_data / "images",
+        "--views", 1, "--no-similar-cases",
+    )  # fmt: skip
+    predictor = load_predictor("binary", str(copy))
+    [prediction] = predictor.predict(lesion_files[:1], 1)
+    assert prediction.calibrated
+    with pytest.raises(ConfigurationError, match="no index of similar cases"):
+        predictor.predict(lesion_files[:1], 1, neighbours=3)
+
+
 def test_a_training_image_is_recognised(
     calibrated: Path, table: Path, synthetic_data: Path, lesion_files: list[Path]
 ) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from dermadeit.benchmark import OURS
 from dermadeit.benchmark_files import BENCHMARK_ROOT, add_predictions
 from dermadeit.checkpoints import CHECKPOINT_ROOT, CONFIG_FILE, WEIGHTS_FILE, load_checkpoint
 from dermadeit.errors import ConfigurationError
@@ -70,7 +71,8 @@ def publish(name: str, manifest: Manifest, source: Path, runs: Path, not_skin: P
         folder = shipped
         predictor = Predictor(load_checkpoint(folder, task.key, calibrated=False))
         calibration_split = manifest.select("calibration")
-        trust = fit_trust(calibration_split, read_cases(source, task), predictor, not_skin=not_skin)
+        cases = read_cases(source, task) if name == OURS else None
+        trust = fit_trust(calibration_split, cases, predictor, not_skin=not_skin)
         write_trust(folder, trust)
     predictor = Predictor(load_checkpoint(folder, task.key))
     test = manifest.select("test")

@@ -1,0 +1,40 @@
+"""The zoo: what can be compared, and what is said of a model that can't."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from dermadeit.errors import CheckpointError, ModelError
+from dermadeit.model_zoo import COMPARED_MODELS, ModelZoo
+from dermadeit.models import MODEL_SPECS
+from dermadeit.predictor import Predictor
+
+
+def test_every_model_is_listed_and_a_missing_one_names_the_command_that_makes_it(
+    checkpoint_root: Path,
+) -> None:
+    zoo = ModelZoo(checkpoint_root)
+    entries = {entry.name: entry for entry in zoo.entries("multiclass")}
+    assert tuple(entries) == COMPARED_MODELS
+    assert {name for name, entry in entries.items() if entry.available} == {"dermadeit", "mobilenetv2"}
+    assert entries["deit"].title == MODEL_SPECS["deit"].title
+    assert "python train/distill.py --task multiclass --model deit" in entries["deit"].missing
+    with pytest.raises(CheckpointError, match="--model deit"):
+        zoo.predictor("multiclass", "deit")
+    with pytest.raises(ModelError):
+        zoo.predictor("multiclass", "resnet")
+
+
+def test_a_model_is_loaded_once_for_all_who_ask(checkpoint_root: Path) -> None:
+    zoo = ModelZoo(checkpoint_root)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: zoo.predictor("binary", "mobilenetv2"), range(8)))
+    assert len({id(predictor) for predictor in found}) == 1
+    assert found[0].checkpoint.model == "mobilenetv2"
+
+
+def test_a_predictor_that_is_there_already_is_taken(predictors: dict[str, Predictor], tmp_path: Path) -> None:
+    zoo = ModelZoo(tmp_path, {("binary", "dermadeit"): predictors["binary"]})
+    assert zoo.predictor("binary", "dermadeit") is predictors["binary"]
+    assert [entry.name for entry in zoo.entries("binary") if entry.available] == ["dermadeit"]
