@@ -4,8 +4,9 @@
 
 For every model of the stage `final` that is done, and once all choices are made: copies its checkpoint to
 assets/checkpoints/<task>/<model>, fits what belongs to it on the calibration split, reads the test split with
-eight views and with one, and files the predictions in assets/benchmark. What has been published is not read again.
-`make benchmark-table` and `python -m dermadeit model-card` then write the documents.
+eight views and with one, files the predictions and the programme's account in assets/benchmark, and the figures of
+ours for the model card in assets/evidence. What has been published is not read again. `make benchmark-table` and
+`python -m dermadeit model-card` then write the documents.
 """
 
 from __future__ import annotations
@@ -19,20 +20,20 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from dermadeit.benchmark import OURS
+from dermadeit.benchmark import METRICS_FILE, OURS
 from dermadeit.benchmark_files import BENCHMARK_ROOT, add_predictions
 from dermadeit.checkpoints import CHECKPOINT_ROOT, CONFIG_FILE, WEIGHTS_FILE, load_checkpoint
 from dermadeit.errors import ConfigurationError
 from dermadeit.evaluation import evaluate, write_evaluations
-from dermadeit.files import write_json
 from dermadeit.fitting import fit_trust, read_cases
 from dermadeit.manifest import Manifest, check_leaks, read_source
+from dermadeit.model_card import EVIDENCE_ROOT
 from dermadeit.predictor import DEFAULT_VIEWS, Predictor
 from dermadeit.slices import describe_images, write_attributes
 from dermadeit.tasks import TASKS
 from dermadeit.trust_files import write_trust
 from train.loaders import find_manifest
-from train.programme import DONE_FILE
+from train.programme import ACCOUNT_FILE, DONE_FILE
 from train.programs import explaining_mistakes
 
 logger = logging.getLogger("train.publish")
@@ -82,6 +83,9 @@ def publish(name: str, manifest: Manifest, source: Path, runs: Path, not_skin: P
     write_attributes(measured / "attributes.csv", attributes)
     write_evaluations([evaluate(test, predictor, DEFAULT_VIEWS, attributes=attributes)], measured)
     add_predictions([measured, measured / "one_view"], BENCHMARK_ROOT, name=name)
+    if name == OURS:
+        (EVIDENCE_ROOT / task.key).mkdir(parents=True, exist_ok=True)
+        shutil.copy(measured / METRICS_FILE, EVIDENCE_ROOT / task.key / METRICS_FILE)
     logger.info("%s, %s: test accuracy %.3f with one view", task.key, name, one_view.metrics["accuracy"])
 
 
@@ -93,10 +97,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="the programme's output folder")
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("DERMADEIT_DATA", "data")))
     parser.add_argument("--not-skin", type=Path, help="folder of photos of anything else")
+    parser.add_argument("--task", choices=tuple(TASKS), help="only this task")
+    parser.add_argument("--model", action="append", default=[], help="only this model; may be repeated")
     options = parser.parse_args(arguments)
     source = find_manifest(options.data)
     published = []
-    for task in TASKS.values():
+    for task in [TASKS[options.task]] if options.task else TASKS.values():
         done = sorted((options.runs / task.key / STAGE).glob(f"*/{DONE_FILE.as_posix()}"))
         if not done:
             continue
@@ -104,13 +110,17 @@ def main(arguments: list[str] | None = None) -> int:
         check_leaks(manifest)
         for marker in done:
             name = marker.relative_to(options.runs / task.key / STAGE).parts[0]
+            if options.model and name not in options.model:
+                continue
             publish(name, manifest, source, options.runs, options.not_skin)
-            published.append({"task": task.key, "model": name})
+            published.append(name)
     if not published:
         raise ConfigurationError(
             f"“{options.runs}” holds no final training that is done. Run python train/programme.py first."
         )
-    write_json(options.runs / "published.json", published)
+    account = options.runs / ACCOUNT_FILE
+    if account.is_file():
+        shutil.copy(account, BENCHMARK_ROOT / ACCOUNT_FILE)
     return 0
 
 

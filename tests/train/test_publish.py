@@ -1,0 +1,80 @@
+"""Publishing final trainings: what ships is calibrated, and test is read once."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from dermadeit.predictor import load_predictor
+from train import publish as publish_module
+from train.programme import ACCOUNT_FILE, DONE_FILE
+
+
+@pytest.fixture
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Empty folders in place of those that ship."""
+    for name in ("CHECKPOINT_ROOT", "BENCHMARK_ROOT", "EVIDENCE_ROOT"):
+        folder = tmp_path / name.lower()
+        folder.mkdir()
+        monkeypatch.setattr(publish_module, name, folder)
+    return tmp_path
+
+
+@pytest.fixture
+def data(tmp_path: Path, synthetic_data: Path) -> Path:
+    """Half of the photos to calibrate, a quarter to test, labels at random."""
+    lines = ["image_id,file,label,lesion_group,split"]
+    for index, path in enumerate(sorted((synthetic_data / "images").iterdir())):
+        split = ("calibration", "test", "calibration", "train")[index % 4]
+        label = ("nevus", "others")[index // 4 % 2]
+        lines.append(f"image{index},images/{path.name},{label},lesion{index},{split}")
+    shutil.copytree(synthetic_data / "images", tmp_path / "data" / "images")
+    (tmp_path / "data" / "manifest.csv").write_text("\n".join(lines) + "\n")
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def runs(tmp_path: Path, checkpoint_root: Path) -> Path:
+    """A programme whose two final trainings of binary are done."""
+    for model in ("dermadeit", "mobilenetv2"):
+        folder = tmp_path / "runs" / "binary" / "final" / model
+        shutil.copytree(checkpoint_root / "binary" / model, folder)
+        (folder / "training.json").write_text("{}")
+        (folder / DONE_FILE).parent.mkdir()
+        (folder / DONE_FILE).touch()
+    (tmp_path / "runs" / ACCOUNT_FILE).write_text('{"trainings": {}}')
+    return tmp_path / "runs"
+
+
+def test_a_final_training_ships_calibrated_and_its_test_predictions_are_filed_once(
+    runs: Path, places: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["--runs", str(runs), "--data", str(data)]
+    assert publish_module.main(arguments) == 0
+    shipped = {
+        model: load_predictor("binary", model, root=places / "checkpoint_root")
+        for model in ("dermadeit", "mobilenetv2")
+    }
+    assert shipped["dermadeit"].checkpoint.trust.neighbours is not None
+    # An index of 3 MB a baseline is more than its similar cases are worth.
+    assert shipped["mobilenetv2"].checkpoint.trust.neighbours is None
+    filed = places / "benchmark_root" / "binary"
+    assert {path.name for path in filed.glob("*.csv")} == {"images.csv", "dermadeit.csv", "mobilenetv2.csv"}
+    assert (places / "benchmark_root" / ACCOUNT_FILE).is_file()
+    evidence = json.loads((places / "evidence_root" / "binary" / "metrics.json").read_text())
+    assert evidence["dermadeit"]["weights_sha256"] == shipped["dermadeit"].checkpoint.weights_sha256
+    assert evidence["dermadeit"]["calibration"]["after"]
+
+    def read_again(*_: object, **__: object) -> None:
+        raise AssertionError("test was read a second time")
+
+    monkeypatch.setattr(publish_module, "evaluate", read_again)
+    assert publish_module.main(arguments) == 0
+
+
+def test_without_a_final_training_it_names_the_program_to_run_first(
+    tmp_path: Path, synthetic_data: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert publish_module.main(["--runs", str(tmp_path), "--data", str(synthetic_data)]) == 2
+    assert "train/programme.py" in caplog.text
