@@ -231,6 +231,10 @@ class Predictor:
         )
         if calibrated:
             record = replace(record, **_calibrated(trust, logits, request), **_gated(trust, image, outputs))
+            if record.stability and 1 in trust.calibration.by_views:
+                # Each view answers as it would alone.
+                alone = np.log(trust.calibration.probabilities(outputs.logits, 1))
+                record = replace(record, stability=stability(alone, answer=classes.index(record.label)))
         if request.neighbours:
             record = self._with_neighbours(record, outputs.distillation_embedding, request.neighbours)
         return record

@@ -13,7 +13,7 @@ class Stability:
     """One image in V dihedral views, a lesion being the same lesion in each.
 
     Attributes:
-        agreeing_share: Share of the views that give the answer of the averaged logits, 0 to 1.
+        agreeing_share: Share of the views that give the joint answer, 0 to 1.
         spread: Largest minus smallest probability of one class over the views, 0 to 1.
         flips: Views that give another answer.
     """
@@ -23,17 +23,19 @@ class Stability:
     flips: int
 
 
-def stability(view_logits: np.ndarray, target: int | None = None) -> Stability:
+def stability(view_logits: np.ndarray, target: int | None = None, answer: int | None = None) -> Stability:
     """Compares the views of an image with their joint answer, by the softmax of each view's own logits.
 
     Args:
-        view_logits: float [V, K], V at least 1. With one view, everything agrees.
+        view_logits: float [V, K], V at least 1; the logs of calibrated probabilities serve too. With one view,
+            everything agrees.
         target: Index of the class whose probability is followed; None for the class of the answer. With two
             classes it makes no difference.
+        answer: Index of the joint answer; None for that of the averaged logits.
     """
-    answer = answers(view_logits)
-    flips = int(flipped(view_logits).sum())
-    followed = int(answer) if target is None else target
+    answer = int(answers(view_logits)) if answer is None else answer
+    flips = int((view_logits.argmax(axis=-1) != answer).sum())
+    followed = answer if target is None else target
     return Stability(1 - flips / len(view_logits), float(spreads(view_logits, followed)), flips)
 
 

@@ -62,3 +62,11 @@ def test_many_images_at_once_equal_one_by_one() -> None:
 def test_the_flip_rate_of_an_example() -> None:
     view_logits = np.array([[[1, 0], [1, 0], [0, 0.5], [1, 0]], [[0, 1], [0, 1], [0, 1], [0, 1]]])
     assert flipped(view_logits).mean() == pytest.approx(1 / 8)
+
+
+def test_the_joint_answer_may_be_another_than_that_of_the_averaged_logits() -> None:
+    # Calibration can move the joint answer and the views' own apart.
+    view_logits = _logits((0.9, 0.1), (0.7, 0.3), (0.4, 0.6))
+    found = stability(view_logits, answer=1)
+    assert (found.flips, found.agreeing_share) == (2, pytest.approx(1 / 3))
+    assert found.spread == pytest.approx(0.5)
