@@ -1,0 +1,393 @@
+"""Results as one HTML file each, to be kept, mailed or printed: `single_image_report` and `evaluation_report`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from dermadeit.about import DISCLAIMER
+from dermadeit.display_names import operating_point_title
+from dermadeit.document import (
+    Html,
+    bullets,
+    digest,
+    facts,
+    heading,
+    join,
+    name,
+    notice,
+    page,
+    paragraph,
+    percent,
+    picture,
+    section,
+    table,
+    text,
+)
+from dermadeit.figures import inline_svg
+from dermadeit.records import ABSTAIN
+from dermadeit.report_sections import (
+    comparison_section,
+    evaluation_sections,
+    failure_section,
+    provenance_section,
+)
+from dermadeit.tasks import BINARY, TRAINABLE_TASKS
+
+_NOT_CALIBRATED = "not calibrated, so there is none"
+_MEASURES: Mapping[str, str] = {
+    "sharpness": "Sharpness, in grey levels",
+    "contrast": "Contrast, in grey levels",
+    "black_share": "Black share of the photo",
+    "overexposed_share": "Overexposed share of the photo",
+    "short_side": "Short side, in pixels",
+}
+
+
+@dataclass(frozen=True)
+class ReportFigure:
+    """A picture beside the photo.
+
+    Attributes:
+        title: Shown below it.
+        png: The file.
+        alt: What it shows, in words.
+        note: How far it can be believed; shown below the title.
+        doubtful: Whether to grey it out.
+    """
+
+    title: str
+    png: bytes
+    alt: str
+    note: str = ""
+    doubtful: bool = False
+
+
+def single_image_report(
+    exported: Mapping[str, Any],
+    photo_png: bytes,
+    overlays: Sequence[ReportFigure] = (),
+    *,
+    created: datetime | None = None,
+) -> str:
+    """The reading of one photo as an HTML document that needs no network.
+
+    Args:
+        exported: What `views.exports.export` gives: `image`, `scores`, `override` and `readings`, of which each is
+            a `records.Prediction.to_dict` and more. What is missing in it is said to be missing.
+        photo_png: The photo, or a smaller copy.
+        overlays: Heatmaps over the photo.
+        created: When, with a time zone; None for now.
+    """
+    created = created or datetime.now(UTC)
+    readings = exported["readings"]
+    body = join(
+        (
+            notice("About this photo", _warnings(exported)),
+            _pictures(photo_png, overlays),
+            *(_reading_section(reading) for reading in readings),
+            _image_section(exported["image"], readings),
+            _origin_section(exported, created),
+        ),
+        "\n",
+    )
+    return page("Reading of one skin lesion photo", body, created)
+
+
+def evaluation_report(
+    title: str,
+    evaluations: Sequence[Mapping[str, Any]],
+    figures: Sequence[tuple[str, Figure]] = (),
+    failures: Sequence[Mapping[str, Any]] = (),
+    notes: Sequence[str] = (),
+    *,
+    comparisons: Sequence[Mapping[str, Any]] = (),
+    created: datetime | None = None,
+) -> str:
+    """One or more models on the same labelled images as an HTML document that needs no network.
+
+    Args:
+        title: Of the document.
+        evaluations: Each `records.Evaluation.metrics` with the model's name added as `model`. All of one task.
+        figures: Caption and figure, in the order in which they are shown.
+        failures: Images that were not read: `image_id` or `file`, `model`, `code` and `message`.
+        notes: What a reader must know first, as sentences.
+        comparisons: As `comparison.Comparison.to_dict` gives them; a test may hold its `p_value_holm`.
+        created: When, with a time zone; None for now.
+    """
+    created = created or datetime.now(UTC)
+    drawn = join(_drawing(caption, figure) for caption, figure in figures)
+    body = join(
+        (
+            # The page says it on top already.
+            notice("Please note", [note for note in notes if note != DISCLAIMER]),
+            *evaluation_sections(
+                evaluations,
+                section("Curves and figures", Html(f'<div class="figures">{drawn}</div>') if drawn else ""),
+            ),
+            comparison_section(comparisons),
+            failure_section(failures, sum(metrics.get("failed") or 0 for metrics in evaluations)),
+            provenance_section(evaluations, created),
+        ),
+        "\n",
+    )
+    return page(title, body, created)
+
+
+def _warnings(exported: Mapping[str, Any]) -> list[str]:
+    """What was noticed about the photo and the answers, each once."""
+    parts = [exported["image"].get("warnings") or (), *(part["warnings"] for part in exported["readings"])]
+    return list(dict.fromkeys(warning for part in parts for warning in part))
+
+
+def _drawing(caption: str, figure: Figure) -> Html:
+    """A figure with its caption, unless that only repeats the figure's title."""
+    repeated = figure.get_suptitle().startswith(caption)
+    below = "" if repeated else f"<figcaption>{text(caption)}</figcaption>"
+    return Html(f"<figure>{inline_svg(figure)}{below}</figure>")
+
+
+def _pictures(photo_png: bytes, overlays: Sequence[ReportFigure]) -> Html:
+    photo = picture("The photo", photo_png, "The photo that was read")
+    drawn = (
+        picture(figure.title, figure.png, figure.alt, figure.note, doubtful=figure.doubtful)
+        for figure in overlays
+    )
+    return Html(f'<div class="pictures">{photo}{join(drawn)}</div>')
+
+
+def _reading_section(reading: Mapping[str, Any]) -> Html:
+    title = reading.get("title") or _task_title(reading["task"])
+    titled = title if reading["task"] == BINARY.key else f"If malignant: {title}"
+    caveat = paragraph(reading["caveat"], "note") if reading.get("caveat") else ""
+    withheld, overridden = reading["verdict"] == ABSTAIN, bool(reading.get("overridden"))
+    if withheld:
+        reasons = (reading.get("abstain") or {}).get("reasons", [])
+        banner = notice(
+            "Shown although the answer was withheld, because" if overridden else "Withheld, because",
+            reasons,
+            "withheld",
+        )
+        if not overridden:
+            return section(titled, caveat, paragraph("No answer", "answer"), banner)
+    else:
+        banner = ""
+    return section(
+        titled,
+        caveat,
+        banner,
+        paragraph(_class_name(reading, reading["label"]), "answer"),
+        _scores(reading),
+        _decision(reading),
+        _similar_cases(reading),
+    )
+
+
+def _scores(reading: Mapping[str, Any]) -> Html:
+    bars = join(
+        Html(
+            f"<li{' class=first' if key == reading['label'] else ''}><b>{text(_class_name(reading, key))}</b>"
+            f'<b>{percent(share)}</b><i><span style="width:{100 * share:.1f}%"></span></i></li>'
+        )
+        for key, share in reading["probabilities"].items()
+    )
+    if reading["calibrated"]:
+        meaning = (
+            "Calibrated on lesions that the model was not trained on. They hold for photos like those, and are of "
+            f"{_views(reading['views'])}."
+        )
+        named = "Probability"
+    else:
+        meaning = (
+            "A softmax score that was not calibrated, so 90\u00a0% does not mean right nine times in ten. It is "
+            f"of {_views(reading['views'])}."
+        )
+        named = "Model score, not a probability"
+    return join((heading(named), Html(f'<ul class="bars">{bars}</ul>'), paragraph(meaning, "quiet")))
+
+
+def _decision(reading: Mapping[str, Any]) -> Html:
+    decision, known = reading.get("decision"), {}
+    if decision:
+        target = _class_name(reading, decision["target"])
+        known["Operating point"] = (
+            f"{operating_point_title(decision['operating_point'])}: {target} is answered from a probability of "
+            f"{percent(decision['threshold'])} on"
+        )
+        known["Decision there"] = _class_name(reading, decision["decision"])
+        known |= {
+            f"{shown} for {target}": _share(decision.get(key))
+            for shown, key in (("Sensitivity", "sensitivity"), ("Specificity", "specificity"))
+        }
+        share = f"if {percent(decision['prevalence'])} of the lesions are {target}"
+        known |= {
+            f"{shown} predictive value": f"{_share(decision.get(key))}, {share}"
+            for shown, key in (
+                ("Positive", "positive_predictive_value"),
+                ("Negative", "negative_predictive_value"),
+            )
+        }
+    elif reading.get("operating_point"):
+        point = reading["operating_point"]
+        known["Operating point"] = operating_point_title(point["name"])
+        known["Threshold"] = percent(point["threshold"])
+        known["Decision there"] = _class_name(reading, point["decision"])
+    else:
+        known["Operating point"] = _NOT_CALIBRATED if not reading["calibrated"] else "none was asked for"
+    return join((heading("Decision and doubts"), facts(known | _doubts(reading))))
+
+
+def _doubts(reading: Mapping[str, Any]) -> dict[str, Any]:
+    possible, stability = reading.get("conformal_set"), reading.get("stability")
+    check, disagrees = reading.get("saliency_check"), reading.get("neighbour_disagreement")
+    views = reading["views"]
+    if possible is None:
+        fitting = _NOT_CALIBRATED
+    else:
+        fitting = ", ".join(_class_name(reading, key) for key in possible) or "none of the classes fits"
+    if stability is None:
+        steady = "not measured: the answer is of one view"
+    else:
+        steady = (
+            f"{round(stability['agreeing_share'] * views)} of {views} agree; the score moves by "
+            f"{percent(stability['spread'])} between them"
+        )
+    if check is None:
+        believed = "not tested"
+    elif check["faithful"]:
+        believed = "passed: removing what it marks lowers the score more than removing as much elsewhere"
+    else:
+        believed = (
+            "not passed: removing what it marks lowers the score no more than removing as much elsewhere"
+        )
+    return {
+        "Not ruled out (nine times in ten)": fitting,
+        "The photo turned and mirrored": steady,
+        "Test of the heatmap": believed,
+        "Similar known cases": {None: "not looked up", True: "they speak against the answer"}.get(
+            disagrees, "they do not speak against the answer"
+        ),
+    }
+
+
+def _similar_cases(reading: Mapping[str, Any]) -> Html:
+    rows = [
+        (_case(near), near.get("diagnosis_name") or near["diagnosis"], f"{near['distance']:.3f}")
+        for near in reading.get("neighbours") or ()
+    ]
+    if not rows:
+        return Html()
+    caption = "Training lesions that look most alike to the model; 0 is the same, 2 the opposite"
+    return join((heading("Similar known cases"), table(("Image", "Diagnosis", "Distance"), rows, caption)))
+
+
+def _case(near: Mapping[str, Any]) -> Html:
+    address = near.get("isic_url") or ""
+    if not address.startswith("https://"):
+        return name(near["image_id"])
+    return Html(f'<a href="{text(address)}" rel="noreferrer">{name(near["image_id"])}</a>')
+
+
+def _image_section(image: Mapping[str, Any], readings: Sequence[Mapping[str, Any]]) -> Html:
+    ledger = bullets(image["ledger"]) or paragraph("Nothing: the pixels are as stored.")
+    quality = next((reading["quality"] for reading in readings if reading.get("quality")), None)
+    if quality is None:
+        checked = paragraph("The quality of the photo was not measured: the checkpoint has no limits for it.")
+    else:
+        measures = {
+            _MEASURES.get(key, key.replace("_", " ")): percent(value)
+            if key.endswith("share")
+            else f"{value:.4g}"
+            for key, value in quality["measures"].items()
+        }
+        checked = join((notice("Problems", quality["problems"]), facts(measures)))
+    strange = next(
+        (reading["ood_score"] for reading in readings if reading.get("ood_score") is not None), None
+    )
+    oddness = (
+        "not measured"
+        if strange is None
+        else f"{strange:.3f} (0 is a copy of a known lesion; more is stranger)"
+    )
+    return section(
+        "Image check",
+        heading("What the decoder did to the pixels"),
+        ledger,
+        heading("Quality of the photo"),
+        checked,
+        facts({"Unlike known lesions": oddness}),
+    )
+
+
+def _origin_section(exported: Mapping[str, Any], created: datetime) -> Html:
+    image, app = exported["image"], exported.get("app", {})
+    readings = exported["readings"]
+    known: dict[str, Any] = {
+        "Made by": f"{app.get('name', 'DermaDeiT')} {app.get('version', '')}",
+        "Date": created.isoformat(timespec="seconds"),
+        "File": name(readings[0]["file"]) if readings else "not recorded",
+        "Image SHA-256": digest(image.get("sha256")),
+        "Format": f"{image['format']}, {image['width']:,} × {image['height']:,} px",
+        "The models saw": _model_input(image),
+    }
+    for reading in readings:
+        known[f"Task {reading['task']}"] = join(
+            (
+                Html(f"model {name(reading['model'])}, {_views(reading['views'])}, operating point "),
+                text(_point_name(reading)),
+                Html(f"<br>weights SHA-256 {digest(reading.get('weights_sha256'))}"),
+            )
+        )
+    known["Answers withheld"] = (
+        "shown all the same, as asked for" if exported.get("override") else "not shown"
+    )
+    return section("How this came about", facts(known))
+
+
+def _withheld(readings: Sequence[Mapping[str, Any]]) -> str:
+    withheld = [reading for reading in readings if reading["verdict"] == ABSTAIN]
+    if not withheld:
+        return "none"
+    overridden = any(reading.get("overridden") for reading in withheld)
+    return "shown all the same, as asked for" if overridden else "not shown"
+
+
+def _model_input(image: Mapping[str, Any]) -> str:
+    side = image.get("model_side")
+    return f"the whole photo squashed to {side} × {side} px" if side else "not recorded"
+
+
+def _point_name(reading: Mapping[str, Any]) -> str:
+    point = reading.get("operating_point")
+    return operating_point_title(point["name"]) if point else "none"
+
+
+def _share(figure: Mapping[str, Any] | None) -> str:
+    """A share as `views.decision.Figure` gives it: measured, or between two bounds."""
+    if figure is None:
+        return "undefined"
+    if figure["low"] != figure["high"]:
+        return f"between {percent(figure['low'])} and {percent(figure['high'])}"
+    if not figure.get("interval"):
+        return percent(figure["low"])
+    low, high = figure["interval"]
+    return f"{percent(figure['low'])} (95\u00a0% interval {percent(low)} to {percent(high)})"
+
+
+def _class_name(reading: Mapping[str, Any], key: str) -> str:
+    names = reading.get("class_names")
+    if not names and reading["task"] in TRAINABLE_TASKS:
+        names = TRAINABLE_TASKS[reading["task"]].display_names
+    return (names or {}).get(key, key)
+
+
+def _task_title(key: str) -> str:
+    return TRAINABLE_TASKS[key].title if key in TRAINABLE_TASKS else key
+
+
+def _views(count: int) -> str:
+    return "one view of the photo" if count == 1 else f"{count} views of the photo"

@@ -1,0 +1,162 @@
+"""What an evaluation says of calibration, decisions, sets of classes, withheld answers and stability."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dermadeit.display_names import FIGURE_NAMES, Metrics, class_name, model_of, operating_point_title
+from dermadeit.document import Html, name, paragraph, percent, point, section, table
+
+_POINT_FIGURES = {
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "ppv": "positive predictive value",
+    "npv": "negative predictive value",
+}
+_SET_FIGURES = {
+    "coverage": "coverage of images",
+    "lesion_coverage": "coverage of lesions",
+    "mean_size": "mean size",
+    "empty": "share empty",
+    "multiple": "share with several",
+}
+_ABSTENTION_FIGURES = {
+    "abstained": "images without an answer",
+    "accuracy_answered": "accuracy of the answers given",
+    "accuracy_withheld": "accuracy of the answers withheld",
+}
+_STABILITY_FIGURES = {
+    "flip_rate": "views with another answer",
+    "images_with_flips": "images with any such view",
+    "mean_spread": "mean movement of the score",
+}
+
+
+def calibration_section(evaluations: Sequence[Metrics]) -> Html:
+    """How far the probabilities can be taken at their word, before and after calibration."""
+    rows, missing = [], []
+    for metrics in evaluations:
+        found = metrics.get("calibration")
+        if not found:
+            missing.append(metrics)
+            continue
+        rows.append((f"{model_of(metrics)}, by {str(found.get('scaling', '')).replace('_', ' ')} scaling",))
+        rows += [
+            (FIGURE_NAMES[figure], point(found["before"].get(figure)), point(found["after"].get(figure)))
+            for figure in found["after"]
+        ]
+    return section("Calibration", _not_calibrated(missing), _table(("Figure", "before", "after"), rows))
+
+
+def operating_point_section(evaluations: Sequence[Metrics]) -> Html:
+    """What each operating point gives."""
+    rows, missing, about = [], [], ""
+    for metrics in evaluations:
+        found = metrics.get("operating_points")
+        if not found:
+            missing.append(metrics)
+            continue
+        about = (
+            f"For {class_name(metrics, found['target'])}, {percent(found['prevalence'])} of these images; the "
+            "predictive values hold for that share. The thresholds were chosen on other lesions."
+        )
+        rows.append((name(model_of(metrics)),))
+        rows += [
+            (
+                f"{operating_point_title(key)}, from {percent(part['threshold'])} on",
+                *(point(part.get(figure)) for figure in _POINT_FIGURES),
+            )
+            for key, part in found.items()
+            if isinstance(part, Mapping)
+        ]
+    return section(
+        "Operating points",
+        _not_calibrated(missing),
+        paragraph(about, "quiet") if about else "",
+        _table(("Operating point", *_POINT_FIGURES.values()), rows),
+    )
+
+
+def conformal_section(evaluations: Sequence[Metrics]) -> Html:
+    """How often the sets of classes hold the true one, and how large they are."""
+    rows, missing, about = [], [], ""
+    for metrics in evaluations:
+        found = metrics.get("conformal")
+        if not found:
+            missing.append(metrics)
+            continue
+        about = (
+            f"Classes that are not ruled out. {percent(found['nominal_coverage'])} of the lesions are meant to "
+            "have their own class among them."
+        )
+        rows.append((name(model_of(metrics)),))
+        for key, part in found["classes"].items():
+            shown = "all classes" if key == "all" else class_name(metrics, key)
+            rows.append((shown, *(point(part.get(figure)) for figure in _SET_FIGURES)))
+    return section(
+        "Conformal sets",
+        _not_calibrated(missing),
+        paragraph(about, "quiet") if about else "",
+        _table(("Images of", *_SET_FIGURES.values()), rows),
+    )
+
+
+def risk_section(evaluations: Sequence[Metrics]) -> Html:
+    """What withholding the least sure answers brings."""
+    curves = [(metrics, metrics["risk_coverage"]) for metrics in evaluations if metrics.get("risk_coverage")]
+    if not curves:
+        return section("Withholding answers", paragraph("What withholding brings was not measured."))
+    coverages = [row["coverage"] for row in curves[0][1]["curve"]]
+    rows: list[tuple[Any, ...]] = [("area under the curve", *(point(found["aurc"]) for _, found in curves))]
+    rows += [
+        (
+            f"errors among the surest {percent(coverage)}",
+            *(_risk(found["curve"], index) for _, found in curves),
+        )
+        for index, coverage in enumerate(coverages)
+    ]
+    rows += [
+        (shown, *(point((metrics.get("abstention") or {}).get(key)) for metrics, _ in curves))
+        for key, shown in _ABSTENTION_FIGURES.items()
+        if any(metrics.get("abstention") for metrics, _ in curves)
+    ]
+    return section(
+        "Withholding answers",
+        paragraph("What is wrong among the answers that are kept when the least sure are withheld.", "quiet"),
+        table(("", *(name(model_of(metrics)) for metrics, _ in curves)), rows),
+    )
+
+
+def _risk(curve: Sequence[Mapping[str, float]], index: int) -> str:
+    return percent(curve[index]["risk"]) if index < len(curve) else "not measured"
+
+
+def stability_section(evaluations: Sequence[Metrics]) -> Html:
+    """How often turning or mirroring the photo changes the answer."""
+    found = [metrics for metrics in evaluations if metrics.get("stability")]
+    if not found:
+        said = "Not measured: it takes more than one view of each image."
+        return section("Stability under turning and mirroring", paragraph(said))
+    rows = [
+        (shown, *(point(metrics["stability"].get(key)) for metrics in found))
+        for key, shown in _STABILITY_FIGURES.items()
+    ]
+    return section(
+        "Stability under turning and mirroring",
+        table(("", *(name(model_of(metrics)) for metrics in found)), rows),
+    )
+
+
+def _not_calibrated(missing: Sequence[Metrics]) -> Html:
+    if not missing:
+        return Html()
+    names = ", ".join(map(model_of, missing))
+    return paragraph(
+        f"Not measured for {names}: the checkpoint was not calibrated, so its scores are no probabilities and "
+        "nothing is decided with them."
+    )
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> Html:
+    return table(header, rows) if rows else Html()
