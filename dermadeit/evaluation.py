@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,17 @@ from dermadeit.files import write_json
 from dermadeit.manifest import Manifest
 from dermadeit.predictions import SMALLEST_SLICE, PredictionSet, measure, measure_sources
 from dermadeit.predictor import DEFAULT_VIEWS, Predictor
-from dermadeit.records import ABSTAIN, Evaluation, ItemFailure, LabelledFailure, LabelledPrediction
+from dermadeit.records import (
+    ABSTAIN,
+    Evaluation,
+    ItemFailure,
+    LabelledFailure,
+    LabelledPrediction,
+    Prediction,
+)
 from dermadeit.slices import SLICED_BY, Attributes, measure_slices
 from dermadeit.tabular import write_csv
-from dermadeit.tasks import TRAINABLE_TASKS, get_task
+from dermadeit.tasks import TRAINABLE_TASKS, Task, get_task
 from dermadeit.trust_metrics import (
     abstention_figures,
     calibration_figures,
@@ -29,6 +37,10 @@ from dermadeit.trust_metrics import (
 )
 from dermadeit.weighted_metrics import target_class
 
+_ORIGIN_COLUMNS = (
+    "sha256", "weights_sha256", "operating_point", "threshold", "decision", "ledger", "warnings",
+    "dermadeit_version", "disclaimer",
+)  # fmt: skip
 _FAILURE_COLUMNS = ("image_id", "file", "task", "model", "label_true", "code", "message")
 
 
@@ -63,29 +75,61 @@ def evaluate(
                 )
             )
         progress()
-    measured = PredictionSet.of_records(
+    return assemble_evaluation(
         manifest.task,
         predictor.checkpoint.model,
         views,
         predictions,
-        [item.prediction for item in predictions],
+        failures,
+        calibration=predictor.checkpoint.calibration,
+        weights_sha256=predictor.checkpoint.weights_sha256,
+        excluded=manifest.excluded,
+        attributes=attributes,
+    )
+
+
+def assemble_evaluation(
+    task: Task,
+    model: str,
+    views: int,
+    predictions: Sequence[LabelledPrediction],
+    failures: Sequence[LabelledFailure] = (),
+    *,
+    calibration: Calibration | None = None,
+    weights_sha256: str | None = None,
+    excluded: Mapping[str, int] = MappingProxyType({}),
+    attributes: Attributes | None = None,
+) -> Evaluation:
+    """Compares answers that were given already with the truth.
+
+    Args:
+        task: What was asked.
+        model: Name of the model.
+        views: Dihedral views whose logits were averaged.
+        predictions: The answers.
+        failures: The images that got none.
+        calibration: Of the model; None without, or where its weights are not at hand.
+        weights_sha256: Hex digest of its weights; None where they are not at hand.
+        excluded: Why images were left out, and how many for each reason.
+        attributes: What the images are sliced by; None for sources only.
+    """
+    measured = PredictionSet.of_records(
+        task, model, views, predictions, [item.prediction for item in predictions]
     )
     metrics = {
-        "task": manifest.task.key,
+        "task": task.key,
         "views": views,
         **measure(measured).to_dict(),
         "sources": measure_sources(measured),
-        **_trust_figures(measured, predictions, predictor.checkpoint.calibration, attributes),
+        **_trust_figures(measured, predictions, calibration, attributes),
         "slices": None if attributes is None else measure_slices(measured, attributes),
-        "excluded": manifest.excluded,
+        "excluded": dict(excluded),
         "failed": len(failures),
-        "weights_sha256": predictor.checkpoint.weights_sha256,
+        "weights_sha256": weights_sha256,
         "dermadeit_version": VERSION,
         "disclaimer": DISCLAIMER,
     }
-    return Evaluation(
-        manifest.task.key, predictor.checkpoint.model, tuple(predictions), tuple(failures), metrics
-    )
+    return Evaluation(task.key, model, tuple(predictions), tuple(failures), metrics)
 
 
 def _trust_figures(
@@ -104,14 +148,14 @@ def _trust_figures(
     groups, probabilities = measured.lesion_groups, measured.probabilities
     hits = probabilities.argmax(axis=1) == measured.labels
     figures["risk_coverage"] = risk_coverage(hits, probabilities.max(axis=1), groups)
-    if measured.views > 1:
+    if all(record.stability for record in records):
         figures["stability"] = stability_figures(
             np.array([record.stability.flips for record in records]),
             np.array([record.stability.spread for record in records]),
             measured.views,
             groups,
         )
-    if not all(record.calibrated for record in records):
+    if calibration is None or not all(record.calibrated for record in records):
         return figures
     return figures | {
         "calibration": _before_and_after(measured, calibration),
@@ -170,28 +214,30 @@ def _slicings(measured: PredictionSet, attributes: Attributes | None) -> dict[st
     }
 
 
-def write_evaluations(evaluations: Sequence[Evaluation], folder: Path) -> None:
+def write_evaluations(evaluations: Sequence[Evaluation], folder: Path, *, with_origin: bool = False) -> None:
     """Writes `metrics.json` (figures under each model's name), `predictions.csv` and `failures.csv`.
 
     Args:
         evaluations: One or more models on the same images and task.
         folder: Created when missing; files of an earlier run are replaced.
+        with_origin: Whether each row says by itself how it came about: hashes, decision, what the decoder did to
+            the pixels, version and disclaimer. Without, that is in `metrics.json` alone.
     """
     classes = get_task(evaluations[0].task, TRAINABLE_TASKS).classes
     columns = (
         "image_id", "file", "task", "model", "views", "label_true", "label_predicted",
         *(f"p_{key}" for key in classes), *(f"logit_{key}" for key in classes),
         "lesion_group", "source", "split", "calibrated", "verdict", "abstain_codes", "conformal_set", "ood_score",
-        "flips", "spread",
+        "flips", "spread", *(_ORIGIN_COLUMNS if with_origin else ()),
     )  # fmt: skip
     write_json(
         folder / "metrics.json", {evaluation.model: dict(evaluation.metrics) for evaluation in evaluations}
     )
-    write_csv(folder / "predictions.csv", columns, _prediction_rows(evaluations))
+    write_csv(folder / "predictions.csv", columns, _prediction_rows(evaluations, with_origin))
     write_csv(folder / "failures.csv", _FAILURE_COLUMNS, _failure_rows(evaluations))
 
 
-def _prediction_rows(evaluations: Sequence[Evaluation]) -> Iterator[dict[str, Any]]:
+def _prediction_rows(evaluations: Sequence[Evaluation], with_origin: bool) -> Iterator[dict[str, Any]]:
     for evaluation in evaluations:
         for item in evaluation.predictions:
             prediction = item.prediction
@@ -215,7 +261,23 @@ def _prediction_rows(evaluations: Sequence[Evaluation]) -> Iterator[dict[str, An
                 "ood_score": prediction.ood_score,
                 "flips": prediction.stability and prediction.stability.flips,
                 "spread": prediction.stability and prediction.stability.spread,
+                **(_origin(evaluation, prediction) if with_origin else {}),
             }
+
+
+def _origin(evaluation: Evaluation, prediction: Prediction) -> dict[str, Any]:
+    point = prediction.operating_point
+    return {
+        "sha256": prediction.sha256,
+        "weights_sha256": evaluation.metrics["weights_sha256"],
+        "operating_point": point and point.name,
+        "threshold": point and point.threshold,
+        "decision": point and point.decision,
+        "ledger": " ".join(prediction.ledger),
+        "warnings": " ".join(prediction.warnings),
+        "dermadeit_version": VERSION,
+        "disclaimer": DISCLAIMER,
+    }
 
 
 def _failure_rows(evaluations: Sequence[Evaluation]) -> Iterator[dict[str, Any]]:

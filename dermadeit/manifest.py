@@ -115,7 +115,7 @@ def read_source(source: Path, task: Task, images: Path | None = None) -> Manifes
         return _read_class_folders(source, task)
     if not source.is_file():
         raise ManifestError(f"There is no file or folder “{source.name}”.", code="source_missing")
-    return _read_table(read_csv(source), task, images or source.parent)
+    return read_table(read_csv(source), task, images or source.parent)
 
 
 def check_leaks(manifest: Manifest) -> None:
@@ -158,7 +158,17 @@ def _read_class_folders(folder: Path, task: Task) -> Manifest:
     return Manifest(task, tuple(rows), tuple(exclusions))
 
 
-def _read_table(table: Table, task: Task, images: Path) -> Manifest:
+def read_table(table: Table, task: Task, images: Path) -> Manifest:
+    """The rows of a table that has been read already, as `read_source` gives them.
+
+    Args:
+        table: Columns and rows.
+        task: Decides which labels count.
+        images: Folder that the table's files are relative to; nothing outside it is taken.
+
+    Raises:
+        ManifestError: The table contradicts itself or the task; the message names the lines.
+    """
     _require_columns(table)
     root = images.absolute()
     for note in table.notes:

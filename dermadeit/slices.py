@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+import numpy as np
 
 from dermadeit.errors import ImageError
 from dermadeit.imaging import decode_image
@@ -41,6 +43,19 @@ _ORDERED_VALUES = {
 }
 _COLUMNS = ("image_id", *SLICED_BY, "typology_angle")
 
+
+class Describable(Protocol):
+    """An image of which a table says something: a `manifest.ManifestRow` or another record like it."""
+
+    @property
+    def source(self) -> str:
+        """Name of the collection, or an empty string."""
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """Those of `manifest.METADATA_COLUMNS` that are filled in."""
+
+
 Attributes = Mapping[str, Mapping[str, str]]
 """Image id to attribute to value; the attributes are `SLICED_BY`, the values `UNKNOWN` where nothing is known."""
 
@@ -59,18 +74,35 @@ def describe_images(
     """
     described = {}
     for row in rows:
-        short_side, angle, tone = _look_at(row)
-        described[row.image_id] = {
-            "source": row.source or UNKNOWN,
-            "sex": row.metadata.get("sex", UNKNOWN),
-            "age_band": _band(_number(row.metadata.get("age")), _AGE_BANDS, _OLDEST_BAND),
-            "anatomic_site": row.metadata.get("anatomic_site", UNKNOWN),
-            "skin_tone": tone,
-            "short_side": _band(short_side, _SHORT_SIDES, _LONGEST_SHORT_SIDE),
-            "typology_angle": angle,
-        }
+        try:
+            pixels = decode_image(row.path).pixels
+        except ImageError:
+            pixels = None
+        described[row.image_id] = describe_image(row, pixels)
         progress()
     return described
+
+
+def describe_image(row: Describable, pixels: np.ndarray | None) -> dict[str, str]:
+    """What one image is sorted by.
+
+    Args:
+        row: What its table says.
+        pixels: uint8 [H, W, 3], or None where it can't be read.
+
+    Returns:
+        `SLICED_BY`, and `typology_angle` (degrees to one decimal, or empty).
+    """
+    short_side, angle, tone = _look_at(row, pixels)
+    return {
+        "source": row.source or UNKNOWN,
+        "sex": row.metadata.get("sex", UNKNOWN),
+        "age_band": _band(_number(row.metadata.get("age")), _AGE_BANDS, _OLDEST_BAND),
+        "anatomic_site": row.metadata.get("anatomic_site", UNKNOWN),
+        "skin_tone": tone,
+        "short_side": _band(short_side, _SHORT_SIDES, _LONGEST_SHORT_SIDE),
+        "typology_angle": angle,
+    }
 
 
 def slice_indices(image_ids: Sequence[str], attributes: Attributes, attribute: str) -> dict[str, list[int]]:
@@ -136,15 +168,13 @@ def read_attributes(path: Path) -> dict[str, dict[str, str]]:
     return {row["image_id"]: {name: row[name] for name in SLICED_BY} for row in read_csv(path).rows}
 
 
-def _look_at(row: ManifestRow) -> tuple[float | None, str, str]:
+def _look_at(row: Describable, pixels: np.ndarray | None) -> tuple[float | None, str, str]:
     """Short side in pixels, typology angle as text, and category of the skin tone."""
-    try:
-        image = decode_image(row.path)
-    except ImageError:
+    if pixels is None:
         sides = [_number(row.metadata.get(name)) for name in ("width", "height")]
         return (None if None in sides else min(sides)), "", UNKNOWN
-    estimate = estimate_skin_tone(image.pixels)
-    short_side = min(image.width, image.height)
+    estimate = estimate_skin_tone(pixels)
+    short_side = min(pixels.shape[:2])
     return (short_side, f"{estimate.angle:.1f}", estimate.category) if estimate else (short_side, "", UNKNOWN)
 
 

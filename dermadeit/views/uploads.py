@@ -15,7 +15,7 @@ import time
 from abc import ABCMeta
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from gradio.utils import get_upload_folder
 from gradio_client.utils import is_http_url_like
 from pydantic import model_validator
 
+from dermadeit.collection import HandedFile
 from dermadeit.errors import ImageError
 from dermadeit.imaging import MAX_BYTES, MAX_PIXELS, LesionImage, decode_image, encode_png, sanitise_name
 
@@ -76,9 +77,24 @@ class PhotoInput(gr.Image, metaclass=_WithoutStub):
 
     async def async_move_resource_to_block_cache(self, url_or_file_path: str | Path | None) -> str | None:
         """Refuses web addresses and leaves files to Gradio, which takes only those in its upload folder."""
-        if url_or_file_path is not None and is_http_url_like(str(url_or_file_path)):
-            raise gr.Error(NOT_AN_UPLOAD, title="Not an upload", print_exception=False)
+        _refuse_web_address(url_or_file_path)
         return await super().async_move_resource_to_block_cache(url_or_file_path)
+
+
+class FilesInput(gr.File, metaclass=_WithoutStub):
+    """An input of several files that never fetches a web address either."""
+
+    is_template = True
+
+    async def async_move_resource_to_block_cache(self, url_or_file_path: str | Path | None) -> str | None:
+        """Refuses web addresses and leaves files to Gradio, which takes only those in its upload folder."""
+        _refuse_web_address(url_or_file_path)
+        return await super().async_move_resource_to_block_cache(url_or_file_path)
+
+
+def _refuse_web_address(path: str | Path | None) -> None:
+    if path is not None and is_http_url_like(str(path)):
+        raise gr.Error(NOT_AN_UPLOAD, title="Not an upload", print_exception=False)
 
 
 @contextmanager
@@ -100,6 +116,50 @@ def opened_photo(payload: object) -> Iterator[LesionImage]:
     finally:
         if not is_example:
             path.unlink(missing_ok=True)
+
+
+@contextmanager
+def uploaded_files(payload: object, folder: Path) -> Iterator[list[HandedFile]]:
+    """Takes the files of a payload out of Gradio's reach, and deletes them when the block is left.
+
+    Args:
+        payload: The list of file records of a Gradio event or API call. Everything in it is untrusted.
+        folder: Ours; the files are moved there, so that whoever sends the same bytes can't delete them.
+
+    Raises:
+        ImageError: Something in the payload is not an upload, or is no longer there.
+    """
+    records = payload if isinstance(payload, list) else []
+    moved: dict[Path, Path] = {}
+    handed = []
+    try:
+        for record in records:
+            record = record if isinstance(record, Mapping) else {}
+            path, is_example = _permitted(record.get("path"))
+            if is_example:
+                raise ImageError(NOT_AN_UPLOAD, code="not_an_upload")
+            if path not in moved:
+                moved[path] = _moved(path, folder)
+            name = record.get("orig_name")
+            handed.append(HandedFile(moved[path], name if isinstance(name, str) else path.name))
+        yield handed
+    finally:
+        for path in moved.values():
+            path.unlink(missing_ok=True)
+
+
+def private_folder() -> Path:
+    """A new folder in the cache that nobody can guess; its files go with the cache."""
+    folder = Path(get_upload_folder()) / uuid4().hex
+    folder.mkdir(parents=True)
+    return folder
+
+
+def keep_alive(folder: Path) -> None:
+    """Lets the files below `folder` stay for another `CACHE_SECONDS`."""
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):
+            os.utime(path)
 
 
 @contextmanager
@@ -159,10 +219,20 @@ def store_json(name: str, content: Mapping[str, Any]) -> str:
 
 
 def _store(name: str, data: bytes) -> str:
-    folder = Path(get_upload_folder()) / uuid4().hex
-    folder.mkdir(parents=True)
-    (folder / name).write_bytes(data)
-    return str(folder / name)
+    path = private_folder() / name
+    path.write_bytes(data)
+    return str(path)
+
+
+def _moved(path: Path, folder: Path) -> Path:
+    target = folder / uuid4().hex
+    try:
+        # A folder would be renamed too.
+        if not path.is_file():
+            raise FileNotFoundError
+        return path.rename(target)
+    except OSError:
+        raise ImageError(EXPIRED, code="upload_expired") from None
 
 
 def _permitted(path: object) -> tuple[Path, bool]:

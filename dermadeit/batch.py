@@ -1,0 +1,367 @@
+"""A collection read by one or more models, a few images at a time, and what came of it.
+
+Of each image only the answers, a line of attributes and a small picture on disk are kept, never its pixels, so
+that a batch of thousands takes no more memory than a few of its images.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from uuid import uuid4
+
+from dermadeit.about import DISCLAIMER, VERSION
+from dermadeit.calibration import Calibration
+from dermadeit.collection import Collection
+from dermadeit.errors import ImageError, ManifestError
+from dermadeit.evaluation import assemble_evaluation
+from dermadeit.imaging import LesionImage
+from dermadeit.labelling import CollectedImage, LeftOut
+from dermadeit.predictions import PredictionSet, read_predictions
+from dermadeit.predictor import Predictor, check_views
+from dermadeit.records import Evaluation, ItemFailure, LabelledFailure, LabelledPrediction, Prediction
+from dermadeit.slices import describe_image
+from dermadeit.tasks import Task
+
+THUMBNAIL_SIDE = 128
+"""Longest side of the pictures that are kept, in pixels."""
+
+_PASSES = 32
+"""Views of images that go through a model before the next look at who else wants something."""
+
+_MOST_IMAGES = 16
+_PIXELS = 48_000_000
+"""Decoded pixels that are held at once."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a batch has come.
+
+    Attributes:
+        done: Images that were read or that could not be.
+        total: Images that were handed in.
+        images_per_second: Since the start; None before the first ones are done.
+        seconds_left: At this rate; None where there is no rate yet.
+    """
+
+    done: int
+    total: int
+    images_per_second: float | None
+    seconds_left: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class BatchItem:
+    """One image that was tried.
+
+    Attributes:
+        image: What was handed in; it can't be read again.
+        attributes: What it is sliced by; empty without labels.
+        thumbnail: A JPEG file of at most `THUMBNAIL_SIDE` pixels; None where there is none.
+        records: What each model made of it, in the order of `BatchResult.models`.
+    """
+
+    image: CollectedImage
+    attributes: Mapping[str, str]
+    thumbnail: Path | None
+    records: tuple[Prediction | ItemFailure, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class BatchResult:
+    """What was finished of a batch.
+
+    Attributes:
+        task: What was asked.
+        models: Names of the models.
+        views: Dihedral views whose logits were averaged.
+        items: The images that were tried, in order.
+        left_out: What was handed in and not tried, and why.
+        notes: What had to be assumed, as sentences.
+        labelled: Whether the true classes are known.
+        calibrations: Model to its calibration; None where it has none or its weights are not at hand.
+        weights: Model to the hex digest of its weights; None where they are not at hand.
+        missing: Images that were not tried, because the batch was cancelled.
+    """
+
+    task: Task
+    models: tuple[str, ...]
+    views: int
+    items: tuple[BatchItem, ...]
+    left_out: tuple[LeftOut, ...]
+    notes: tuple[str, ...]
+    labelled: bool
+    calibrations: Mapping[str, Calibration | None]
+    weights: Mapping[str, str | None]
+    missing: int = 0
+
+    @property
+    def excluded(self) -> dict[str, int]:
+        """Why things were left out, and how many for each reason."""
+        reasons = Counter(item.reason for item in self.left_out)
+        return dict(reasons + Counter({"cancelled before it was read": self.missing}))
+
+    def read(self, model: str) -> list[tuple[BatchItem, Prediction]]:
+        """The images that a model answered, with its answers."""
+        place = self.models.index(model)
+        return [
+            (item, item.records[place]) for item in self.items if isinstance(item.records[place], Prediction)
+        ]
+
+    def failed(self, model: str) -> list[tuple[BatchItem, ItemFailure]]:
+        """The images that a model gave no answer for, and why."""
+        place = self.models.index(model)
+        return [
+            (item, item.records[place]) for item in self.items if isinstance(item.records[place], ItemFailure)
+        ]
+
+    def prediction_set(self, model: str) -> PredictionSet:
+        """A model's answers as arrays; only where the batch is labelled."""
+        read = self.read(model)
+        return PredictionSet.of_records(
+            self.task, model, self.views, [item.image for item, _ in read], [record for _, record in read]
+        )
+
+    def evaluation(self, model: str) -> Evaluation:
+        """A model's answers as an evaluation; without labels it holds no figures, only how it came about."""
+        predictions = [_labelled(item.image, record) for item, record in self.read(model)]
+        failures = [
+            LabelledFailure(item.image.image_id, item.image.file, item.image.label, record)
+            for item, record in self.failed(model)
+        ]
+        if self.labelled:
+            return assemble_evaluation(
+                self.task,
+                model,
+                self.views,
+                predictions,
+                failures,
+                calibration=self.calibrations[model],
+                weights_sha256=self.weights[model],
+                excluded=self.excluded,
+                attributes=self._attributes(),
+            )
+        metrics = {
+            "task": self.task.key,
+            "views": self.views,
+            "n": len(predictions),
+            "excluded": self.excluded,
+            "failed": len(failures),
+            "weights_sha256": self.weights[model],
+            "dermadeit_version": VERSION,
+            "disclaimer": DISCLAIMER,
+        }
+        return Evaluation(self.task.key, model, tuple(predictions), tuple(failures), metrics)
+
+    def _attributes(self) -> dict[str, Mapping[str, str]] | None:
+        described = {item.image.image_id: item.attributes for item in self.items}
+        return described if any(described.values()) else None
+
+
+class Batch:
+    """One run over a collection.
+
+    Args:
+        collection: The images.
+        predictors: Name to model, all of the collection's task.
+        views: Dihedral views whose logits are averaged, 1 to 8.
+        thumbnails: Where to keep the small pictures; None keeps none.
+        clock: Seconds, for the rate.
+    """
+
+    def __init__(
+        self,
+        collection: Collection,
+        predictors: Mapping[str, Predictor],
+        views: int,
+        thumbnails: Path | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        check_views(views)
+        self._collection = collection
+        self._predictors = predictors
+        self._views = views
+        self._thumbnails = thumbnails
+        self._clock = clock
+        self._cancelled = threading.Event()
+        self._items: list[BatchItem] = []
+
+    def cancel(self) -> None:
+        """Stops after the images that are being read; from another thread."""
+        self._cancelled.set()
+
+    def run(self) -> Iterator[Progress]:
+        """Reads the images, and yields after every few of them and once before the first."""
+        total, start = len(self._collection.images), self._clock()
+        yield Progress(0, total, None, None)
+        for chunk in self._chunks():
+            self._items += self._read(chunk)
+            done, seconds = len(self._items), self._clock() - start
+            rate = done / seconds if seconds > 0 else None
+            yield Progress(done, total, rate, (total - done) / rate if rate else None)
+
+    def result(self) -> BatchResult:
+        """What is finished so far."""
+        checkpoints = {name: predictor.checkpoint for name, predictor in self._predictors.items()}
+        return BatchResult(
+            self._collection.task,
+            tuple(self._predictors),
+            self._views,
+            tuple(self._items),
+            self._collection.left_out,
+            self._collection.notes,
+            self._collection.labelled,
+            calibrations={name: checkpoint.calibration for name, checkpoint in checkpoints.items()},
+            weights={name: checkpoint.weights_sha256 for name, checkpoint in checkpoints.items()},
+            missing=len(self._collection.images) - len(self._items),
+        )
+
+    def _chunks(self) -> Iterator[list[tuple[CollectedImage, LesionImage | ImageError]]]:
+        """A few decoded images at a time: fewer where they are large or seen often."""
+        most = max(1, min(_MOST_IMAGES, _PASSES // self._views))
+        chunk, pixels = [], 0
+        for image in self._collection.images:
+            if self._cancelled.is_set():
+                break
+            try:
+                decoded = image.decode()
+                pixels += decoded.width * decoded.height
+            except ImageError as error:
+                decoded = error
+            chunk.append((image, decoded))
+            if len(chunk) >= most or pixels >= _PIXELS:
+                yield chunk
+                chunk, pixels = [], 0
+        if chunk:
+            yield chunk
+
+    def _read(self, chunk: Sequence[tuple[CollectedImage, LesionImage | ImageError]]) -> list[BatchItem]:
+        photos = [decoded for _, decoded in chunk if isinstance(decoded, LesionImage)]
+        answers = [iter(predictor.predict(photos, self._views)) for predictor in self._predictors.values()]
+        items = []
+        for image, decoded in chunk:
+            if isinstance(decoded, ImageError):
+                items.append(BatchItem(_closed(image), {}, None, self._failures(image, decoded)))
+                continue
+            attributes = describe_image(image, decoded.pixels) if image.label else {}
+            records = tuple(_compact(next(records)) for records in answers)
+            items.append(BatchItem(_closed(image), attributes, self._keep_thumbnail(decoded), records))
+        return items
+
+    def _failures(self, image: CollectedImage, error: ImageError) -> tuple[ItemFailure, ...]:
+        return tuple(
+            ItemFailure(
+                image.file,
+                error.sha256,
+                self._collection.task.key,
+                name,
+                code=error.code,
+                message=error.user_message,
+            )
+            for name in self._predictors
+        )
+
+    def _keep_thumbnail(self, photo: LesionImage) -> Path | None:
+        if self._thumbnails is None:
+            return None
+        picture = photo.to_pil()
+        picture.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+        path = self._thumbnails / f"{uuid4().hex}.jpg"
+        picture.save(path, "JPEG", quality=85)
+        return path
+
+
+def read_prediction_table(path: Path, task: Task) -> BatchResult:
+    """A table of predictions as the result of a batch, without images and weights.
+
+    Args:
+        path: As `predictions.read_predictions` takes it. Of a model with several numbers of views, the answers of
+            the most views are taken.
+        task: Which of its tasks to take.
+
+    Raises:
+        ManifestError: The table can't be used, has nothing of the task, or its models differ in views or images.
+    """
+    every = read_predictions(path)
+    sets = [part for part in every if part.task.key == task.key]
+    if not sets:
+        raise ManifestError(
+            f"The table holds no predictions for the task “{task.key}”, but for "
+            f"{', '.join(sorted({part.task.key for part in every}))}. Choose that task.",
+            code="wrong_task",
+        )
+    views = max(part.views for part in sets)
+    kept = [part for part in sets if part.views == views]
+    notes = [
+        f"The answers of {part.model} with {part.views} views were left out."
+        for part in sets
+        if part not in kept
+    ]
+    if any(part.image_ids != kept[0].image_ids for part in kept):
+        raise ManifestError(
+            "The models of the table were not given the same images in the same order. Hand them in one by one.",
+            code="unlike_images",
+        )
+    items = [
+        BatchItem(_tabled(kept[0], index), {}, None, tuple(_record(part, index) for part in kept))
+        for index in range(len(kept[0]))
+    ]
+    unknown = dict.fromkeys(part.model for part in kept)
+    return BatchResult(
+        task, tuple(unknown), views, tuple(items), (), tuple(notes), labelled=True, calibrations=unknown,
+        weights=unknown,
+    )  # fmt: skip
+
+
+def _labelled(image: CollectedImage, record: Prediction) -> LabelledPrediction:
+    return LabelledPrediction(
+        image.image_id, image.file, image.label, image.lesion_group, image.source, image.split, record
+    )
+
+
+def _unreadable() -> bytes:
+    raise ImageError("The image is no longer here. Hand it in again.", code="upload_expired")
+
+
+def _closed(image: CollectedImage) -> CollectedImage:
+    """The image without its way back to the file, which would keep a whole ZIP in memory."""
+    return replace(image, read=_unreadable)
+
+
+def _compact(record: Prediction | ItemFailure) -> Prediction | ItemFailure:
+    return replace(record, quality=None) if isinstance(record, Prediction) else record
+
+
+def _tabled(part: PredictionSet, index: int) -> CollectedImage:
+    return CollectedImage(
+        part.image_ids[index],
+        part.image_ids[index],
+        part.task.classes[part.labels[index]],
+        part.lesion_groups[index],
+        part.sources[index],
+        part.splits[index],
+        MappingProxyType({}),
+        _unreadable,
+    )
+
+
+def _record(part: PredictionSet, index: int) -> Prediction:
+    classes = part.task.classes
+    return Prediction(
+        file=part.image_ids[index],
+        sha256="",
+        task=part.task.key,
+        model=part.model,
+        label=classes[int(part.probabilities[index].argmax())],
+        probabilities=dict(zip(classes, part.probabilities[index].tolist(), strict=True)),
+        logits=dict(zip(classes, part.logits[index].tolist(), strict=True)),
+        views=part.views,
+        ledger=(),
+        warnings=(),
+    )

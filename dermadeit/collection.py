@@ -1,0 +1,186 @@
+"""What a visitor hands in, made one list of images: loose files, ZIPs, class folders, with or without a table.
+
+Each image is opened by itself when its turn comes. Nothing is dropped silently: what is not in the list is in
+`Collection.left_out` with the reason, and what contradicts itself is a `ManifestError` that names the lines.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from dermadeit.archives import Archive, opened_archive
+from dermadeit.errors import ImageError, ManifestError
+from dermadeit.imaging import sanitise_name
+from dermadeit.labelling import CollectedImage, FoundFile, LeftOut, label_by_folders, label_by_table
+from dermadeit.tabular import Table, read_csv
+from dermadeit.tasks import Task
+
+MAX_IMAGES = 10_000
+"""Images of all files together."""
+
+_PREDICTION_COLUMNS = {"image_id", "task", "model", "views", "label_true"}
+_TABLES = (".csv", ".tsv")
+
+
+@dataclass(frozen=True)
+class HandedFile:
+    """One file that was handed in.
+
+    Attributes:
+        path: Where it lies: our choice, never the visitor's.
+        name: The visitor's name for it, untrusted.
+    """
+
+    path: Path
+    name: str
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Images to be read, in order.
+
+    Attributes:
+        task: What the labels are classes of.
+        images: The images; either all of them have a label or none has.
+        left_out: What is not among them.
+        notes: What had to be assumed, as sentences.
+    """
+
+    task: Task
+    images: tuple[CollectedImage, ...]
+    left_out: tuple[LeftOut, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the true classes are known."""
+        return bool(self.images) and bool(self.images[0].label)
+
+
+@contextmanager
+def opened_collection(files: Sequence[HandedFile], task: Task) -> Iterator[Collection]:
+    """Sorts what was handed in; its images can be read for as long as the block lasts.
+
+    Labels come from a CSV table where there is one, else from folders of a ZIP that are named after classes or
+    ISIC 2019 diagnoses, else from nowhere.
+
+    Args:
+        files: Image files, ZIPs, and at most one table of labels, loose or in a ZIP.
+        task: Decides which labels are known.
+
+    Raises:
+        ManifestError: A ZIP or the table can't be used, or nothing is left to read.
+    """
+    with ExitStack() as stack:
+        sorting = _Sorting(stack)
+        for handed in files:
+            sorting.add(handed)
+        table = _only_table(sorting)
+        _check_count(sorting)
+        if table is None:
+            images, left_out = label_by_folders(sorting.found, task)
+        else:
+            images, left_out = label_by_table(sorting.found, table, task)
+        notes = table.notes if table else ()
+        yield Collection(task, tuple(images), (*sorting.left_out, *left_out), notes)
+
+
+def is_prediction_table(files: Sequence[HandedFile]) -> bool:
+    """Whether a table of predictions alone was handed in, to be evaluated without images and weights."""
+    if len(files) != 1 or not files[0].name.lower().endswith(_TABLES):
+        return False
+    return set(read_csv(files[0].path).columns) >= _PREDICTION_COLUMNS
+
+
+class _Sorting:
+    """Files, told apart by what is to be done with them."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+        self._names: set[str] = set()
+        self.found: list[FoundFile] = []
+        self.tables: list[tuple[str, Table]] = []
+        self.left_out: list[LeftOut] = []
+
+    def add(self, handed: HandedFile) -> None:
+        name = sanitise_name(handed.name)
+        if name.lower().endswith(".zip"):
+            archive = self._stack.enter_context(opened_archive(handed.path))
+            for member in archive.members:
+                self._add_member(archive, member.name, member.refusal)
+        elif name.lower().endswith(_TABLES):
+            self.tables.append((name, read_csv(handed.path)))
+        else:
+            self.found.append(FoundFile(self._unique(name), partial(_same, handed.path)))
+
+    def _add_member(self, archive: Archive, name: str, refusal: str) -> None:
+        parts = [part for part in name.split("/") if part not in ("", ".", "..")]
+        shown = "/".join(map(sanitise_name, parts)) or "image"
+        if refusal:
+            self.left_out.append(LeftOut(shown, refusal))
+        elif any(part.startswith(".") or part == "__MACOSX" for part in parts):
+            self.left_out.append(LeftOut(shown, "it is a hidden file of an operating system"))
+        elif name.lower().endswith(_TABLES):
+            self.tables.append((shown, _read_table_of(archive, name, shown)))
+        else:
+            self.found.append(FoundFile(self._unique(shown), partial(archive.read, name)))
+
+    def _unique(self, name: str) -> str:
+        """The name, numbered where another file has it already."""
+        shown, number = name, 1
+        while shown in self._names:
+            number += 1
+            shown = f"{name} ({number})"
+        self._names.add(shown)
+        return shown
+
+
+def _same(path: Path) -> Path:
+    return path
+
+
+def _read_table_of(archive: Archive, name: str, shown: str) -> Table:
+    try:
+        return read_csv(archive.read(name))
+    except ImageError as error:
+        raise ManifestError(
+            f"The table “{shown}” in the ZIP can't be read. {error.user_message}", code=error.code
+        ) from error
+
+
+def _only_table(sorting: _Sorting) -> Table | None:
+    names = [name for name, _ in sorting.tables]
+    if len(names) > 1:
+        raise ManifestError(
+            f"There are {len(names)} tables, such as {names[0]} and {names[1]}. Give one table of labels.",
+            code="several_tables",
+        )
+    if not names:
+        return None
+    [(_, table)] = sorting.tables
+    if sorting.found and set(table.columns) >= _PREDICTION_COLUMNS:
+        raise ManifestError(
+            "A table of predictions is evaluated without images. Hand it in alone, or give a table of labels.",
+            code="predictions_with_images",
+        )
+    return table
+
+
+def _check_count(sorting: _Sorting) -> None:
+    if not sorting.found:
+        refused = Counter(item.reason for item in sorting.left_out).most_common(1)
+        why = f" What the ZIP holds was refused: {refused[0][0]}." if refused else ""
+        raise ManifestError(
+            f"There is no image among the files.{why} Choose images or a ZIP of images.", code="no_images"
+        )
+    if len(sorting.found) > MAX_IMAGES:
+        raise ManifestError(
+            f"There are {len(sorting.found):,} images; at most {MAX_IMAGES:,} are read at once. Hand them in in "
+            "parts.",
+            code="too_many_images",
+        )

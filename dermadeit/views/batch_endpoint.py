@@ -1,0 +1,91 @@
+"""The documented API of batches, `/evaluate`, for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import gradio as gr
+
+from dermadeit.about import DISCLAIMER, VERSION
+from dermadeit.model_zoo import ModelZoo
+from dermadeit.predictor import DEFAULT_VIEWS
+from dermadeit.tasks import BINARY
+from dermadeit.views.batch_exports import draw_curves, draw_matrices, notes_of, write_files
+from dermadeit.views.batch_run import Order, evaluate_batch, read_batch
+from dermadeit.views.batch_session import Session
+from dermadeit.views.failures import presentable
+from dermadeit.views.uploads import FilesInput, private_folder
+
+# One at a time, beside the single photos: a batch must not keep them waiting.
+BATCH_EVENT: Mapping[str, Any] = MappingProxyType({"concurrency_id": "batch", "concurrency_limit": 1})
+
+
+def add_evaluate_endpoint(zoo: ModelZoo) -> None:
+    """Adds the endpoint to the Blocks that is being built."""
+
+    def evaluate(files: Any, task: str, models: list[str], views: int) -> tuple[dict[str, Any], str]:
+        """Reads many photos and, where the true classes are known, measures how right the answers are.
+
+        Research and teaching demo, not a medical device.
+
+        Args:
+            files: Image files, ZIPs of images, and at most one CSV with the true classes; or a predictions.csv
+                alone.
+            task: `binary` (nevus or others) or `multiclass` (given malignancy: mel, bcc or scc).
+            models: Names of models, such as `dermadeit`.
+            views: Dihedral views whose logits are averaged, 1 to 8.
+
+        Returns:
+            The figures of each model, the failures and what was left out; and a ZIP of tables, figures and report.
+        """
+        session = Session(private_folder())
+        try:
+            for _ in read_batch(zoo, Order(files, task, models, views), session):
+                session.keep()
+            for _ in evaluate_batch(session):
+                session.keep()
+            result, evaluations = session.result, session.evaluations
+            figures = [*draw_curves(result), *draw_matrices(result, evaluations)] if result.labelled else []
+            folder = session.folder / "downloads"
+            folder.mkdir()
+            return _answer(session), str(write_files(result, evaluations, figures, folder).everything)
+        except Exception as error:
+            # The chain would print the traceback of a mere refusal.
+            raise gr.Error(presentable(error).message, print_exception=False) from None
+
+    with gr.Column(visible=False):
+        files = FilesInput(file_count="multiple", label="Files")
+        task = gr.Textbox(BINARY.key, label="Task")
+        models = gr.JSON(["dermadeit"], label="Models")
+        views = gr.Number(DEFAULT_VIEWS, precision=0, label="Views")
+        answer = gr.JSON(label="Figures")
+        everything = gr.File(label="Everything")
+        gr.Button().click(
+            evaluate,
+            [files, task, models, views],
+            [answer, everything],
+            api_name="evaluate",
+            preprocess=False,
+            **BATCH_EVENT,
+        )
+
+
+def _answer(session: Session) -> dict[str, Any]:
+    result = session.result
+    return {
+        "disclaimer": DISCLAIMER,
+        "app": {"name": "DermaDeiT", "version": VERSION},
+        "task": result.task.key,
+        "views": result.views,
+        "labelled": result.labelled,
+        "notes": notes_of(result),
+        "models": {evaluation.model: dict(evaluation.metrics) for evaluation in session.evaluations},
+        "failures": [
+            {"file": item.image.file, "model": model, "code": record.code, "message": record.message}
+            for model in result.models
+            for item, record in result.failed(model)
+        ],
+        "left_out": [{"file": item.file, "reason": item.reason} for item in result.left_out],
+    }

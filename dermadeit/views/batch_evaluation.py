@@ -1,0 +1,264 @@
+"""The tab that reads many photos: predictions without labels, a full evaluation with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from types import MappingProxyType
+from typing import Any
+
+import gradio as gr
+
+from dermadeit.batch import Progress
+from dermadeit.drawing import inline_svg
+from dermadeit.views import batch_tables, cards
+from dermadeit.views.batch_endpoint import BATCH_EVENT, add_evaluate_endpoint
+from dermadeit.views.batch_exports import BatchFiles, DrawnFigure, draw_curves, draw_matrices, write_files
+from dermadeit.views.batch_layout import BatchLayout
+from dermadeit.views.batch_run import CANCELLED, Order, evaluate_batch, read_batch
+from dermadeit.views.batch_session import LIKELIEST, Session
+from dermadeit.views.decision import OWN_THRESHOLD
+from dermadeit.views.failures import presentable
+from dermadeit.views.uploads import private_folder
+
+_PAGE_EVENT: Mapping[str, Any] = MappingProxyType({"api_visibility": "private", "preprocess": False})
+_LOOK_EVENT: Mapping[str, Any] = MappingProxyType(
+    {**_PAGE_EVENT, "trigger_mode": "always_last", "show_progress": "hidden", "concurrency_limit": 4}
+)
+_EXPIRED = "This evaluation has expired. Hand the files in again."
+
+Updates = dict[Any, Any]
+
+
+class BatchEvaluationTab(BatchLayout):
+    """Layout and events of the tab. One instance serves every visitor: what belongs to one is in `gr.State`.
+
+    Args:
+        zoo: Every compared model.
+    """
+
+    def render(self) -> None:
+        """Adds the tab to the Blocks that is being built."""
+        self._render_parts_of_tab()
+        self._connect()
+        add_evaluate_endpoint(self._zoo)
+
+    def _connect(self) -> None:
+        self._task.input(
+            self._switch_task,
+            [self._task],
+            [self._models, self._missing],
+            show_progress="hidden",
+            queue=False,
+            **_PAGE_EVENT,
+        )
+        shown = [
+            self._session, self._status, self._progress, self._start, self._cancel, self._files, self._results,
+            self._labelled, self._overview, self._figures, self._curves, self._failures, self._everything,
+            self._report_file, self._predictions_file, self._metrics_file, *self._of_model(),
+        ]  # fmt: skip
+        self._start.click(
+            self._prepare, [self._session], shown, queue=False, show_progress="hidden", **_PAGE_EVENT
+        ).then(
+            self._run,
+            [self._files, self._task, self._models, self._views, self._session],
+            shown,
+            show_progress="hidden",
+            **_PAGE_EVENT,
+            **BATCH_EVENT,
+        )
+        self._cancel.click(
+            self._stop,
+            [self._session],
+            [self._status, self._cancel],
+            queue=False,
+            show_progress="hidden",
+            **_PAGE_EVENT,
+        )
+        look = partial(gr.on, outputs=[self._status, *self._of_model()], **_LOOK_EVENT)
+        look(self._model.input, self._look_at, [self._session, self._model])
+        look(self._rule.input, self._choose_rule, [self._session, self._rule])
+        look(self._threshold.input, self._move, [self._session, self._threshold])
+        look([self._matrix.select, self._gallery.select], self._pick, [self._session])
+
+    def _switch_task(self, task_key: str) -> Updates:
+        return {
+            self._models: gr.update(**self._model_choices(task_key)),
+            self._missing: self._missing_html(task_key),
+        }
+
+    def _prepare(self, previous: Session | None) -> Updates:
+        if previous is not None:
+            previous.is_over = True
+            previous.cancel()
+        return {
+            self._session: Session(private_folder()),
+            self._status: cards.status_html("Waiting for its turn …"),
+            self._progress: "",
+            self._start: gr.update(interactive=False),
+            self._cancel: gr.update(interactive=True),
+            self._results: gr.update(visible=False),
+        }
+
+    def _stop(self, session: Session | None) -> Updates:
+        if session is None:
+            return {self._status: cards.status_html(_EXPIRED)}
+        session.cancel()
+        return {
+            self._status: cards.status_html("Finishing the images that are being read …"),
+            self._cancel: gr.update(interactive=False),
+        }
+
+    def _run(
+        self, payload: Any, task: Any, models: Any, views: Any, session: Session | None
+    ) -> Iterator[Updates]:
+        if session is None or session.is_over:
+            return
+        try:
+            for updates in self._steps(Order(payload, task, models, views), session):
+                if session.is_over:
+                    return
+                yield updates
+        except Exception as error:
+            failure = presentable(error)
+            was_cancelled = failure.code == CANCELLED
+            yield {
+                self._session: None,
+                self._status: (
+                    cards.status_html(failure.message) if was_cancelled else cards.failure_html(failure)
+                ),
+                self._progress: "",
+                self._files: None,
+                **self._idle(),
+            }
+
+    def _steps(self, order: Order, session: Session) -> Iterator[Updates]:
+        for step in read_batch(self._zoo, order, session):
+            if isinstance(step, str):
+                yield {self._status: cards.status_html(step)}
+                continue
+            if not step.done:
+                yield {self._status: cards.status_html("Reading the images … Cancel keeps what is done.")}
+            # Giving the session again keeps it from expiring.
+            yield {self._session: session, self._progress: batch_tables.progress_html(step)}
+        result = session.result
+        yield {
+            self._session: session,
+            self._files: None,
+            self._progress: batch_tables.progress_html(
+                Progress(len(result.items), len(result.items), None, None)
+            ),
+        }
+        for sentence in evaluate_batch(session):
+            yield {self._status: cards.status_html(sentence)}
+        figures = draw_curves(result) if result.labelled else []
+        yield {
+            self._results: gr.update(visible=True),
+            self._labelled: gr.update(visible=result.labelled),
+            self._overview: batch_tables.overview_html(result),
+            self._failures: batch_tables.failures_html(result),
+            self._status: cards.status_html("The results are below. Packing the downloads …"),
+            **self._without_files(),
+            **self._figures_shown(session, figures),
+            **self._looked_at(session),
+        }
+        folder = session.folder / "downloads"
+        folder.mkdir()
+        figures += draw_matrices(result, session.evaluations) if result.labelled else []
+        files = write_files(result, session.evaluations, figures, folder)
+        ending = "Cancelled. What was read is evaluated below." if result.missing else "Done."
+        yield {
+            self._session: session,
+            self._status: cards.status_html(f"{ending} The uploads have been deleted."),
+            **self._files_shown(files),
+            **self._idle(),
+        }
+
+    def _choose_rule(self, session: Session | None, rule: str) -> Updates:
+        if session is None or session.result is None:
+            return {self._status: cards.status_html(_EXPIRED)}
+        session.threshold = session.threshold_of(str(rule))
+        return {**self._decided(session), **self._slider(session)}
+
+    def _move(self, session: Session | None, threshold: float) -> Updates:
+        if session is None or session.result is None:
+            return {self._status: cards.status_html(_EXPIRED)}
+        session.threshold = min(max(float(threshold), 0.0), 1.0)
+        return {**self._decided(session), self._rule: OWN_THRESHOLD}
+
+    def _pick(self, session: Session | None, event: gr.EventData) -> Updates:
+        if session is None or session.result is None:
+            return {self._status: cards.status_html(_EXPIRED)}
+        session.keep()
+        session.pick(str((event._data or {}).get("pick")))
+        return {self._matrix: session.matrix(), self._gallery: session.gallery()}
+
+    def _look_at(self, session: Session | None, model: str) -> Updates:
+        if session is None or session.result is None:
+            return {self._status: cards.status_html(_EXPIRED)}
+        session.keep()
+        session.look_at(str(model))
+        return self._looked_at(session)
+
+    def _figures_shown(self, session: Session, figures: list[DrawnFigure]) -> Updates:
+        if not session.result.labelled:
+            return {}
+        drawn = "".join(f"<figure>{inline_svg(one.figure)}</figure>" for one in figures)
+        return {
+            self._figures: batch_tables.figures_html(session.evaluations),
+            self._curves: f'<div class="dd-curves">{drawn}</div>',
+        }
+
+    def _looked_at(self, session: Session) -> Updates:
+        """All that belongs to the model that is looked at."""
+        choices = session.model_choices()
+        shown = {
+            self._model: gr.update(choices=choices, value=session.model, visible=len(choices) > 1),
+            self._table: session.table(),
+        }
+        if not session.result.labelled:
+            return shown
+        session.threshold = None
+        return {
+            **shown,
+            self._rule: gr.update(choices=session.rules(), value=LIKELIEST),
+            self._slices: batch_tables.slices_html(session.evaluation()),
+            self._trust: batch_tables.trust_html(session.evaluation()),
+            **self._slider(session),
+            **self._decided(session),
+        }
+
+    def _slider(self, session: Session) -> Updates:
+        value = session.threshold if session.threshold is not None else session.threshold_of(OWN_THRESHOLD)
+        label = f"Threshold: {session.score_name.lower()} from which on the answer is {session.target_name}"
+        return {self._threshold: gr.update(value=round(value, 3), label=label)}
+
+    def _decided(self, session: Session) -> Updates:
+        """What moves with the threshold: no drawing and no resampling here."""
+        session.keep()
+        return {
+            self._matrix: session.matrix(),
+            self._points: session.point_figures(),
+            self._gallery: session.gallery(),
+        }
+
+    def _files_shown(self, files: BatchFiles) -> Updates:
+        offered = {
+            self._everything: files.everything,
+            self._predictions_file: files.predictions,
+            self._metrics_file: files.metrics,
+            self._report_file: files.report,
+        }
+        return {
+            button: gr.update(
+                value=path and str(path), interactive=path is not None, visible=path is not None
+            )
+            for button, path in offered.items()
+        }
+
+    def _without_files(self) -> Updates:
+        buttons = (self._everything, self._predictions_file, self._metrics_file, self._report_file)
+        return {button: gr.update(value=None, interactive=False) for button in buttons}
+
+    def _idle(self) -> Updates:
+        return {self._start: gr.update(interactive=True), self._cancel: gr.update(interactive=False)}

@@ -1,0 +1,170 @@
+"""A batch for taking away: figures, tables and a report, each by itself and all in one ZIP."""
+
+from __future__ import annotations
+
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from dermadeit.about import DISCLAIMER, VERSION
+from dermadeit.batch import BatchResult
+from dermadeit.drawing import model_title
+from dermadeit.evaluation import write_evaluations
+from dermadeit.figures import (
+    confusion_figure,
+    encode_figure,
+    precision_recall_curves,
+    reliability_diagram,
+    risk_coverage_curves,
+    roc_curves,
+    slice_figure,
+)
+from dermadeit.records import Evaluation
+from dermadeit.report import evaluation_report
+from dermadeit.tabular import write_csv
+from dermadeit.tasks import get_task
+
+_LEFT_OUT_COLUMNS = ("file", "reason")
+_PNG_MARK = b"\x89PNG\r\n\x1a\n"
+
+
+@dataclass(frozen=True, eq=False)
+class DrawnFigure:
+    """One figure of a batch.
+
+    Attributes:
+        name: For its files, without suffix.
+        caption: For people.
+        figure: The drawing.
+    """
+
+    name: str
+    caption: str
+    figure: Figure
+
+
+@dataclass(frozen=True)
+class BatchFiles:
+    """Paths of what can be taken away; the report is None without labels."""
+
+    everything: Path
+    predictions: Path
+    metrics: Path
+    report: Path | None
+
+
+def draw_curves(result: BatchResult) -> list[DrawnFigure]:
+    """The curves of a labelled batch, all models in each."""
+    sets = [result.prediction_set(model) for model in result.models]
+    return [
+        DrawnFigure("roc", "ROC", roc_curves(sets)),
+        DrawnFigure("precision_recall", "Precision and recall", precision_recall_curves(sets)),
+        DrawnFigure("reliability", "Reliability", reliability_diagram(sets)),
+        DrawnFigure("risk_coverage", "Risk and coverage", risk_coverage_curves(sets)),
+    ]
+
+
+def draw_matrices(result: BatchResult, evaluations: Sequence[Evaluation]) -> list[DrawnFigure]:
+    """The confusion matrices and the slices of each model of a labelled batch."""
+    drawn = []
+    for number, evaluation in enumerate(evaluations, start=1):
+        predictions, title = result.prediction_set(evaluation.model), model_title(evaluation.model)
+        # A table of predictions may name its models as it likes.
+        suffix = f"{number}_{re.sub('[^A-Za-z0-9-]+', '-', evaluation.model)[:40]}"
+        drawn += [
+            DrawnFigure(f"confusion_counts_{suffix}", f"{title}: images", confusion_figure(predictions)),
+            DrawnFigure(
+                f"confusion_shares_{suffix}",
+                f"{title}: share of each true class",
+                confusion_figure(predictions, normalised=True),
+            ),
+        ]
+        if slices := evaluation.metrics.get("slices"):
+            drawn.append(DrawnFigure(f"slices_{suffix}", f"{title}: accuracy by part", slice_figure(slices)))
+    return drawn
+
+
+def write_files(
+    result: BatchResult, evaluations: Sequence[Evaluation], figures: Sequence[DrawnFigure], folder: Path
+) -> BatchFiles:
+    """Writes everything that can be taken away.
+
+    Args:
+        result: The batch.
+        evaluations: One for each of its models.
+        figures: What to add as PNG, SVG and in the report.
+        folder: An empty folder of this batch alone.
+    """
+    write_evaluations(evaluations, folder, with_origin=True)
+    write_csv(folder / "left_out.csv", _LEFT_OUT_COLUMNS, (vars(item) for item in result.left_out))
+    about, report = _about(result), None
+    if result.labelled:
+        report = folder / "report.html"
+        report.write_text(_report(result, evaluations, figures), encoding="utf-8")
+    for drawn in figures:
+        for kind in ("png", "svg"):
+            data = _with_comment(encode_figure(drawn.figure, kind), about)
+            (folder / f"{drawn.name}.{kind}").write_bytes(data)
+    (folder / "about.txt").write_text(about, encoding="utf-8")
+    everything = folder / "dermadeit-batch.zip"
+    members = sorted(path for path in folder.iterdir() if path.is_file())
+    with zipfile.ZipFile(everything, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in members:
+            archive.write(path, path.name)
+    return BatchFiles(everything, folder / "predictions.csv", folder / "metrics.json", report)
+
+
+def notes_of(result: BatchResult) -> list[str]:
+    """What a reader of the figures must know first."""
+    notes = [DISCLAIMER, *result.notes]
+    if result.task.caveat:
+        notes.append(result.task.caveat)
+    if result.missing:
+        notes.append(f"The batch was cancelled: {result.missing:,} images were not read.")
+    if result.left_out:
+        notes.append(f"{len(result.left_out):,} files were left out; left_out.csv says why.")
+    return notes
+
+
+def _report(result: BatchResult, evaluations: Sequence[Evaluation], figures: Sequence[DrawnFigure]) -> str:
+    return evaluation_report(
+        f"Evaluation of {len(result.items):,} images: {get_task(result.task.key).title}",
+        [{**evaluation.metrics, "model": evaluation.model} for evaluation in evaluations],
+        [(drawn.caption, drawn.figure) for drawn in figures],
+        [_failure(model, item, record) for model in result.models for item, record in result.failed(model)],
+        notes_of(result),
+    )
+
+
+def _failure(model: str, item: Any, record: Any) -> Mapping[str, Any]:
+    return {"file": item.image.file, "model": model, "code": record.code, "message": record.message}
+
+
+def _about(result: BatchResult) -> str:
+    weights = "\n".join(
+        f"Weights SHA-256 of {model}: {digest or 'not at hand'}" for model, digest in result.weights.items()
+    )
+    notes = "\n".join(notes_of(result))
+    return (
+        f"DermaDeiT {VERSION}\nTask: {result.task.key} ({result.task.title})\nViews: {result.views}\n{weights}\n\n"
+        f"{notes}\n\nThe hash of each image and what the decoder did to it are in predictions.csv.\n"
+    )
+
+
+def _with_comment(figure: bytes, comment: str) -> bytes:
+    """A PNG or SVG file that says in itself what it is of."""
+    if not figure.startswith(_PNG_MARK):
+        start = figure.index(b">", figure.index(b"<svg")) + 1
+        return figure[:start] + f"<desc>{escape(comment)}</desc>".encode() + figure[start:]
+    # An uncompressed international text chunk, before the end chunk of 12 bytes.
+    chunk = b"iTXtComment\0\0\0\0\0" + comment.encode()
+    sized = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    return figure[:-12] + sized + figure[-12:]

@@ -1,0 +1,171 @@
+"""The parts of the batch tab, and where they stand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from dermadeit.model_zoo import ModelZoo
+from dermadeit.predictor import DEFAULT_VIEWS
+from dermadeit.tasks import BINARY, TASKS
+from dermadeit.views import batch_tables, cards
+from dermadeit.views.batch_gallery import PICKING
+from dermadeit.views.uploads import FilesInput
+
+_SESSION_SECONDS = 3600
+_ANNOUNCE = "element.setAttribute('aria-live', 'polite'); element.setAttribute('role', 'status');"
+_FILE_TYPES = ["image", ".zip", ".csv", ".tsv", ".dcm", ".heic", ".heif"]
+
+_INTRODUCTION = """
+<h2>Many photos at once</h2>
+<p class="dd-lead">Hand in images or a ZIP to get a table of predictions. With the true classes, from folders in
+the ZIP or from a CSV, you also get every figure with its interval, and the images behind each error.</p>"""
+
+_HELP = """
+<details class="dd-help">
+  <summary>How to hand in folders and the true classes</summary>
+  <ul>
+    <li>A ZIP with a folder for each class, such as <code>nevus/</code> and <code>others/</code>, or for each ISIC
+    diagnosis, such as <code>MEL/</code> and <code>NV/</code>.</li>
+    <li>Or a CSV beside the images or in the ZIP. It needs <code>file</code> or <code>image_id</code>, and
+    <code>label</code> (a class of the task) or <code>diagnosis</code> (an ISIC 2019 name). It may have
+    <code>lesion_group</code>, <code>source</code>, <code>sex</code>, <code>age</code> and
+    <code>anatomic_site</code>.</li>
+    <li>Or a <code>predictions.csv</code> alone, to evaluate answers without images and weights.</li>
+    <li>A folder has to be packed into a ZIP first. At most 10,000 images are read at once.</li>
+  </ul>
+</details>"""
+
+
+class BatchLayout:
+    """Makes the components, which the events of `BatchEvaluationTab` then fill.
+
+    Args:
+        zoo: Every compared model.
+    """
+
+    def __init__(self, zoo: ModelZoo) -> None:
+        self._zoo = zoo
+
+    def _render_parts_of_tab(self) -> None:
+        self._session = gr.State(None, time_to_live=_SESSION_SECONDS)
+        gr.HTML(_INTRODUCTION)
+        with gr.Row(elem_classes="dd-columns", equal_height=False):
+            with gr.Column(scale=5, min_width=300, elem_classes="dd-input"):
+                self._render_choices()
+            with gr.Column(scale=6, min_width=300, elem_classes="dd-output"):
+                self._render_files()
+        with gr.Column(visible=False, elem_classes="dd-batch") as self._results:
+            self._overview = gr.HTML(elem_id="batch-overview")
+            with gr.Column(visible=False, elem_classes="dd-batch") as self._labelled:
+                self._render_figures()
+                self._render_errors()
+                self._render_parts()
+            self._render_lists()
+
+    def _render_choices(self) -> None:
+        self._task = gr.Radio(
+            [(task.title, task.key) for task in TASKS.values()],
+            value=BINARY.key,
+            label="Task",
+            info="The second task only means something for lesions that are malignant.",
+            elem_id="batch-task",
+        )
+        self._models = gr.CheckboxGroup(
+            **self._model_choices(BINARY.key), label="Models", elem_id="batch-models"
+        )
+        self._missing = gr.HTML(self._missing_html(BINARY.key))
+        self._views = gr.Radio(
+            [("8 views: turned and mirrored, averaged", DEFAULT_VIEWS), ("1 view: eight times as fast", 1)],
+            value=DEFAULT_VIEWS,
+            label="Views of each photo",
+            elem_id="batch-views",
+        )
+
+    def _render_files(self) -> None:
+        self._files = FilesInput(
+            file_count="multiple",
+            file_types=_FILE_TYPES,
+            label="Images, a ZIP, and a CSV with the true classes, up to 100 MB each",
+            height=190,
+            elem_id="batch-files",
+        )
+        gr.HTML(_HELP)
+        with gr.Row(elem_classes="dd-buttons"):
+            self._start = gr.Button("Start", variant="primary", elem_id="batch-start")
+            self._cancel = gr.Button("Cancel", interactive=False, elem_id="batch-cancel")
+        self._status = gr.HTML(
+            cards.status_html("Ready."), elem_id="batch-status", min_height=28, js_on_load=_ANNOUNCE
+        )
+        self._progress = gr.HTML(elem_id="batch-progress", min_height=48)
+
+    def _render_figures(self) -> None:
+        gr.HTML("<h2>Figures</h2>")
+        self._figures = gr.HTML(elem_id="batch-figures")
+        self._curves = gr.HTML(elem_id="batch-curves")
+
+    def _render_errors(self) -> None:
+        gr.HTML(
+            '<h2>Errors</h2><p class="dd-lead">Move the threshold or press a cell of the matrix. The figures and '
+            "the images follow.</p>"
+        )
+        self._model = gr.Radio([], label="Model", visible=False, elem_id="batch-model")
+        with gr.Row(elem_classes="dd-columns", equal_height=False):
+            with gr.Column(scale=5, min_width=300, elem_classes="dd-input"):
+                self._rule = gr.Radio([], label="What is answered", elem_id="batch-rule")
+                self._threshold = gr.Slider(
+                    0, 1, 0.5, step=0.001, label="Threshold", elem_id="batch-threshold", buttons=[]
+                )
+                self._matrix = gr.HTML(elem_id="batch-matrix", js_on_load=PICKING)
+                self._points = gr.HTML(elem_id="batch-points")
+            with gr.Column(scale=6, min_width=300, elem_classes="dd-output"):
+                self._gallery = gr.HTML(elem_id="batch-gallery", js_on_load=PICKING)
+
+    def _render_parts(self) -> None:
+        gr.HTML("<h2>Parts of the images</h2>")
+        self._slices = gr.HTML(elem_id="batch-slices")
+        gr.HTML("<h2>Doubts and decisions</h2>")
+        self._trust = gr.HTML(elem_id="batch-trust")
+
+    def _render_lists(self) -> None:
+        gr.HTML("<h2>Predictions</h2>")
+        self._table = gr.Dataframe(
+            interactive=False,
+            show_search="filter",
+            max_height=420,
+            label="Predictions, one row an image",
+            elem_id="batch-table",
+            buttons=["fullscreen"],
+        )
+        gr.HTML("<h2>Failures and files left out</h2>")
+        self._failures = gr.HTML(elem_id="batch-failures")
+        gr.HTML(
+            '<h2>Downloads</h2><p class="dd-lead">Each says which version, weights, task, views and images it is '
+            "of. They are deleted ten minutes after the last use of this page.</p>"
+        )
+        with gr.Row(elem_classes="dd-buttons"):
+            self._everything = _download("Everything as ZIP", "batch-zip", variant="primary")
+            self._report_file = _download("Report as HTML", "batch-report")
+            self._predictions_file = _download("Predictions as CSV", "batch-csv")
+            self._metrics_file = _download("Figures as JSON", "batch-json")
+
+    def _of_model(self) -> list[Any]:
+        return [
+            self._model, self._rule, self._threshold, self._matrix, self._points, self._gallery, self._slices,
+            self._trust, self._table,
+        ]  # fmt: skip
+
+    def _model_choices(self, task_key: str) -> dict[str, Any]:
+        available = [entry for entry in self._zoo.entries(task_key) if entry.available]
+        return {
+            "choices": [(entry.title, entry.name) for entry in available],
+            "value": [entry.name for entry in available[:1]],
+        }
+
+    def _missing_html(self, task_key: str) -> str:
+        return batch_tables.missing_models_html(self._zoo.entries(task_key))
+
+
+def _download(title: str, elem_id: str, variant: str = "secondary") -> gr.DownloadButton:
+    return gr.DownloadButton(title, interactive=False, variant=variant, elem_id=elem_id, size="md")

@@ -1,0 +1,96 @@
+"""A batch from the files that were handed in to its figures, for the page and for the API alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dermadeit.batch import Batch, Progress, read_prediction_table
+from dermadeit.collection import is_prediction_table, opened_collection
+from dermadeit.drawing import model_title
+from dermadeit.errors import ConfigurationError, ManifestError
+from dermadeit.model_zoo import ModelZoo
+from dermadeit.predictor import check_views
+from dermadeit.tasks import get_task
+from dermadeit.views.batch_session import Session
+from dermadeit.views.uploads import uploaded_files
+
+CANCELLED = "cancelled"
+"""Code of the refusal to evaluate what was cancelled before anything was read."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be done, as it comes from outside.
+
+    Attributes:
+        payload: The list of file records. Everything in it is untrusted.
+        task: Key of the task.
+        models: Names of the models.
+        views: Dihedral views whose logits are averaged.
+    """
+
+    payload: Any
+    task: Any
+    models: Any
+    views: Any
+
+
+def read_batch(zoo: ModelZoo, order: Order, session: Session) -> Iterator[Progress | str]:
+    """Reads the images and deletes the uploads; the session then has the result.
+
+    Yields:
+        Progress, or a sentence on what is done now.
+
+    Raises:
+        DermaDeiTError: The order or the files can't be used.
+    """
+    task = get_task(str(order.task))
+    with uploaded_files(order.payload, session.folder) as files:
+        if not files:
+            raise ManifestError(
+                "No file was handed in. Choose images, a ZIP, or a table of predictions.", code="no_files"
+            )
+        if is_prediction_table(files):
+            session.finish(read_prediction_table(files[0].path, task))
+            return
+        views, names = _checked_views(order.views), _checked_models(order.models)
+        yield "Opening the models and the files …"
+        predictors = {name: zoo.predictor(task.key, name) for name in names}
+        with opened_collection(files, task) as collection:
+            session.batch = batch = Batch(collection, predictors, views, session.folder)
+            if session.is_cancelled:
+                batch.cancel()
+            for progress in batch.run():
+                session.keep()
+                yield progress
+            result = batch.result()
+    if not result.items:
+        raise ManifestError("Cancelled before an image was read.", code=CANCELLED)
+    session.finish(result)
+
+
+def evaluate_batch(session: Session) -> Iterator[str]:
+    """Measures the result of a session model by model; yields a sentence before each."""
+    evaluations = []
+    for model in session.result.models:
+        yield f"Measuring the figures of {model_title(model)} and their intervals …"
+        evaluations.append(session.result.evaluation(model))
+    session.evaluations = tuple(evaluations)
+
+
+def _checked_views(views: Any) -> int:
+    try:
+        count = int(views)
+    except (TypeError, ValueError):
+        raise ConfigurationError(f"“{views}” is no number of views; choose 1 to 8.") from None
+    check_views(count)
+    return count
+
+
+def _checked_models(models: Any) -> Sequence[str]:
+    names = list(dict.fromkeys(map(str, models))) if isinstance(models, list) else []
+    if not names:
+        raise ConfigurationError("No model was chosen. Choose at least one.", code="no_model")
+    return names

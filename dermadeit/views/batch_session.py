@@ -1,0 +1,206 @@
+"""What one visitor's batch is, and what of it is looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+
+import numpy as np
+import pandas as pd
+
+from dermadeit.batch import Batch, BatchItem, BatchResult
+from dermadeit.calibration import OPERATING_POINTS
+from dermadeit.decisions import Decisions
+from dermadeit.drawing import model_title
+from dermadeit.records import ABSTAIN, Evaluation, Prediction
+from dermadeit.views.batch_gallery import Picture, gallery_html, matrix_html, point_figures_html
+from dermadeit.views.cards import score_name
+from dermadeit.views.decision import OPERATING_POINT_TITLES, OWN_THRESHOLD
+from dermadeit.views.uploads import CACHE_SECONDS, keep_alive
+
+LIKELIEST = "likeliest"
+"""Rule that answers the most probable class; the others are operating points and `OWN_THRESHOLD`."""
+
+_KEEP_EVERY = CACHE_SECONDS / 10
+
+
+@dataclass(eq=False)
+class Session:
+    """One run, from the press of the button on, and what its visitor looks at.
+
+    Attributes:
+        folder: Pictures and files of the run; nobody else can guess it.
+        batch: The run in progress; None before, and for a table of predictions.
+        is_cancelled: Whether the visitor has had enough; what is finished is evaluated.
+        is_over: Whether the visitor has started another run.
+        result: What came of it; None before.
+        evaluations: Its figures, one for each model.
+        model: The model that is looked at.
+        threshold: Score of the target class from which on it is answered; None for the most probable class.
+        cell: The cell of the matrix whose images are shown, true class first; None for the mistakes.
+        page: The page of these images.
+    """
+
+    folder: Path
+    batch: Batch | None = None
+    is_cancelled: bool = False
+    is_over: bool = False
+    result: BatchResult | None = None
+    evaluations: Sequence[Evaluation] = ()
+    model: str = ""
+    threshold: float | None = None
+    cell: tuple[int, int] | None = None
+    page: int = 0
+    _kept: float = field(default_factory=monotonic)
+    _read: dict[str, list[tuple[BatchItem, Prediction]]] = field(default_factory=dict)
+    _decisions: dict[str, Decisions] = field(default_factory=dict)
+
+    def cancel(self) -> None:
+        """Ends the run early; what is finished stays."""
+        self.is_cancelled = True
+        if self.batch is not None:
+            self.batch.cancel()
+
+    def finish(self, result: BatchResult) -> None:
+        """Takes what came of the run; the first model is looked at."""
+        self.batch, self.result, self.model = None, result, result.models[0]
+
+    def keep(self) -> None:
+        """Keeps the files of the run while it is in use."""
+        if monotonic() - self._kept > _KEEP_EVERY:
+            self._kept = monotonic()
+            keep_alive(self.folder)
+
+    def look_at(self, model: str) -> None:
+        """Chooses the model whose matrix and images are shown."""
+        if model in self.result.models:
+            self.model, self.page = model, 0
+
+    def pick(self, value: str) -> None:
+        """Follows a button: `row,column` of the matrix, or `page number` of the images. Others do nothing."""
+        if value == "mistakes":
+            self.cell, self.page = None, 0
+        words = value.replace("page ", "page,").split(",")
+        size = len(self.result.task.classes)
+        if len(words) != 2 or not words[1].isdecimal():
+            return
+        if words[0] == "page":
+            self.page = int(words[1])
+        elif words[0].isdecimal() and max(map(int, words)) < size:
+            cell = (int(words[0]), int(words[1]))
+            self.cell, self.page = (None if cell == self.cell else cell), 0
+
+    def rules(self) -> list[tuple[str, str]]:
+        """Names and keys of the ways to decide that the model has."""
+        points = OPERATING_POINTS if self._points() else ()
+        return [
+            ("Most probable class", LIKELIEST),
+            *((OPERATING_POINT_TITLES[name], name) for name in points),
+            (OPERATING_POINT_TITLES[OWN_THRESHOLD], OWN_THRESHOLD),
+        ]
+
+    def threshold_of(self, rule: str) -> float | None:
+        """The threshold of a way to decide; the present one for one's own."""
+        if rule == LIKELIEST:
+            return None
+        points = self._points()
+        if rule in points:
+            return points[rule]
+        return self.threshold if self.threshold is not None else 1 / len(self.result.task.classes)
+
+    @property
+    def target_name(self) -> str:
+        """The class that the threshold is about, for people."""
+        task = self.result.task
+        return task.display_names[task.classes[self._of_model().target]]
+
+    @property
+    def score_name(self) -> str:
+        """What the scores of the model may be called."""
+        read = self._answers()
+        return score_name(read[0][1]) if read else "Model score"
+
+    def matrix(self) -> str:
+        """HTML of the confusion matrix at the threshold."""
+        decisions = self._of_model()
+        return matrix_html(decisions.task, decisions.counts(decisions.at(self.threshold)), self.cell)
+
+    def point_figures(self) -> str:
+        """HTML of the figures at the threshold."""
+        decisions = self._of_model()
+        return point_figures_html(
+            decisions.task, decisions.target, decisions.figures(decisions.at(self.threshold))
+        )
+
+    def gallery(self) -> str:
+        """HTML of the images of the chosen cell, else of all that are answered wrongly, the surest first."""
+        decisions, task = self._of_model(), self.result.task
+        decided = decisions.at(self.threshold)
+        if self.cell is None:
+            wanted = decided != decisions.labels
+            title = f"{wanted.sum():,} wrong answers, the most confident first"
+        else:
+            row, column = self.cell
+            wanted = (decisions.labels == row) & (decided == column)
+            names = [task.display_names[key] for key in task.classes]
+            title = f"{wanted.sum():,} images: truth {names[row]}, answer {names[column]}"
+        return gallery_html(
+            title, self._pictures(wanted, decided), self.page, is_of_cell=self.cell is not None
+        )
+
+    def table(self) -> pd.DataFrame:
+        """The model's answers, one row an image."""
+        task, named = self.result.task, self.score_name
+        rows = []
+        for item, record in self._answers():
+            row = {"File": item.image.file}
+            if self.result.labelled:
+                row["Truth"] = task.display_names[item.image.label]
+            row["Answer"] = task.display_names[record.label]
+            if self.result.labelled:
+                row["Right"] = "yes" if item.image.label == record.label else "no"
+            for key, share in record.probabilities.items():
+                row[f"{named}: {task.display_names[key]}"] = round(share, 4)
+            if record.calibrated:
+                row["Withheld"] = " ".join(record.abstain_codes) if record.verdict == ABSTAIN else ""
+                row["Not ruled out"] = ", ".join(task.display_names[key] for key in record.conformal_set)
+            if record.stability:
+                row["Views that agree"] = round(record.stability.agreeing_share * record.views)
+            rows.append(row)
+        return pd.DataFrame(rows)
+
+    def model_choices(self) -> list[tuple[str, str]]:
+        """Titles and names of the models."""
+        return [(model_title(name), name) for name in self.result.models]
+
+    def evaluation(self) -> Evaluation:
+        """Figures of the model that is looked at."""
+        return self.evaluations[self.result.models.index(self.model)]
+
+    def _answers(self) -> list[tuple[BatchItem, Prediction]]:
+        if self.model not in self._read:
+            self._read[self.model] = self.result.read(self.model)
+        return self._read[self.model]
+
+    def _of_model(self) -> Decisions:
+        if self.model not in self._decisions:
+            self._decisions[self.model] = Decisions.of(self.result.prediction_set(self.model))
+        return self._decisions[self.model]
+
+    def _points(self) -> Mapping[str, float]:
+        calibration, views = self.result.calibrations[self.model], self.result.views
+        if calibration is None or views not in calibration.by_views:
+            return {}
+        return {name: calibration.operating_point(name, views).threshold for name in OPERATING_POINTS}
+
+    def _pictures(self, wanted: np.ndarray, decided: np.ndarray) -> list[Picture]:
+        """The wanted images, those with the highest score of what is answered first."""
+        indices = np.flatnonzero(wanted)
+        scores = self._of_model().probabilities[indices, decided[indices]]
+        classes, answers = self.result.task.classes, self._answers()
+        return [
+            (*answers[index], classes[decided[index]])
+            for index in indices[np.argsort(-scores, kind="stable")]
+        ]

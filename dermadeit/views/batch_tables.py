@@ -1,0 +1,280 @@
+"""HTML of a batch's figures, slices and failures. Everything from outside is escaped here."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+from dermadeit.batch import BatchResult, Progress
+from dermadeit.calibration import OPERATING_POINTS
+from dermadeit.display_names import FIGURE_NAMES, operating_point_title
+from dermadeit.drawing import model_title
+from dermadeit.labelling import LeftOut
+from dermadeit.metrics import FIGURES, INTERVAL_METHOD
+from dermadeit.model_zoo import ZooEntry
+from dermadeit.predictions import SMALLEST_SLICE
+from dermadeit.records import Evaluation
+from dermadeit.slices import SLICED_BY
+from dermadeit.tasks import get_task
+
+_TARGET_FIGURES: Mapping[str, str] = {
+    "ppv": "positive predictive value",
+    "npv": "negative predictive value",
+}
+
+_MOST_ROWS = 200
+"""Failures that are listed on the page; the download has them all."""
+
+_SHOWN_FILES = 3
+
+
+def progress_html(progress: Progress | None, text: str = "") -> str:
+    """A bar and a line: how far the batch is, how fast it goes, and how long it will take."""
+    if progress is None:
+        return ""
+    share = progress.done / progress.total if progress.total else 1
+    words = [f"{progress.done:,} of {progress.total:,} images"]
+    if progress.images_per_second:
+        words.append(f"{progress.images_per_second:.1f} images/s")
+    if progress.seconds_left and progress.done < progress.total:
+        words.append(f"about {duration(progress.seconds_left)} left")
+    line = text or ", ".join(words)
+    return f"""
+<div class="dd-progress">
+  <progress max="1" value="{share:.4f}" aria-label="Images read">{share:.0%}</progress>
+  <p class="dd-quiet">{escape(line)}</p>
+</div>"""
+
+
+def duration(seconds: float) -> str:
+    """Seconds as “40 s” or “3 min 20 s”, rounded so that it does not flicker."""
+    whole = max(1, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(round(whole / 10) * 10, 60)
+    return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+
+
+def missing_models_html(entries: Sequence[ZooEntry]) -> str:
+    """The models that can't be chosen, with the reason and the command that makes each."""
+    missing = [entry for entry in entries if not entry.available]
+    if not missing:
+        return ""
+    rows = "".join(f"<dt>{escape(entry.title)}</dt><dd>{escape(entry.missing)}</dd>" for entry in missing)
+    return f"""
+<details class="dd-missing">
+  <summary>{len(missing)} more models have no checkpoint here</summary>
+  <dl>{rows}</dl>
+</details>"""
+
+
+def overview_html(result: BatchResult) -> str:
+    """What was read, what was not, and what had to be assumed."""
+    read, failed = len(result.read(result.models[0])), len(result.failed(result.models[0]))
+    facts = [("Task", get_task(result.task.key).title), ("Images read", f"{read:,}")]
+    if result.labelled:
+        counts = dict.fromkeys(result.task.classes, 0)
+        for item, _ in result.read(result.models[0]):
+            counts[item.image.label] += 1
+        parts = ", ".join(f"{result.task.display_names[key]} {count:,}" for key, count in counts.items())
+        facts.append(("True classes", parts))
+    facts += [("Not readable", f"{failed:,}"), ("Left out", f"{len(result.left_out) + result.missing:,}")]
+    facts.append(("Views", f"{result.views}"))
+    rows = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts)
+    notes = list(result.notes)
+    if result.missing:
+        notes.append(f"Cancelled: {result.missing:,} images were not read. What follows is about the others.")
+    if result.task.caveat:
+        notes.append(result.task.caveat)
+    lines = "".join(f"<li>{escape(note)}</li>" for note in notes)
+    shown = f'<div class="dd-warnings"><strong>Please note</strong><ul>{lines}</ul></div>' if lines else ""
+    return f'<dl class="dd-facts dd-batch-facts">{rows}</dl>{shown}'
+
+
+def figures_html(evaluations: Sequence[Evaluation]) -> str:
+    """Every figure with its interval, one column a model."""
+    header = ["Figure", *(model_title(evaluation.model) for evaluation in evaluations)]
+    rows = [
+        [escape(figure_name(name)), *(_figure(evaluation.metrics, name) for evaluation in evaluations)]
+        for name in FIGURES
+    ]
+    return table_html("All figures with 95 % intervals", header, rows) + (
+        f'<p class="dd-quiet">In brackets: {escape(INTERVAL_METHOD)}. Of the most probable class, whatever the '
+        "threshold below.</p>"
+    )
+
+
+def trust_html(evaluation: Evaluation) -> str:
+    """What a reader is told besides the label, measured: operating points, sets, abstention, stability."""
+    metrics = evaluation.metrics
+    rows = []
+    if metrics.get("risk_coverage"):
+        rows.append(["Area under the risk–coverage curve", _share(metrics["risk_coverage"]["aurc"])])
+    if stability := metrics.get("stability"):
+        rows.append(["Views that give another answer", _share(stability["flip_rate"])])
+        rows.append(["Images with any such view", _share(stability["images_with_flips"])])
+    if conformal := metrics.get("conformal"):
+        every = conformal["classes"]["all"]
+        rows.append(["Lesions whose set holds the truth (meant: 90 %)", _share(every["lesion_coverage"])])
+        rows.append(["Classes in a set, on average", _share(every["mean_size"])])
+    if abstention := metrics.get("abstention"):
+        rows.append(["Answers withheld", _share(abstention["abstained"])])
+        rows.append(["Accuracy of the answers given", _share(abstention["accuracy_answered"])])
+        rows.append(["Accuracy of the answers withheld", _share(abstention["accuracy_withheld"])])
+    html = table_html("Trust", ["Figure", "Value"], rows) if rows else ""
+    if points := metrics.get("operating_points"):
+        names = ("sensitivity", "specificity", "ppv", "npv")
+        header = ["Operating point", "Threshold", *(figure_name(name) for name in names)]
+        html += table_html(
+            "Operating points, chosen on the calibration images",
+            header,
+            [
+                [
+                    escape(_capitalised(operating_point_title(point))),
+                    f"{points[point]['threshold']:.3f}",
+                    *(_share(points[point][name]) for name in names),
+                ]
+                for point in OPERATING_POINTS
+            ],
+        )
+    else:
+        html += (
+            '<p class="dd-quiet">Without a calibration of its weights this model has no operating points, no sets '
+            "and no abstention to measure.</p>"
+        )
+    return html
+
+
+def slices_html(evaluation: Evaluation) -> str:
+    """The headline figures of every part of the images that has enough of them."""
+    parts = evaluation.metrics.get("slices")
+    if parts is None:
+        sources = evaluation.metrics.get("sources") or {}
+        parts = {"source": {"slices": sources, "too_few": {}, "caveat": None}} if sources else {}
+    names = ("accuracy", "balanced_accuracy", "f1_macro", "roc_auc")
+    rows, too_few, caveats = [], [], []
+    for attribute, part in parts.items():
+        known = part["slices"]
+        rows += [
+            [
+                escape(SLICED_BY[attribute].capitalize()),
+                escape(value),
+                f"{figures['n']:,}",
+                *(_figure(figures, name) for name in names),
+            ]
+            for value, figures in known.items()
+        ]
+        too_few += [f"{SLICED_BY[attribute]}: {value} ({count})" for value, count in part["too_few"].items()]
+        if known and part["caveat"]:
+            caveats.append(part["caveat"])
+    if not rows:
+        return f'<p class="dd-quiet">No part of the images has {SMALLEST_SLICE} of them or more.</p>'
+    header = ["Part", "Value", "Images", *(figure_name(name) for name in names)]
+    notes = [*caveats]
+    if too_few:
+        notes.append(
+            f"Not shown, because they have fewer than {SMALLEST_SLICE} images: {'; '.join(too_few)}."
+        )
+    lines = "".join(f'<p class="dd-quiet">{escape(note)}</p>' for note in notes)
+    return table_html("Figures by part, with 95 % intervals", header, rows, heads=2) + lines
+
+
+def failures_html(result: BatchResult) -> str:
+    """What got no answer, and why, with what to do about it."""
+    rows = [
+        [escape(item.image.file), escape(model_title(model)), escape(record.message)]
+        for model in result.models
+        for item, record in result.failed(model)
+    ]
+    # A file that can't be read is the same to every model.
+    rows = [
+        [row[0], "all" if _times(rows, row) == len(result.models) else row[1], row[2]]
+        for index, row in enumerate(rows)
+        if _times(rows[:index], row) == 0
+    ]
+    more = len(rows) - _MOST_ROWS
+    html = (
+        table_html("Images without an answer", ["File", "Model", "Reason"], rows[:_MOST_ROWS]) if rows else ""
+    )
+    if more > 0:
+        html += f'<p class="dd-quiet">{more:,} more are in the download.</p>'
+    html += _left_out_html(result.left_out)
+    return html or '<p class="dd-quiet">Everything that was handed in was read.</p>'
+
+
+def _left_out_html(left_out: Sequence[LeftOut]) -> str:
+    """What was not even tried, by reason: a CSV of another task may leave out thousands."""
+    files_of: dict[str, list[str]] = defaultdict(list)
+    for item in left_out:
+        files_of[item.reason].append(item.file)
+    rows = [
+        [
+            escape(f"{reason[:1].upper()}{reason[1:]}"),
+            f"{len(files):,}",
+            escape(", ".join(files[:_SHOWN_FILES])) + (" …" if len(files) > _SHOWN_FILES else ""),
+        ]
+        for reason, files in files_of.items()
+    ]
+    if not rows:
+        return ""
+    return table_html("Files left out; left_out.csv lists all", ["Reason", "Files", "Which"], rows)
+
+
+def table_html(caption: str, header: Sequence[str], rows: Iterable[Sequence[str]], *, heads: int = 1) -> str:
+    """A table that scrolls sideways by itself where the screen is narrow.
+
+    Args:
+        caption: What the table shows, as plain text.
+        header: Column names, as plain text.
+        rows: Cells as HTML, each row as long as the header.
+        heads: Leading cells of a row that name it.
+    """
+    columns = "".join(f'<th scope="col">{escape(name)}</th>' for name in header)
+    body = "".join(
+        "<tr>"
+        + "".join(f'<th scope="row">{cell}</th>' for cell in row[:heads])
+        + "".join(f"<td>{cell}</td>" for cell in row[heads:])
+        + "</tr>"
+        for row in rows
+    )
+    # What scrolls must be reachable by keyboard, and what can be reached needs a name.
+    return f"""
+<div class="dd-scroll" role="region" tabindex="0" aria-label="{escape(caption)}">
+  <table class="dd-table"><caption>{escape(caption)}</caption>
+  <thead><tr>{columns}</tr></thead><tbody>{body}</tbody></table>
+</div>"""
+
+
+def figure_name(name: str) -> str:
+    """A figure's name for people, also of those that only a threshold has."""
+    return _capitalised(FIGURE_NAMES.get(name) or _TARGET_FIGURES.get(name, name))
+
+
+def _capitalised(words: str) -> str:
+    return words[:1].upper() + words[1:]
+
+
+def _times(rows: Sequence[Sequence[str]], row: Sequence[str]) -> int:
+    return sum(other[0] == row[0] and other[2] == row[2] for other in rows)
+
+
+def _figure(figures: Mapping[str, Any], name: str) -> str:
+    value = figures.get(name)
+    return _with_interval(value, figures.get("intervals", {}).get(name))
+
+
+def _share(measured: Mapping[str, Any]) -> str:
+    return _with_interval(measured["value"], measured.get("interval"))
+
+
+def plain_figure(value: float | None) -> str:
+    """A figure to three decimals, or the sign for none."""
+    return "–" if value is None else f"{value:.3f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _with_interval(value: float | None, bounds: Sequence[float] | None) -> str:
+    if value is None or not bounds:
+        return plain_figure(value)
+    return f"{plain_figure(value)} <span>[{plain_figure(bounds[0])}, {plain_figure(bounds[1])}]</span>"

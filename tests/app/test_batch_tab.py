@@ -1,0 +1,296 @@
+"""Many photos at once: through the page, and as an API."""
+
+import json
+import shutil
+import zipfile
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from PIL import Image
+from sklearn import metrics as sk
+
+from dermadeit.errors import ImageError
+from dermadeit.tabular import read_csv
+from dermadeit.views.batch_run import Order, evaluate_batch, read_batch
+from dermadeit.views.batch_session import Session
+
+INPUT = "#batch-files input[type=file]"
+DONE = "#batch-status :text('The uploads have been deleted')"
+
+
+@pytest.fixture(scope="module")
+def photos(encoded_photo):
+    """Name in the ZIP to bytes: 6 nevi, 6 others, and one that is broken."""
+    named = {f"nevus/n{seed}.jpg": encoded_photo(seed) for seed in range(6)}
+    named |= {f"others/o{seed}.jpg": encoded_photo(seed) for seed in range(6, 12)}
+    return named | {"others/<b id=injected>.jpg": b"\xff\xd8\xff not a photo"}
+
+
+@pytest.fixture
+def class_zip(tmp_path, photos):
+    path = tmp_path / "classes.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in photos.items():
+            archive.writestr(name, data)
+    return path
+
+
+@pytest.fixture
+def batch_page(chromium, app_url):
+    """Opens the tab; nothing may go wrong in it."""
+    errors, contexts = [], []
+
+    def open_page(width=1280):
+        contexts.append(chromium.new_context(viewport={"width": width, "height": 900}))
+        page = contexts[-1].new_page()
+        page.set_default_timeout(60_000)
+        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(f"{app_url}/?__theme=light#batch")
+        page.get_by_role("tab", name="Batch").click()
+        page.wait_for_selector(INPUT, state="attached")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert errors == []
+
+
+@pytest.fixture(scope="module")
+def client(app_url, tmp_path_factory):
+    return Client(
+        app_url, verbose=False, analytics_enabled=False, download_files=tmp_path_factory.mktemp("batch")
+    )
+
+
+def hand_in(page, *paths):
+    page.set_input_files(INPUT, paths)
+    page.wait_for_function(f"() => document.querySelectorAll('#batch-files .file').length === {len(paths)}")
+
+
+def matrix(page):
+    """Counts of the confusion matrix on the page, row by row."""
+    return [int(text) for text in page.locator("#batch-matrix .dd-cell b").all_inner_texts()]
+
+
+@pytest.mark.browser
+def test_a_zip_of_class_folders_from_start_to_downloads(
+    batch_page, class_zip, photos, predictors, cache, tmp_path
+):
+    good = [name for name in photos if "injected" not in name]
+    records = predictors["binary"].predict([photos[name] for name in good])
+    scores = np.array([record.probabilities["others"] for record in records])
+    labels = np.array([name.startswith("others") for name in good]).astype(int)
+
+    page = batch_page()
+    hand_in(page, class_zip)
+    page.click("#batch-start")
+    page.wait_for_selector(DONE)
+    assert "13 of 13 images" in page.inner_text("#batch-progress")
+    assert f"{sk.roc_auc_score(labels, scores):.3f} [" in page.inner_text("#batch-figures")
+    assert page.locator("#batch-curves svg[role=img]").count() == 4
+    assert matrix(page) == sk.confusion_matrix(labels, scores > 0.5).ravel().tolist()
+    failures = page.inner_text("#batch-failures")
+    assert "<b id=injected>.jpg" in failures
+    assert "truncated" in failures
+    assert page.locator("#injected").count() == 0
+
+    # The slider by keyboard: matrix and figures follow.
+    ordered = np.sort(scores)
+    page.locator("#batch-rule").get_by_label("Own threshold").check()
+    number = page.locator("#batch-threshold input[type=number]")
+    number.fill(f"{(ordered[3] + ordered[4]) / 2:.6f}")
+    number.press("Enter")
+    answered = scores >= (ordered[3] + ordered[4]) / 2
+    expected = sk.confusion_matrix(labels, answered)
+    page.wait_for_function(
+        "wanted => [...document.querySelectorAll('#batch-matrix .dd-cell b')]"
+        ".map(count => count.innerText).join() === wanted",
+        arg=",".join(map(str, expected.ravel())),
+    )
+    assert f"{sk.recall_score(labels, answered):.3f}" in page.inner_text("#batch-points")
+    assert f"{(answered != labels).sum()} wrong answers" in page.inner_text("#batch-gallery")
+    assert page.locator("#batch-gallery .dd-picture").count() == (answered != labels).sum()
+
+    cell = page.locator("#batch-matrix button.dd-cell").first
+    cell.focus()
+    cell.press("Enter")
+    page.wait_for_selector("#batch-matrix [aria-pressed=true]")
+    count = int(page.inner_text("#batch-matrix [aria-pressed=true] b"))
+    page.wait_for_function(
+        f"() => document.querySelectorAll('#batch-gallery .dd-picture').length === {count}"
+    )
+    # The button that was pressed is still the one that the keyboard is on.
+    assert page.evaluate("document.activeElement.getAttribute('aria-pressed')") == "true"
+    assert page.locator("#batch-gallery img[src^='data:image/jpeg']").count() == count
+
+    with page.expect_download() as download:
+        page.click("#batch-zip")
+    with zipfile.ZipFile(download.value.path()) as archive:
+        names = archive.namelist()
+        archive.extractall(tmp_path / "out")
+    assert {"metrics.json", "predictions.csv", "failures.csv", "left_out.csv", "report.html", "roc.svg"} <= {
+        *names
+    }
+    rows = read_csv(tmp_path / "out" / "predictions.csv").rows
+    assert {row["sha256"] for row in rows} == {record.sha256 for record in records}
+    assert "Not a medical device" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+    digest = predictors["binary"].checkpoint.weights_sha256
+    with Image.open(tmp_path / "out" / "roc.png") as curve:
+        curve.load()
+        assert digest in curve.text["Comment"]
+    assert digest in (tmp_path / "out" / "roc.svg").read_text(encoding="utf-8")
+
+    kept = [path.read_bytes() for path in Path(cache).rglob("*") if path.is_file()]
+    assert class_zip.read_bytes() not in kept
+    assert photos[good[0]] not in kept
+    for width in (320, 1920):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.browser
+def test_cancelling_keeps_and_evaluates_what_is_done(batch_page, class_zip, predictors):
+    page = batch_page()
+    hand_in(page, class_zip)
+    with predictors["binary"].lock:
+        page.click("#batch-start")
+        page.wait_for_selector("#batch-status :text('Reading the images')")
+        page.click("#batch-cancel")
+        page.wait_for_selector("#batch-status :text('Finishing')")
+    page.wait_for_selector(DONE)
+    assert "Cancelled" in page.inner_text("#batch-status")
+    assert "9 images were not read" in page.inner_text("#batch-overview")
+    assert sum(matrix(page)) == 4
+
+
+@pytest.mark.browser
+def test_without_labels_there_is_a_table_and_no_figures(batch_page, encoded_photo, file_of):
+    page = batch_page()
+    hand_in(page, file_of(encoded_photo(1), "a.jpg"), file_of(encoded_photo(2), "b.jpg"))
+    page.locator("#batch-views").get_by_label("1 view").check()
+    page.click("#batch-start")
+    page.wait_for_selector(DONE)
+    assert page.locator("#batch-matrix:visible").count() == 0
+    page.wait_for_selector("#batch-table :text('b.jpg')")
+    # A mistake afterwards takes the results away and says what to do.
+    hand_in(page, file_of(b"image_id,diagnose\na,NV\n", "labels.csv"), file_of(encoded_photo(1), "a.jpg"))
+    page.click("#batch-start")
+    page.wait_for_selector("#batch-status .dd-failure:has-text('no column “label”')")
+    assert page.locator("#batch-table:visible").count() == 0
+
+
+def test_the_api_gives_figures_and_a_zip(client, class_zip, predictors):
+    answer, everything = client.predict(
+        files=[handle_file(class_zip)],
+        task="binary",
+        models=["dermadeit", "mobilenetv2"],
+        views=1,
+        api_name="/evaluate",
+    )
+    assert list(answer["models"]) == ["dermadeit", "mobilenetv2"]
+    figures = answer["models"]["dermadeit"]
+    assert figures["n"] == 12
+    assert figures["weights_sha256"] == predictors["binary"].checkpoint.weights_sha256
+    assert {failure["code"] for failure in answer["failures"]} == {"truncated_image"}
+    with zipfile.ZipFile(everything) as archive:
+        assert json.loads(archive.read("metrics.json"))["mobilenetv2"]["accuracy"] is not None
+        assert archive.read("predictions.csv").count(b"\n") == 1 + 2 * 12
+
+
+def test_mistakes_are_sentences(client, class_zip, encoded_photo, file_of):
+    def refused(files, task="binary", models=("dermadeit",), views=1):
+        with pytest.raises(AppError) as caught:
+            client.predict(files=files, task=task, models=list(models), views=views, api_name="/evaluate")
+        return str(caught.value)
+
+    photo = file_of(encoded_photo(1), "a.jpg")
+    labels = file_of(b"image_id,label\na,benign\n", "labels.csv")
+    assert "line 2: “benign” is not a class" in refused([handle_file(photo), handle_file(labels)])
+    assert "no task" in refused([handle_file(photo)], task="regression")
+    assert "at least one" in refused([handle_file(photo)], models=[])
+    assert "There is no checkpoint of DINOv2" in refused([handle_file(photo)], models=["dinov2"])
+    assert "choose 1 to 8" in refused([handle_file(photo)], views=9)
+    assert "No file was handed in" in refused([])
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../../etc/passwd", "https://example.com/a.zip"])
+def test_only_uploads_are_opened(client, app_url, path):
+    import httpx
+
+    record = {"path": path, "orig_name": "a.zip", "meta": {"_type": "gradio.FileData"}}
+    base = f"{app_url}/gradio_api/call/evaluate"
+    event = httpx.post(base, json={"data": [[record], "binary", ["dermadeit"], 1]}).json()["event_id"]
+    text = httpx.get(f"{base}/{event}", timeout=60).text
+    assert "event: error" in text
+    assert "root:" not in text
+
+
+@pytest.fixture
+def session(cache):
+    folder = Path(cache) / uuid4().hex
+    folder.mkdir()
+    return Session(folder)
+
+
+@pytest.fixture
+def uploaded(cache):
+    """Puts a file where Gradio puts uploads: `uploaded(path)` gives its record."""
+
+    def upload(path):
+        folder = Path(cache) / uuid4().hex
+        folder.mkdir()
+        return {"path": str(shutil.copy(path, folder)), "orig_name": path.name}
+
+    return upload
+
+
+def test_a_run_deletes_its_uploads_even_when_cancelled(session, uploaded, zoo, class_zip):
+    record = uploaded(class_zip)
+    for step in read_batch(zoo, Order([record], "binary", ["dermadeit"], 8), session):
+        if not isinstance(step, str) and step.done:
+            session.cancel()
+    list(evaluate_batch(session))
+    assert 0 < session.result.missing < 13
+    assert session.evaluations[0].metrics["n"] == len(session.result.items)
+    assert not Path(record["path"]).exists()
+    assert {path.suffix for path in session.folder.iterdir()} == {".jpg"}
+
+
+def test_neither_folders_nor_files_of_the_server_are_taken(session, cache, zoo, class_zip):
+    for path, code in ((cache, "upload_expired"), (class_zip, "not_an_upload"), ("", "not_an_upload")):
+        with pytest.raises(ImageError) as caught:
+            list(read_batch(zoo, Order([{"path": str(path)}], "binary", ["dermadeit"], 1), session))
+        assert caught.value.code == code
+    assert class_zip.exists()
+
+
+def test_a_table_of_predictions_alone_is_evaluated(session, uploaded, zoo, file_of):
+    rows = [
+        f"i{index},binary,other model,1,{'nevus' if index % 2 else 'others'},{index},4" for index in range(9)
+    ]
+    header = "image_id,task,model,views,label_true,logit_nevus,logit_others"
+    table = file_of("\n".join([header, *rows]).encode(), "predictions.csv")
+    list(read_batch(zoo, Order([uploaded(table)], "binary", [], 8), session))
+    list(evaluate_batch(session))
+    assert session.evaluations[0].metrics["accuracy"] == pytest.approx(4 / 9)
+    assert "no picture" in session.gallery()
+    assert [key for _, key in session.rules()] == ["likeliest", "own_threshold"]
+
+
+@pytest.mark.parametrize("value", ["", "9,9", "a,b", "page x", "1", "-1,0", "0,0,0", None])
+def test_a_forged_press_does_nothing(session, uploaded, zoo, file_of, value):
+    table = b"image_id,task,model,views,label_true,logit_nevus,logit_others\na,binary,m,1,nevus,1,2\n"
+    list(read_batch(zoo, Order([uploaded(file_of(table, "p.csv"))], "binary", [], 8), session))
+    session.pick(str(value))
+    assert (session.cell, session.page) == (None, 0)
+    session.pick("0,1")
+    assert session.cell == (0, 1)
+    session.pick("mistakes")
+    assert session.cell is None

@@ -1,0 +1,266 @@
+"""What visitors hand in: hostile ZIPs, class folders, tables of labels, and what is left out."""
+
+import io
+import stat
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from dermadeit import archives
+from dermadeit.collection import Collection, HandedFile, is_prediction_table, opened_collection
+from dermadeit.errors import ImageError, ManifestError
+from dermadeit.tasks import get_task
+
+BINARY, MULTICLASS = get_task("binary"), get_task("multiclass")
+
+
+def _zip(path: Path, members: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> HandedFile:
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return HandedFile(path, path.name)
+
+
+def _collect(*files: HandedFile, task=BINARY) -> Collection:
+    with opened_collection(files, task) as collection:
+        return collection
+
+
+def _reasons(collection: Collection) -> dict[str, str]:
+    return {item.file: item.reason for item in collection.left_out}
+
+
+@pytest.fixture
+def photo(lesion_files: list[Path]) -> bytes:
+    return lesion_files[0].read_bytes()
+
+
+@pytest.fixture
+def table(tmp_path: Path):
+    def write(text: str | bytes) -> HandedFile:
+        path = tmp_path / "labels.csv"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return HandedFile(path, path.name)
+
+    return write
+
+
+@pytest.fixture
+def two_photos(tmp_path: Path, photo: bytes) -> HandedFile:
+    return _zip(tmp_path / "two.zip", {"a.jpg": photo, "b.jpg": photo})
+
+
+def test_class_folders_give_labels_and_members_are_read_one_by_one(tmp_path: Path, photo: bytes) -> None:
+    members = {
+        "set/Nevus/a.jpg": photo,
+        "set/MEL/deep/b.jpg": photo,
+        "set/notes.txt": b"x",
+        "set/.DS_Store": b"x",
+    }
+    with opened_collection([_zip(tmp_path / "a.zip", members)], BINARY) as collection:
+        assert [(image.image_id, image.label) for image in collection.images] == [
+            ("set/MEL/deep/b.jpg", "others"),
+            ("set/Nevus/a.jpg", "nevus"),
+        ]
+        assert collection.images[0].decode().name == "b.jpg"
+        assert collection.labelled
+        assert _reasons(collection) == {
+            "set/notes.txt": "it is in no folder that is named after a class",
+            "set/.DS_Store": "it is a hidden file of an operating system",
+        }
+    assert list(tmp_path.iterdir()) == [tmp_path / "a.zip"]
+
+
+def test_diagnoses_outside_the_task_are_listed(tmp_path: Path, photo: bytes) -> None:
+    handed = _zip(tmp_path / "a.zip", {"NV/a.jpg": photo, "mel/b.jpg": photo})
+    collection = _collect(handed, task=MULTICLASS)
+    assert [image.label for image in collection.images] == ["mel"]
+    assert _reasons(collection) == {"NV/a.jpg": "the diagnosis NV is outside the task"}
+    with pytest.raises(ManifestError, match="None of the folders belongs to the task"):
+        _collect(_zip(tmp_path / "b.zip", {"NV/a.jpg": photo}), task=MULTICLASS)
+
+
+def test_loose_files_and_flat_zips_have_no_labels_and_every_image_its_own_id(
+    tmp_path: Path, lesion_files: list[Path], photo: bytes
+) -> None:
+    handed = [HandedFile(path, "../same name.jpg") for path in lesion_files[:2]]
+    collection = _collect(*handed, _zip(tmp_path / "a.zip", {"same name.jpg": photo}))
+    assert [image.image_id for image in collection.images] == [
+        "same name.jpg", "same name.jpg (2)", "same name.jpg (3)",
+    ]  # fmt: skip
+    assert not collection.labelled
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("../../evil.jpg", "its path leaves the ZIP"),
+        ("a\\..\\..\\evil.jpg", "its path leaves the ZIP"),
+        ("/etc/evil.jpg", "its path is absolute"),
+        ("C:\\evil.jpg", "its path is absolute"),
+        ("inner.zip", "it is an archive itself"),
+        ("inner.tar.gz", "it is an archive itself"),
+    ],
+)
+def test_hostile_members_are_skipped_with_a_reason(
+    tmp_path: Path, photo: bytes, name: str, reason: str
+) -> None:
+    collection = _collect(_zip(tmp_path / "a.zip", {name: photo, "good.jpg": photo}))
+    assert [image.file for image in collection.images] == ["good.jpg"]
+    assert [item.reason for item in collection.left_out] == [reason]
+
+
+def test_links_encryption_and_repeated_names_are_skipped(tmp_path: Path, photo: bytes) -> None:
+    link = zipfile.ZipInfo("link.jpg")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr(link, "/etc/passwd")
+        archive.writestr("twice.jpg", photo)
+        archive.writestr("twice.jpg", photo)
+        archive.writestr("secret.jpg", photo)
+    data = bytearray(path.read_bytes())
+    # The flag of encryption, in the member's entry of the central directory.
+    entry = data.rfind(b"PK\x01\x02", 0, data.rfind(b"secret.jpg"))
+    data[entry + 8] |= 1
+    path.write_bytes(data)
+    collection = _collect(HandedFile(path, "a.zip"))
+    assert [image.file for image in collection.images] == ["twice.jpg"]
+    assert _reasons(collection) == {
+        "link.jpg": "it is a link",
+        "twice.jpg": "the ZIP has another file of this name",
+        "secret.jpg": "it is encrypted",
+    }
+
+
+def test_a_member_that_unpacks_to_far_more_is_skipped(tmp_path: Path, photo: bytes) -> None:
+    members = {"bomb.bmp": bytes(1_000_000), "good.jpg": photo}
+    collection = _collect(_zip(tmp_path / "a.zip", members, zipfile.ZIP_DEFLATED))
+    assert _reasons(collection) == {"bomb.bmp": "it would unpack to more than 200 times its size"}
+
+
+def test_an_archive_under_the_name_of_an_image_is_found_out(tmp_path: Path, photo: bytes) -> None:
+    inner = io.BytesIO()
+    with zipfile.ZipFile(inner, "w") as archive:
+        archive.writestr("a.jpg", photo)
+    handed = _zip(tmp_path / "a.zip", {"a.jpg": inner.getvalue()})
+    with opened_collection([handed], BINARY) as collection, pytest.raises(ImageError) as caught:
+        collection.images[0].decode()
+    assert caught.value.code == "nested_archive"
+
+
+def test_zips_beyond_the_limits_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    handed = _zip(tmp_path / "many.zip", {f"{index}.jpg": b"" for index in range(10_001)})
+    with pytest.raises(ManifestError, match="more than 10,000 members"):
+        _collect(handed)
+    large = _zip(tmp_path / "large.zip", {"a.jpg": bytes(3000)})
+    monkeypatch.setattr(archives, "MAX_INFLATED_BYTES", 2000)
+    with pytest.raises(ManifestError, match="would unpack to"):
+        _collect(large)
+
+
+def test_a_directory_that_claims_to_be_huge_is_not_even_read(tmp_path: Path, photo: bytes) -> None:
+    handed = _zip(tmp_path / "a.zip", {"a.jpg": photo})
+    padding = bytes(8_000_000)
+    data = bytearray(padding + handed.path.read_bytes())
+    # The size of the central directory, in the record that ends the file.
+    data[-10:-6] = (7_000_000).to_bytes(4, "little")
+    handed.path.write_bytes(data)
+    with pytest.raises(ManifestError, match=r"more than 10,000 members"):
+        _collect(handed)
+
+
+def test_a_damaged_zip_is_refused_and_a_damaged_member_fails_alone(tmp_path: Path, photo: bytes) -> None:
+    (tmp_path / "no.zip").write_bytes(b"PK\x03\x04 nothing")
+    with pytest.raises(ManifestError, match="can't be opened"):
+        _collect(HandedFile(tmp_path / "no.zip", "no.zip"))
+    handed = _zip(tmp_path / "a.zip", {"a.jpg": photo, "b.jpg": photo})
+    data = bytearray(handed.path.read_bytes())
+    data[200] ^= 0xFF
+    handed.path.write_bytes(data)
+    with opened_collection([handed], BINARY) as collection:
+        with pytest.raises(ImageError, match="damaged"):
+            collection.images[0].decode()
+        assert collection.images[1].decode().sha256
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "image_id,label,lesion_id,source,sex\na,nevus,L1,clinic,female\nb,others,L1,,\n",
+        "\ufefffile;label;lesion_id;source;sex\na.jpg;nevus;L1;clinic;female\nb.jpg;others;L1;;\n",
+        "image_id,diagnosis,lesion_group,dataset,sex\na,NV,L1,clinic,female\nb,BKL,L1,,\n",
+    ],
+)
+def test_a_table_gives_labels_and_what_else_it_knows(two_photos: HandedFile, table, text: str) -> None:
+    collection = _collect(two_photos, table(text))
+    first, second = collection.images
+    assert [(image.file, image.label) for image in collection.images] == [
+        ("a.jpg", "nevus"),
+        ("b.jpg", "others"),
+    ]
+    assert (first.lesion_group, second.lesion_group) == ("L1", "L1")
+    assert (first.source, first.metadata) == ("clinic", {"sex": "female"})
+
+
+def test_a_table_in_the_zip_and_in_windows_letters(tmp_path: Path, photo: bytes) -> None:
+    text = "file,label,source\na.jpg,nevus,Universitätsklinik\n".encode("cp1252")
+    handed = _zip(tmp_path / "a.zip", {"images/a.jpg": photo, "labels.csv": text})
+    collection = _collect(handed)
+    assert collection.images[0].source == "Universitätsklinik"
+    assert any("Windows-1252" in note for note in collection.notes)
+
+
+def test_rows_without_image_and_images_without_row_are_listed(two_photos: HandedFile, table) -> None:
+    collection = _collect(two_photos, table("image_id,label\na,nevus\nzzz,others\n"))
+    assert [image.image_id for image in collection.images] == ["a"]
+    assert _reasons(collection) == {
+        "zzz (line 3)": "the table names it, but it is not among the files",
+        "b.jpg": "it has no row in the table",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("image_id,diagnose\na,NV\n", "no column “label”"),
+        ("name,label\na,nevus\n", "no column “file” or “image_id”"),
+        ("image_id,label\na,benign\n\nb,nevi\n", r"line 2: “benign” is not a class.*line 4: “nevi”"),
+        ("image_id,label\na,nevus\na,others\n", "line 3: “a” is already in line 2"),
+        ("image_id,file,label\n1,a.jpg,nevus\n2,two/a.jpg,others\n", "line 3: “a.jpg” is already in line 2"),
+        ("image_id,label\nx,nevus\n", "None of the images is named in the table"),
+        ("image_id,label\n../a,nevus\n", "line 2: “../a” lies outside"),
+        ("image_id,label\na\n", "line 2 has 1"),
+        ("", "The table is empty"),
+    ],
+)
+def test_mistakes_in_a_table_are_named_with_their_lines(
+    two_photos: HandedFile, table, text: str, message: str
+) -> None:
+    with pytest.raises(ManifestError, match=message):
+        _collect(two_photos, table(text))
+
+
+def test_a_name_that_fits_several_files_is_no_guess(tmp_path: Path, photo: bytes, table) -> None:
+    handed = _zip(tmp_path / "a.zip", {"one/a.jpg": photo, "two/a.jpg": photo})
+    with pytest.raises(ManifestError, match="line 2: “a” may be any of 2 files"):
+        _collect(handed, table("image_id,label\na,nevus\n"))
+    collection = _collect(handed, table("image_id,file,label\n1,one/a.jpg,nevus\n2,two/a.jpg,others\n"))
+    assert [image.file for image in collection.images] == ["one/a.jpg", "two/a.jpg"]
+
+
+def test_what_makes_no_collection_is_refused(tmp_path: Path, two_photos: HandedFile, table) -> None:
+    labels = table("image_id,label\na,nevus\n")
+    with pytest.raises(ManifestError, match="no image among the files"):
+        _collect(labels)
+    with pytest.raises(ManifestError, match="There are 2 tables"):
+        _collect(two_photos, labels, labels)
+    predictions = table("image_id,task,model,views,label_true\na,binary,m,1,nevus\n")
+    assert is_prediction_table([predictions])
+    assert not is_prediction_table([two_photos])
+    with pytest.raises(ManifestError, match="evaluated without images"):
+        _collect(two_photos, predictions)
+    evil = _zip(tmp_path / "evil.zip", {"../a.jpg": b""})
+    with pytest.raises(ManifestError, match="its path leaves the ZIP"):
+        _collect(evil)
