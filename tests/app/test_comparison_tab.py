@@ -1,0 +1,254 @@
+"""The comparison of models: below the browser, over HTTP, and as a visitor meets it."""
+
+import json
+from dataclasses import replace
+from html import escape
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from calibrated_checkpoint import calibrated_predictor
+from gradio_client import Client, handle_file
+from test_http import SERVER_FILE, call_raw, file_record
+
+from dermadeit.benchmark_files import BENCHMARK_ROOT, read_benchmark
+from dermadeit.calibration import OPERATING_POINTS
+from dermadeit.entrants import disagreements, gather
+from dermadeit.imaging import decode_image
+from dermadeit.metrics import HEADLINE_FIGURES
+from dermadeit.model_zoo import COMPARED_MODELS, ModelZoo
+from dermadeit.records import ABSTAIN
+from dermadeit.tasks import BINARY, MULTICLASS, TASKS
+from dermadeit.views.comparison_benchmark import ORIGINAL_FILE, benchmark_html
+from dermadeit.views.comparison_cards import OWN_ANSWER, cards_html
+from dermadeit.views.comparison_results import disagreements_html
+from dermadeit.views.comparison_run import compared
+
+DONE = "#compare-status :text('Done.')"
+BATCH_DONE = "#compare-batch-status :text('Done:')"
+HERE = ("dermadeit", "mobilenetv2")
+
+
+@pytest.fixture(scope="module")
+def photo(lesion_files):
+    return decode_image(lesion_files[1])
+
+
+@pytest.fixture(scope="module")
+def client(app_url, tmp_path_factory):
+    return Client(
+        app_url, verbose=False, analytics_enabled=False, download_files=tmp_path_factory.mktemp("downloads")
+    )
+
+
+def drawn(zoo, result, point="balanced", shown_class=OWN_ANSWER):
+    return cards_html(
+        zoo.entries(result.task.key),
+        result.outcomes,
+        result.task,
+        result.preview,
+        shown_class=shown_class,
+        point=point,
+        running=False,
+    )
+
+
+def test_the_models_come_one_by_one_and_those_without_weights_say_what_makes_them(zoo, photo):
+    steps = list(compared(zoo, MULTICLASS, photo))
+    assert [tuple(step.outcomes) for step in steps] == [(), HERE[:1], HERE]
+    page = drawn(zoo, steps[-1])
+    assert page.count('data-state="read"') == 2
+    assert page.count('data-state="missing"') == 3
+    assert "python train/distill.py --task multiclass --model deit<" in page
+    assert page.count("data:image/webp;base64,") == 2
+    records = steps[-1].records(zoo)
+    assert [record["model"] for record in records] == list(COMPARED_MODELS)
+    assert [record["error"] and record["error"]["code"] for record in records] == [
+        None, "no_checkpoint", None, "no_checkpoint", "no_checkpoint",
+    ]  # fmt: skip
+
+
+def test_a_model_that_fails_does_not_take_the_others_with_it(zoo, photo, caplog):
+    secret = "/home/somebody"
+
+    def predictor(task, model):
+        if model == "dermadeit":
+            raise OSError(secret)
+        return zoo.predictor(task, model)
+
+    broken = SimpleNamespace(entries=zoo.entries, predictor=predictor)
+    *_, result = compared(broken, BINARY, photo)
+    assert [reading.title for reading in result.readings] == ["MobileNetV2"]
+    page = drawn(zoo, result)
+    assert "Something went wrong on our side" in page
+    assert secret not in page + caplog.text
+
+
+def test_a_calibrated_model_shows_its_decision_at_every_operating_point(
+    zoo, checkpoint_root, synthetic_data, photo
+):
+    predictor = calibrated_predictor(checkpoint_root, synthetic_data)
+    calibrated = ModelZoo(checkpoint_root, {("binary", "dermadeit"): predictor})
+    *_, result = compared(calibrated, BINARY, photo)
+    reading = result.outcomes["dermadeit"]
+    for point in OPERATING_POINTS:
+        [expected] = predictor.predict([photo], operating_point=point)
+        assert reading.decisions[point] == expected.operating_point
+    page = drawn(calibrated, result, "sensitivity_95")
+    assert page.count("<dt>Decision, 95\u00a0% sensitivity</dt>") == 1
+    assert page.count("Not calibrated: no operating point") == 1
+    assert page.count("Probability") == page.count("Model score") == 1
+    assert not result.agreement.pairs[0].comparable
+
+
+def test_a_withheld_answer_has_to_be_opened_and_has_no_heatmap_unless_a_class_is_chosen(zoo, photo):
+    *_, result = compared(zoo, BINARY, photo)
+    reading = result.outcomes["dermadeit"]
+    withheld = replace(
+        reading.prediction,
+        verdict=ABSTAIN,
+        abstain_reasons=("It is <b>blurred</b>.",),
+        abstain_codes=("blur",),
+    )
+    result = replace(result, outcomes={"dermadeit": replace(reading, prediction=withheld)})
+    page = drawn(zoo, result)
+    assert "It is &lt;b&gt;blurred&lt;/b&gt;." in page
+    assert page.index("<details>") < page.index("Model score") < page.index("</details>")
+    assert "data:image" not in page
+    assert "data:image" in drawn(zoo, result, shown_class="others")
+
+
+def test_names_from_tables_are_text_and_links_go_to_the_archive_only_for_what_is_shipped(synthetic_data):
+    [shipped] = read_benchmark(BENCHMARK_ROOT / "multiclass", MULTICLASS).models["dermadeit"].values()
+    few = replace(shipped.take([0, 1, 2]), image_ids=("<i>1", "ISIC_2", "ISIC_3"))
+    other = replace(few, model="<b>x", probabilities=np.roll(few.probabilities, 1, axis=1))
+    entrants = gather([("a", [few]), ("b", [other])], MULTICLASS)
+    found = disagreements(entrants)
+    page = disagreements_html(MULTICLASS, entrants, found, public=True)
+    assert "<i>" not in page
+    assert "<b>" not in page
+    assert page.count('rel="noopener noreferrer"') == 3
+    assert 'href="https://api.isic-archive.com/images/ISIC_2/"' in page
+    assert "href" not in disagreements_html(MULTICLASS, entrants, found, public=False)
+
+
+def shown(figures, name):
+    if figures[name] is None:
+        return "–"
+    bounds = figures["intervals"].get(name)
+    interval = f' <span class="dd-interval">[{bounds[0]:.3f}, {bounds[1]:.3f}]</span>' if bounds else ""
+    return f"{figures[name]:.3f}{interval}"
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=list(TASKS))
+def test_the_published_figures_are_those_of_the_files(task):
+    page = benchmark_html(task)
+    metrics = json.loads((BENCHMARK_ROOT / task.key / "metrics.json").read_text(encoding="utf-8"))
+    for by_views in (model["views"] for model in metrics["models"].values()):
+        for figures in by_views.values():
+            for part in (figures, *figures.get("sources", {}).values()):
+                for name in HEADLINE_FIGURES:
+                    assert f"<td>{shown(part, name)}</td>" in page
+    original = json.loads((BENCHMARK_ROOT / ORIGINAL_FILE).read_text(encoding="utf-8"))
+    for row in original["tasks"][task.key]:
+        assert f'<th scope="row">{row["model"]}</th><td>{row["accuracy"]:.4f}</td>' in page
+    assert page.index("Not comparable") < page.index("As reported")
+    assert all(escape(reason) in page for reason in original["why_not_comparable"])
+
+
+def test_compare_answers_programs(client, zoo, lesion_files):
+    records = client.predict(handle_file(lesion_files[1]), "binary", api_name="/compare")
+    assert [record["model"] for record in records] == list(COMPARED_MODELS)
+    for record in records:
+        if record["model"] in HERE:
+            [expected] = zoo.predictor("binary", record["model"]).predict([lesion_files[1]])
+            assert record["probabilities"] == pytest.approx(dict(expected.probabilities), abs=1e-6)
+            assert record["latency"]["milliseconds"]["1"] > 0
+        else:
+            assert record["error"]["code"] == "no_checkpoint"
+
+
+def test_compare_refuses_what_is_no_photo_and_reads_nothing_else(client, app_url, file_of):
+    [record] = client.predict(handle_file(file_of(b"%PDF-1.7 not a photo")), "binary", api_name="/compare")
+    assert record["error"]["code"] == "not_an_image"
+    event, answer = call_raw(app_url, file_record(SERVER_FILE), "compare")
+    assert "root:" not in json.dumps(answer)
+    assert event == "error" or answer[0][0]["error"]["code"] == "not_an_upload"
+
+
+def states(page):
+    return page.locator("#compare-cards .dd-model").evaluate_all(
+        "cards => cards.map(card => card.dataset.state)"
+    )
+
+
+@pytest.mark.browser
+def test_an_example_is_read_by_every_model_then_by_those_of_the_other_task(open_tab):
+    page = open_tab("comparison")
+    page.wait_for_selector("#compare-cards .dd-model")
+    assert states(page) == ["waiting", "missing", "waiting", "missing", "missing"]
+    page.locator("#compare-examples button").first.click()
+    page.wait_for_selector(DONE)
+    assert states(page) == ["read", "missing", "read", "missing", "missing"]
+    assert page.inner_text("#compare-agreement .dd-consensus") in page.inner_text("#compare-status")
+    assert page.locator("#compare-cards img").evaluate_all(
+        "pictures => pictures.map(picture => picture.complete && picture.naturalWidth > 0)"
+    ) == [True, True]
+    assert "One colour scale" in page.inner_text("#panel-comparison")
+    page.locator("#compare-class").get_by_label("Others").check()
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('#compare-cards img')].every(picture => /Others$/.test(picture.alt))"
+    )
+    with page.expect_download() as download:
+        page.locator("#compare-download").click()
+    content = json.loads(download.value.path().read_text(encoding="utf-8"))
+    assert len(content["models"]) == 5
+    assert "Not a medical device." in content["disclaimer"]
+    page.locator("#compare-task").get_by_label("Melanoma / BCC / SCC").check()
+    page.wait_for_selector("#compare-cards .dd-model-label :text('If malignant')")
+    page.wait_for_selector(DONE)
+    assert states(page).count("read") == 2
+
+
+@pytest.mark.browser
+def test_predictions_are_compared_without_weights_and_the_published_table_is_there(open_tab, tmp_path):
+    page = open_tab("comparison")
+    page.locator("#compare-task").get_by_label("Melanoma / BCC / SCC").check()
+    page.get_by_role("tab", name="Published figures").click()
+    page.wait_for_selector("#compare-published [data-task=multiclass]")
+    metrics = json.loads((BENCHMARK_ROOT / "multiclass" / "metrics.json").read_text(encoding="utf-8"))
+    [figures] = metrics["models"]["dermadeit"]["views"].values()
+    accuracy = f"{figures['accuracy']:.3f}"
+    assert accuracy in page.inner_text("#compare-published .dd-benchmark")
+    page.get_by_role("tab", name="Labelled images").click()
+    page.locator("#compare-shipped").click()
+    page.wait_for_selector(BATCH_DONE)
+    assert accuracy in page.inner_text("#compare-results [data-part=figures]")
+    page.set_input_files("#compare-tables input[type=file]", tables(tmp_path))
+    page.wait_for_selector("#compare-batch-status :text('3 of which they answer differently')")
+    parts = page.locator("#compare-results [data-part]").evaluate_all(
+        "parts => parts.map(part => part.dataset.part)"
+    )
+    assert parts == ["figures", "differences", "kappas", "plot", "disagreements"]
+    assert page.locator("#compare-results a").count() == 0
+    assert "Not in it" in page.inner_text("#compare-results [data-part=plot]")
+    bad = tmp_path / "bad.csv"
+    bad.write_text("a,b\n1,2\n")
+    page.set_input_files("#compare-tables input[type=file]", bad)
+    page.wait_for_selector("#compare-batch-status .dd-failure:has-text('“bad.csv” has no column')")
+    assert page.locator("#compare-results [data-part]").count() == 0
+
+
+def tables(folder):
+    """Predictions of two models that differ on three of thirty images."""
+    paths = []
+    for model, swapped in (("dermadeit", 0), ("deit", 3)):
+        lines = ["image_id,task,model,views,label_true,logit_mel,logit_bcc,logit_scc"]
+        for index in range(30):
+            logits = [0.0, 0.0, 0.0]
+            logits[(index + (index < swapped)) % 3] = 2.0
+            label = MULTICLASS.classes[index % 3]
+            lines.append(f"image {index},multiclass,{model},8,{label}," + ",".join(map(str, logits)))
+        paths.append(folder / f"{model}.csv")
+        paths[-1].write_text("\n".join(lines) + "\n")
+    return paths
