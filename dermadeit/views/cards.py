@@ -1,14 +1,15 @@
-"""HTML of the result, the image check and the messages. Everything from outside is escaped here."""
+"""HTML of the messages, the legend and the empty cards. Everything from outside is escaped here."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from html import escape
 
 from dermadeit.faithfulness import SaliencyCheck
-from dermadeit.records import ABSTAIN, Prediction
-from dermadeit.tasks import BINARY, Task, get_task
+from dermadeit.records import Prediction
 from dermadeit.views.failures import Failure
-from dermadeit.views.reading import Reading, tasks_shown
+
+NO_READING = "There is no photo, or its reading has expired. Choose a photo."
 
 EMPTY_RESULT = """
 <div class="dd-card dd-empty">
@@ -34,7 +35,14 @@ FAILED_RESULT = """
 EMPTY_CHECK = """
 <div class="dd-check">
   <h2>Image check</h2>
-  <p class="dd-quiet">Format, size, fingerprint and what the decoder did to the pixels, once there is a photo.</p>
+  <p class="dd-quiet">Sharpness, exposure, size, fingerprint and what the decoder did to the pixels, once there is
+  a photo.</p>
+</div>"""
+
+WITHHELD_LEGEND = """
+<div class="dd-legend" data-check="withheld">
+  <p class="dd-check-verdict">No heatmap, because the answer is withheld. Choose a class to see one all the
+  same.</p>
 </div>"""
 
 
@@ -56,141 +64,43 @@ def failure_html(failure: Failure) -> str:
     )
 
 
-def result_html(reading: Reading, task_key: str) -> str:
-    """The answers that belong to a chosen task: the binary one, then the conditional one."""
-    cards = "".join(_answer_html(reading.predictions[key], get_task(key)) for key in tasks_shown(task_key))
-    answer = reading.predictions[task_key]
-    return f"""
-<div class="dd-card">
-  <h2>Result</h2>
-  {_warnings_html(reading.preview.warnings)}
-  {cards}
-  <p class="dd-quiet">{_meaning_of_scores(answer)}</p>
-</div>"""
+def notes_html(title: str, notes: Iterable[str], extra_class: str = "") -> str:
+    """Sentences that a reader must not miss, under a title; nothing without any."""
+    lines = "".join(f"<li>{escape(note)}</li>" for note in notes)
+    classes = f"dd-warnings {extra_class}".strip()
+    return f'<div class="{classes}"><strong>{escape(title)}</strong><ul>{lines}</ul></div>' if lines else ""
 
 
-def legend_html(check: SaliencyCheck | None) -> str:
-    """What the colours of a heatmap mean, and whether it can be believed."""
+def saliency_verdict(check: SaliencyCheck | None) -> str:
+    """Whether a heatmap can be believed, as a sentence."""
     if check is None:
-        state, verdict = "unchecked", "Whether this heatmap can be believed has not been checked yet."
-    else:
-        state = "faithful" if check.faithful else "unfaithful"
-        opening = "Checked" if check.faithful else "Not shown to be right, so it is greyed out"
-        than = "filling" if check.faithful else "filling some of"
-        verdict = (
-            f"{opening}: filling the marked {percent(check.removed_share)} of the photo from its surroundings "
-            f"lowers the score {'more' if check.faithful else 'no more'} than {than} {len(check.random_drops)} "
-            "areas of the same shape elsewhere."
-        )
+        return "Whether this heatmap can be believed has not been checked yet."
+    opening = "Checked" if check.faithful else "Not shown to be right, so it is greyed out"
+    than = "filling" if check.faithful else "filling some of"
+    return (
+        f"{opening}: filling the marked {percent(check.removed_share)} of the photo from its surroundings "
+        f"lowers the score {'more' if check.faithful else 'no more'} than {than} {len(check.random_drops)} "
+        "areas of the same shape elsewhere."
+    )
+
+
+def legend_html(check: SaliencyCheck | None, *, of_class: bool = True) -> str:
+    """What the colours of a heatmap mean, and whether it can be believed.
+
+    Args:
+        check: What came of the check; None before it was done.
+        of_class: Whether the class has a part in the map, which it has not in attention rollout.
+    """
+    state = "unchecked" if check is None else "faithful" if check.faithful else "unfaithful"
+    same = "" if of_class else " The map is the same for every class; the check is about the chosen one."
     return f"""
 <div class="dd-legend" data-check="{state}">
   <p class="dd-scale"><span>low</span><span class="dd-ramp" aria-hidden="true"></span><span>high</span></p>
-  <p class="dd-check-verdict">{escape(verdict)}</p>
+  <p class="dd-check-verdict">{escape(saliency_verdict(check) + same)}</p>
   <p class="dd-quiet">A heatmap shows where the score comes from, not whether it is right.</p>
 </div>"""
-
-
-def check_html(reading: Reading) -> str:
-    """Format, size and fingerprint of the file, and what the decoder did to its pixels."""
-    image = reading.preview
-    width, height = reading.size
-    steps = "".join(f"<li>{escape(step)}</li>" for step in image.ledger)
-    ledger = f"<ul>{steps}</ul>" if steps else "<p>Nothing: the pixels are as stored.</p>"
-    return f"""
-<div class="dd-check">
-  <h2>Image check</h2>
-  <dl>
-    <div><dt>File</dt><dd>{escape(image.name)}</dd></div>
-    <div><dt>Format</dt><dd>{escape(image.format)}</dd></div>
-    <div><dt>Size</dt><dd>{width:,} × {height:,} px</dd></div>
-    <div><dt>SHA-256</dt><dd><code title="{escape(image.sha256)}">{escape(image.sha256[:16])}…</code></dd></div>
-  </dl>
-  <h3>What the decoder did to the pixels</h3>
-  {ledger}
-  <p class="dd-quiet">The model then sees the whole photo squashed to {reading.model_side} × {reading.model_side}
-  pixels.</p>
-</div>"""
-
-
-def announcement(reading: Reading, task_key: str) -> str:
-    """The result in one sentence, for the status line."""
-    parts = []
-    for key in tasks_shown(task_key):
-        answer, task = reading.predictions[key], get_task(key)
-        condition = "" if task is BINARY else "if malignant: "
-        if answer.verdict == ABSTAIN:
-            parts.append(f"{condition}no answer. {' '.join(answer.abstain_reasons).rstrip('.')}")
-            continue
-        score = f"{score_name(answer).lower()} {percent(answer.probabilities[answer.label])}"
-        parts.append(f"{condition}{task.display_names[answer.label]}, {score}")
-    return "; ".join(parts) + "."
-
-
-def _answer_html(answer: Prediction, task: Task) -> str:
-    conditional = task is not BINARY
-    title = f"If malignant: {task.title}" if conditional else task.title
-    caveat = f'<p class="dd-caveat">{escape(task.caveat)}</p>' if task.caveat else ""
-    bars = "".join(
-        _bar_html(task.display_names[key], share, key == answer.label)
-        for key, share in answer.probabilities.items()
-    )
-    label = f'<p class="dd-label">{escape(task.display_names[answer.label])}</p>'
-    details = f"""{_trust_html(answer, task)}
-  <p class="dd-bars-title">{score_name(answer)}</p>
-  <ul class="dd-bars">{bars}</ul>"""
-    if answer.verdict == ABSTAIN:
-        reasons = "".join(f"<li>{escape(reason)}</li>" for reason in answer.abstain_reasons)
-        label = f"""<p class="dd-label">No answer</p>
-  <div class="dd-warnings dd-withheld"><strong>Withheld, because</strong><ul>{reasons}</ul></div>"""
-        withheld = f'<p class="dd-label">{escape(task.display_names[answer.label])}</p>{details}'
-        details = f"<details><summary>Show what the model says all the same</summary>{withheld}</details>"
-    return f"""
-<section class="dd-answer{" dd-conditional" if conditional else ""}" data-task="{task.key}"
-  data-verdict="{answer.verdict}">
-  <h3>{escape(title)}</h3>
-  {label}
-  {caveat}
-  {details}
-</section>"""
 
 
 def score_name(answer: Prediction) -> str:
     """What the numbers of an answer may be called."""
     return "Probability" if answer.calibrated else "Model score"
-
-
-def _meaning_of_scores(answer: Prediction) -> str:
-    if answer.calibrated:
-        return (
-            "The probabilities were calibrated on lesions that the model was not trained on. They hold for "
-            f"photos like those, and are of {answer.views} views of the photo."
-        )
-    return (
-        f"The model score is an uncalibrated softmax score averaged over {answer.views} views of the photo, so "
-        "90\u00a0% does not mean right nine times in ten."
-    )
-
-
-def _trust_html(answer: Prediction, task: Task) -> str:
-    lines = []
-    if answer.conformal_set is not None:
-        names = ", ".join(task.display_names[key] for key in answer.conformal_set) or "none of them fits"
-        lines.append(f"<div><dt>Not ruled out (nine times in ten)</dt><dd>{escape(names)}</dd></div>")
-    if answer.stability is not None:
-        agreeing = round(answer.stability.agreeing_share * answer.views)
-        lines.append(f"<div><dt>Views that agree</dt><dd>{agreeing} of {answer.views}</dd></div>")
-    return f'<dl class="dd-trust">{"".join(lines)}</dl>' if lines else ""
-
-
-def _bar_html(name: str, share: float, is_answer: bool) -> str:
-    mark = ' class="dd-first"' if is_answer else ""
-    return (
-        f'<li{mark}><span class="dd-name">{escape(name)}</span>'
-        f'<span class="dd-value">{percent(share)}</span>'
-        f'<span class="dd-bar" aria-hidden="true"><span style="width:{share * 100:.1f}%"></span></span></li>'
-    )
-
-
-def _warnings_html(warnings: tuple[str, ...]) -> str:
-    lines = "".join(f"<li>{escape(warning)}</li>" for warning in warnings)
-    return f'<div class="dd-warnings"><strong>Please note</strong><ul>{lines}</ul></div>' if lines else ""

@@ -7,25 +7,33 @@ from typing import Any
 
 import gradio as gr
 
+from dermadeit.errors import ConfigurationError
 from dermadeit.imaging import sanitise_name
 from dermadeit.predictor import Predictor
 from dermadeit.records import ItemFailure
-from dermadeit.saliency import DEFAULT_OPACITY, grad_cam
+from dermadeit.saliency import DEFAULT_METHOD, DEFAULT_OPACITY, SALIENCY_METHODS
 from dermadeit.tasks import BINARY, get_task
 from dermadeit.views.failures import presentable
 from dermadeit.views.single_image import MODEL_EVENT
 from dermadeit.views.uploads import PhotoInput, opened_photo, store_png
 
+MOST_NEIGHBOURS = 50
+
 
 def add_endpoints(predictors: Mapping[str, Predictor]) -> None:
     """Adds the endpoints to the Blocks that is being built."""
 
-    def predict(image: Any, task: str) -> list[dict[str, Any]]:
+    def predict(
+        image: Any, task: str, operating_point: str | None = None, neighbours: int = 0
+    ) -> list[dict[str, Any]]:
         """Reads one photo of a skin lesion. Research and teaching demo, not a medical device.
 
         Args:
             image: The image file.
             task: `binary` (nevus or others) or `multiclass` (given malignancy: mel, bcc or scc).
+            operating_point: Where `operating_point` of the record decides: `sensitivity_95`, `specificity_95` or
+                `balanced`; none for `balanced`. Only a calibrated checkpoint has them.
+            neighbours: How many similar training lesions to name, 0 to 50. Only a calibrated checkpoint has them.
 
         Returns:
             A list with one record: status `ok` with verdict (`answer`, or `abstain` with reasons), label and
@@ -33,8 +41,12 @@ def add_endpoints(predictors: Mapping[str, Predictor]) -> None:
         """
         try:
             get_task(task)
+            count = _count(neighbours)
             with opened_photo(image) as photo:
-                return [record.to_dict() for record in predictors[task].predict([photo])]
+                records = predictors[task].predict(
+                    [photo], operating_point=operating_point or None, neighbours=count
+                )
+                return [record.to_dict() for record in records]
         except Exception as error:
             failure = presentable(error)
             name = sanitise_name(image.get("orig_name")) if isinstance(image, Mapping) else "image"
@@ -50,23 +62,28 @@ def add_endpoints(predictors: Mapping[str, Predictor]) -> None:
                 ).to_dict()
             ]
 
-    def explain(image: Any, task: str, class_key: str | None) -> str:
-        """Draws the Grad-CAM heatmap of one photo over it, unchecked: it may not be what the answer rests on.
+    def explain(image: Any, task: str, class_key: str | None, method: str = DEFAULT_METHOD) -> str:
+        """Draws the heatmap of one photo over it, unchecked: it may not be what the answer rests on.
 
         Args:
             image: The image file.
             task: `binary` or `multiclass`.
             class_key: A class of the task; none for the predicted class.
+            method: `grad-cam`, or `attention-rollout`, which is the same for every class.
 
         Returns:
             A PNG file of the photo's size.
         """
         try:
             get_task(task)
-            with opened_photo(image) as photo:
-                return store_png(
-                    grad_cam(predictors[task], photo, class_key or None).overlay(photo, DEFAULT_OPACITY)
+            method = method or DEFAULT_METHOD
+            if method not in tuple(SALIENCY_METHODS):
+                raise ConfigurationError(
+                    f"There is no method “{method}”. Choose one of {', '.join(SALIENCY_METHODS)}."
                 )
+            with opened_photo(image) as photo:
+                drawn = SALIENCY_METHODS[method](predictors[task], photo, class_key or None)
+                return store_png(drawn.overlay(photo, DEFAULT_OPACITY))
         except Exception as error:
             # The chain would print the traceback of a mere refusal.
             raise gr.Error(presentable(error).message, print_exception=False) from None
@@ -74,11 +91,34 @@ def add_endpoints(predictors: Mapping[str, Predictor]) -> None:
     with gr.Column(visible=False):
         image = PhotoInput(type="filepath", label="Image")
         task = gr.Textbox(BINARY.key, label="Task")
+        operating_point = gr.Textbox(None, label="Operating point")
+        neighbours = gr.Number(0, precision=0, label="Similar cases")
         class_key = gr.Textbox(None, label="Class")
+        method = gr.Textbox(DEFAULT_METHOD, label="Method")
         records = gr.JSON(label="Records")
         overlay = gr.Image(type="filepath", format="png", label="Overlay")
         trigger = gr.Button()
-        trigger.click(predict, [image, task], [records], api_name="predict", preprocess=False, **MODEL_EVENT)
         trigger.click(
-            explain, [image, task, class_key], [overlay], api_name="explain", preprocess=False, **MODEL_EVENT
+            predict,
+            [image, task, operating_point, neighbours],
+            [records],
+            api_name="predict",
+            preprocess=False,
+            **MODEL_EVENT,
         )
+        trigger.click(
+            explain,
+            [image, task, class_key, method],
+            [overlay],
+            api_name="explain",
+            preprocess=False,
+            **MODEL_EVENT,
+        )
+
+
+def _count(neighbours: Any) -> int:
+    if neighbours is None:
+        return 0
+    if isinstance(neighbours, bool) or neighbours not in range(MOST_NEIGHBOURS + 1):
+        raise ConfigurationError(f"Ask for 0 to {MOST_NEIGHBOURS} similar cases.")
+    return int(neighbours)

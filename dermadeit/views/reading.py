@@ -1,24 +1,78 @@
-"""One photo read for the page: the answers of the tasks and the heatmaps of all their classes."""
+"""One photo read for the page: the answers of the tasks, and the heatmaps of all their classes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
+from scipy.special import softmax
 
-from dermadeit.about import DISCLAIMER, VERSION
 from dermadeit.errors import PredictionError
 from dermadeit.faithfulness import SaliencyCheck, check_saliency
+from dermadeit.image_quality import QualityReport, QualityThresholds, assess_quality
 from dermadeit.imaging import LesionImage
+from dermadeit.neighbours import NEIGHBOURS
 from dermadeit.predictor import Predictor
 from dermadeit.records import ItemFailure, Prediction
-from dermadeit.saliency import SaliencyMap, grad_cam
+from dermadeit.saliency import DEFAULT_METHOD, SALIENCY_METHODS, SaliencyMap
+from dermadeit.stability import Stability
 from dermadeit.tasks import BINARY, get_task
+from dermadeit.views.case_pictures import load_pictures
 
 PREVIEW_SIDE = 800
 """Longest side of the pictures on the page, in pixels; the model sees the full photo."""
+
+METHOD_TITLES = {"grad-cam": "Grad-CAM", "attention-rollout": "Attention rollout"}
+
+
+@dataclass(frozen=True)
+class PhotoCheck:
+    """What was measured on the photo for one task, beside the limits of its checkpoint.
+
+    Attributes:
+        quality: The measures.
+        limits: When a measure becomes a problem; those of the library where nothing was calibrated.
+        strangeness: Score of `gating.OutOfDistribution`; None where nothing was calibrated.
+        strangest: Score above which a photo is none of a known lesion; None likewise.
+    """
+
+    quality: QualityReport
+    limits: QualityThresholds
+    strangeness: float | None
+    strangest: float | None
+
+
+@dataclass(frozen=True)
+class ViewScores:
+    """What single views of the photo say of the class of the joint answer.
+
+    Attributes:
+        class_key: The class.
+        scores: Its probability in each view where `calibrated` says so, else its softmax score.
+        agrees: Whether it is the most probable class of each view.
+        calibrated: Whether a calibration for one view was at hand.
+    """
+
+    class_key: str
+    scores: tuple[float, ...]
+    agrees: tuple[bool, ...]
+    calibrated: bool
+
+    @property
+    def stability(self) -> Stability:
+        """The same in three numbers. The predictor's are of scores that are not calibrated."""
+        agreeing = sum(self.agrees)
+        spread = max(self.scores) - min(self.scores)
+        return Stability(agreeing / len(self.agrees), spread, len(self.agrees) - agreeing)
+
+
+Maps = Mapping[tuple[str, str], SaliencyMap]
+"""Method and class key to heatmap."""
+
+Checks = Mapping[tuple[str, str], SaliencyCheck]
+"""Method and class key to whether that heatmap can be believed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,18 +82,24 @@ class Reading:
     Attributes:
         preview: The photo, at most `PREVIEW_SIDE` pixels a side.
         size: Width and height of the photo itself, in pixels.
-        model_side: Side of the square that the photo is squashed to for the models, in pixels.
+        inputs: Task key to the photo as its model takes it: squashed to a square, 8-bit.
         predictions: Task key to answer.
-        maps: Task key to class key to heatmap.
-        checks: Task key to class key to whether that heatmap can be believed.
+        photo_checks: Task key to what was measured on the photo.
+        maps: Task key to heatmaps.
+        checks: Task key to their checks.
+        views: Task key to what the single views say.
+        pictures: Image id of similar cases to a small PNG, where there is a folder to take them from.
     """
 
     preview: LesionImage
     size: tuple[int, int]
-    model_side: int
+    inputs: Mapping[str, LesionImage]
     predictions: Mapping[str, Prediction]
-    maps: Mapping[str, Mapping[str, SaliencyMap]]
-    checks: Mapping[str, Mapping[str, SaliencyCheck]]
+    photo_checks: Mapping[str, PhotoCheck]
+    maps: Mapping[str, Maps] = field(default_factory=dict)
+    checks: Mapping[str, Checks] = field(default_factory=dict)
+    views: Mapping[str, ViewScores] = field(default_factory=dict)
+    pictures: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def tasks_shown(task_key: str) -> tuple[str, ...]:
@@ -48,8 +108,12 @@ def tasks_shown(task_key: str) -> tuple[str, ...]:
 
 
 def predict_one(predictor: Predictor, image: LesionImage) -> Prediction:
-    """The answer for one decoded photo; raises `PredictionError` where the model gives none."""
-    [record] = predictor.predict([image])
+    """The answer for one decoded photo, with similar cases where the checkpoint has an index.
+
+    Raises:
+        PredictionError: The model gives no usable numbers.
+    """
+    [record] = predictor.predict([image], neighbours=NEIGHBOURS if predictor.checkpoint.trust else 0)
     if isinstance(record, ItemFailure):
         raise PredictionError(record.message, code=record.code)
     return record
@@ -57,68 +121,110 @@ def predict_one(predictor: Predictor, image: LesionImage) -> Prediction:
 
 def read_labels(predictors: Mapping[str, Predictor], image: LesionImage, task_key: str) -> Reading:
     """The answers that are shown for a task, without heatmaps: as fast as it gets."""
-    answers = {key: predict_one(predictors[key], image) for key in tasks_shown(task_key)}
-    side = predictors[task_key].checkpoint.preprocessing.size
-    return Reading(_preview(image), (image.width, image.height), side, answers, maps={}, checks={})
+    reading = Reading(_preview(image), (image.width, image.height), {}, {}, {})
+    for key in tasks_shown(task_key):
+        reading = _with_answer(reading, predictors[key], image, key)
+    return reading
 
 
 def with_map(
-    reading: Reading, predictors: Mapping[str, Predictor], image: LesionImage, task_key: str
+    reading: Reading,
+    predictors: Mapping[str, Predictor],
+    task_key: str,
+    class_key: str,
+    method: str = DEFAULT_METHOD,
+    *,
+    checked: bool = True,
 ) -> Reading:
-    """Adds the heatmap that is shown first: that of the task's answer."""
-    label = reading.predictions[task_key].label
-    return replace(reading, maps={task_key: {label: grad_cam(predictors[task_key], image, label)}})
+    """Adds a heatmap and its check, unless they are there.
+
+    Args:
+        reading: It is not changed.
+        predictors: Task key to predictor.
+        task_key: A task of the reading.
+        class_key: The class to explain.
+        method: A key of `SALIENCY_METHODS`.
+        checked: Whether to check it too, which takes twenty times as long.
+    """
+    key, predictor, image = (method, class_key), predictors[task_key], reading.inputs[task_key]
+    maps, checks = dict(reading.maps.get(task_key, {})), dict(reading.checks.get(task_key, {}))
+    if key not in maps:
+        maps[key] = SALIENCY_METHODS[method](predictor, image, class_key)
+    if checked and key not in checks:
+        checks[key] = check_saliency(predictor, image, maps[key])
+    return replace(
+        reading, maps={**reading.maps, task_key: maps}, checks={**reading.checks, task_key: checks}
+    )
 
 
-def complete(reading: Reading, predictors: Mapping[str, Predictor], image: LesionImage) -> Reading:
-    """Adds the missing answers, heatmaps and checks of all tasks, so that nothing needs the photo again."""
-    predictions, maps, checks = dict(reading.predictions), {}, {}
+def complete(
+    reading: Reading,
+    predictors: Mapping[str, Predictor],
+    image: LesionImage,
+    method: str = DEFAULT_METHOD,
+    case_folder: Path | None = None,
+) -> Reading:
+    """Adds what is missing for all tasks, so that nothing needs the photo again.
+
+    Args:
+        reading: It is not changed.
+        predictors: Task key to predictor, for every task.
+        image: The photo.
+        method: Whose heatmaps to draw of every class; those of the default one are drawn in any case.
+        case_folder: Where pictures of similar cases may lie.
+    """
     for key, predictor in predictors.items():
-        if key not in predictions:
-            predictions[key] = predict_one(predictor, image)
-        known = reading.maps.get(key, {})
-        maps[key] = {
-            name: known.get(name) or grad_cam(predictor, image, name)
-            for name in predictor.checkpoint.task.classes
-        }
-        checks[key] = {name: check_saliency(predictor, image, found) for name, found in maps[key].items()}
-        label = predictions[key].label
-        predictions[key] = replace(
-            predictions[key],
-            saliency_check={"method": maps[key][label].method, **asdict(checks[key][label])},
+        if key not in reading.predictions:
+            reading = _with_answer(reading, predictor, image, key)
+        for drawn in dict.fromkeys((DEFAULT_METHOD, method)):
+            for class_key in predictor.checkpoint.task.classes:
+                reading = with_map(reading, predictors, key, class_key, drawn)
+        answer = reading.predictions[key]
+        own = DEFAULT_METHOD, answer.label
+        checked = {"method": reading.maps[key][own].method, **asdict(reading.checks[key][own])}
+        views = _view_scores(predictor, reading.inputs[key], answer)
+        answer = replace(answer, saliency_check=checked, stability=views.stability)
+        reading = replace(
+            reading,
+            predictions={**reading.predictions, key: answer},
+            views={**reading.views, key: views},
         )
-    return replace(reading, predictions=predictions, maps=maps, checks=checks)
+    ids = [near.image_id for answer in reading.predictions.values() for near in answer.neighbours]
+    return replace(reading, pictures=load_pictures(case_folder, ids))
 
 
-def export(reading: Reading, predictors: Mapping[str, Predictor], task_key: str) -> dict[str, Any]:
-    """The result as JSON-ready values, with all that is needed to know how it came about."""
-    width, height = reading.size
-    return {
-        "disclaimer": DISCLAIMER,
-        "app": {"name": "DermaDeiT", "version": VERSION},
-        "image": {
-            "sha256": reading.preview.sha256,
-            "format": reading.preview.format,
-            "width": width,
-            "height": height,
-            "model_side": reading.model_side,
-            "ledger": list(reading.preview.ledger),
-            "warnings": list(reading.preview.warnings),
-        },
-        "scores": (
-            "calibrated probabilities"
-            if reading.predictions[task_key].calibrated
-            else "softmax of the logits averaged over the views; not calibrated"
-        ),
-        "readings": [
-            reading.predictions[key].to_dict()
-            | {
-                "weights_sha256": predictors[key].checkpoint.weights_sha256,
-                "caveat": get_task(key).caveat,
-            }
-            for key in tasks_shown(task_key)
-        ],
-    }
+def _with_answer(reading: Reading, predictor: Predictor, image: LesionImage, key: str) -> Reading:
+    answer, trust = predict_one(predictor, image), predictor.checkpoint.trust
+    limits = trust.gates.quality if trust else QualityThresholds()
+    check = PhotoCheck(
+        answer.quality or assess_quality(image, limits),
+        limits,
+        answer.ood_score,
+        trust and trust.gates.ood_threshold,
+    )
+    # Squashing what is squashed already changes nothing, so this stands in for the photo, to the bit.
+    pixels = predictor.checkpoint.preprocessing.resize(image.pixels).permute(1, 2, 0).numpy()
+    return replace(
+        reading,
+        inputs={**reading.inputs, key: replace(image, pixels=pixels)},
+        predictions={**reading.predictions, key: answer},
+        photo_checks={**reading.photo_checks, key: check},
+    )
+
+
+def _view_scores(predictor: Predictor, image: LesionImage, answer: Prediction) -> ViewScores:
+    # A second pass: a `Prediction` keeps only what the views have in common.
+    [outputs] = predictor.outputs([image], answer.views)
+    calibration, task = predictor.checkpoint.calibration, predictor.checkpoint.task
+    calibrated = answer.calibrated and calibration is not None and 1 in calibration.by_views
+    shares = (
+        calibration.probabilities(outputs.logits, 1)
+        if calibrated
+        else softmax(outputs.logits.astype(float), axis=1)
+    )
+    index = task.index_of(answer.label)
+    agrees = tuple((shares.argmax(axis=1) == index).tolist())
+    return ViewScores(answer.label, tuple(shares[:, index].tolist()), agrees, calibrated)
 
 
 def _preview(image: LesionImage) -> LesionImage:

@@ -3,55 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import gradio as gr
 
 from dermadeit.predictor import Predictor
-from dermadeit.saliency import DEFAULT_OPACITY
-from dermadeit.tasks import BINARY, DIAGNOSES, TASKS, get_task
 from dermadeit.views import cards
+from dermadeit.views.answer_card import announcement, is_hidden, result_html
+from dermadeit.views.case_pictures import case_folder
+from dermadeit.views.decision import OWN_THRESHOLD, Choice
+from dermadeit.views.decision_controls import DecisionControls
+from dermadeit.views.downloads import Downloads
 from dermadeit.views.failures import presentable
-from dermadeit.views.reading import Reading, complete, export, read_labels, with_map
-from dermadeit.views.uploads import (
-    CACHE_SECONDS,
-    PhotoInput,
-    list_examples,
-    opened_photo,
-    store_json,
-    store_png,
-)
+from dermadeit.views.heatmap import HeatmapPanel, class_choices
+from dermadeit.views.image_check import check_html
+from dermadeit.views.page_scripts import ANNOUNCE
+from dermadeit.views.photo_panel import PhotoPanel
+from dermadeit.views.reading import Reading, complete, read_labels, with_map
+from dermadeit.views.similar_cases import cases_html
+from dermadeit.views.turn import Turn
+from dermadeit.views.uploads import CACHE_SECONDS, opened_photo, store_png
 
 # Events that share a model share one queue: by default the limit would hold for each event by itself.
 MODEL_EVENT: Mapping[str, Any] = MappingProxyType({"concurrency_id": "model", "concurrency_limit": 2})
 _PAGE_EVENT: Mapping[str, Any] = MappingProxyType({"api_visibility": "private", "preprocess": False})
-
-_ANNOUNCE = "element.setAttribute('aria-live', 'polite'); element.setAttribute('role', 'status');"
-
-_NO_READING = "There is no photo, or its reading has expired. Choose a photo."
-_NO_FIGURE = gr.update(value=None, visible=False)
+# Arithmetic on what is there already must not wait behind anybody's photo.
+_INSTANT_EVENT: Mapping[str, Any] = MappingProxyType(
+    {"queue": False, "trigger_mode": "always_last", "show_progress": "hidden", **_PAGE_EVENT}
+)
 
 Updates = dict[Any, Any]
-
-
-@dataclass
-class Turn:
-    """The time between two choices of a photo. What is late for its turn must not appear beside the next photo.
-
-    Attributes:
-        source: Path of the chosen photo. A reading that had to wait is given the newest turn, not its own, and
-            must be able to tell.
-        task_key: The task the visitor wants, which may change while the photo is being read.
-        is_over: Whether the visitor has chosen another photo since.
-    """
-
-    source: str | None
-    task_key: str
-    is_over: bool = False
 
 
 class SingleImageTab:
@@ -63,6 +46,12 @@ class SingleImageTab:
 
     def __init__(self, predictors: Mapping[str, Predictor]) -> None:
         self._predictors = predictors
+        self._calibrations = {key: predictor.checkpoint.calibration for key, predictor in predictors.items()}
+        self._controls = DecisionControls(self._calibrations)
+        self._heatmap = HeatmapPanel(predictors)
+        self._input = PhotoPanel()
+        self._downloads = Downloads(predictors, self._controls, self._heatmap)
+        self._case_folder = case_folder()
 
     def render(self) -> None:
         """Adds the tab to the Blocks that is being built."""
@@ -70,111 +59,81 @@ class SingleImageTab:
         self._turn = gr.State(None, time_to_live=CACHE_SECONDS)
         with gr.Row(elem_classes="dd-columns", equal_height=False):
             with gr.Column(scale=5, min_width=300, elem_classes="dd-input"):
-                self._render_input()
+                self._input.render()
+                self._check = gr.HTML(cards.EMPTY_CHECK, elem_id="check", min_height=190)
+                self._cases = gr.HTML("", visible=False, elem_id="cases")
             with gr.Column(scale=6, min_width=300, elem_classes="dd-output"):
                 self._render_output()
         self._connect()
 
-    def _render_input(self) -> None:
-        self._task = gr.Radio(
-            [(task.title, task.key) for task in TASKS.values()],
-            value=BINARY.key,
-            label="Task",
-            info="The second task only means something for a lesion that is malignant.",
-            elem_id="task",
-        )
-        self._photo = PhotoInput(
-            type="filepath",
-            sources=["upload", "webcam", "clipboard"],
-            label="Photo of one lesion, up to 20 MB",
-            height=340,
-            buttons=[],
-            # Gradio gives the button this name; the text that is seen has to be the text that is heard.
-            placeholder="Drop an image file here to upload",
-            alt_text="The chosen photo",
-            elem_id="photo",
-        )
-        self._examples = list_examples()
-        self._example_buttons = []
-        if self._examples:
-            gr.HTML(
-                '<h2 class="dd-small">Examples</h2><p class="dd-quiet">Synthetic, drawn by a program. The models '
-                "were trained on real photos, so what they say of a drawing means nothing.</p>"
-            )
-            with gr.Row(elem_classes="dd-examples"):
-                self._example_buttons = [
-                    gr.Button(_title(path, number), icon=path, size="sm", min_width=72)
-                    for number, path in enumerate(self._examples, start=1)
-                ]
-        self._check = gr.HTML(cards.EMPTY_CHECK, elem_id="check", min_height=190)
-
     def _render_output(self) -> None:
         self._status = gr.HTML(
-            cards.status_html("Ready."), elem_id="status", min_height=28, js_on_load=_ANNOUNCE
+            cards.status_html("Ready."), elem_id="status", min_height=28, js_on_load=ANNOUNCE
         )
         self._result = gr.HTML(cards.EMPTY_RESULT, elem_id="result", min_height=330)
-        gr.HTML('<h2 class="dd-small">Heatmap</h2>')
-        with gr.Column(elem_classes="dd-figure"):
-            self._overlay = gr.Image(
-                label="Grad-CAM",
-                interactive=False,
-                visible=False,
-                height=380,
-                buttons=["fullscreen"],
-                elem_id="overlay",
-            )
-        self._legend = gr.HTML(cards.legend_html(None), elem_id="legend", min_height=96)
-        with gr.Row(elem_classes="dd-controls"):
-            self._class = gr.Radio(
-                _class_choices(BINARY.key), label="Heatmap for the class", elem_id="class", min_width=260
-            )
-            self._opacity = gr.Slider(
-                0,
-                1,
-                DEFAULT_OPACITY,
-                step=0.05,
-                label="Opacity",
-                elem_id="opacity",
-                min_width=200,
-                buttons=[],
-            )
-        self._download = gr.DownloadButton(
-            "Download the result as JSON", interactive=False, elem_id="download", size="md"
-        )
+        self._controls.render_override()
+        self._controls.render()
+        self._heatmap.render()
+        self._downloads.render()
 
     def _connect(self) -> None:
+        heatmap, controls = self._heatmap, self._controls
         shown = [
-            self._status, self._result, self._overlay, self._legend, self._class, self._check, self._download,
+            self._status, self._result, heatmap.overlay, heatmap.legend, heatmap.chosen_class, self._check,
+            self._cases, *self._downloads.outputs,
         ]  # fmt: skip
+        viewed = [heatmap.chosen_class, heatmap.method, heatmap.opacity]
+        here = [self._turn, self._reading, self._input.task]
+        drawn = [self._reading, heatmap.overlay, heatmap.legend, self._status]
         redraw = partial(
             gr.on,
-            inputs=[self._turn, self._reading, self._class, self._opacity],
-            outputs=[self._overlay, self._legend, self._status],
+            fn=self._redraw,
+            inputs=[self._turn, self._reading, *viewed],
+            outputs=drawn,
             trigger_mode="always_last",
             show_progress="hidden",
             **_PAGE_EVENT,
         )
-        redraw(self._class.input, self._redraw)
-        redraw(self._opacity.input, self._redraw)
-        self._task.input(
+        redraw(heatmap.chosen_class.input)
+        redraw(heatmap.opacity.input)
+        redraw(heatmap.method.input, **MODEL_EVENT)
+        for trigger, decide in (
+            (controls.operating_point.input, self._choose_point),
+            (controls.threshold.input, self._move_threshold),
+            (controls.prevalence.input, self._decide),
+        ):
+            trigger(
+                decide,
+                [*here, *controls.inputs],
+                [self._status, self._result, controls.operating_point, controls.threshold],
+                **_INSTANT_EVENT,
+            )
+        controls.override.input(
+            self._override,
+            [*here, *controls.inputs, heatmap.method, heatmap.opacity],
+            [self._reading, *shown, controls.override],
+            **_INSTANT_EVENT,
+        )
+        self._input.task.input(
             self._switch_task,
-            [self._turn, self._reading, self._photo, self._task, self._opacity],
+            [*here, self._input.photo, *controls.inputs, heatmap.method, heatmap.opacity],
             # Not the photo: even an empty answer for it makes the browser drop an upload that is on its way.
-            [self._reading, *shown],
+            [self._reading, *shown, *controls.outputs],
             trigger_mode="always_last",
             show_progress="hidden",
             **_PAGE_EVENT,
         )
+        self._downloads.connect(self._reading, self._input.task, self._status)
         # First everything old is taken away, outside the queue; only then is the new photo read.
-        sources = [(self._photo.input, self._clear, self._read_upload, [self._photo])]
-        for button, path in zip(self._example_buttons, self._examples, strict=True):
+        sources = [(self._input.photo.input, self._clear, self._read_upload, [self._input.photo])]
+        for path, button in self._input.examples:
             example = {"path": str(path)}
             sources.append((button.click, partial(self._clear, example), partial(self._read, example), []))
         for trigger, clear, read, inputs in sources:
             cleared = trigger(
                 clear,
-                [*inputs, self._turn, self._task],
-                [self._turn, self._reading, *shown],
+                [*inputs, self._turn, self._input.task, *controls.inputs],
+                [self._turn, self._reading, *shown, controls.override],
                 queue=False,
                 trigger_mode="multiple",
                 show_progress="hidden",
@@ -182,8 +141,8 @@ class SingleImageTab:
             )
             cleared.then(
                 read,
-                [*inputs, self._turn, self._opacity],
-                [self._reading, self._photo, *shown],
+                [*inputs, self._turn, heatmap.method, heatmap.opacity],
+                [self._reading, self._input.photo, *shown, controls.override],
                 trigger_mode="multiple",
                 show_progress="minimal",
                 show_progress_on=self._result,
@@ -191,116 +150,193 @@ class SingleImageTab:
                 **MODEL_EVENT,
             )
 
-    def _clear(self, payload: Any, previous: Turn | None, task_key: str) -> Updates:
+    def _clear(self, payload: Any, previous: Turn | None, task_key: str, *controls: Any) -> Updates:
         if previous is not None:
             previous.is_over = True
+        *kept, _ = controls
         return {
-            self._turn: Turn(_source_of(payload), task_key),
+            self._turn: Turn(_source_of(payload), task_key, self._controls.choice(*kept, False)),
             self._status: cards.status_html("Reading the photo …"),
             self._result: cards.READING_RESULT,
             **self._without_result(),
         }
 
-    def _read_upload(self, payload: Any, turn: Turn | None, opacity: float) -> Iterator[Updates]:
+    def _read_upload(self, payload: Any, turn: Turn | None, method: Any, opacity: float) -> Iterator[Updates]:
         if payload is None:
             yield self._nothing_read()
             return
-        yield from self._read(payload, turn, opacity)
+        yield from self._read(payload, turn, method, opacity)
 
-    def _read(self, payload: Any, turn: Turn | None, opacity: float) -> Iterator[Updates]:
+    def _read(self, payload: Any, turn: Turn | None, method: Any, opacity: float) -> Iterator[Updates]:
         if turn is None or turn.source != _source_of(payload):
             return
-        for updates in self._read_in_steps(payload, turn, opacity):
+        for updates in self._read_in_steps(payload, turn, self._heatmap.known_method(method), opacity):
             if turn.is_over:
                 return
             yield updates
 
-    def _read_in_steps(self, payload: Any, turn: Turn, opacity: float) -> Iterator[Updates]:
+    def _read_in_steps(self, payload: Any, turn: Turn, method: str, opacity: float) -> Iterator[Updates]:
         try:
             with opened_photo(payload) as photo:
                 task_key = turn.task_key
-                reading = read_labels(self._predictors, photo, task_key)
+                turn.labels = reading = read_labels(self._predictors, photo, task_key)
                 yield {
-                    self._photo: store_png(reading.preview.pixels),
-                    self._result: cards.result_html(reading, task_key),
-                    self._check: cards.check_html(reading),
+                    self._input.photo: store_png(reading.preview.pixels),
+                    **self._told(reading, task_key, turn.choice),
+                    **self._controls.for_reading(reading, task_key),
                     self._status: cards.status_html("The label is ready. Drawing the heatmap …"),
                 }
-                reading = with_map(reading, self._predictors, photo, task_key)
-                yield self._heatmap(reading, task_key, _label(reading, task_key), opacity)
-                reading = complete(reading, self._predictors, photo)
-            changed = (
-                self._heatmap(reading, task_key, _label(reading, task_key), opacity)
-                if turn.task_key == task_key
-                else self._shown(reading, turn.task_key, opacity)
-            )
-            yield {self._reading: reading, **self._finished(reading, turn.task_key), **changed}
+                first = self._first_class(reading, task_key, turn.choice)
+                if first is not None:
+                    reading = with_map(reading, self._predictors, task_key, first, method, checked=False)
+                yield self._heatmap.for_class(reading, task_key, first, method, opacity)
+                reading = complete(reading, self._predictors, photo, method, self._case_folder)
+            yield {
+                self._reading: reading,
+                **self._shown(reading, turn.task_key, turn.choice, method, opacity),
+            }
         except Exception as error:
-            yield {self._photo: None, **self._failed(error)}
+            yield {self._input.photo: None, **self._failed(error)}
 
     def _switch_task(
-        self, turn: Turn | None, reading: Reading | None, payload: Any, task_key: str, opacity: float
+        self, turn: Turn | None, reading: Reading | None, task_key: str, payload: Any, *rest: Any
     ) -> Updates:
+        *controls, method, opacity = rest
         try:
+            choice = self._controls.choice(*controls)
+            updates = {
+                **self._controls.for_task(task_key, choice),
+                self._heatmap.chosen_class: gr.update(choices=class_choices(task_key), value=None),
+            }
+            choice = choice.for_other_task()
             if turn is not None:
-                turn.task_key = task_key
-            choices = gr.update(choices=_class_choices(task_key), value=None)
+                turn.task_key, turn.choice = task_key, choice
             if reading is not None:
-                updates = {
-                    **self._shown(reading, task_key, opacity),
-                    **self._finished(reading, task_key),
+                method = self._heatmap.known_method(method)
+                reading = self._with_first_map(reading, task_key, choice, method)
+                updates |= {
+                    self._reading: reading,
+                    **self._shown(reading, task_key, choice, method, opacity),
                 }
             elif turn is not None or payload is None:
-                return {self._class: choices}
+                return updates
             else:
                 return {
                     **self._nothing_read(),
-                    self._status: cards.status_html(_NO_READING),
-                    self._class: choices,
+                    **updates,
+                    self._status: cards.status_html(cards.NO_READING),
                 }
         except Exception as error:
             updates = self._failed(error)
         return gr.skip() if turn is None or turn.is_over else updates
 
-    def _redraw(
-        self, turn: Turn | None, reading: Reading | None, choice: str | None, opacity: float
+    def _choose_point(
+        self, turn: Turn | None, reading: Reading | None, task_key: str, *controls: Any
     ) -> Updates:
+        choice = self._controls.choice(*controls)
+        updates = self._decided(turn, reading, task_key, choice)
+        return updates | self._controls.at_point(task_key, choice) or gr.skip()
+
+    def _move_threshold(
+        self, turn: Turn | None, reading: Reading | None, task_key: str, _: Any, *controls: Any
+    ) -> Updates:
+        choice = self._controls.choice(OWN_THRESHOLD, *controls)
+        return self._decided(turn, reading, task_key, choice) | {
+            self._controls.operating_point: OWN_THRESHOLD
+        }
+
+    def _decide(self, turn: Turn | None, reading: Reading | None, task_key: str, *controls: Any) -> Updates:
+        return self._decided(turn, reading, task_key, self._controls.choice(*controls)) or gr.skip()
+
+    def _decided(self, turn: Turn | None, reading: Reading | None, task_key: str, choice: Choice) -> Updates:
+        if turn is None:
+            return {self._status: cards.status_html(cards.NO_READING)}
+        turn.choice = choice
+        reading = reading or turn.labels
+        if reading is None or task_key not in reading.predictions or turn.is_over:
+            return {}
+        try:
+            return {
+                self._result: result_html(reading, task_key, self._calibrations, choice),
+                self._status: self._done(reading, task_key, choice),
+            }
+        except Exception as error:
+            return {self._status: cards.failure_html(presentable(error))}
+
+    def _override(self, turn: Turn | None, reading: Reading | None, task_key: str, *rest: Any) -> Updates:
+        *controls, method, opacity = rest
+        try:
+            choice = self._controls.choice(*controls)
+            if turn is None:
+                return {self._status: cards.status_html(cards.NO_READING)}
+            turn.choice = choice
+            if reading is None:
+                return self._decided(turn, reading, task_key, choice) or gr.skip()
+            method = self._heatmap.known_method(method)
+            reading = self._with_first_map(reading, task_key, choice, method)
+            updates = {self._reading: reading, **self._shown(reading, task_key, choice, method, opacity)}
+        except Exception as error:
+            updates = self._failed(error)
+        return gr.skip() if turn.is_over else updates
+
+    def _redraw(
+        self, turn: Turn | None, reading: Reading | None, value: str | None, method: Any, opacity: float
+    ) -> Iterator[Updates]:
         try:
             if turn is None:
-                return {self._status: cards.status_html(_NO_READING)}
-            if reading is None or choice is None:
-                return gr.skip()
-            task_key, _, class_key = choice.partition("/")
-            updates = self._heatmap(reading, task_key, class_key, opacity)
+                yield {self._status: cards.status_html(cards.NO_READING)}
+                return
+            if reading is None or value is None:
+                yield gr.skip()
+                return
+            task_key, _, class_key = value.partition("/")
+            method = self._heatmap.known_method(method)
+            if (method, class_key) not in reading.checks.get(task_key, {}):
+                yield {self._status: cards.status_html("Drawing the heatmap and checking it …")}
+                reading = with_map(reading, self._predictors, task_key, class_key, method)
+            updates = {
+                self._reading: reading,
+                self._status: self._done(reading, turn.task_key, turn.choice),
+                **self._heatmap.for_class(reading, task_key, class_key, method, opacity),
+            }
         except Exception as error:
-            updates = {self._overlay: _NO_FIGURE, self._status: cards.failure_html(presentable(error))}
-        return gr.skip() if turn is None or turn.is_over else updates
+            updates = {
+                **self._heatmap.without_figure(), self._status: cards.failure_html(presentable(error))
+            }  # fmt: skip
+        yield gr.skip() if turn.is_over else updates
 
-    def _finished(self, reading: Reading, task_key: str) -> Updates:
-        name = f"dermadeit-{reading.preview.sha256[:8]}.json"
+    def _with_first_map(self, reading: Reading, task_key: str, choice: Choice, method: str) -> Reading:
+        first = self._first_class(reading, task_key, choice)
+        return reading if first is None else with_map(reading, self._predictors, task_key, first, method)
+
+    def _first_class(self, reading: Reading, task_key: str, choice: Choice) -> str | None:
+        """The class whose heatmap is shown unasked: that of the answer, none where it is withheld."""
+        answer = reading.predictions[task_key]
+        return None if is_hidden(answer, choice) else answer.label
+
+    def _shown(self, reading: Reading, task_key: str, choice: Choice, method: str, opacity: float) -> Updates:
+        first = self._first_class(reading, task_key, choice)
         return {
-            self._class: gr.update(
-                choices=_class_choices(task_key), value=f"{task_key}/{_label(reading, task_key)}"
+            **self._told(reading, task_key, choice),
+            **self._heatmap.for_class(reading, task_key, first, method, opacity),
+            **self._controls.for_reading(reading, task_key),
+            self._heatmap.chosen_class: gr.update(
+                choices=class_choices(task_key), value=first and f"{task_key}/{first}"
             ),
-            self._download: gr.update(
-                value=store_json(name, export(reading, self._predictors, task_key)), interactive=True
-            ),
-            self._status: cards.status_html(f"Done. {cards.announcement(reading, task_key)}"),
+            **self._downloads.enabled(True),
+            self._status: self._done(reading, task_key, choice),
         }
 
-    def _shown(self, reading: Reading, task_key: str, opacity: float) -> Updates:
+    def _told(self, reading: Reading, task_key: str, choice: Choice) -> Updates:
+        cases = cases_html(reading, task_key, choice)
         return {
-            self._result: cards.result_html(reading, task_key),
-            self._check: cards.check_html(reading),
-            **self._heatmap(reading, task_key, _label(reading, task_key), opacity),
+            self._result: result_html(reading, task_key, self._calibrations, choice),
+            self._check: check_html(reading, task_key),
+            self._cases: gr.update(value=cases, visible=bool(cases)),
         }
 
-    def _heatmap(self, reading: Reading, task_key: str, class_key: str, opacity: float) -> Updates:
-        check = reading.checks.get(task_key, {}).get(class_key)
-        return {
-            self._overlay: _figure(reading, task_key, class_key, opacity),
-            self._legend: cards.legend_html(check),
-        }
+    def _done(self, reading: Reading, task_key: str, choice: Choice) -> str:
+        return cards.status_html(f"Done. {announcement(reading, task_key, self._calibrations, choice)}")
 
     def _nothing_read(self) -> Updates:
         return {
@@ -319,49 +355,13 @@ class SingleImageTab:
     def _without_result(self) -> Updates:
         return {
             self._reading: None,
-            self._overlay: _NO_FIGURE,
-            self._legend: cards.legend_html(None),
-            self._class: None,
             self._check: cards.EMPTY_CHECK,
-            self._download: gr.update(value=None, interactive=False),
+            self._cases: gr.update(value="", visible=False),
+            **self._downloads.enabled(False),
+            **self._heatmap.without_reading(),
+            **self._controls.without_reading(),
         }
 
 
 def _source_of(payload: Any) -> str | None:
     return payload.get("path") if isinstance(payload, Mapping) else None
-
-
-def _class_choices(task_key: str) -> list[tuple[str, str]]:
-    # The task is part of the value: after a switch, a late choice can't be taken for one of the new task.
-    task = get_task(task_key)
-    return [(task.display_names[key], f"{task.key}/{key}") for key in task.classes]
-
-
-def _label(reading: Reading, task_key: str) -> str:
-    return reading.predictions[task_key].label
-
-
-def _figure(reading: Reading, task_key: str, class_key: str, opacity: float) -> Updates:
-    task = get_task(task_key)
-    task.index_of(class_key)
-    name = task.display_names[class_key]
-    share = min(max(float(opacity), 0.0), 1.0)
-    pixels = reading.maps[task_key][class_key].overlay(reading.preview, share)
-    check = reading.checks.get(task_key, {}).get(class_key)
-    doubtful = check is not None and not check.faithful
-    return gr.update(
-        value=store_png(pixels),
-        visible=True,
-        elem_classes=["dd-doubtful"] if doubtful else [],
-        label=f"Grad-CAM for {name}",
-        alt_text=f"The photo under its Grad-CAM heatmap for the class {name}, task {task.title}",
-    )
-
-
-def _title(path: Path, number: int) -> str:
-    words = path.stem.removeprefix("synthetic_").split("_")
-    # Abbreviations of diagnoses stay in capitals.
-    spoken = " ".join(
-        word.upper() if word.upper() in DIAGNOSES and len(word) == 3 else word for word in words
-    )
-    return spoken[:1].upper() + spoken[1:] if any(map(str.isalpha, words)) else f"Lesion {number}"

@@ -1,74 +1,23 @@
 """The page as a visitor meets it, in a headless chromium."""
 
+import json
 import re
-from urllib.parse import urlsplit
+import socket
 
 import pytest
+from calibrated_checkpoint import calibrated_predictor
 from gradio_client import Client, handle_file
+from PIL import Image
+from visitor import DONE, HEATMAP, UPLOAD, Visit
 
 from dermadeit.faithfulness import check_saliency
 from dermadeit.imaging import MAX_BYTES, decode_image
-from dermadeit.saliency import grad_cam
-from dermadeit.views.uploads import list_examples
+from dermadeit.saliency import attention_rollout, grad_cam
+from dermadeit.views.uploads import MAX_UPLOAD_BYTES, list_examples
 
 pytestmark = pytest.mark.browser
 
-UPLOAD = "#photo input[type=file]"
-HEATMAP = "#overlay img"
 FAILURE = ".dd-failure"
-DONE = "#status :text('Done.')"
-
-
-class Visit:
-    """One open page and what went wrong in it."""
-
-    def __init__(self, page, url):
-        self.page = page
-        self.errors = []
-        self.foreign = []
-        page.set_default_timeout(60_000)
-        page.on("console", self._note_console)
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.on("request", self._note_request)
-        page.goto(url)
-        page.wait_for_selector(UPLOAD, state="attached")
-
-    def _note_console(self, message):
-        if message.type == "error":
-            self.errors.append(message.text)
-
-    def _note_request(self, request):
-        address = urlsplit(request.url)
-        if address.scheme not in ("data", "blob") and address.hostname != "127.0.0.1":
-            self.foreign.append(request.url)
-
-    def upload(self, path):
-        self.page.set_input_files(UPLOAD, path)
-
-    def read(self, path):
-        self.upload(path)
-        self.page.wait_for_selector(DONE)
-        return self.heatmap()
-
-    def heatmap(self):
-        """Address of the heatmap, once it is really there."""
-        self.page.wait_for_function(
-            "() => { const image = document.querySelector('#overlay img');"
-            " return image && image.complete && image.naturalWidth > 0 }"
-        )
-        return self.page.get_attribute(HEATMAP, "src")
-
-    def heatmap_after(self, before):
-        """Address of the heatmap that replaces another one."""
-        self.page.wait_for_function(
-            "before => { const image = document.querySelector('#overlay img');"
-            " return image && image.getAttribute('src') !== before && image.complete && image.naturalWidth > 0 }",
-            arg=before,
-        )
-        return self.page.get_attribute(HEATMAP, "src")
-
-    def bytes_of(self, address):
-        return self.page.request.get(address).body()
 
 
 @pytest.fixture
@@ -76,9 +25,9 @@ def visit(chromium, app_url):
     """Opens the page: `visit()`, `visit(dark=True)`, `visit(width=320)`; nothing may go wrong in it."""
     visits, contexts = [], []
 
-    def open_page(width=1280, dark=False):
+    def open_page(width=1280, dark=False, address=app_url):
         contexts.append(chromium.new_context(viewport={"width": width, "height": 900}))
-        url = f"{app_url}/?__theme={'dark' if dark else 'light'}"
+        url = f"{address}/?__theme={'dark' if dark else 'light'}"
         visits.append(Visit(contexts[-1].new_page(), url))
         return visits[-1]
 
@@ -87,6 +36,22 @@ def visit(chromium, app_url):
         context.close()
     assert [visited.errors for visited in visits if visited.errors] == []
     assert [visited.foreign for visited in visits if visited.foreign] == []
+
+
+@pytest.fixture(scope="module")
+def calibrated_url(cache, start_app, zoo, predictors, checkpoint_root, synthetic_data):
+    """Address of an app whose binary checkpoint is calibrated and whose multiclass one is not."""
+    from dermadeit.views.application import build_app, launch_options
+
+    mixed = predictors | {"binary": calibrated_predictor(checkpoint_root, synthetic_data)}
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    app = build_app(mixed, zoo)
+    options = launch_options(mixed)
+    _, url, _ = app.launch(**options, server_port=port, prevent_thread_lock=True, quiet=True)
+    yield url.rstrip("/")
+    app.close(verbose=False)
 
 
 def test_upload_gives_label_then_heatmap_then_check(visit, encoded_photo, file_of, predictors):
@@ -255,6 +220,112 @@ def test_the_download_says_how_the_result_came_about(visit, encoded_photo, file_
     assert re.fullmatch(r"dermadeit-[0-9a-f]{8}\.json", download.value.suggested_filename)
     assert predictors["binary"].checkpoint.weights_sha256 in text
     assert "Not a medical device." in text
+
+
+def test_the_decision_follows_the_controls_and_is_exported(visit, calibrated_url, lesion_files):
+    visited = visit(address=calibrated_url)
+    page = visited.page
+    page.get_by_label("95 % specificity").check()
+    visited.read(lesion_files[1])
+    # What was chosen before the photo holds for it.
+    assert "95\u00a0% specificity" in page.inner_text(".dd-decided")
+    assert "95\u00a0% interval" in page.inner_text(".dd-figures")
+    assert "uncalibrated" not in page.inner_text("#result")
+    slider = page.locator("#threshold input[type=range]")
+    for key, decided in (("End", "Nevus"), ("Home", "Others")):
+        slider.focus()
+        slider.press(key)
+        page.wait_for_selector(f".dd-label:text-is('{decided}')")
+        assert page.locator("#operating-point input:checked").get_attribute("value") == "own_threshold"
+    page.fill("#prevalence input", "3")
+    page.wait_for_selector(".dd-answer :text('3.0\u00a0% of the lesions are Others')")
+    with page.expect_download() as download:
+        page.locator("#download").click()
+    [reading] = json.loads(download.value.path().read_text(encoding="utf-8"))["readings"]
+    assert reading["operating_point"] == {"name": "own_threshold", "threshold": 0.0, "decision": "others"}
+    assert reading["decision"]["prevalence"] == 0.03
+    with page.expect_download() as download:
+        page.locator("#download-report").click()
+    assert download.value.suggested_filename.endswith(".html")
+    assert reading["weights_sha256"] in download.value.path().read_text(encoding="utf-8")
+    assert page.locator(".dd-dot").count() == 8
+    assert "8 views on a line" in page.get_attribute(".dd-dots", "aria-label")
+    assert page.locator("#cases a[rel='noopener noreferrer']").count() == 5
+    # The other checkpoint has none of this, and says so.
+    page.get_by_label("Melanoma / BCC / SCC").check()
+    page.wait_for_selector(".dd-conditional")
+    page.wait_for_selector("#threshold", state="hidden")
+    assert "was not calibrated" in page.inner_text("#no-decision")
+    assert page.locator("#cases a").count() == 0
+
+
+def test_the_api_of_a_calibrated_app_decides_and_names_similar_cases(
+    calibrated_url, lesion_files, checkpoint_root, synthetic_data, monkeypatch
+):
+    monkeypatch.setenv("GRADIO_ANALYTICS_ENABLED", "False")
+    client = Client(calibrated_url, verbose=False)
+    [record] = client.predict(
+        handle_file(lesion_files[1]), "binary", "sensitivity_95", 3, api_name="/predict"
+    )
+    predictor = calibrated_predictor(checkpoint_root, synthetic_data)
+    [expected] = predictor.predict([lesion_files[1]], operating_point="sensitivity_95", neighbours=3)
+    assert record == expected.to_dict()
+    client.close()
+
+
+def test_a_withheld_answer_can_be_overridden_for_one_photo(visit, calibrated_url, lesion_files, tmp_path):
+    visited = visit(address=calibrated_url)
+    page = visited.page
+    Image.new("RGB", (90, 90), (255, 255, 255)).save(tmp_path / "white.png")
+    visited.upload(tmp_path / "white.png")
+    page.wait_for_selector(DONE)
+    assert page.inner_text(".dd-label") == "No answer"
+    assert page.locator(".dd-value").count() == page.locator(HEATMAP).count() == 0
+    page.get_by_label("Show the answer anyway").check()
+    page.wait_for_selector(".dd-overridden")
+    visited.heatmap()
+    with page.expect_download() as download:
+        page.locator("#download").click()
+    assert json.loads(download.value.path().read_text(encoding="utf-8"))["override"] is True
+    page.get_by_label("Remove Image").or_(page.get_by_label("Clear")).first.click()
+    page.wait_for_selector("#result :text('No photo yet')")
+    page.wait_for_selector("#override", state="hidden")
+    visited.upload(tmp_path / "white.png")
+    page.wait_for_selector(DONE)
+    assert page.inner_text(".dd-label") == "No answer"
+
+
+def test_attention_rollout_is_drawn_and_checked_like_any_map(visit, encoded_photo, file_of, predictors):
+    visited = visit()
+    path = file_of(encoded_photo(12))
+    first = visited.read(path)
+    visited.page.get_by_label("Attention rollout").check()
+    visited.heatmap_after(first)
+    assert "Attention rollout heatmap" in visited.page.get_attribute(HEATMAP, "alt")
+    image = decode_image(path)
+    tested = check_saliency(predictors["binary"], image, attention_rollout(predictors["binary"], image))
+    verdict = visited.page.get_attribute("#legend .dd-legend", "data-check")
+    assert verdict == ("faithful" if tested.faithful else "unfaithful")
+    assert "the same for every class" in visited.page.inner_text("#legend")
+    assert "was not calibrated" in visited.page.inner_text("#no-decision")
+
+
+def test_a_file_that_gradio_would_not_take_gives_a_lasting_message(visit, encoded_photo, file_of, tmp_path):
+    visited = visit()
+    with (tmp_path / "<b>huge.jpg").open("wb") as file:
+        file.truncate(MAX_UPLOAD_BYTES + 1)
+    visited.upload(tmp_path / "<b>huge.jpg")
+    visited.page.wait_for_selector("#photo-note .dd-failure:has-text('<b>huge.jpg')")
+    assert "No photo yet" in visited.page.inner_text("#result")
+    visited.read(file_of(encoded_photo(13)))
+    assert visited.page.locator("#photo-note .dd-failure").count() == 0
+
+
+def test_on_a_phone_the_result_follows_the_photo(visit):
+    visited = visit(width=390)
+    names = ("#task", "#photo", "#result", "#overlay, #legend", ".dd-examples", "#check")
+    tops = [visited.page.locator(name).first.bounding_box()["y"] for name in names]
+    assert tops == sorted(tops)
 
 
 @pytest.mark.parametrize("dark", [False, True])

@@ -15,11 +15,10 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 from dermadeit.imaging import decode_image
-from dermadeit.saliency import grad_cam
-from dermadeit.views import cards
+from dermadeit.saliency import DEFAULT_OPACITY, attention_rollout, grad_cam
 from dermadeit.views.failures import presentable
+from dermadeit.views.image_check import check_html
 from dermadeit.views.reading import read_labels
-from dermadeit.views.single_image import DEFAULT_OPACITY
 from dermadeit.views.uploads import MAX_UPLOAD_BYTES
 
 SERVER_FILE = "/etc/passwd"
@@ -44,7 +43,7 @@ def file_record(path):
 def call_raw(app_url, image, api_name="predict"):
     """Calls an endpoint as a program without our client would, and returns its last event."""
     base = f"{app_url}/gradio_api/call/{api_name}"
-    data = [image, "binary"] if api_name == "predict" else [image, "binary", None]
+    data = [image, "binary", None, 0] if api_name == "predict" else [image, "binary", None, "grad-cam"]
     event = httpx.post(base, json={"data": data}).json()["event_id"]
     lines = httpx.get(f"{base}/{event}", timeout=60).text.strip().splitlines()
     return lines[-2].removeprefix("event: "), json.loads(lines[-1].removeprefix("data: "))
@@ -72,8 +71,49 @@ def test_explain_draws_the_heatmap_in_full_size(client, predictors, encoded_phot
         assert np.array_equal(np.asarray(overlay), expected)
 
 
+def test_explain_rolls_out_attention_when_asked(client, predictors, encoded_photo, file_of):
+    path = file_of(encoded_photo(3))
+    answer = client.predict(
+        image=handle_file(path),
+        task="binary",
+        class_key=None,
+        method="attention-rollout",
+        api_name="/explain",
+    )
+    photo = decode_image(path)
+    expected = attention_rollout(predictors["binary"], photo).overlay(photo, DEFAULT_OPACITY)
+    with Image.open(answer) as overlay:
+        assert np.array_equal(np.asarray(overlay), expected)
+    with pytest.raises(AppError, match="no method “smoothgrad”"):
+        client.predict(
+            image=handle_file(path),
+            task="binary",
+            class_key=None,
+            method="smoothgrad",
+            api_name="/explain",
+        )
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"operating_point": "balanced"}, "was not calibrated"),
+        ({"operating_point": "youden"}, "Choose one of"),
+        ({"neighbours": 5}, "was not calibrated"),
+        ({"neighbours": -1}, "0 to 50"),
+        ({"neighbours": 51}, "0 to 50"),
+    ],
+)
+def test_what_a_checkpoint_does_not_have_is_a_failed_record(client, encoded_photo, file_of, options, words):
+    path = file_of(encoded_photo())
+    [record] = client.predict(image=handle_file(path), task="binary", **options, api_name="/predict")
+    assert record["error"]["code"] == "configuration_refused"
+    assert words in record["error"]["message"]
+
+
 def test_only_the_documented_endpoints_are_listed(client):
-    assert set(client.view_api(return_format="dict")["named_endpoints"]) == {"/predict", "/explain"}
+    listed = set(client.view_api(return_format="dict")["named_endpoints"])
+    assert listed == {"/predict", "/explain", "/evaluate", "/compare"}
 
 
 def test_a_broken_file_is_a_failed_record(client, encoded_photo, file_of):
@@ -172,7 +212,7 @@ def test_a_name_with_html_is_text_and_escaped_on_the_page(client, predictors, en
     name = "<img src=x onerror=alert(1)>.jpg"
     data = encoded_photo(6)
     assert predict(client, file_of(data, name))["file"].endswith("alert(1).jpg")
-    page = cards.check_html(read_labels(predictors, decode_image(data, name=name), "binary"))
+    page = check_html(read_labels(predictors, decode_image(data, name=name), "binary"), "binary")
     assert "<img" not in page
     assert "&lt;img" in page
 

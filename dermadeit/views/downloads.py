@@ -1,0 +1,116 @@
+"""The two buttons that take a result away. A file is made when it is asked for, of what is set at that moment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import gradio as gr
+
+from dermadeit.predictor import Predictor
+from dermadeit.views.cards import NO_READING, failure_html, status_html
+from dermadeit.views.decision_controls import DecisionControls
+from dermadeit.views.exports import export, report
+from dermadeit.views.failures import presentable
+from dermadeit.views.heatmap import HeatmapPanel, as_share
+from dermadeit.views.page_scripts import SAVE_FILE
+from dermadeit.views.reading import Reading
+from dermadeit.views.uploads import private_folder, store_json
+
+_PAGE_EVENT: Mapping[str, Any] = MappingProxyType({"api_visibility": "private", "preprocess": False})
+
+Updates = dict[Any, Any]
+
+
+class Downloads:
+    """Layout and events of report and JSON.
+
+    Args:
+        predictors: Task key to predictor, for every task.
+        controls: Of the decision, which the files say too.
+        heatmap: What is shown goes into the report.
+    """
+
+    def __init__(
+        self, predictors: Mapping[str, Predictor], controls: DecisionControls, heatmap: HeatmapPanel
+    ) -> None:
+        self._predictors = predictors
+        self._controls = controls
+        self._heatmap = heatmap
+
+    def render(self) -> None:
+        """Adds the buttons to the Blocks that is being built."""
+        gr.HTML('<h2 class="dd-small">Take it with you</h2>')
+        with gr.Row(elem_classes="dd-controls"):
+            self._report = gr.Button("Download the report", interactive=False, elem_id="download-report")
+            self._json = gr.Button("Download the result as JSON", interactive=False, elem_id="download")
+        self._file = gr.DownloadButton(visible="hidden", elem_id="file")
+
+    @property
+    def outputs(self) -> list[Any]:
+        """The components that `enabled` updates."""
+        return [self._report, self._json]
+
+    def enabled(self, is_there: bool) -> Updates:
+        """Lets the buttons be pressed once a reading is there."""
+        return {button: gr.update(interactive=is_there) for button in self.outputs}
+
+    def connect(self, reading: gr.State, task: gr.Radio, status: gr.HTML) -> None:
+        """Adds the events."""
+        self._status = status
+        heatmap = self._heatmap
+        inputs = [
+            reading, task, heatmap.chosen_class, heatmap.method, heatmap.opacity, *self._controls.inputs,
+        ]  # fmt: skip
+        for button, make in ((self._report, self._make_report), (self._json, self._make_json)):
+            button.click(
+                make,
+                inputs,
+                [self._file, status],
+                show_progress="minimal",
+                show_progress_on=button,
+                **_PAGE_EVENT,
+            ).then(None, [self._file], None, js=SAVE_FILE, **_PAGE_EVENT)
+
+    def _make_json(self, reading: Reading | None, task_key: str, *rest: Any) -> Updates:
+        _, _, _, *controls = rest
+
+        def make(reading: Reading) -> str:
+            choice = self._controls.choice(*controls)
+            return store_json(f"{_stem(reading)}.json", export(reading, self._predictors, task_key, choice))
+
+        return self._made(reading, make)
+
+    def _make_report(self, reading: Reading | None, task_key: str, *rest: Any) -> Updates:
+        chosen, method, opacity, *controls = rest
+
+        def make(reading: Reading) -> str:
+            shown_task, _, class_key = (chosen or "").partition("/")
+            shown = self._heatmap.known_method(method), class_key
+            is_drawn = shown_task == task_key and shown in reading.maps.get(task_key, {})
+            text = report(
+                reading,
+                self._predictors,
+                task_key,
+                self._controls.choice(*controls),
+                shown if is_drawn else None,
+                as_share(opacity),
+            )
+            path = private_folder() / f"{_stem(reading)}.html"
+            path.write_text(text, encoding="utf-8")
+            return str(path)
+
+        return self._made(reading, make)
+
+    def _made(self, reading: Reading | None, make: Callable[[Reading], str]) -> Updates:
+        if reading is None:
+            return {self._file: None, self._status: status_html(NO_READING)}
+        try:
+            return {self._file: make(reading)}
+        except Exception as error:
+            return {self._file: None, self._status: failure_html(presentable(error))}
+
+
+def _stem(reading: Reading) -> str:
+    return f"dermadeit-{reading.preview.sha256[:8]}"

@@ -1,0 +1,256 @@
+"""What is made of a stored reading without another look at the photo: decisions, similar cases, exports."""
+
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from calibrated_checkpoint import calibrated_predictor
+from PIL import Image
+
+from dermadeit.calibration import OPERATING_POINTS, OperatingPoint
+from dermadeit.faithfulness import check_saliency
+from dermadeit.imaging import decode_image
+from dermadeit.records import ABSTAIN, Prediction
+from dermadeit.saliency import attention_rollout
+from dermadeit.views.answer_card import announcement, result_html
+from dermadeit.views.case_pictures import PICTURE_SIDE, isic_id, load_pictures
+from dermadeit.views.decision import OWN_THRESHOLD, Choice, bracket, calibration_prevalence, rule
+from dermadeit.views.decision_controls import DecisionControls
+from dermadeit.views.exports import export, report
+from dermadeit.views.image_check import check_html
+from dermadeit.views.reading import complete, read_labels, with_map
+from dermadeit.views.similar_cases import cases_html
+
+
+@pytest.fixture(scope="module")
+def mixed(checkpoint_root, synthetic_data, predictors):
+    """A calibrated binary predictor beside a multiclass one that was not calibrated."""
+    return predictors | {"binary": calibrated_predictor(checkpoint_root, synthetic_data)}
+
+
+@pytest.fixture(scope="module")
+def calibrations(mixed):
+    return {key: predictor.checkpoint.calibration for key, predictor in mixed.items()}
+
+
+@pytest.fixture(scope="module")
+def reading(mixed, lesion_files):
+    photo = decode_image(lesion_files[0])
+    return complete(read_labels(mixed, photo, "binary"), mixed, photo)
+
+
+@pytest.fixture(scope="module")
+def withheld(reading):
+    """The same reading, had the gate withheld its binary answer."""
+    answer = replace(
+        reading.predictions["binary"], verdict=ABSTAIN, abstain_reasons=("The photo is <blurred>.",)
+    )
+    return replace(reading, predictions=reading.predictions | {"binary": answer})
+
+
+def answer_with(reading, nevus):
+    answer = reading.predictions["binary"]
+    return replace(answer, probabilities={"nevus": nevus, "others": 1 - nevus})
+
+
+@pytest.mark.parametrize("name", OPERATING_POINTS)
+def test_a_named_operating_point_decides_as_the_library_does(reading, calibrations, name):
+    calibration = calibrations["binary"]
+    point = calibration.operating_point(name, 8)
+    for nevus in (1 - point.threshold - 1e-6, 1 - point.threshold + 1e-6):
+        answer = answer_with(reading, nevus)
+        ruling = rule(answer, calibration, Choice(name, prevalence=0.1))
+        assert ruling.decision == calibration.decide(list(answer.probabilities.values()), name, 8)
+        assert ruling.decision == ("others" if 1 - nevus >= point.threshold else "nevus")
+        assert (ruling.sensitivity.low, ruling.specificity.high) == (point.sensitivity, point.specificity)
+        expected = calibration.predictive_values(name, 0.1, 8)
+        for found, value in zip(
+            (ruling.positive_predictive_value, ruling.negative_predictive_value), expected, strict=True
+        ):
+            assert np.isnan(value) if found is None else found.low == found.high == pytest.approx(value)
+
+
+def test_figures_carry_the_intervals_of_the_calibration(reading, calibrations):
+    ruling = rule(reading.predictions["binary"], calibrations["binary"], Choice())
+    reported = calibrations["binary"].report["views"]["8"]["operating_points"]["balanced"]["sensitivity"]
+    assert list(ruling.sensitivity.interval) == reported["interval"]
+    assert ruling.sensitivity.images == reported["n"]
+    assert ruling.prevalence == calibration_prevalence(calibrations["binary"]) == 0.5
+    bare = replace(calibrations["binary"], report={})
+    ruling = rule(reading.predictions["binary"], bare, Choice())
+    assert (ruling.sensitivity.interval, ruling.prevalence) == (None, 0.5)
+
+
+def test_an_own_threshold_is_bounded_by_its_neighbours(calibrations):
+    points = {
+        "sensitivity_95": OperatingPoint(0.2, 0.95, 0.5),
+        "balanced": OperatingPoint(0.5, 0.8, 0.8),
+        "specificity_95": OperatingPoint(0.7, 0.4, 0.95),
+    }
+    fitted = replace(calibrations["binary"].by_views[8], operating_points=points)
+    known = {
+        0.1: (0.95, 1.0, 0.0, 0.5),
+        0.3: (0.8, 0.95, 0.5, 0.8),
+        0.5: (0.8, 0.8, 0.8, 0.8),
+        0.9: (0.0, 0.4, 0.95, 1.0),
+    }
+    for threshold, bounds in known.items():
+        sensitivity, specificity = bracket(fitted, threshold)
+        assert (sensitivity.low, sensitivity.high, specificity.low, specificity.high) == bounds
+
+
+def test_predictive_values_that_do_not_exist_are_not_made_up(reading, calibrations):
+    ruling = rule(answer_with(reading, 0.5), calibrations["binary"], Choice(OWN_THRESHOLD, 1.0, 0.0))
+    assert ruling.positive_predictive_value is None
+    assert ruling.negative_predictive_value.low == 1.0
+    assert ruling.decision == "nevus"
+
+
+def test_uncalibrated_answers_are_not_ruled_on(reading, calibrations):
+    assert rule(reading.predictions["multiclass"], calibrations["multiclass"], Choice()) is None
+    page = result_html(reading, "multiclass", calibrations)
+    assert "uncalibrated softmax" in page
+    conditional = page[page.index("dd-conditional") :]
+    assert "Sensitivity" not in conditional
+    assert "Probability" not in conditional
+
+
+@pytest.mark.parametrize("raw", [None, "50", float("nan"), float("inf"), True, [], {}])
+def test_what_a_control_never_sends_becomes_a_default(calibrations, raw):
+    choice = DecisionControls(calibrations).choice(raw, raw, raw, raw)
+    assert (choice.operating_point, choice.threshold, choice.prevalence) == ("balanced", 0.5, None)
+    assert choice.override is (raw is True)
+
+
+def test_percentages_beyond_their_range_are_held_in_it(calibrations):
+    choice = DecisionControls(calibrations).choice(OWN_THRESHOLD, 250, -3, False)
+    assert (choice.threshold, choice.prevalence) == (1.0, 0.0)
+
+
+def test_deciding_takes_no_pass_through_the_model(reading, mixed, calibrations, monkeypatch):
+    monkeypatch.setattr(mixed["binary"].checkpoint.classifier, "forward", None)
+    monkeypatch.setattr(mixed["binary"].checkpoint.classifier, "embed", None)
+    for threshold in np.linspace(0, 1, 11):
+        choice = Choice(OWN_THRESHOLD, float(threshold), 0.02)
+        page = result_html(reading, "binary", calibrations, choice)
+        decided = rule(reading.predictions["binary"], calibrations["binary"], choice).decision
+        assert f'<p class="dd-label">{decided.capitalize()}</p>' in page
+        assert decided.capitalize() in announcement(reading, "binary", calibrations, choice)
+
+
+def test_a_withheld_answer_is_not_given_away(withheld, calibrations):
+    page = result_html(withheld, "binary", calibrations) + cases_html(withheld, "binary", Choice())
+    text = page + announcement(withheld, "binary", calibrations)
+    assert "No answer" in text
+    assert "The photo is &lt;blurred&gt;." in page
+    assert not re.search(r"\d\u00a0%|dd-bars|ISIC_", text.replace("90\u00a0% does", ""))
+
+
+def test_an_override_is_marked_wherever_the_answer_goes(withheld, mixed, calibrations):
+    choice = Choice(override=True)
+    page = result_html(withheld, "binary", calibrations, choice)
+    assert "You chose to see this answer" in page
+    assert "dd-bars" in page
+    assert "withheld, shown all the same" in announcement(withheld, "binary", calibrations, choice)
+    assert "ISIC_" in cases_html(withheld, "binary", choice)
+    exported = export(withheld, mixed, "binary", choice)
+    assert exported["override"]
+    assert exported["readings"][0]["overridden"]
+    assert "withheld" in report(withheld, mixed, "binary", choice, None, 0.5)
+    untouched = export(withheld, mixed, "binary", Choice())
+    assert (untouched["override"], untouched["readings"][0]["overridden"]) == (False, False)
+
+
+def test_an_export_says_all_that_the_card_says(reading, mixed, calibrations):
+    choice = Choice(OWN_THRESHOLD, 0.321, 0.04)
+    exported = json.loads(json.dumps(export(reading, mixed, "multiclass", choice), allow_nan=False))
+    binary, multiclass = exported["readings"]
+    assert multiclass["decision"] is None
+    # The threshold was set for the other task, where it would mean something else.
+    assert binary["decision"]["operating_point"] == binary["operating_point"]["name"] == "balanced"
+    exported = json.loads(json.dumps(export(reading, mixed, "binary", choice), allow_nan=False))
+    [binary] = exported["readings"]
+    assert binary["operating_point"]["threshold"] == binary["decision"]["threshold"] == 0.321
+    assert binary["decision"]["prevalence"] == 0.04
+    assert binary["decision"]["positive_predictive_value"]["low"] <= 1
+    assert binary["weights_sha256"] == mixed["binary"].checkpoint.weights_sha256
+    assert binary["conformal_set"] is not None
+    assert binary["stability"]["agreeing_share"] <= 1
+    assert len(binary["view_scores"]["scores"]) == 8
+    assert len(binary["neighbours"]) == 5
+    assert exported["image"]["sha256"] == reading.preview.sha256
+    assert exported["app"]["version"]
+
+
+def test_single_views_average_to_about_the_answer(reading):
+    views, answer = reading.views["binary"], reading.predictions["binary"]
+    assert views.calibrated
+    assert min(views.scores) - 0.05 <= answer.probabilities[answer.label] <= max(views.scores) + 0.05
+    assert sum(views.agrees) == answer.stability.agreeing_share * 8 == 8 - answer.stability.flips
+    assert answer.stability.spread == max(views.scores) - min(views.scores)
+
+
+def test_a_report_needs_no_network(reading, mixed):
+    class Addresses(HTMLParser):
+        found: list
+
+        def handle_starttag(self, tag, attributes):
+            values = dict(attributes)
+            self.found += [values.get(name) for name in ("src", "srcset", "data") if values.get(name)]
+            self.found += [values["href"]] if tag == "link" else []
+
+    parser = Addresses()
+    parser.found = []
+    choice = Choice()
+    label = reading.predictions["binary"].label
+    parser.feed(report(reading, mixed, "binary", choice, ("grad-cam", label), 0.5))
+    assert len(parser.found) == 2
+    assert all(address.startswith("data:image/png") for address in parser.found)
+
+
+def test_what_stands_in_for_the_photo_gives_the_same_heatmap(reading, mixed, lesion_files):
+    photo = decode_image(lesion_files[0])
+    drawn = with_map(reading, mixed, "binary", "nevus", "attention-rollout")
+    key = ("attention-rollout", "nevus")
+    expected = attention_rollout(mixed["binary"], photo, "nevus")
+    assert np.array_equal(drawn.maps["binary"][key].values, expected.values)
+    assert drawn.checks["binary"][key] == check_saliency(mixed["binary"], photo, expected)
+
+
+def test_similar_cases_link_to_the_archive_and_fetch_nothing(reading):
+    page = cases_html(reading, "binary", Choice())
+    assert page.count("<li>") == 5
+    assert page.count('href="https://api.isic-archive.com/images/ISIC_') == 5
+    assert page.count('rel="noopener noreferrer"') == 5
+    assert "<img" not in page
+    assert cases_html(reading, "multiclass", Choice()) == ""
+
+
+def test_pictures_of_cases_come_from_the_local_folder_only(reading, tmp_path, encoded_photo):
+    (tmp_path / "ISIC_0000001.jpg").write_bytes(encoded_photo(1, width=600, height=450))
+    (tmp_path / "ISIC_0000003.jpg").write_bytes(b"no image")
+    (tmp_path.parent / "ISIC_0000009.jpg").write_bytes(encoded_photo(2))
+    wanted = ["ISIC_0000001", "ISIC_0000002", "ISIC_0000003", "../ISIC_0000009", "ISIC_0000001"]
+    pictures = load_pictures(tmp_path, wanted)
+    assert list(pictures) == ["ISIC_0000001"]
+    assert max(decode_image(pictures["ISIC_0000001"]).pixels.shape) == PICTURE_SIDE
+    assert load_pictures(None, wanted) == {}
+    near = reading.predictions["binary"].neighbours[0].image_id
+    page = cases_html(replace(reading, pictures={near: pictures["ISIC_0000001"]}), "binary", Choice())
+    assert page.count('<img src="data:image/png;base64,') == 1
+    assert (isic_id("ISIC_0000001_downsampled"), isic_id("<b>")) == ("ISIC_0000001", None)
+
+
+def test_the_image_check_names_what_is_wrong(mixed, tmp_path):
+    Image.new("RGB", (90, 90), (255, 255, 255)).save(tmp_path / "white.png")
+    reading = read_labels(mixed, decode_image(tmp_path / "white.png"), "multiclass")
+    assert isinstance(reading.predictions["binary"], Prediction)
+    for task_key in ("binary", "multiclass"):
+        page = check_html(reading, task_key)
+        assert "overexposed<" in page
+        assert "low resolution" in page
+        assert ("not measured" in page) is (task_key == "multiclass")
+    assert reading.predictions["binary"].verdict == ABSTAIN
