@@ -2,13 +2,14 @@
 # make test   run every test
 # make check  lint, format and import layers
 # make benchmark-table   recompute every figure of assets/benchmark from its predictions, and README's tables
+# make screenshots       photograph the app: README's picture, and every tab into screenshots/
 # Each sets up what it needs in .venv, from a Python 3.11 or newer and a package registry.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check benchmark-table
+.PHONY: run test check benchmark-table screenshots
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.requirements
@@ -24,6 +25,9 @@ check: $(VENV)/.development
 
 benchmark-table: $(VENV)/.requirements
 	$(BIN)/python -m dermadeit benchmark table
+
+screenshots: $(VENV)/.development
+	$(BIN)/python tests/app/take_screenshots.py
 
 $(VENV)/.requirements: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "DermaDeiT needs Python 3.11 or newer; this is %d.%d. Name another one: make PYTHON=python3.12" % sys.version_info[:2] or 0)'

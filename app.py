@@ -7,7 +7,9 @@ import os
 import signal
 import sys
 
+from dermadeit.benchmark import OURS
 from dermadeit.errors import DermaDeiTError
+from dermadeit.model_zoo import ModelZoo
 from dermadeit.predictor import Predictor, load_predictor
 from dermadeit.tasks import TASKS
 from dermadeit.views.application import build_app, launch_options
@@ -29,7 +31,8 @@ def main() -> int:
     # A stopped Space or container must leave no photo behind either.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with private_cache():
-        build_app(predictors).launch(**launch_options())
+        zoo = ModelZoo(loaded={(key, OURS): predictor for key, predictor in predictors.items()})
+        build_app(predictors, zoo).launch(**launch_options(predictors))
     return 0
 
 

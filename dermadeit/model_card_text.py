@@ -91,7 +91,11 @@ CHECKLIST: tuple[tuple[str, str, str], ...] = (
     ("External testing", "16", "Ethics and what is missing"),
     ("Limitations", "26", "Failure modes"),
     ("Usability: poor or missing input", "27a", "Gates and abstention"),
-    ("Ethics, involvement of patients, registration, protocol", "17, 18c, 18d, 19", "Ethics and what is missing"),
+    (
+        "Ethics, involvement of patients, registration, protocol",
+        "17, 18c, 18d, 19",
+        "Ethics and what is missing",
+    ),
     ("Access to code, model and data", "18e, 18f, 22", "How to regenerate"),
 )
 """Topic of CLAIM 2024 (Tejani et al.), item of TRIPOD+AI (Collins et al. 2024), and section of the card."""

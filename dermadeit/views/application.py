@@ -3,43 +3,77 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any
 
 import gradio as gr
 
+from dermadeit.model_zoo import ModelZoo
 from dermadeit.predictor import Predictor
-from dermadeit.views import endpoints, single_image
+from dermadeit.views.batch_evaluation import BatchEvaluationTab
+from dermadeit.views.endpoints import add_endpoints
 from dermadeit.views.header import header_html
-from dermadeit.views.theme import STYLE_SHEET, create_theme
+from dermadeit.views.health import health_route
+from dermadeit.views.model_comparison import ModelComparisonTab
+from dermadeit.views.single_image import SingleImageTab
+from dermadeit.views.theme import SHELL_SCRIPT, create_theme, style_sheets
+from dermadeit.views.training_and_card import TrainingAndCardTab
 from dermadeit.views.uploads import EXAMPLES_FOLDER, MAX_UPLOAD_BYTES
 
 QUEUE_SIZE = 64
 SESSIONS_REMEMBERED = 128
 
+TAB_TITLES: Mapping[str, str] = {
+    "single": "Single image",
+    "batch": "Batch evaluation",
+    "comparison": "Model comparison",
+    "training": "Training and model card",
+}
+"""Key of a tab, which its address ends in (`/#batch`), to the title on its button."""
 
-def build_app(predictors: Mapping[str, Predictor]) -> gr.Blocks:
-    """Builds the page and the API endpoints.
+
+def build_app(predictors: Mapping[str, Predictor], zoo: ModelZoo) -> gr.Blocks:
+    """Builds the page and the API endpoints. Nothing is loaded or drawn before somebody looks at it.
 
     Args:
         predictors: Task key to predictor, for every task.
+        zoo: Every compared model.
 
     Returns:
-        The app, to be launched with `launch_options()`.
+        The app, to be launched with `launch_options(predictors)`.
     """
     # Served from where they lie: copies in the cache would be gone after its first clean-up.
     gr.set_static_paths([EXAMPLES_FOLDER])
     with gr.Blocks(title="DermaDeiT", analytics_enabled=False, fill_width=True) as app:
-        gr.HTML(header_html())
-        single_image.SingleImageTab(predictors).render()
-        endpoints.add_endpoints(predictors)
+        gr.HTML(header_html("training"))
+        with gr.Tabs(elem_id="tabs", overflow_behavior="wrap"):
+            with _tab("single"):
+                SingleImageTab(predictors).render()
+            with _tab("batch"):
+                BatchEvaluationTab(zoo).render()
+            with _tab("comparison"):
+                ModelComparisonTab(zoo).render()
+            with _tab("training") as training:
+                TrainingAndCardTab().render(training)
+        add_endpoints(predictors)
     return app.queue(max_size=QUEUE_SIZE, api_open=False)
 
 
-def launch_options() -> dict[str, Any]:
-    """Arguments for `launch`: look, limits and privacy. Address and port stay with Gradio's environment."""
+def _tab(key: str) -> gr.Tab:
+    # The panel must not have the key as its id: the browser would scroll the header away.
+    return gr.Tab(TAB_TITLES[key], id=key, elem_id=f"panel-{key}")
+
+
+def launch_options(predictors: Mapping[str, Predictor]) -> dict[str, Any]:
+    """Arguments for `launch`: look, limits and privacy. Address and port stay with Gradio's environment.
+
+    Args:
+        predictors: Those that the app was built with; `/healthz` names their weights.
+    """
     return {
         "theme": create_theme(),
-        "css_paths": [STYLE_SHEET],
+        "css_paths": style_sheets(),
+        "js": SHELL_SCRIPT.read_text(encoding="utf-8"),
         "footer_links": [],
         "max_file_size": MAX_UPLOAD_BYTES,
         "run_history": False,
@@ -50,4 +84,6 @@ def launch_options() -> dict[str, Any]:
         # Our own handlers let nothing through, so this shows only Gradio's refusals, such as a forbidden path.
         "show_error": True,
         "state_session_capacity": SESSIONS_REMEMBERED,
+        "app_kwargs": {"routes": [health_route(predictors)]},
+        "mcp_server": find_spec("mcp") is not None,
     }

@@ -6,10 +6,18 @@ from pathlib import Path
 
 import gradio as gr
 
-STYLE_SHEET = Path(__file__).resolve().parents[2] / "assets" / "style.css"
+_ASSETS = Path(__file__).resolve().parents[2] / "assets"
+
+SHELL_SCRIPT = _ASSETS / "shell.js"
+"""JavaScript of the tab bar, a function."""
 
 _SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "Liberation Sans", "sans-serif")
 _MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "Liberation Mono", "monospace")
+
+
+def style_sheets() -> list[Path]:
+    """The style sheets of the page, the shell's first."""
+    return sorted(_ASSETS.glob("style*.css"), key=lambda path: (path.stem != "style", path.name))
 
 
 def create_theme() -> gr.themes.Base:
@@ -49,6 +57,14 @@ def create_theme() -> gr.themes.Base:
         block_title_text_weight="600",
         block_info_text_color="#4b5d66",
         block_info_text_color_dark="#a3b5bc",
+        link_text_color="#0f766e",
+        link_text_color_dark="#2dd4bf",
+        link_text_color_hover="#115e59",
+        link_text_color_hover_dark="#5eead4",
+        link_text_color_active="#115e59",
+        link_text_color_active_dark="#5eead4",
+        link_text_color_visited="#0f766e",
+        link_text_color_visited_dark="#2dd4bf",
         color_accent="#0f766e",
         slider_color="#0f766e",
         slider_color_dark="#2dd4bf",
@@ -66,6 +82,14 @@ def create_theme() -> gr.themes.Base:
         checkbox_label_border_color_selected_dark="#2dd4bf",
         checkbox_label_text_color_selected="#16242a",
         checkbox_label_text_color_selected_dark="#e6eef0",
+        button_primary_background_fill="#0f766e",
+        button_primary_background_fill_dark="#0f766e",
+        button_primary_background_fill_hover="#115e59",
+        button_primary_background_fill_hover_dark="#115e59",
+        button_primary_border_color="#0f766e",
+        button_primary_border_color_dark="#0f766e",
+        button_primary_text_color="#ffffff",
+        button_primary_text_color_dark="#ffffff",
         button_secondary_background_fill="#ffffff",
         button_secondary_background_fill_dark="#1c2a30",
         button_secondary_background_fill_hover="#e3f2f0",

@@ -17,7 +17,17 @@ INSTALL_CHROMIUM = "apt-get update && apt-get install -y --no-install-recommends
 
 
 @pytest.fixture(scope="session")
-def start_app(predictors):
+def zoo(checkpoint_root, predictors):
+    """Every compared model; of DermaDeiT and MobileNetV2 there are checkpoints, with random weights."""
+    from dermadeit.model_zoo import ModelZoo
+
+    return ModelZoo(
+        checkpoint_root, {(task, "dermadeit"): predictor for task, predictor in predictors.items()}
+    )
+
+
+@pytest.fixture(scope="session")
+def start_app(predictors, zoo):
     """Builds and launches an app on a free port: `start_app()` gives the app and its address."""
     from dermadeit.views.application import build_app, launch_options
 
@@ -31,8 +41,9 @@ def start_app(predictors):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        app = build_app(predictors)
-        _, url, _ = app.launch(**launch_options(), server_port=port, prevent_thread_lock=True, quiet=True)
+        app = build_app(predictors, zoo)
+        options = launch_options(predictors)
+        _, url, _ = app.launch(**options, server_port=port, prevent_thread_lock=True, quiet=True)
         return app, url.rstrip("/")
 
     with pytest.MonkeyPatch.context() as patch:
@@ -92,6 +103,27 @@ def find_chromium(may_install):
         if found := shutil.which("chromium"):
             return found
     pytest.skip(f"no chromium; install it with: {INSTALL_CHROMIUM}")
+
+
+@pytest.fixture
+def open_tab(chromium, app_url):
+    """Opens the page at a tab: `open_tab("training", width=320, dark=True)`; nothing may go wrong in it."""
+    from test_browser import Visit
+
+    visits, contexts = [], []
+
+    def open_page(key="single", width=1280, dark=False):
+        contexts.append(chromium.new_context(viewport={"width": width, "height": 900}))
+        visits.append(Visit(contexts[-1].new_page(), f"{app_url}/?__theme={'dark' if dark else 'light'}"))
+        visits[-1].page.locator(f"#panel-{key}-button").click()
+        visits[-1].page.wait_for_selector(f"#panel-{key}")
+        return visits[-1].page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert [visited.errors for visited in visits if visited.errors] == []
+    assert [visited.foreign for visited in visits if visited.foreign] == []
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,43 @@
+"""axe-core over every tab, empty and filled, in light and dark, on a wide and a narrow screen, finds nothing."""
+
+from itertools import product
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from filled_tabs import FILL
+
+from dermadeit.views.application import TAB_TITLES
+
+pytestmark = pytest.mark.browser
+
+RULES = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice")
+WIDTHS = (1280, 320)
+
+# What is still half faded has another contrast.
+STILL = """() => !document.querySelector('.pending, .generating')
+  && document.getAnimations().every(motion => motion.playState !== 'running')"""
+
+
+def violations(page):
+    """What axe finds, one readable line an element; and whether the page scrolls sideways."""
+    page.wait_for_function(STILL)
+    found = Axe().run(page, options={"runOnly": list(RULES), "resultTypes": ["violations"]}).response
+    lines = [
+        f"{rule['id']} ({rule['impact']}): {' '.join(map(str, node['target']))}: {node['failureSummary']}"
+        for rule in found["violations"]
+        for node in rule["nodes"]
+    ]
+    width = page.evaluate("document.documentElement.scrollWidth")
+    return lines + [f"The page is {width} px wide."] * (width > page.viewport_size["width"])
+
+
+@pytest.mark.parametrize("key", TAB_TITLES)
+def test_axe_finds_nothing_and_nothing_overflows(open_tab, key):
+    page = open_tab(key)
+    found = {"empty": violations(page)}
+    FILL[key](page)
+    for dark, width in product((False, True), WIDTHS):
+        page.evaluate("dark => document.body.classList.toggle('dark', dark)", dark)
+        page.set_viewport_size({"width": width, "height": 900})
+        found[f"{width} px, {'dark' if dark else 'light'}"] = violations(page)
+    assert {where: lines for where, lines in found.items() if lines} == {}

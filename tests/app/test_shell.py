@@ -1,0 +1,127 @@
+"""What surrounds the tabs: the tab bar, the header, the start, `/healthz`, and README's example for programs."""
+
+import hashlib
+import platform
+import re
+import textwrap
+from pathlib import Path
+
+import httpx
+import pytest
+
+from dermadeit.about import DISCLAIMER, VERSION
+from dermadeit.model_zoo import ModelZoo
+from dermadeit.tasks import TASKS
+from dermadeit.views import application
+from dermadeit.views.application import TAB_TITLES, build_app, launch_options
+from dermadeit.views.theme import style_sheets
+
+ROOT = Path(__file__).resolve().parents[2]
+TAB_BAR = "#tabs > .tab-wrapper [role=tab]"
+
+
+def chosen_tab(page):
+    return page.get_attribute("#tabs > .tab-wrapper [role=tab][aria-selected=true]", "data-tab-id")
+
+
+def test_healthz_says_what_answers(app_url, predictors, checkpoint_root):
+    reply = httpx.get(f"{app_url}/healthz")
+    assert reply.status_code == 200
+    assert reply.headers["content-type"] == "application/json"
+    assert reply.headers["cache-control"] == "no-store"
+    content = reply.json()
+    weights = {task: checkpoint_root / task / "dermadeit" / "model.safetensors" for task in TASKS}
+    assert content.pop("checkpoints") == {
+        f"{task}/dermadeit": hashlib.sha256(path.read_bytes()).hexdigest() for task, path in weights.items()
+    }
+    assert content.pop("torch")
+    assert content.pop("gradio")
+    assert content == {"status": "ok", "version": VERSION, "python": platform.python_version()}
+
+
+def test_healthz_can_only_be_read(app_url):
+    assert httpx.post(f"{app_url}/healthz", json={}).status_code == 405
+
+
+@pytest.mark.parametrize("installed", [False, True])
+def test_the_endpoints_are_mcp_tools_where_the_package_is_there(predictors, monkeypatch, installed):
+    monkeypatch.setattr(application, "find_spec", lambda name: object() if installed else None)
+    assert launch_options(predictors)["mcp_server"] is installed
+
+
+def test_the_style_of_the_shell_comes_before_that_of_the_tabs():
+    names = [path.name for path in style_sheets()]
+    assert names[0] == "style.css"
+    assert set(names) == {path.name for path in (ROOT / "assets").glob("style*.css")}
+
+
+def test_nothing_is_loaded_or_drawn_before_it_is_looked_at(predictors, zoo, monkeypatch):
+    def refuse(*_, **__):
+        pytest.fail("done at the start")
+
+    monkeypatch.setattr(ModelZoo, "predictor", refuse)
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", refuse)
+    build_app(predictors, zoo)
+
+
+def test_the_readme_example_for_programs_runs(app_url, monkeypatch):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    [example] = [
+        block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "gradio_client" in block
+    ]
+    # The client, not the app, would report its start to its makers.
+    monkeypatch.setenv("GRADIO_ANALYTICS_ENABLED", "False")
+    monkeypatch.chdir(ROOT)
+    assert "http://127.0.0.1:7860" in example
+    names = {}
+    exec(textwrap.dedent(example).replace("http://127.0.0.1:7860", app_url), names)
+    names["client"].close()
+    [record] = names["records"]
+    assert record["status"] == "ok"
+    assert set(record["probabilities"]) == {"nevus", "others"}
+
+
+@pytest.mark.browser
+def test_every_tab_has_an_address(open_tab, app_url):
+    page = open_tab()
+    assert page.locator(TAB_BAR).all_inner_texts() == list(TAB_TITLES.values())
+    for key in reversed(TAB_TITLES):
+        page.locator(f"#panel-{key}-button").click()
+        page.wait_for_function("key => location.hash === '#' + key", arg=key)
+        assert page.locator(f"#panel-{key}").is_visible()
+        assert DISCLAIMER in page.inner_text("header")
+    other = page.context.new_page()
+    other.goto(f"{app_url}/#training")
+    other.wait_for_selector("#panel-training", state="visible")
+    assert chosen_tab(other) == "training"
+
+
+@pytest.mark.browser
+def test_the_header_leads_to_the_model_card(open_tab):
+    page = open_tab()
+    page.get_by_role("link", name="Model card").click()
+    page.wait_for_selector("#panel-training", state="visible")
+    assert page.get_by_role("heading", name="Model card").first.is_visible()
+    page.go_back()
+    page.wait_for_selector("#panel-single", state="visible")
+
+
+@pytest.mark.browser
+def test_the_tab_bar_is_one_stop_with_arrow_keys(open_tab):
+    page = open_tab()
+    keys = list(TAB_TITLES)
+    page.locator("#panel-single-button").focus()
+    for press, expected in [
+        ("ArrowRight", keys[1]), ("ArrowLeft", keys[0]), ("ArrowLeft", keys[-1]), ("ArrowRight", keys[0]),
+        ("End", keys[-1]), ("Home", keys[0]),
+    ]:  # fmt: skip
+        page.keyboard.press(press)
+        page.wait_for_selector(f"#panel-{expected}", state="visible")
+        assert page.evaluate("document.activeElement.dataset.tabId") == expected
+        assert chosen_tab(page) == expected
+    page.keyboard.press("Tab")
+    assert page.evaluate("!!document.activeElement.closest('#panel-single')")
+    page.keyboard.press("Shift+Tab")
+    assert page.evaluate("document.activeElement.dataset.tabId") == "single"
+    page.keyboard.press("Shift+Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Model card"

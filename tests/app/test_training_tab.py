@@ -1,0 +1,145 @@
+"""The tab on training and model card: what it shows of the files that there are, and of those that are not."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from dermadeit.benchmark_files import BENCHMARK_ROOT
+from dermadeit.checkpoints import CHECKPOINT_ROOT
+from dermadeit.model_card_text import LICENCES
+from dermadeit.tasks import TASKS
+from dermadeit.views.ablations import stages_html
+from dermadeit.views.training_and_card import read_card
+from dermadeit.views.training_record import default_settings, models_with_record, read_record
+from dermadeit.views.training_sections import model_html
+from train.configuration import TrainingConfiguration
+
+
+def write(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+
+
+def figures(accuracy):
+    names = ("accuracy", "cohen_kappa", "f1_macro", "roc_auc")
+    return {"n": 1611, **dict.fromkeys(names, accuracy), "intervals": {"accuracy": [0.5, 0.9]}}
+
+
+def stage_report(interval):
+    return {
+        "stage": "ablations",
+        "task": "binary",
+        "split": "validation",
+        "trainings": [
+            {"name": "original", "views": 8, "figures": figures(0.7)},
+            {
+                "name": "<i>right</i>",
+                "views": 8,
+                "figures": figures(0.75),
+                "compared_with": "original",
+                "differences": {"accuracy": {"difference": 0.05, "interval": interval}},
+            },
+        ],
+    }
+
+
+def test_the_defaults_are_those_of_the_training_code():
+    defaults = {field.name: field.default for field in dataclasses.fields(TrainingConfiguration)}
+    assert default_settings() == defaults
+    assert default_settings(Path("nowhere.py")) == {}
+
+
+@pytest.mark.parametrize("model", models_with_record())
+def test_every_shipped_checkpoint_is_shown_with_curves_data_and_confusion(model):
+    page = model_html(model, CHECKPOINT_ROOT, BENCHMARK_ROOT)
+    for task in TASKS:
+        record = read_record(task, model)
+        if record is None:
+            continue
+        assert f"<dd>{record.weights_sha256[:12]}</dd>" in page
+        assert f"epoch {record.training['best_epoch']} of {len(record.training['curves'])}" in page
+        for counts in record.training["data"].values():
+            assert f"<td>{counts['images']:,}</td>" in page
+        for name, value in record.settings.items():
+            changed = default_settings().get(name) != value
+            assert (f"<code>{name}</code>" in page) >= changed
+    assert page.count('<svg class="dd-plot"') >= 3
+    assert "other weights" not in page
+
+
+def test_a_model_without_a_checkpoint_comes_with_the_command_that_trains_it(tmp_path):
+    page = model_html("deit", tmp_path, tmp_path)
+    for task in TASKS:
+        assert f"python train/distill.py --task {task} --model deit" in page
+
+
+def test_a_record_with_nothing_in_it_says_so(tmp_path):
+    write(tmp_path / "binary" / "deit" / "config.json", {"architecture": "deit"})
+    page = model_html("deit", tmp_path, BENCHMARK_ROOT)
+    assert "Its settings were not recorded." in page
+    assert "without a record of its training" in page
+
+
+def test_what_a_record_says_is_shown_as_text(tmp_path):
+    folder = tmp_path / "binary" / "deit"
+    write(folder / "config.json", {"architecture": "<script>alert(1)</script>"})
+    evil = {"configuration": {"<b>name": "<b>value"}, "data": {"<b>split": {"<b>class": 1}}}
+    write(folder / "training.json", evil)
+    page = model_html("deit", tmp_path, BENCHMARK_ROOT)
+    assert "<script" not in page
+    assert "<b>" not in page.lower()
+
+
+def test_figures_of_other_weights_are_called_so(tmp_path):
+    config = json.loads((CHECKPOINT_ROOT / "binary" / "dermadeit" / "config.json").read_text())
+    config["dermadeit"]["weights_sha256"] = "0" * 64
+    write(tmp_path / "binary" / "dermadeit" / "config.json", config)
+    assert "These figures are of other weights." in model_html("dermadeit", tmp_path, BENCHMARK_ROOT)
+
+
+@pytest.mark.parametrize(("interval", "bold"), [([0.01, 0.09], True), ([-0.01, 0.11], False), (None, False)])
+def test_only_a_difference_whose_interval_excludes_zero_is_bold(tmp_path, interval, bold):
+    write(tmp_path / "binary" / "ablations.json", stage_report(interval))
+    page = stages_html(tmp_path)
+    assert "0.700 [0.500, 0.900]" in page
+    assert "+0.050" in page
+    assert ("<strong>+0.050" in page) is bold
+    assert "&lt;i&gt;right&lt;/i&gt;" in page
+    assert "python train/programme_report.py --stage three-way" in page
+
+
+def test_stages_that_were_not_run_come_with_their_commands(tmp_path):
+    page = stages_html(tmp_path)
+    for stage in ("ablations", "three-way"):
+        assert f"python train/programme.py --stage teachers --stage {stage}" in page
+    assert "<table" not in page
+
+
+def test_the_card_fits_below_the_headings_of_the_tab(tmp_path):
+    write(
+        tmp_path / "card.md", "# Card\n\n[Data](#data)\n\n## Data\n\n### Nevus\n\n```sh\n# a comment\n```\n"
+    )
+    assert read_card(tmp_path / "card.md") == (
+        "\n[Data](#h-data)\n\n### Data\n\n#### Nevus\n\n```sh\n# a comment\n```\n"
+    )
+    assert "python -m dermadeit model-card" in read_card(tmp_path / "missing.md")
+
+
+@pytest.mark.browser
+def test_the_tab_fills_when_it_is_opened(open_tab):
+    page = open_tab("training")
+    page.wait_for_selector("#trainings svg")
+    assert page.locator("#trainings .dd-training h3").all_inner_texts() == [
+        task.title for task in TASKS.values()
+    ]
+    assert page.locator("#stages h3").count() == 2
+    assert LICENCES.splitlines()[0] in page.inner_text("#panel-training")
+    page.wait_for_selector("#training-status :text('The trainings of DermaDeiT')")
+    for radio in page.locator("#training-model input").all()[1:]:
+        before = page.inner_html("#trainings")
+        radio.check()
+        page.wait_for_function(
+            "before => document.querySelector('#trainings').innerHTML !== before", arg=before
+        )
