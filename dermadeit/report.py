@@ -180,17 +180,23 @@ def _reading_section(reading: Mapping[str, Any]) -> Html:
         titled,
         caveat,
         banner,
-        paragraph(_class_name(reading, reading["label"]), "answer"),
+        paragraph(_class_name(reading, _answered(reading)), "answer"),
         _scores(reading),
         _decision(reading),
         _similar_cases(reading),
     )
 
 
+def _answered(reading: Mapping[str, Any]) -> str:
+    """The class that was decided for, which at an operating point need not be the most probable one."""
+    decided = reading.get("decision") or reading.get("operating_point") or {}
+    return decided.get("decision") or reading["label"]
+
+
 def _scores(reading: Mapping[str, Any]) -> Html:
     bars = join(
         Html(
-            f"<li{' class=first' if key == reading['label'] else ''}><b>{text(_class_name(reading, key))}</b>"
+            f"<li{' class=first' if key == _answered(reading) else ''}><b>{text(_class_name(reading, key))}</b>"
             f'<b>{percent(share)}</b><i><span style="width:{100 * share:.1f}%"></span></i></li>'
         )
         for key, share in reading["probabilities"].items()

@@ -12,7 +12,8 @@ from dermadeit.comparison import Difference
 from dermadeit.metrics import HEADLINE_FIGURES
 from dermadeit.result_tables import difference_text, figure_text
 from dermadeit.tasks import TASKS, Task
-from dermadeit.views.training_sections import command_html, table_html
+from dermadeit.views.tables import table_html
+from dermadeit.views.training_sections import command_html
 
 _FIGURES = ("accuracy", "cohen_kappa", "f1_macro", "roc_auc")
 
@@ -72,7 +73,7 @@ def _table(task: Task, report: Mapping[str, Any]) -> str:
     header = [name[0].upper() + name[1:] for name in names]
     images, views = trainings[0]["figures"]["n"], trainings[0]["views"]
     caption = f"{task.title}: {images:,} images of the {report['split']} split, {views} views an image"
-    return f"<h4>{escape(caption)}</h4>{table_html(caption, header, rows)}"
+    return f"<h4>{escape(caption)}</h4>{table_html(caption, header, rows, titled=False)}"
 
 
 def _difference(training: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -18,6 +18,7 @@ from dermadeit.predictions import SMALLEST_SLICE
 from dermadeit.records import Evaluation
 from dermadeit.slices import SLICED_BY
 from dermadeit.tasks import get_task
+from dermadeit.views.tables import table_html
 
 _TARGET_FIGURES: Mapping[str, str] = {
     "ppv": "positive predictive value",
@@ -220,31 +221,6 @@ def _left_out_html(left_out: Sequence[LeftOut]) -> str:
     if not rows:
         return ""
     return table_html("Files left out; left_out.csv lists all", ["Reason", "Files", "Which"], rows)
-
-
-def table_html(caption: str, header: Sequence[str], rows: Iterable[Sequence[str]], *, heads: int = 1) -> str:
-    """A table that scrolls sideways by itself where the screen is narrow.
-
-    Args:
-        caption: What the table shows, as plain text.
-        header: Column names, as plain text.
-        rows: Cells as HTML, each row as long as the header.
-        heads: Leading cells of a row that name it.
-    """
-    columns = "".join(f'<th scope="col">{escape(name)}</th>' for name in header)
-    body = "".join(
-        "<tr>"
-        + "".join(f'<th scope="row">{cell}</th>' for cell in row[:heads])
-        + "".join(f"<td>{cell}</td>" for cell in row[heads:])
-        + "</tr>"
-        for row in rows
-    )
-    # What scrolls must be reachable by keyboard, and what can be reached needs a name.
-    return f"""
-<div class="dd-scroll" role="region" tabindex="0" aria-label="{escape(caption)}">
-  <table class="dd-table"><caption>{escape(caption)}</caption>
-  <thead><tr>{columns}</tr></thead><tbody>{body}</tbody></table>
-</div>"""
 
 
 def figure_name(name: str) -> str:

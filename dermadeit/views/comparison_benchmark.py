@@ -15,7 +15,7 @@ from dermadeit.comparison import Difference
 from dermadeit.metrics import HEADLINE_FIGURES
 from dermadeit.models import MODEL_SPECS
 from dermadeit.tasks import Task
-from dermadeit.views.comparison_tables import (
+from dermadeit.views.tables import (
     difference_cell,
     figure_cell,
     p_value_cell,

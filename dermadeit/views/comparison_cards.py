@@ -19,9 +19,9 @@ from dermadeit.saliency import DEFAULT_OPACITY
 from dermadeit.side_by_side import SCALE_NOTE, Agreement, ModelReading, PairAgreement
 from dermadeit.tasks import BINARY, Task
 from dermadeit.views.cards import percent, score_name
-from dermadeit.views.comparison_tables import table_html
 from dermadeit.views.decision import OPERATING_POINT_TITLES
 from dermadeit.views.failures import Failure
+from dermadeit.views.tables import table_html
 from dermadeit.weighted_metrics import target_class
 
 OWN_ANSWER = "answer"

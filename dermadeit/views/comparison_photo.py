@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import partial
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -13,12 +12,13 @@ import gradio as gr
 from dermadeit.calibration import DEFAULT_OPERATING_POINT
 from dermadeit.imaging import LesionImage
 from dermadeit.model_zoo import ModelZoo
-from dermadeit.tasks import BINARY, DIAGNOSES, Task, get_task
+from dermadeit.tasks import BINARY, Task, get_task
 from dermadeit.views import comparison_cards as cards
 from dermadeit.views.cards import failure_html, status_html
 from dermadeit.views.comparison_run import PhotoComparison, Run, compared, shrunk
 from dermadeit.views.failures import presentable
 from dermadeit.views.page_scripts import ANNOUNCE
+from dermadeit.views.photo_panel import example_title
 from dermadeit.views.single_image import MODEL_EVENT
 from dermadeit.views.uploads import (
     CACHE_SECONDS,
@@ -107,7 +107,8 @@ class PhotoSection:
             )
             with gr.Row(elem_classes="dd-examples", elem_id="compare-examples"):
                 self._example_buttons = [
-                    gr.Button(_spoken(path), icon=path, size="sm", min_width=72) for path in self._examples
+                    gr.Button(example_title(path, number), icon=path, size="sm", min_width=72)
+                    for number, path in enumerate(self._examples, start=1)
                 ]
 
     def _render_output(self) -> None:
@@ -341,12 +342,3 @@ def _class_choices(task: Task) -> list[tuple[str, str]]:
 
 def _known_point(point: str) -> str:
     return point if point in cards.POINT_TITLES else DEFAULT_OPERATING_POINT
-
-
-def _spoken(path: Path) -> str:
-    words = path.stem.removeprefix("synthetic_").split("_")
-    # Abbreviations of diagnoses stay in capitals.
-    spoken = " ".join(
-        word.upper() if word.upper() in DIAGNOSES and len(word) == 3 else word for word in words
-    )
-    return spoken[:1].upper() + spoken[1:]

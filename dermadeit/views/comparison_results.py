@@ -11,7 +11,7 @@ from dermadeit.entrants import Disagreement, Entrant, PairedResult
 from dermadeit.metrics import HEADLINE_FIGURES
 from dermadeit.tasks import Task
 from dermadeit.views.cards import percent
-from dermadeit.views.comparison_tables import (
+from dermadeit.views.tables import (
     difference_cell,
     figure_cell,
     p_value_cell,

@@ -15,6 +15,7 @@ from dermadeit.calibration import (
     OperatingPoint,
     ViewCalibration,
 )
+from dermadeit.display_names import operating_point_title
 from dermadeit.records import Prediction
 
 OWN_THRESHOLD = "own_threshold"
@@ -22,10 +23,8 @@ OWN_THRESHOLD = "own_threshold"
 
 OPERATING_POINT_TITLES: Mapping[str, str] = MappingProxyType(
     {
-        "sensitivity_95": "95\u00a0% sensitivity",
-        "balanced": "Balanced",
-        "specificity_95": "95\u00a0% specificity",
-        OWN_THRESHOLD: "Own threshold",
+        name: operating_point_title(name).capitalize()
+        for name in ("sensitivity_95", "balanced", "specificity_95", OWN_THRESHOLD)
     }
 )
 

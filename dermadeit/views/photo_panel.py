@@ -49,12 +49,13 @@ class PhotoPanel:
             )
             with gr.Row(elem_classes="dd-examples"):
                 self.examples = [
-                    (path, gr.Button(_title(path, number), icon=path, size="sm", min_width=72))
+                    (path, gr.Button(example_title(path, number), icon=path, size="sm", min_width=72))
                     for number, path in enumerate(paths, start=1)
                 ]
 
 
-def _title(path: Path, number: int) -> str:
+def example_title(path: Path, number: int) -> str:
+    """What an example is called, from its file name; its number where the name says nothing."""
     words = path.stem.removeprefix("synthetic_").split("_")
     # Abbreviations of diagnoses stay in capitals.
     spoken = " ".join(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from dermadeit.figures import alt_text, confusion_figure, inline_svg, training_c
 from dermadeit.models import get_spec
 from dermadeit.result_tables import value_text, words
 from dermadeit.tasks import TASKS, Task
+from dermadeit.views.tables import table_html
 from dermadeit.views.training_record import TrainingRecord, default_settings, read_record
 
 
@@ -32,25 +33,6 @@ def model_html(model: str, checkpoints: Path, benchmark: Path) -> str:
         for task in TASKS.values()
     )
     return f'<div class="dd-trainings">{cards}</div>'
-
-
-def table_html(caption: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table that scrolls by itself, by keyboard too, where it is wider than its place.
-
-    Args:
-        caption: What it shows; plain text, read out as its name.
-        header: Plain text.
-        rows: HTML of the cells; the first of each row is its heading.
-    """
-    heads = "".join(f'<th scope="col">{escape(name)}</th>' for name in header)
-    body = "".join(
-        f'<tr><th scope="row">{first}</th>' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
-        for first, *cells in rows
-    )
-    return f"""
-<div class="dd-scroll" role="group" aria-label="{escape(caption)}" tabindex="0">
-  <table class="dd-table"><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>
-</div>"""
 
 
 def figure_html(figure: Figure) -> str:
@@ -129,7 +111,7 @@ def _settings(record: TrainingRecord) -> str:
         for name, value in changed.items()
     ]
     summary = f"{len(rows)} of {len(record.settings)} settings differ from today's defaults"
-    table = table_html(f"Settings, {record.task}", ["Setting", "Value", "Default"], rows)
+    table = table_html(f"Settings, {record.task}", ["Setting", "Value", "Default"], rows, titled=False)
     return f"<details><summary>{summary}</summary>{table}</details>"
 
 
@@ -151,7 +133,7 @@ def _data(task: Task, record: TrainingRecord) -> str:
         for split, counts in splits.items()
     ]
     names = [task.display_names.get(key, key.capitalize()) for key in columns]
-    return table_html(f"Images by split, {task.title}", ["Split", *names], rows)
+    return table_html(f"Images by split, {task.title}", ["Split", *names], rows, titled=False)
 
 
 def _confusion(task: Task, record: TrainingRecord, benchmark: Path) -> str:

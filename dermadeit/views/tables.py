@@ -1,4 +1,4 @@
-"""Pieces of the comparison's tables as HTML. Cells are given as HTML, so whoever fills them escapes."""
+"""Tables of figures as HTML. Cells are given as HTML, so whoever fills them escapes."""
 
 from __future__ import annotations
 
@@ -19,23 +19,26 @@ def table_html(
     *,
     heads: int = 1,
     tall: bool = False,
+    titled: bool = True,
 ) -> str:
     """A table that scrolls sideways by itself where the screen is narrow.
 
     Args:
-        caption: What the table shows, as plain text; read out with it and shown above it.
+        caption: What the table shows, as plain text; read out with it.
         header: Column names, as plain text.
         rows: Cells as HTML, each row as long as the header.
         heads: Leading cells of a row that name it.
         tall: Whether there are so many rows that they should scroll by themselves too.
+        titled: Whether the caption is shown above it.
     """
     columns = "".join(f'<th scope="col">{escape(name)}</th>' for name in header)
     body = "".join(f"<tr>{_row_html(row, heads)}</tr>" for row in rows)
     # What scrolls must be reachable by keyboard, and what can be reached needs a name. The title stands outside,
     # since a caption would be as wide as the table and be cut off with it.
     title = escape(caption)
+    shown = f'<p class="dd-caption">{title}</p>' if titled else ""
     return f"""
-<p class="dd-caption">{title}</p>
+{shown}
 <div class="dd-scroll{" dd-tall" if tall else ""}" role="region" tabindex="0" aria-label="{title}">
   <table class="dd-table"><thead><tr>{columns}</tr></thead><tbody>{body}</tbody></table>
 </div>"""
