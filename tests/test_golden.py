@@ -1,6 +1,6 @@
 """The embedded checkpoints still give the answers that they gave when they were committed.
 
-When an answer changes for a good reason (new weights, another preprocessing), run
+When an answer changes for a good reason (new weights or calibration, another preprocessing), run
 `python -m tests.test_golden` from the root of the repository, look at the difference, and commit the new
 `golden_predictions.json` together with what changed it.
 """
@@ -17,10 +17,17 @@ GOLDEN = Path(__file__).parent / "golden_predictions.json"
 EXAMPLES = Path(__file__).parent.parent / "assets" / "examples"
 
 
-def _predict() -> dict[str, dict[str, dict[str, float]]]:
+def _predict() -> dict[str, dict[str, dict]]:
     images = sorted(EXAMPLES.glob("*.jpg"))
     return {
-        task: {result.file: dict(result.logits) for result in load_predictor(task).predict(images)}
+        task: {
+            result.file: {
+                "logits": dict(result.logits),
+                "probabilities": dict(result.probabilities),
+                "verdict": result.verdict,
+            }
+            for result in load_predictor(task).predict(images)
+        }
         for task in TASKS
     }
 
@@ -30,9 +37,11 @@ def test_the_embedded_checkpoints_answer_as_they_did() -> None:
     assert actual.keys() == expected.keys()
     for task, images in expected.items():
         assert actual[task].keys() == images.keys()
-        for file, logits in images.items():
+        for file, answer in images.items():
             # Processors and JPEG decoders differ in the last digits.
-            assert actual[task][file] == pytest.approx(logits, abs=0.02), f"{task}, {file}"
+            for part in ("logits", "probabilities"):
+                assert actual[task][file][part] == pytest.approx(answer[part], abs=0.02), f"{task}, {file}"
+            assert actual[task][file]["verdict"] == answer["verdict"], f"{task}, {file}"
 
 
 if __name__ == "__main__":
