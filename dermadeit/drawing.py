@@ -222,6 +222,7 @@ def _render(figure: Figure, kind: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     metadata = _NO_METADATA if kind == "svg" else {"Software": None}
     settings = {"svg.fonttype": "none", "svg.hashsalt": _HASH_SALT}
+    figure.patch.set_alpha(1 if "facecolor" in options else 0)
     # The settings and the filter are global to the process.
     with _RENDERING, matplotlib.rc_context(settings), warnings.catch_warnings():
         # Names in scripts that the font for measuring lacks; a page draws them with its own.

@@ -39,7 +39,7 @@ from dermadeit.metrics import HEADLINE_FIGURES
 from dermadeit.predictions import PredictionSet
 from dermadeit.slices import SLICED_BY
 from dermadeit.trust_metrics import risk_coverage
-from dermadeit.weighted_metrics import ERROR_BINS, calibration_errors, target_class
+from dermadeit.weighted_metrics import ERROR_BINS, calibration_errors, reliability_bins, target_class
 
 __all__ = [
     "ModelPoint",
@@ -49,7 +49,6 @@ __all__ = [
     "encode_figure",
     "inline_svg",
     "precision_recall_curves",
-    "reliability_bins",
     "reliability_diagram",
     "risk_coverage_curves",
     "roc_curves",
@@ -110,7 +109,7 @@ def precision_recall_curves(sets: Sequence[PredictionSet]) -> Figure:
         positive, scores = _target(part)
         precision, recall, _ = sk.precision_recall_curve(positive, scores)
         described.append(f"{name}, AP {sk.average_precision_score(positive, scores):.3f}")
-        axes.plot(recall, precision, label=described[-1], drawstyle="steps-pre", **style.line)
+        axes.plot(recall, precision, label=described[-1], drawstyle="steps-post", **style.line)
     _square(axes, "Recall (sensitivity)", "Precision")
     chance = f"Chance, the dotted line, is {prevalence:.3f}"
     return finish(figure, title, f"{title}. {'; '.join(described)}. {chance}.", legend=True)
@@ -141,27 +140,6 @@ def reliability_diagram(sets: Sequence[PredictionSet]) -> Figure:
     counts.set(xlabel="Score of the answer", ylabel="Images")
     meaning = "On the dotted line the score of an answer is the share of such answers that is right"
     return finish(figure, title, f"{title}. {'; '.join(described)}. {meaning}.", legend=True)
-
-
-def reliability_bins(confidences: np.ndarray, hits: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The bins that `weighted_metrics.calibration_errors` averages over.
-
-    Args:
-        confidences: float [N], N at least 1.
-        hits: bool [N].
-
-    Returns:
-        Mean confidence, share of hits and number of images of each bin that is not empty, from low to high.
-    """
-    ordered = np.sort(confidences)
-    # Of the images in order, the last one of each fifteenth; equal confidences fall on one side of an edge.
-    lasts = -(-np.arange(1, ERROR_BINS + 1) * len(ordered) // ERROR_BINS) - 1
-    edges = ordered[lasts]
-    bins = np.searchsorted(edges, confidences)
-    sizes = np.bincount(bins, minlength=ERROR_BINS)
-    filled = sizes > 0
-    sums = [np.bincount(bins, weights=values, minlength=ERROR_BINS) for values in (confidences, hits)]
-    return sums[0][filled] / sizes[filled], sums[1][filled] / sizes[filled], sizes[filled]
 
 
 def risk_coverage_curves(sets: Sequence[PredictionSet]) -> Figure:
@@ -255,7 +233,8 @@ def accuracy_latency_figure(points: Sequence[ModelPoint]) -> Figure:
     lowest, highest = (pick(point.milliseconds for point in points) for pick in (min, max))
     axes.set_xlim(lowest / 1.4, highest * 1.4)
     steps = [step * 10.0**power for power in range(-2, 6) for step in (1, 2, 5)]
-    axes.set_xticks([step for step in steps if lowest / 1.4 <= step <= highest * 1.4])
+    within = [step for step in steps if lowest / 1.4 <= step <= highest * 1.4]
+    axes.set_xticks(within if len(within) > 1 else sorted({lowest, highest}))
     axes.set(xlabel="Milliseconds an image (logarithmic)", ylabel="Accuracy with its 95 % interval")
     percent_axis(axes.yaxis)
     axes.margins(y=0.12)

@@ -130,7 +130,9 @@ def evaluation_report(
                 section("Curves and figures", Html(f'<div class="figures">{drawn}</div>') if drawn else ""),
             ),
             comparison_section(comparisons),
-            failure_section(failures, sum(metrics.get("failed") or 0 for metrics in evaluations)),
+            failure_section(
+                failures, max((metrics.get("failed") or 0 for metrics in evaluations), default=0)
+            ),
             provenance_section(evaluations, created),
         ),
         "\n",
@@ -348,9 +350,7 @@ def _origin_section(exported: Mapping[str, Any], created: datetime) -> Html:
                 Html(f"<br>weights SHA-256 {digest(reading.get('weights_sha256'))}"),
             )
         )
-    known["Answers withheld"] = (
-        "shown all the same, as asked for" if exported.get("override") else "not shown"
-    )
+    known["Answers withheld"] = _withheld(readings)
     return section("How this came about", facts(known))
 
 

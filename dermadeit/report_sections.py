@@ -84,7 +84,8 @@ def comparison_section(comparisons: Sequence[Mapping[str, Any]]) -> Html:
     rows.append(
         ("p of McNemar's test of the errors", *(_p_value(part.get("mcnemar")) for part in comparisons))
     )
-    rows.append(("p of DeLong's test of the AUROC", *(_p_value(part.get("delong")) for part in comparisons)))
+    of_delong = "p of DeLong's test of the AUROC, target class against the rest"
+    rows.append((of_delong, *(_p_value(part.get("delong")) for part in comparisons)))
     return section(
         "Paired comparisons",
         paragraph(
@@ -126,7 +127,7 @@ def provenance_section(evaluations: Sequence[Metrics], created: datetime) -> Htm
         views = metrics.get("views")
         points = metrics.get("operating_points") or {}
         named = [operating_point_title(key) for key, part in points.items() if isinstance(part, Mapping)]
-        known[name(model_of(metrics))] = join(
+        known[_column_name(metrics, evaluations)] = join(
             (
                 text(
                     f"task {metrics.get('task', 'not recorded')}; {metrics.get('n', 0):,} images read, "
@@ -138,12 +139,18 @@ def provenance_section(evaluations: Sequence[Metrics], created: datetime) -> Htm
             )
         )
     excluded = next((metrics["excluded"] for metrics in evaluations if metrics.get("excluded")), {})
-    known["Left out, outside the task"] = (
-        ", ".join(f"{key}: {count:,}" for key, count in excluded.items()) or "no image"
-    )
+    known["Left out"] = ", ".join(f"{key}: {count:,}" for key, count in excluded.items()) or "no image"
     method = next((part["intervals"]["method"] for part in evaluations if part.get("intervals")), "none")
     known["Intervals"] = method
     return section("How this came about", facts(known))
+
+
+def _column_name(metrics: Metrics, evaluations: Sequence[Metrics]) -> Html:
+    """A model's name, with its number of views where the model was evaluated with several."""
+    shown = model_of(metrics)
+    if sum(model_of(other) == shown for other in evaluations) > 1:
+        shown = f"{shown}, views: {metrics.get('views', 'not recorded')}"
+    return name(shown)
 
 
 def _figures_section(evaluations: Sequence[Metrics]) -> Html:

@@ -7,6 +7,7 @@ from typing import Any
 
 from dermadeit.display_names import FIGURE_NAMES, Metrics, class_name, model_of, operating_point_title
 from dermadeit.document import Html, name, paragraph, percent, point, section, table
+from dermadeit.trust_metrics import COVERAGES
 
 _POINT_FIGURES = {
     "sensitivity": "sensitivity",
@@ -107,14 +108,13 @@ def risk_section(evaluations: Sequence[Metrics]) -> Html:
     curves = [(metrics, metrics["risk_coverage"]) for metrics in evaluations if metrics.get("risk_coverage")]
     if not curves:
         return section("Withholding answers", paragraph("What withholding brings was not measured."))
-    coverages = [row["coverage"] for row in curves[0][1]["curve"]]
     rows: list[tuple[Any, ...]] = [("area under the curve", *(point(found["aurc"]) for _, found in curves))]
     rows += [
         (
             f"errors among the surest {percent(coverage)}",
-            *(_risk(found["curve"], index) for _, found in curves),
+            *(_risk(found["curve"], index, coverage) for _, found in curves),
         )
-        for index, coverage in enumerate(coverages)
+        for index, coverage in enumerate(COVERAGES)
     ]
     rows += [
         (shown, *(point((metrics.get("abstention") or {}).get(key)) for metrics, _ in curves))
@@ -128,15 +128,19 @@ def risk_section(evaluations: Sequence[Metrics]) -> Html:
     )
 
 
-def _risk(curve: Sequence[Mapping[str, float]], index: int) -> str:
-    return percent(curve[index]["risk"]) if index < len(curve) else "not measured"
+def _risk(curve: Sequence[Mapping[str, float]], index: int, coverage: float) -> str:
+    """The risk at a coverage; with the coverage reached where equal confidences could not be told apart."""
+    if index >= len(curve):
+        return "not measured"
+    risk, reached = percent(curve[index]["risk"]), percent(curve[index]["coverage"])
+    return risk if reached == percent(coverage) else f"{risk} (of {reached})"
 
 
 def stability_section(evaluations: Sequence[Metrics]) -> Html:
     """How often turning or mirroring the photo changes the answer."""
     found = [metrics for metrics in evaluations if metrics.get("stability")]
     if not found:
-        said = "Not measured: it takes more than one view of each image."
+        said = "Not measured: it takes several views of each image, and the model to show them to."
         return section("Stability under turning and mirroring", paragraph(said))
     rows = [
         (shown, *(point(metrics["stability"].get(key)) for metrics in found))
@@ -153,8 +157,8 @@ def _not_calibrated(missing: Sequence[Metrics]) -> Html:
         return Html()
     names = ", ".join(map(model_of, missing))
     return paragraph(
-        f"Not measured for {names}: the checkpoint was not calibrated, so its scores are no probabilities and "
-        "nothing is decided with them."
+        f"Not measured for {names}: the checkpoint was not calibrated, or is not at hand, so its scores can't be "
+        "taken as probabilities and nothing is decided with them."
     )
 
 

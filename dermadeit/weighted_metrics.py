@@ -161,6 +161,27 @@ def calibration_errors(confidences: np.ndarray, hits: np.ndarray, weights: np.nd
     return np.abs(np.diff(sums_at_edges, axis=1, prepend=0)).sum(axis=1) / totals[:, 0]
 
 
+def reliability_bins(confidences: np.ndarray, hits: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The bins that `calibration_errors` averages over, where every image counts once.
+
+    Args:
+        confidences: float [N], N at least 1.
+        hits: bool [N].
+
+    Returns:
+        Mean confidence, share of hits and number of images of each bin that is not empty, from low to high.
+    """
+    ordered = np.sort(confidences)
+    # Of the images in order, the last one of each fifteenth; equal confidences fall on one side of an edge.
+    lasts = -(-np.arange(1, ERROR_BINS + 1) * len(ordered) // ERROR_BINS) - 1
+    edges = ordered[lasts]
+    bins = np.searchsorted(edges, confidences)
+    sizes = np.bincount(bins, minlength=ERROR_BINS)
+    filled = sizes > 0
+    sums = [np.bincount(bins, weights=values, minlength=ERROR_BINS) for values in (confidences, hits)]
+    return sums[0][filled] / sizes[filled], sums[1][filled] / sizes[filled], sizes[filled]
+
+
 def recalibrate(
     labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray, start: np.ndarray | None = None
 ) -> np.ndarray:

@@ -1,5 +1,6 @@
 """What figures show, read from the figures themselves: against scikit-learn, counts, and the files behind them."""
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -7,8 +8,10 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from matplotlib.cbook import STEP_LOOKUP_MAP
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from PIL import Image
 from scipy.special import softmax
 from sklearn import metrics as sk
 
@@ -22,7 +25,6 @@ from dermadeit.figures import (
     encode_figure,
     inline_svg,
     precision_recall_curves,
-    reliability_bins,
     reliability_diagram,
     risk_coverage_curves,
     roc_curves,
@@ -33,7 +35,7 @@ from dermadeit.predictions import PredictionSet
 from dermadeit.slices import measure_slices
 from dermadeit.tasks import get_task
 from dermadeit.trust_metrics import risk_coverage
-from dermadeit.weighted_metrics import calibration_errors
+from dermadeit.weighted_metrics import calibration_errors, reliability_bins
 
 HOSTILE = '<script>alert("$x^2$")</script>\u202e\x07'
 
@@ -74,6 +76,10 @@ def test_curves_are_those_of_melanoma_against_the_rest() -> None:
         np.testing.assert_array_equal(_line(roc, title), (false_alarms, hits))
         assert f"{title} (tiny), AUROC {sk.roc_auc_score(positive, scores):.3f}" in alt_text(roc)
         precision, recall, _ = sk.precision_recall_curve(positive, scores)
+        [drawn] = [line for line in recall_curve.axes[0].lines if str(line.get_label()).startswith(title)]
+        # As it is drawn, so that the area that is seen is the number in the legend.
+        x, y = STEP_LOOKUP_MAP[drawn.get_drawstyle()](*drawn.get_data())
+        assert -np.trapezoid(y, x) == pytest.approx(sk.average_precision_score(positive, scores))
         np.testing.assert_array_equal(_line(recall_curve, title), (recall, precision))
     assert "ROC: melanoma against the rest" in _texts(roc)
     assert "ROC: others against nevus" in _texts(roc_curves([_prediction_set(task="binary")]))
@@ -210,6 +216,12 @@ def test_hostile_names_stay_text() -> None:
     assert "<b>" not in inline_svg(roc_curves(SETS), '"><b>')
 
 
+def _ground(drawing: str) -> str:
+    """The style of the first path of a drawing, its ground."""
+    first = next(part for part in ElementTree.fromstring(drawing).iter() if part.tag.endswith("path"))
+    return first.get("style", "")
+
+
 def test_files_are_white_and_hold_no_metadata() -> None:
     figure = confusion_figure(SETS[0])
     png, svg = encode_figure(figure, "png"), encode_figure(figure, "svg")
@@ -217,4 +229,8 @@ def test_files_are_white_and_hold_no_metadata() -> None:
     assert b"matplotlib.org" not in png
     assert b"<metadata" not in svg
     assert svg == encode_figure(figure, "svg")
-    assert b"fill: #ffffff" in svg
+    with Image.open(io.BytesIO(png)) as picture:
+        assert picture.convert("RGBA").getpixel((2, 2)) == (255, 255, 255, 255)
+    assert "fill: #ffffff" in _ground(svg.decode())
+    # On a page the ground is the page's own.
+    assert "fill: #ffffff" not in _ground(inline_svg(figure))

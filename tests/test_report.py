@@ -153,6 +153,8 @@ def test_a_withheld_answer_is_shown_only_where_that_was_asked_for() -> None:
     page = _single(withheld)
     assert "No answer Withheld, because The photo is blurred." in page.text
     assert "91.2 %" not in page.text
+    assert "Answers withheld not shown" in page.text
+    assert "Answers withheld none" in _single(_reading()).text
     page = _single(withheld | {"overridden": True}, override=True)
     assert "Shown although the answer was withheld, because" in page.text
     assert "91.2 %" in page.text
