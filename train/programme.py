@@ -151,14 +151,15 @@ class Programme:
         self.account: dict[str, dict[str, Any]] = (
             json.loads(account.read_text(encoding="utf-8"))["trainings"] if account.is_file() else {}
         )
-        self._arguments = {step.name: shlex.join(step.arguments) for step in self.steps}
+        self._wanted = {step.name: _identity(step) for step in self.steps}
         self._failed: set[str] = set()
 
     def is_done(self, name: str) -> bool:
         """Whether a training has been finished and validated, as far as known with its present arguments."""
-        known = self.account.get(name, {}).get("arguments")
-        wanted = self._arguments.get(name, known)
-        return (self.output / name / DONE_FILE).is_file() and known in (None, wanted)
+        known = self.account.get(name)
+        wanted = self._wanted.get(name)
+        as_wanted = not known or not wanted or all(known.get(key) == wanted[key] for key in wanted)
+        return (self.output / name / DONE_FILE).is_file() and as_wanted
 
     def next_step(self, running: Sequence[str]) -> Step | None:
         """The first training that can start, given the names of those that run."""
@@ -185,10 +186,8 @@ class Programme:
 
     def record(self, step: Step, seconds: float, *, succeeded: bool) -> None:
         """Adds a run of a training to the account."""
-        entry = self.account.setdefault(
-            step.name, {"stage": step.stage, "arguments": shlex.join(step.arguments), "seconds": 0.0}
-        )
-        entry["arguments"] = shlex.join(step.arguments)
+        entry = self.account.setdefault(step.name, {"stage": step.stage, "seconds": 0.0})
+        entry |= _identity(step)
         entry["seconds"] = round(entry["seconds"] + seconds, 1)
         entry["ended"] = datetime.now(UTC).isoformat(timespec="seconds")
         entry["state"] = "done" if self.is_done(step.name) else "cut off" if succeeded else "failed"
@@ -200,6 +199,11 @@ class Programme:
             self.output / ACCOUNT_FILE,
             {"trainings": self.account, "training_hours": round(hours, 2), "to_come": to_come},
         )
+
+
+def _identity(step: Step) -> dict[str, Any]:
+    """What makes a training another one: its arguments, and the trainings that it builds on."""
+    return {"arguments": shlex.join(step.arguments), "needs": list(step.needs)}
 
 
 def run(programme: Programme, lanes: int, hours: float) -> bool:

@@ -111,6 +111,9 @@ def test_trainings_wait_for_what_they_need_and_are_not_run_twice(tmp_path: Path)
     other = [*steps[:2], Step("teachers", "b", ("--seed", "1"), ())]
     assert not _programme(other, tmp_path / "runs").is_done("b")
     assert _programme(other, tmp_path / "runs").is_done("a")
+    # As it is with another teacher.
+    fewer = [Step("students", "student", ("--teacher", "{teacher}"), ("a",)), *steps[1:]]
+    assert not _programme(fewer, tmp_path / "runs").is_done("student")
 
 
 @pytest.mark.usefixtures("stand_in")

@@ -70,7 +70,10 @@ def test_a_final_training_ships_calibrated_and_its_test_predictions_are_filed_on
         raise AssertionError("test was read a second time")
 
     monkeypatch.setattr(publish_module, "evaluate", read_again)
+    # As after an interruption: measured, but not filed.
+    (filed / "mobilenetv2.csv").unlink()
     assert publish_module.main(arguments) == 0
+    assert (filed / "mobilenetv2.csv").is_file()
 
 
 def test_without_a_final_training_it_names_the_program_to_run_first(
