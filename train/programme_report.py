@@ -9,6 +9,7 @@ and README's tables of the stages.
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import sys
 from collections.abc import Mapping, Sequence
@@ -26,7 +27,7 @@ from dermadeit.files import write_atomically, write_json
 from dermadeit.metrics import HEADLINE_FIGURES
 from dermadeit.predictions import Measurement, measure, read_predictions
 from dermadeit.result_tables import around_marks, difference_text, figure_text, markdown_table
-from dermadeit.tasks import TASKS, get_task
+from dermadeit.tasks import TASKS
 from train.programme import DONE_FILE, PROGRAMME_FILE
 from train.programs import explaining_mistakes
 
@@ -123,14 +124,25 @@ def main(arguments: list[str] | None = None) -> int:
         if "tasks" not in stages.get(stage, {}):
             raise ConfigurationError(f"There is no stage “{stage}” with tasks in the programme.")
         reports = [
-            measure_stage(stage, stages[stage], get_task(task).key, options.runs)
+            report
             for task in stages[stage]["tasks"]
             if task in TASKS
+            if (report := _filed(stage, stages[stage], task, options.runs, options.root))
         ]
-        for report in reports:
-            write_json(options.root / report["task"] / f"{stage}.json", report)
         write_tables(options.readme, stage, reports)
     return 0
+
+
+def _filed(
+    stage: str, content: Mapping[str, Any], task: str, runs: Path, root: Path
+) -> dict[str, Any] | None:
+    """Measures and files a stage; where nothing of it was run here, what was filed before, or None."""
+    path = root / task / f"{stage}.json"
+    report = measure_stage(stage, content, task, runs)
+    if report["trainings"]:
+        write_json(path, report)
+        return report
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 if __name__ == "__main__":

@@ -58,3 +58,23 @@ def test_readme_changes_between_its_marks_only(
     assert "old" not in text and "| second | 1.000 [1.000, 1.000] |" in text and "**+0." in text
     assert json.loads((tmp_path / "benchmark" / "binary" / "climb.json").read_text())["split"] == "validation"
     assert programme_report.main([*arguments, "--stage", "fall"]) == 2
+
+
+def test_what_was_filed_before_stays_where_nothing_of_it_was_run_here(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programme = tmp_path / "programme.yaml"
+    programme.write_text(
+        json.dumps({"stages": {"climb": LADDER | {"tasks": {"binary": "", "multiclass": ""}}}})
+    )
+    monkeypatch.setattr(programme_report, "PROGRAMME_FILE", programme)
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- climb --><!-- /climb -->")
+    arguments = ["--readme", str(readme), "--root", str(tmp_path / "benchmark"), "--stage", "climb"]
+    assert programme_report.main([*arguments, "--runs", str(runs)]) == 0
+    filed, text = (tmp_path / "benchmark" / "binary" / "climb.json").read_text(), readme.read_text()
+    # Of multiclass nothing was ever run, and an empty table says nothing.
+    assert "multiclass" not in text
+    assert programme_report.main([*arguments, "--runs", str(tmp_path / "nothing")]) == 0
+    assert (tmp_path / "benchmark" / "binary" / "climb.json").read_text() == filed
+    assert readme.read_text() == text
