@@ -1,6 +1,8 @@
 """ZIP files from strangers: what is in them, which members are refused, and their bytes one at a time.
 
-Nothing is ever extracted to disk. The sizes that a ZIP declares bind: Python inflates no member beyond its own.
+Nothing is ever extracted to disk. The sizes that a ZIP declares bind for members that are stored or deflated:
+Python inflates no such member beyond its own, a chunk at a time. It inflates those of the other methods, bzip2 and
+LZMA, all at once whatever their declared size, so they are refused.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ _LARGEST_READ = 4 * _CHUNK
 """What a list of `MAX_MEMBERS` long names takes; a longer one would fill the memory before it can be counted."""
 
 _ENCRYPTED = 0x1
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ARCHIVES = (".zip", ".7z", ".rar", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".jar")
 _ARCHIVE_MARKS = (
     b"PK\x03\x04",
@@ -166,6 +169,8 @@ def _refusal(info: zipfile.ZipInfo, name: str) -> str:
         return "it is a link" if kind == stat.S_IFLNK else "it is not a plain file"
     if info.flag_bits & _ENCRYPTED:
         return "it is encrypted"
+    if info.compress_type not in _METHODS:
+        return "it is packed in a way that is not read; use “deflate”"
     if name.lower().endswith(_ARCHIVES):
         return "it is an archive itself"
     if info.file_size > MAX_RATIO * max(info.compress_size, 1):

@@ -15,21 +15,23 @@ from pathlib import Path
 from types import MappingProxyType
 from uuid import uuid4
 
-from dermadeit.about import DISCLAIMER, VERSION
 from dermadeit.calibration import Calibration
-from dermadeit.collection import Collection
+from dermadeit.cautions import Caution
+from dermadeit.collection import Collection, check_table_size
 from dermadeit.errors import ImageError, ManifestError
-from dermadeit.evaluation import assemble_evaluation
+from dermadeit.evaluation import assemble_evaluation, unmeasured_evaluation
 from dermadeit.imaging import LesionImage
 from dermadeit.labelling import CollectedImage, LeftOut
-from dermadeit.predictions import PredictionSet, read_predictions
+from dermadeit.predictions import PredictionSet, most_views, on_shared_images, read_predictions
 from dermadeit.predictor import Predictor, check_views
-from dermadeit.records import Evaluation, ItemFailure, LabelledFailure, LabelledPrediction, Prediction
+from dermadeit.records import ANSWER, Evaluation, ItemFailure, LabelledFailure, LabelledPrediction, Prediction
 from dermadeit.slices import describe_image
 from dermadeit.tasks import Task
 
 THUMBNAIL_SIDE = 128
 """Longest side of the pictures that are kept, in pixels."""
+
+_NOT_SHARED = "not every model of the table has read it"
 
 _PASSES = 32
 """Views of images that go through a model before the next look at who else wants something."""
@@ -80,7 +82,7 @@ class BatchResult:
     Attributes:
         task: What was asked.
         models: Names of the models.
-        views: Dihedral views whose logits were averaged.
+        views: Model to the dihedral views whose logits were averaged.
         items: The images that were tried, in order.
         left_out: What was handed in and not tried, and why.
         notes: What had to be assumed, as sentences.
@@ -92,7 +94,7 @@ class BatchResult:
 
     task: Task
     models: tuple[str, ...]
-    views: int
+    views: Mapping[str, int]
     items: tuple[BatchItem, ...]
     left_out: tuple[LeftOut, ...]
     notes: tuple[str, ...]
@@ -125,7 +127,11 @@ class BatchResult:
         """A model's answers as arrays; only where the batch is labelled."""
         read = self.read(model)
         return PredictionSet.of_records(
-            self.task, model, self.views, [item.image for item, _ in read], [record for _, record in read]
+            self.task,
+            model,
+            self.views[model],
+            [item.image for item, _ in read],
+            [record for _, record in read],
         )
 
     def evaluation(self, model: str) -> Evaluation:
@@ -135,29 +141,13 @@ class BatchResult:
             LabelledFailure(item.image.image_id, item.image.file, item.image.label, record)
             for item, record in self.failed(model)
         ]
-        if self.labelled:
-            return assemble_evaluation(
-                self.task,
-                model,
-                self.views,
-                predictions,
-                failures,
-                calibration=self.calibrations[model],
-                weights_sha256=self.weights[model],
-                excluded=self.excluded,
-                attributes=self._attributes(),
-            )
-        metrics = {
-            "task": self.task.key,
-            "views": self.views,
-            "n": len(predictions),
-            "excluded": self.excluded,
-            "failed": len(failures),
-            "weights_sha256": self.weights[model],
-            "dermadeit_version": VERSION,
-            "disclaimer": DISCLAIMER,
-        }
-        return Evaluation(self.task.key, model, tuple(predictions), tuple(failures), metrics)
+        answers = (self.task, model, self.views[model], predictions, failures)
+        origin = {"weights_sha256": self.weights[model], "excluded": self.excluded}
+        if not self.labelled:
+            return unmeasured_evaluation(*answers, **origin)
+        return assemble_evaluation(
+            *answers, **origin, calibration=self.calibrations[model], attributes=self._attributes()
+        )
 
     def _attributes(self) -> dict[str, Mapping[str, str]] | None:
         described = {item.image.image_id: item.attributes for item in self.items}
@@ -212,7 +202,7 @@ class Batch:
         return BatchResult(
             self._collection.task,
             tuple(self._predictors),
-            self._views,
+            dict.fromkeys(self._predictors, self._views),
             tuple(self._items),
             self._collection.left_out,
             self._collection.notes,
@@ -277,18 +267,38 @@ class Batch:
         return path
 
 
-def read_prediction_table(path: Path, task: Task) -> BatchResult:
+def read_handed_predictions(path: Path, name: str) -> tuple[PredictionSet, ...]:
+    """Reads a table of predictions that a visitor gave; as `predictions.read_predictions`.
+
+    Args:
+        path: Where it lies, under a name of ours, which tells its owner nothing.
+        name: What its owner calls it, for the messages.
+
+    Raises:
+        ManifestError: It is too large or can't be used.
+        TaskError: It names an unknown task.
+    """
+    check_table_size(path, name)
+    try:
+        return read_predictions(path)
+    except ManifestError as error:
+        raise ManifestError(error.user_message.replace(path.name, name), code=error.code) from error
+
+
+def read_prediction_table(path: Path, task: Task, name: str = "") -> BatchResult:
     """A table of predictions as the result of a batch, without images and weights.
 
     Args:
         path: As `predictions.read_predictions` takes it. Of a model with several numbers of views, the answers of
-            the most views are taken.
+            the most views are taken, and of several models the images that all of them have read.
         task: Which of its tasks to take.
+        name: What to call it; else as it is called on disk.
 
     Raises:
-        ManifestError: The table can't be used, has nothing of the task, or its models differ in views or images.
+        ManifestError: The table is too large, can't be used, has nothing of the task, or its models have no image
+            in common or differ in the truth of one.
     """
-    every = read_predictions(path)
+    every = read_handed_predictions(path, name or path.name)
     sets = [part for part in every if part.task.key == task.key]
     if not sets:
         raise ManifestError(
@@ -296,27 +306,34 @@ def read_prediction_table(path: Path, task: Task) -> BatchResult:
             f"{', '.join(sorted({part.task.key for part in every}))}. Choose that task.",
             code="wrong_task",
         )
-    views = max(part.views for part in sets)
-    kept = [part for part in sets if part.views == views]
+    best = most_views(sets)
+    kept = on_shared_images(best)
+    shared = set(kept[0].image_ids)
+    seen = dict.fromkeys(image_id for part in best for image_id in part.image_ids)
+    left_out = [LeftOut(image_id, _NOT_SHARED) for image_id in seen if image_id not in shared]
     notes = [
-        f"The answers of {part.model} with {part.views} views were left out."
+        f"Left out: the answers of {part.model} with {_count(part.views, 'view')}."
         for part in sets
-        if part not in kept
+        if part not in best
     ]
-    if any(part.image_ids != kept[0].image_ids for part in kept):
-        raise ManifestError(
-            "The models of the table were not given the same images in the same order. Hand them in one by one.",
-            code="unlike_images",
-        )
+    if left_out:
+        notes.append(f"Left out: {_count(len(left_out), 'image')} that not every model has read.")
     items = [
         BatchItem(_tabled(kept[0], index), {}, None, tuple(_record(part, index) for part in kept))
         for index in range(len(kept[0]))
     ]
     unknown = dict.fromkeys(part.model for part in kept)
     return BatchResult(
-        task, tuple(unknown), views, tuple(items), (), tuple(notes), labelled=True, calibrations=unknown,
+        task,
+        tuple(unknown),
+        {part.model: part.views for part in kept},
+        tuple(items),
+        tuple(left_out),
+        tuple(notes),
+        labelled=True,
+        calibrations=unknown,
         weights=unknown,
-    )  # fmt: skip
+    )
 
 
 def _labelled(image: CollectedImage, record: Prediction) -> LabelledPrediction:
@@ -353,15 +370,26 @@ def _tabled(part: PredictionSet, index: int) -> CollectedImage:
 
 def _record(part: PredictionSet, index: int) -> Prediction:
     classes = part.task.classes
+    caution = part.cautions[index] if part.cautions else Caution()
     return Prediction(
         file=part.image_ids[index],
         sha256="",
         task=part.task.key,
         model=part.model,
-        label=classes[int(part.probabilities[index].argmax())],
+        label=classes[int(part.answers[index])],
         probabilities=dict(zip(classes, part.probabilities[index].tolist(), strict=True)),
         logits=dict(zip(classes, part.logits[index].tolist(), strict=True)),
         views=part.views,
         ledger=(),
         warnings=(),
+        calibrated=caution.calibrated,
+        verdict=caution.verdict or ANSWER,
+        abstain_codes=caution.abstain_codes,
+        conformal_set=caution.conformal_set,
+        stability=caution.stability,
+        ood_score=caution.ood_score,
     )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")

@@ -6,6 +6,8 @@ Each image is opened by itself when its turn comes. Nothing is dropped silently:
 
 from __future__ import annotations
 
+import codecs
+import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -16,12 +18,29 @@ from pathlib import Path
 from dermadeit.archives import Archive, opened_archive
 from dermadeit.errors import ImageError, ManifestError
 from dermadeit.imaging import sanitise_name
-from dermadeit.labelling import CollectedImage, FoundFile, LeftOut, label_by_folders, label_by_table
+from dermadeit.labelling import (
+    CollectedImage,
+    FoundFile,
+    LeftOut,
+    label_by_folders,
+    label_by_table,
+    sanitise_path,
+)
 from dermadeit.tabular import Table, read_csv
 from dermadeit.tasks import Task
 
 MAX_IMAGES = 10_000
 """Images of all files together."""
+
+MAX_TABLE_BYTES = 30_000_000
+MAX_TABLE_ROWS = 250_000
+MAX_TABLE_CELLS = 2_000_000
+"""Of a table that was handed in: each cell takes a multiple of its letters in memory, and an empty one as much."""
+
+_HEADER_BYTES = 1 << 16
+_CHUNK = 1 << 20
+_SEPARATORS = (b",", b";", b"\t")
+_MARKS = (*_SEPARATORS, b"\n", b"\r")
 
 _PREDICTION_COLUMNS = {"image_id", "task", "model", "views", "label_true"}
 _TABLES = (".csv", ".tsv")
@@ -94,7 +113,49 @@ def is_prediction_table(files: Sequence[HandedFile]) -> bool:
     """Whether a table of predictions alone was handed in, to be evaluated without images and weights."""
     if len(files) != 1 or not files[0].name.lower().endswith(_TABLES):
         return False
-    return set(read_csv(files[0].path).columns) >= _PREDICTION_COLUMNS
+    try:
+        with files[0].path.open("rb") as stream:
+            start = stream.read(_HEADER_BYTES)
+    except OSError:
+        return False
+    lines = start.removeprefix(codecs.BOM_UTF8).lstrip(b"\r\n").splitlines()
+    try:
+        return bool(lines) and set(read_csv(lines[0]).columns) >= _PREDICTION_COLUMNS
+    except ManifestError:
+        # Whoever reads all of it says what is wrong with it.
+        return False
+
+
+def check_table_size(source: Path | bytes, name: str) -> None:
+    """Refuses a table that would take too much memory, before it is read.
+
+    Args:
+        source: A file, or its content.
+        name: What to call it.
+
+    Raises:
+        ManifestError: It is larger than `MAX_TABLE_BYTES`, `MAX_TABLE_ROWS` or `MAX_TABLE_CELLS`.
+    """
+    with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as stream:
+        size, counts = 0, Counter()
+        while chunk := stream.read(_CHUNK):
+            size += len(chunk)
+            counts.update({mark: chunk.count(mark) for mark in _MARKS})
+            if size > MAX_TABLE_BYTES:
+                break
+    # A lone CR ends a line too.
+    rows = max(counts[b"\n"], counts[b"\r"])
+    cells = rows + max(counts[mark] for mark in _SEPARATORS)
+    for found, most, shown in (
+        (size, MAX_TABLE_BYTES, f"{MAX_TABLE_BYTES // 1_000_000} MB"),
+        (rows, MAX_TABLE_ROWS, f"{MAX_TABLE_ROWS:,} lines"),
+        (cells, MAX_TABLE_CELLS, f"{MAX_TABLE_CELLS:,} cells"),
+    ):
+        if found > most:
+            raise ManifestError(
+                f"“{name}” has more than {shown}, so it is not read. Give a table with one line an image.",
+                code="table_too_large",
+            )
 
 
 class _Sorting:
@@ -114,13 +175,14 @@ class _Sorting:
             for member in archive.members:
                 self._add_member(archive, member.name, member.refusal)
         elif name.lower().endswith(_TABLES):
+            check_table_size(handed.path, name)
             self.tables.append((name, read_csv(handed.path)))
         else:
-            self.found.append(FoundFile(self._unique(name), partial(_same, handed.path)))
+            self.found.append(FoundFile(self._unique(name), partial(_same, handed.path), name))
 
     def _add_member(self, archive: Archive, name: str, refusal: str) -> None:
         parts = [part for part in name.split("/") if part not in ("", ".", "..")]
-        shown = "/".join(map(sanitise_name, parts)) or "image"
+        shown = sanitise_path(name) or "image"
         if refusal:
             self.left_out.append(LeftOut(shown, refusal))
         elif any(part.startswith(".") or part == "__MACOSX" for part in parts):
@@ -128,7 +190,7 @@ class _Sorting:
         elif name.lower().endswith(_TABLES):
             self.tables.append((shown, _read_table_of(archive, name, shown)))
         else:
-            self.found.append(FoundFile(self._unique(shown), partial(archive.read, name)))
+            self.found.append(FoundFile(self._unique(shown), partial(archive.read, name), shown))
 
     def _unique(self, name: str) -> str:
         """The name, numbered where another file has it already."""
@@ -146,11 +208,13 @@ def _same(path: Path) -> Path:
 
 def _read_table_of(archive: Archive, name: str, shown: str) -> Table:
     try:
-        return read_csv(archive.read(name))
+        content = archive.read(name)
     except ImageError as error:
         raise ManifestError(
             f"The table “{shown}” in the ZIP can't be read. {error.user_message}", code=error.code
         ) from error
+    check_table_size(content, shown)
+    return read_csv(content)
 
 
 def _only_table(sorting: _Sorting) -> Table | None:

@@ -17,7 +17,7 @@ from scipy import stats
 
 from dermadeit.errors import ManifestError
 from dermadeit.metrics import FIGURES, percentile_intervals
-from dermadeit.predictions import Measurement, PredictionSet, measure
+from dermadeit.predictions import Measurement, PredictionSet, check_same_truth, measure
 from dermadeit.weighted_metrics import target_class
 
 EXACT_BELOW = 25
@@ -129,8 +129,8 @@ def compare(first: Measurement, second: Measurement) -> Comparison:
             )
             for name in FIGURES
         },
-        mcnemar_test(*(_hits(predictions) for predictions in (ours, theirs))),
-        delong_test(ours.labels == target, ours.probabilities[:, target], theirs.probabilities[:, target]),
+        mcnemar_test(ours.hits, theirs.hits),
+        delong_test(ours.labels == target, ours.target_scores, theirs.target_scores),
     )
 
 
@@ -203,10 +203,6 @@ def _placements(positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, n
     )
 
 
-def _hits(predictions: PredictionSet) -> np.ndarray:
-    return predictions.probabilities.argmax(axis=1) == predictions.labels
-
-
 def _difference(first: float | None, second: float | None) -> float | None:
     return None if first is None or second is None else first - second
 
@@ -231,15 +227,7 @@ def _aligned(first: PredictionSet, second: Measurement) -> Measurement:
         position = {image_id: index for index, image_id in enumerate(theirs.image_ids)}
         theirs = theirs.take([position[image_id] for image_id in first.image_ids])
         second = measure(theirs)
-    for name in ("labels", "lesion_groups"):
-        differ = np.asarray(getattr(first, name)) != np.asarray(getattr(theirs, name))
-        if differ.any():
-            differing = [first.image_ids[index] for index in np.flatnonzero(differ)]
-            raise ManifestError(
-                f"{pair} can't be compared: for {_some(differing)} they disagree about the "
-                f"{name.replace('_', ' ')}. Evaluate both on the same table.",
-                code="predictions_differ",
-            )
+    check_same_truth(first, theirs)
     return second
 
 

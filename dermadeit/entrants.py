@@ -16,11 +16,10 @@ import numpy as np
 from sklearn.metrics import cohen_kappa_score
 
 from dermadeit.comparison import Comparison, compare, holm
+from dermadeit.display_names import model_name
 from dermadeit.errors import ManifestError
-from dermadeit.models import MODEL_SPECS
-from dermadeit.predictions import Measurement, PredictionSet
+from dermadeit.predictions import Measurement, PredictionSet, most_views, on_shared_images
 from dermadeit.tasks import Task
-from dermadeit.weighted_metrics import target_class
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,11 +30,13 @@ class Entrant:
         name: Name of the model as its predictions give it.
         title: Name shown to people, different for each entrant.
         predictions: What it said; `predictions.model` is the title.
+        dropped: Images that it has read and that are not among them, since another model has not.
     """
 
     name: str
     title: str
     predictions: PredictionSet
+    dropped: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,12 +54,12 @@ class PairedResult:
     delong_holm: float | None
 
     def to_dict(self) -> dict[str, Any]:
-        """The result as JSON-ready values."""
-        return {
-            **self.comparison.to_dict(),
-            "mcnemar_p_value_holm": self.mcnemar_holm,
-            "delong_p_value_holm": self.delong_holm,
-        }
+        """The result as JSON-ready values: as `Comparison.to_dict` gives them, each test with `p_value_holm`."""
+        content = self.comparison.to_dict()
+        for test, p_value in (("mcnemar", self.mcnemar_holm), ("delong", self.delong_holm)):
+            if content[test] is not None:
+                content[test]["p_value_holm"] = p_value
+        return content
 
 
 @dataclass(frozen=True)
@@ -106,34 +107,25 @@ def gather(
         One entrant for each table and model. All hold the same images in the same order.
 
     Raises:
-        ManifestError: No table has predictions for the task, or the models have no image in common.
+        ManifestError: No table has predictions for the task, or the models have no image in common, or disagree
+            about the truth of one.
     """
-    best: dict[tuple[str, str], PredictionSet] = {}
-    for table, sets in tables:
-        for predictions in sets:
-            key = (table, predictions.model)
-            if predictions.task.key == task.key and (key not in best or predictions.views > best[key].views):
-                best[key] = predictions
+    best = {
+        (table, predictions.model): predictions
+        for table, sets in tables
+        for predictions in most_views(part for part in sets if part.task.key == task.key)
+    }
     if not best:
         raise ManifestError(
             f"None of the tables holds predictions for the task “{task.key}”. Choose the other task, or a "
             "predictions.csv of this one.",
             code="no_predictions",
         )
-    shared = set.intersection(*(set(predictions.image_ids) for predictions in best.values()))
-    if not shared:
-        raise ManifestError(
-            "The models have no image in common, so there is nothing to compare. Evaluate all of them on the "
-            "same images.",
-            code="predictions_differ",
-        )
-    order = [image_id for image_id in next(iter(best.values())).image_ids if image_id in shared]
     title_of = _titles(list(best), titles)
+    titled = [replace(predictions, model=title_of[key]) for key, predictions in best.items()]
     return tuple(
-        Entrant(
-            model, title_of[table, model], replace(_ordered(predictions, order), model=title_of[table, model])
-        )
-        for (table, model), predictions in best.items()
+        Entrant(model, shared.model, shared, len(whole) - len(shared))
+        for (_, model), whole, shared in zip(best, titled, on_shared_images(titled), strict=True)
     )
 
 
@@ -157,7 +149,7 @@ def compare_with(reference: Measurement, others: Sequence[Measurement]) -> tuple
 def kappas(entrants: Sequence[Entrant]) -> dict[tuple[str, str], float | None]:
     """Cohen's kappa between the answers of every two models, by their titles; None where it is undefined."""
     return {
-        (first.title, second.title): _kappa(_answers(first.predictions), _answers(second.predictions))
+        (first.title, second.title): _kappa(first.predictions.answers, second.predictions.answers)
         for first, second in combinations(entrants, 2)
     }
 
@@ -165,10 +157,8 @@ def kappas(entrants: Sequence[Entrant]) -> dict[tuple[str, str], float | None]:
 def disagreements(entrants: Sequence[Entrant]) -> tuple[Disagreement, ...]:
     """The images that the models answer differently, those whose target scores lie furthest apart first."""
     images, task = entrants[0].predictions, entrants[0].predictions.task
-    answers = np.stack([_answers(entrant.predictions) for entrant in entrants])
-    scores = np.stack(
-        [entrant.predictions.probabilities[:, target_class(task.classes)] for entrant in entrants]
-    )
+    answers = np.stack([entrant.predictions.answers for entrant in entrants])
+    scores = np.stack([entrant.predictions.target_scores for entrant in entrants])
     titles = [entrant.title for entrant in entrants]
     found = [
         Disagreement(
@@ -184,23 +174,21 @@ def disagreements(entrants: Sequence[Entrant]) -> tuple[Disagreement, ...]:
 
 
 def _titles(keys: Sequence[tuple[str, str]], given: Mapping[str, str]) -> dict[tuple[str, str], str]:
-    """A title for each table and model; the table is named where several hold the same model."""
+    """A title for each table and model, numbered where another has it already.
+
+    The table is named where several hold the same model.
+    """
     times = Counter(model for _, model in keys)
     titles: dict[tuple[str, str], str] = {}
     for table, model in keys:
-        title = given.get(model) or (MODEL_SPECS[model].title if model in MODEL_SPECS else model)
-        titles[table, model] = title if times[model] == 1 else f"{title}, {table}"
+        title = given.get(model) or model_name(model)
+        title = title if times[model] == 1 else f"{title}, {table}"
+        numbered, number = title, 1
+        while numbered in titles.values():
+            number += 1
+            numbered = f"{title} ({number})"
+        titles[table, model] = numbered
     return titles
-
-
-def _ordered(predictions: PredictionSet, image_ids: Iterable[str]) -> PredictionSet:
-    position = {image_id: index for index, image_id in enumerate(predictions.image_ids)}
-    return predictions.take([position[image_id] for image_id in image_ids])
-
-
-def _answers(predictions: PredictionSet) -> np.ndarray:
-    """Int [N], the most probable classes."""
-    return predictions.probabilities.argmax(axis=1)
 
 
 def _kappa(first: np.ndarray, second: np.ndarray) -> float | None:

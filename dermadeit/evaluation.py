@@ -41,7 +41,8 @@ _ORIGIN_COLUMNS = (
     "sha256", "weights_sha256", "operating_point", "threshold", "decision", "ledger", "warnings",
     "dermadeit_version", "disclaimer",
 )  # fmt: skip
-_FAILURE_COLUMNS = ("image_id", "file", "task", "model", "label_true", "code", "message")
+_FAILURE_COLUMNS = ("image_id", "file", "sha256", "task", "model", "label_true", "code", "message")
+_FAILURE_ORIGIN_COLUMNS = ("weights_sha256", "dermadeit_version", "disclaimer")
 
 
 def evaluate(
@@ -123,13 +124,44 @@ def assemble_evaluation(
         "sources": measure_sources(measured),
         **_trust_figures(measured, predictions, calibration, attributes),
         "slices": None if attributes is None else measure_slices(measured, attributes),
+        **_circumstances(failures, weights_sha256, excluded),
+    }
+    return Evaluation(task.key, model, tuple(predictions), tuple(failures), metrics)
+
+
+def unmeasured_evaluation(
+    task: Task,
+    model: str,
+    views: int,
+    predictions: Sequence[LabelledPrediction],
+    failures: Sequence[LabelledFailure],
+    *,
+    weights_sha256: str | None,
+    excluded: Mapping[str, int],
+) -> Evaluation:
+    """Answers without the truth: no figures, only how they came about.
+
+    The arguments are those of `assemble_evaluation`.
+    """
+    metrics = {
+        "task": task.key,
+        "views": views,
+        "n": len(predictions),
+        **_circumstances(failures, weights_sha256, excluded),
+    }
+    return Evaluation(task.key, model, tuple(predictions), tuple(failures), metrics)
+
+
+def _circumstances(
+    failures: Sequence[LabelledFailure], weights_sha256: str | None, excluded: Mapping[str, int]
+) -> dict[str, Any]:
+    return {
         "excluded": dict(excluded),
         "failed": len(failures),
         "weights_sha256": weights_sha256,
         "dermadeit_version": VERSION,
         "disclaimer": DISCLAIMER,
     }
-    return Evaluation(task.key, model, tuple(predictions), tuple(failures), metrics)
 
 
 def _trust_figures(
@@ -138,7 +170,11 @@ def _trust_figures(
     calibration: Calibration | None,
     attributes: Attributes | None,
 ) -> dict[str, Any]:
-    """Figures of what a reader is told besides the label; None where the checkpoint was not calibrated."""
+    """Figures of what a reader is told besides the label.
+
+    Without calibrated answers there are none of most of them, and without the calibration itself, as of a table
+    whose checkpoint is not at hand, none of those that need its thresholds.
+    """
     records = [item.prediction for item in predictions]
     figures: dict[str, Any] = dict.fromkeys(
         ("risk_coverage", "stability", "calibration", "operating_points", "conformal", "abstention")
@@ -146,8 +182,7 @@ def _trust_figures(
     if not records:
         return figures
     groups, probabilities = measured.lesion_groups, measured.probabilities
-    hits = probabilities.argmax(axis=1) == measured.labels
-    figures["risk_coverage"] = risk_coverage(hits, probabilities.max(axis=1), groups)
+    figures["risk_coverage"] = risk_coverage(measured.hits, probabilities.max(axis=1), groups)
     if all(record.stability for record in records):
         figures["stability"] = stability_figures(
             np.array([record.stability.flips for record in records]),
@@ -155,26 +190,32 @@ def _trust_figures(
             measured.views,
             groups,
         )
-    if calibration is None or not all(record.calibrated for record in records):
+    if not all(record.calibrated for record in records):
         return figures
-    return figures | {
-        "calibration": _before_and_after(measured, calibration),
-        "operating_points": _operating_points(measured, calibration),
-        "conformal": {
-            "nominal_coverage": CONFORMAL_COVERAGE,
-            **conformal_figures(
-                np.array(
-                    [[key in record.conformal_set for key in calibration.classes] for record in records]
-                ),
-                measured.labels,
-                groups,
-                calibration.classes,
-                _slicings(measured, attributes),
-                SMALLEST_SLICE,
-            ),
-        },
-        "abstention": abstention_figures(
-            np.array([record.verdict == ABSTAIN for record in records]), hits, groups
+    if calibration is not None:
+        figures["calibration"] = _before_and_after(measured, calibration)
+        figures["operating_points"] = _operating_points(measured, calibration)
+    # A table may say that its scores are calibrated and leave out what was decided with them.
+    if all(record.conformal_set is not None for record in records):
+        figures["conformal"] = _conformal(measured, records, attributes)
+        withheld = np.array([record.verdict == ABSTAIN for record in records])
+        figures["abstention"] = abstention_figures(withheld, measured.hits, groups)
+    return figures
+
+
+def _conformal(
+    measured: PredictionSet, records: Sequence[Prediction], attributes: Attributes | None
+) -> dict[str, Any]:
+    classes = measured.task.classes
+    return {
+        "nominal_coverage": CONFORMAL_COVERAGE,
+        **conformal_figures(
+            np.array([[key in record.conformal_set for key in classes] for record in records]),
+            measured.labels,
+            measured.lesion_groups,
+            classes,
+            _slicings(measured, attributes),
+            SMALLEST_SLICE,
         ),
     }
 
@@ -195,7 +236,7 @@ def _operating_points(measured: PredictionSet, calibration: Calibration) -> dict
     }
     figures = operating_point_figures(
         measured.labels == target,
-        {name: measured.probabilities[:, target] >= threshold for name, threshold in thresholds.items()},
+        {name: measured.target_scores >= threshold for name, threshold in thresholds.items()},
         measured.lesion_groups,
     )
     return {
@@ -221,7 +262,8 @@ def write_evaluations(evaluations: Sequence[Evaluation], folder: Path, *, with_o
         evaluations: One or more models on the same images and task.
         folder: Created when missing; files of an earlier run are replaced.
         with_origin: Whether each row says by itself how it came about: hashes, decision, what the decoder did to
-            the pixels, version and disclaimer. Without, that is in `metrics.json` alone.
+            the pixels, version and disclaimer. Without, that is in `metrics.json` alone, but for the hashes of
+            the images without an answer.
     """
     classes = get_task(evaluations[0].task, TRAINABLE_TASKS).classes
     columns = (
@@ -234,7 +276,8 @@ def write_evaluations(evaluations: Sequence[Evaluation], folder: Path, *, with_o
         folder / "metrics.json", {evaluation.model: dict(evaluation.metrics) for evaluation in evaluations}
     )
     write_csv(folder / "predictions.csv", columns, _prediction_rows(evaluations, with_origin))
-    write_csv(folder / "failures.csv", _FAILURE_COLUMNS, _failure_rows(evaluations))
+    columns = (*_FAILURE_COLUMNS, *(_FAILURE_ORIGIN_COLUMNS if with_origin else ()))
+    write_csv(folder / "failures.csv", columns, _failure_rows(evaluations, with_origin))
 
 
 def _prediction_rows(evaluations: Sequence[Evaluation], with_origin: bool) -> Iterator[dict[str, Any]]:
@@ -280,15 +323,20 @@ def _origin(evaluation: Evaluation, prediction: Prediction) -> dict[str, Any]:
     }
 
 
-def _failure_rows(evaluations: Sequence[Evaluation]) -> Iterator[dict[str, Any]]:
+def _failure_rows(evaluations: Sequence[Evaluation], with_origin: bool) -> Iterator[dict[str, Any]]:
     for evaluation in evaluations:
         for item in evaluation.failures:
             yield {
                 "image_id": item.image_id,
                 "file": item.file,
+                "sha256": item.failure.sha256,
                 "task": evaluation.task,
                 "model": evaluation.model,
                 "label_true": item.label,
                 "code": item.failure.code,
                 "message": item.failure.message,
+                **{
+                    name: evaluation.metrics[name]
+                    for name in (_FAILURE_ORIGIN_COLUMNS if with_origin else ())
+                },
             }

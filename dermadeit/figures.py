@@ -177,7 +177,7 @@ def confusion_figure(
     if not len(part):
         return words_only(title, _NO_IMAGES)
     names = [part.task.display_names[key] for key in part.task.classes]
-    answers = part.probabilities.argmax(axis=1) if answers is None else answers
+    answers = part.answers if answers is None else answers
     counts = sk.confusion_matrix(part.labels, answers, labels=np.arange(len(names)))
     totals = counts.sum(axis=1, keepdims=True)
     shares = counts / np.maximum(totals, 1)
@@ -343,7 +343,7 @@ def _target(part: PredictionSet) -> tuple[np.ndarray, np.ndarray]:
 
 def _answers(part: PredictionSet) -> tuple[np.ndarray, np.ndarray]:
     """Score of the most probable class, and whether it is right."""
-    return part.probabilities.max(axis=1), part.probabilities.argmax(axis=1) == part.labels
+    return part.probabilities.max(axis=1), part.hits
 
 
 def _ranking_title(name: str, sets: Sequence[PredictionSet]) -> tuple[str, str]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dermadeit.errors import ManifestError
-from dermadeit.imaging import LesionImage, decode_image
-from dermadeit.manifest import ManifestRow, read_table
+from dermadeit.imaging import LesionImage, decode_image, sanitise_name
+from dermadeit.manifest import IMAGE_SUFFIXES, ManifestRow, class_of_folder, read_table
 from dermadeit.tabular import Table
 from dermadeit.tasks import DIAGNOSES, Task
 
@@ -25,20 +25,18 @@ class FoundFile:
     Attributes:
         file: Its name or its path in a ZIP, unique, for display.
         read: Gives the encoded bytes or a path to them; raises `ImageError`.
+        given: The name or path that it was handed in under, which others may share; as `sanitise_path` gives it.
     """
 
     file: str
     read: Callable[[], bytes | Path] = field(repr=False, compare=False)
-
-    @property
-    def name(self) -> str:
-        """The name without folders."""
-        return self.file.rsplit("/", 1)[-1]
+    given: str
 
     @property
     def stem(self) -> str:
-        """The name without folders and suffix."""
-        return self.name.rsplit(".", 1)[0]
+        """The path that it was handed in under, without suffix."""
+        folder, slash, name = self.given.rpartition("/")
+        return folder + slash + name.rsplit(".", 1)[0]
 
 
 @dataclass(frozen=True)
@@ -86,6 +84,12 @@ class LeftOut:
 Labelled = tuple[list[CollectedImage], list[LeftOut]]
 
 
+def sanitise_path(path: str) -> str:
+    """An untrusted path for display and for comparison: each of its parts as `imaging.sanitise_name` gives it."""
+    parts = path.replace("\\", "/").split("/")
+    return "/".join(sanitise_name(part) for part in parts if part not in ("", ".", ".."))
+
+
 def label_by_folders(found: Sequence[FoundFile], task: Task) -> Labelled:
     """Labels from the outermost folder that is named after a class or a diagnosis; none where there is no such.
 
@@ -99,7 +103,7 @@ def label_by_folders(found: Sequence[FoundFile], task: Task) -> Labelled:
     for item, folder in zip(found, folders, strict=True):
         if folder is None:
             left_out.append(LeftOut(item.file, "it is in no folder that is named after a class"))
-        elif (label := _class_of_folder(folder, task)) is None:
+        elif (label := class_of_folder(folder, task)) is None:
             left_out.append(LeftOut(item.file, f"the diagnosis {folder.upper()} is outside the task"))
         else:
             images.append(replace(_unlabelled(item), label=label))
@@ -115,8 +119,8 @@ def label_by_folders(found: Sequence[FoundFile], task: Task) -> Labelled:
 def label_by_table(found: Sequence[FoundFile], table: Table, task: Task) -> Labelled:
     """Labels from a table with the columns that `manifest.read_source` knows; “source” is taken for “dataset”.
 
-    A row finds its image by the path in “file”, by the end of that path, by its name, or by its “image_id” with
-    any suffix.
+    A row finds its image by the path in “file”, by the end of that path or by its name; else by its “image_id” in
+    the same ways, with its suffix or without. Upper and lower case are told apart only where they must be.
 
     Raises:
         ManifestError: The table contradicts itself, the task, or the files; the message names the lines.
@@ -124,7 +128,8 @@ def label_by_table(found: Sequence[FoundFile], table: Table, task: Task) -> Labe
     table = _with_dataset(table)
     rows = read_table(table, task, _NOWHERE).rows
     line_of = {_identifier(row): line for row, line in zip(table.rows, table.line_numbers, strict=True)}
-    image_of = _match(found, rows, line_of)
+    index = _Index(found)
+    image_of = _match(index, rows, table, line_of)
     images, left_out = [], []
     for row in rows:
         if item := image_of.get(row.image_id):
@@ -148,17 +153,12 @@ def label_by_table(found: Sequence[FoundFile], table: Table, task: Task) -> Labe
             "None of the images is named in the table. Its column “file” or “image_id” must hold their names.",
             code="no_images",
         )
-    return images, left_out + _without_label(found, image_of, table)
+    return images, left_out + _without_label(index, {row.image_id for row in rows}, image_of, table)
 
 
 def _class_folder(file: str, task: Task) -> str | None:
     known = {*task.classes, *(name.lower() for name in DIAGNOSES)}
     return next((part for part in file.split("/")[:-1] if part.lower() in known), None)
-
-
-def _class_of_folder(folder: str, task: Task) -> str | None:
-    key = folder.lower()
-    return key if key in task.classes else task.class_of_diagnosis.get(key.upper())
 
 
 def _unlabelled(item: FoundFile) -> CollectedImage:
@@ -177,21 +177,24 @@ def _identifier(row: Mapping[str, str]) -> str:
 
 
 def _match(
-    found: Sequence[FoundFile], rows: Sequence[ManifestRow], line_of: Mapping[str, int]
+    index: _Index, rows: Sequence[ManifestRow], table: Table, line_of: Mapping[str, int]
 ) -> dict[str, FoundFile]:
     """Image id to the file it names; ids that name none are missing."""
-    index = _Index(found)
+    has_file = {_identifier(record): bool(record.get("file", "").strip()) for record in table.rows}
     image_of: dict[str, FoundFile] = {}
     line_of_file: dict[str, int] = {}
     problems = []
     for row in rows:
         line = line_of[row.image_id]
-        candidates = index.find(row)
+        name = row.path.relative_to(_NOWHERE.absolute()).as_posix()
+        # Where a row gives no file, the manifest has made one of its id and this suffix.
+        image_id = row.image_id if has_file[row.image_id] else name.removesuffix(IMAGE_SUFFIXES[0])
+        candidates = index.find(name if has_file[row.image_id] else "", image_id)
         if len(candidates) > 1:
             names = ", ".join(item.file for item in candidates[:2])
             problems.append(
                 f"line {line}: “{row.image_id}” may be any of {len(candidates)} files, such as {names}; give "
-                "their paths in a column “file”"
+                "their paths in a column “file”, and files of one name in folders of a ZIP"
             )
         elif candidates:
             [item] = candidates
@@ -209,42 +212,74 @@ class _Index:
     """Finds files by the names that a table may give them."""
 
     def __init__(self, found: Sequence[FoundFile]) -> None:
-        self._by_path = {item.file: item for item in found}
-        self._by_name: dict[str, list[FoundFile]] = defaultdict(list)
-        self._by_stem: dict[str, list[FoundFile]] = defaultdict(list)
-        for item in found:
-            self._by_name[item.name].append(item)
-            self._by_stem[item.stem].append(item)
+        self.found = found
+        self._by_name = _Paths((item.given, item) for item in found)
+        self._by_stem = _Paths((item.stem, item) for item in found)
 
-    def find(self, row: ManifestRow) -> list[FoundFile]:
-        """The files that a row may mean: none, one, or several equally good ones."""
-        # Where a row gives no file, the manifest has made one of its id and the suffix .jpg.
-        name = row.path.relative_to(_NOWHERE.absolute()).as_posix()
-        if name in self._by_path:
-            return [self._by_path[name]]
-        named = self._by_name.get(name.rsplit("/", 1)[-1], [])
-        ending = [item for item in named if item.file.endswith(f"/{name}")]
-        return ending or named or self._by_stem.get(row.image_id.rsplit("/", 1)[-1], [])
+    def find(self, file: str, image_id: str) -> list[FoundFile]:
+        """The files that a row may mean: none, one, or several equally good ones.
+
+        Args:
+            file: The path that it gives, or an empty string.
+            image_id: Its identifier, which may be a name with or without suffix.
+        """
+        return self._by_name.find(file) or self._by_name.find(image_id) or self._by_stem.find(image_id)
+
+
+class _Paths:
+    """Files by a path, by the end of one, or by its last part alone."""
+
+    def __init__(self, items: Iterable[tuple[str, FoundFile]]) -> None:
+        self._by_path: dict[str, list[tuple[str, FoundFile]]] = defaultdict(list)
+        self._by_name: dict[str, list[tuple[str, FoundFile]]] = defaultdict(list)
+        for path, item in items:
+            folded = path.casefold()
+            self._by_path[folded].append((path, item))
+            self._by_name[folded.rsplit("/", 1)[-1]].append((path, item))
+
+    def find(self, path: str) -> list[FoundFile]:
+        """The files of the best kind of match; of several, those that have the same upper and lower case."""
+        wanted = sanitise_path(path)
+        folded = wanted.casefold()
+        if not wanted:
+            return []
+        named = self._by_name.get(folded.rsplit("/", 1)[-1], [])
+        fitting = (
+            self._by_path.get(folded)
+            or [(whole, item) for whole, item in named if whole.casefold().endswith(f"/{folded}")]
+            or named
+        )
+        same_case = [item for whole, item in fitting if f"/{whole}".endswith(f"/{wanted}")]
+        return same_case or [item for _, item in fitting]
 
 
 def _without_label(
-    found: Sequence[FoundFile], image_of: Mapping[str, FoundFile], table: Table
+    index: _Index, labelled: Collection[str], image_of: Mapping[str, FoundFile], table: Table
 ) -> list[LeftOut]:
-    """The files that no row of the task names, with the diagnosis of those that lie outside it."""
+    """The files that no row of the task names, with the diagnosis of those that lie outside it.
+
+    Args:
+        index: The files.
+        labelled: Identifiers of the rows that belong to the task.
+        image_of: Image id to file.
+        table: All rows. Those outside the task whose image is missing are listed too.
+    """
     used = {item.file for item in image_of.values()}
-    outside = {}
-    for record in table.rows:
-        if _identifier(record) not in image_of:
-            for name in (_identifier(record), record.get("file", "").strip()):
-                last = name.rsplit("/", 1)[-1]
-                outside[last] = outside[last.rsplit(".", 1)[0]] = record.get("diagnosis", "").strip()
-    left_out = []
-    for item in found:
-        if item.file in used:
+    reasons: dict[str, str] = {}
+    missing = []
+    for record, line in zip(table.rows, table.line_numbers, strict=True):
+        identifier = _identifier(record)
+        if identifier in labelled:
             continue
-        diagnosis = outside.get(item.name) or outside.get(item.stem)
-        reason = (
-            f"the diagnosis {diagnosis} is outside the task" if diagnosis else "it has no row in the table"
-        )
-        left_out.append(LeftOut(item.file, reason))
-    return left_out
+        reason = f"the diagnosis {record['diagnosis'].strip()} is outside the task"
+        named = [item.file for item in index.find(record.get("file", "").strip(), identifier)]
+        outside = {file: reason for file in named if file not in used}
+        reasons |= outside
+        if not outside:
+            missing.append(LeftOut(f"{identifier} (line {line})", f"{reason}, and it is not among the files"))
+    unlabelled = [
+        LeftOut(item.file, reasons.get(item.file, "it has no row in the table"))
+        for item in index.found
+        if item.file not in used
+    ]
+    return missing + unlabelled

@@ -22,6 +22,7 @@ METADATA_COLUMNS = ("sex", "age", "anatomic_site", "width", "height")
 """Columns that describe the patient, the lesion and the picture, and that no model is shown."""
 
 _SHOWN = 5
+_SHOWN_LETTERS = 40
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,12 @@ def read_source(source: Path, task: Task, images: Path | None = None) -> Manifes
     return read_table(read_csv(source), task, images or source.parent)
 
 
+def class_of_folder(name: str, task: Task) -> str | None:
+    """The class that a folder is named after, by its key or an ISIC 2019 diagnosis of it; None for others."""
+    key = name.lower()
+    return key if key in task.classes else task.class_of_diagnosis.get(key.upper())
+
+
 def check_leaks(manifest: Manifest) -> None:
     """Raises `ManifestError` where images of one lesion lie in two splits."""
     splits_of_group: dict[str, set[str]] = defaultdict(set)
@@ -142,8 +149,7 @@ def _read_class_folders(folder: Path, task: Task) -> Manifest:
         files = sorted(
             path for path in subfolder.rglob("*") if path.is_file() and not path.name.startswith(".")
         )
-        key = subfolder.name.lower()
-        label = key if key in task.classes else task.class_of_diagnosis.get(key.upper())
+        label = class_of_folder(subfolder.name, task)
         if label is None:
             exclusions += [Exclusion(f"folder {subfolder.name}", split="")] * len(files)
             continue
@@ -180,7 +186,7 @@ def read_table(table: Table, task: Task, images: Path) -> Manifest:
             label = _label_of(record, task)
             image_id, file = _identify(record)
             path = _locate(root, file, image_id)
-            for key, name in ((image_id, image_id), (path, file)):
+            for key, name in ((image_id, image_id), (path, file or image_id)):
                 if key in line_of:
                     raise ManifestError(f"“{name}” is already in line {line_of[key]}")
                 line_of[key] = line
@@ -256,7 +262,7 @@ def _locate(root: Path, file: str, image_id: str) -> Path:
     if not file:
         for suffix in IMAGE_SUFFIXES:
             candidate = root / f"{image_id}{suffix}"
-            if candidate.is_file():
+            if _is_there(candidate, image_id):
                 break
         else:
             candidate = root / f"{image_id}{IMAGE_SUFFIXES[0]}"
@@ -267,6 +273,16 @@ def _locate(root: Path, file: str, image_id: str) -> Path:
     candidate = Path(os.path.normpath(candidate))
     if not candidate.is_relative_to(os.path.normpath(root)):
         raise ManifestError(
-            f"“{file or image_id}” lies outside the images folder; name the folder with --images"
+            f"“{file or image_id}” lies outside the folder of the images; give its path within that folder (the "
+            "command line names the folder with --images)"
         )
+    _is_there(candidate, file or image_id)
     return candidate
+
+
+def _is_there(path: Path, name: str) -> bool:
+    """Whether there is such a file; raises `ManifestError` for a name that no file can have."""
+    try:
+        return path.is_file()
+    except OSError:
+        raise ManifestError(f"“{name[:_SHOWN_LETTERS]}…” is no name that a file can have") from None

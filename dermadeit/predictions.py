@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,13 +12,19 @@ from typing import Any
 import numpy as np
 from scipy.special import softmax
 
+from dermadeit.cautions import Caution, read_cautions
 from dermadeit.errors import ManifestError
 from dermadeit.metrics import INTERVAL_METHOD, classification_metrics, percentile_intervals, resampled_figures
 from dermadeit.tabular import Table, read_csv
 from dermadeit.tasks import TRAINABLE_TASKS, Task, get_task
+from dermadeit.weighted_metrics import target_class
 
 SMALLEST_SLICE = 20
 """Images that a slice needs before its figures are shown."""
+
+_SUM_TOLERANCE = 1e-3
+_LONGEST_COUNT = 6
+_SHOWN = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +42,7 @@ class PredictionSet:
         lesion_groups: N names; images that share one show the same lesion.
         sources: N names of collections, empty where unknown.
         splits: N names of splits, empty where unknown.
+        cautions: What the N answers were served with, if they were read from a table; else empty.
     """
 
     task: Task
@@ -48,6 +55,7 @@ class PredictionSet:
     lesion_groups: tuple[str, ...]
     sources: tuple[str, ...]
     splits: tuple[str, ...]
+    cautions: tuple[Caution, ...] = ()
 
     @classmethod
     def of_records(
@@ -81,6 +89,21 @@ class PredictionSet:
     def __len__(self) -> int:
         return len(self.image_ids)
 
+    @property
+    def answers(self) -> np.ndarray:
+        """Int [N], the indices of the most probable classes."""
+        return self.probabilities.argmax(axis=1)
+
+    @property
+    def hits(self) -> np.ndarray:
+        """Bool [N], whether the most probable class is the true one."""
+        return self.answers == self.labels
+
+    @property
+    def target_scores(self) -> np.ndarray:
+        """Float [N], the probability of the class that `weighted_metrics.target_class` names."""
+        return self.probabilities[:, target_class(self.task.classes)]
+
     def take(self, indices: Sequence[int]) -> PredictionSet:
         """The images at these positions, in this order."""
         picked = {
@@ -95,6 +118,7 @@ class PredictionSet:
             labels=self.labels[rows],
             logits=self.logits[rows],
             probabilities=self.probabilities[rows],
+            cautions=tuple(self.cautions[index] for index in indices) if self.cautions else (),
             **picked,
         )
 
@@ -166,7 +190,9 @@ def read_predictions(path: Path) -> tuple[PredictionSet, ...]:
     Args:
         path: A table with the columns `image_id`, `task`, `model`, `views`, `label_true` and `logit_<class>` for
             every class; `p_<class>` (else the softmax of the logits), `lesion_group` (else every image is a
-            lesion of its own), `source` and `split` where they are known. Others are ignored.
+            lesion of its own), `source` and `split` where they are known; and what the answers were served with,
+            as “evaluate” writes it: `calibrated`, `verdict` with `abstain_codes` and `conformal_set`, `flips` with
+            `spread`, and `ood_score`. Others are ignored.
 
     Raises:
         ManifestError: The table can't be read or contradicts itself; the message names the line.
@@ -176,9 +202,9 @@ def read_predictions(path: Path) -> tuple[PredictionSet, ...]:
     _require(table.columns, ("image_id", "task", "model", "views", "label_true"), path)
     if not table.rows:
         raise ManifestError(f"“{path.name}” holds no predictions.", code="empty_table")
-    parts: dict[tuple[str, str, str], list[int]] = defaultdict(list)
-    for index, row in enumerate(table.rows):
-        parts[row["task"], row["model"], row["views"]].append(index)
+    parts: dict[tuple[str, str, int], list[int]] = defaultdict(list)
+    for index, (row, line) in enumerate(zip(table.rows, table.line_numbers, strict=True)):
+        parts[row["task"], row["model"], _views(row["views"], line, path)].append(index)
     return tuple(
         _prediction_set(
             get_task(task, TRAINABLE_TASKS),
@@ -193,6 +219,58 @@ def read_predictions(path: Path) -> tuple[PredictionSet, ...]:
         )
         for (task, model, views), indices in parts.items()
     )
+
+
+def most_views(sets: Iterable[PredictionSet]) -> tuple[PredictionSet, ...]:
+    """Of each model the set with the most views, in the order in which the models come first."""
+    best: dict[str, PredictionSet] = {}
+    for predictions in sets:
+        known = best.get(predictions.model)
+        if known is None or predictions.views > known.views:
+            best[predictions.model] = predictions
+    return tuple(best.values())
+
+
+def on_shared_images(sets: Sequence[PredictionSet]) -> tuple[PredictionSet, ...]:
+    """Several models on the images that all of them have read, in the order of the first.
+
+    Args:
+        sets: One or more, of one task.
+
+    Raises:
+        ManifestError: They have no image in common, or disagree about the truth of one.
+    """
+    shared = set.intersection(*(set(predictions.image_ids) for predictions in sets))
+    if not shared:
+        raise ManifestError(
+            "The models have no image in common, so there is nothing to compare. Evaluate all of them on the "
+            "same images.",
+            code="predictions_differ",
+        )
+    order = [image_id for image_id in sets[0].image_ids if image_id in shared]
+    first, *others = (_ordered(predictions, order) for predictions in sets)
+    for other in others:
+        check_same_truth(first, other)
+    return first, *others
+
+
+def check_same_truth(first: PredictionSet, second: PredictionSet) -> None:
+    """Raises `ManifestError` where two models were given other labels or lesions for the same images.
+
+    Args:
+        first: One model.
+        second: Another, with the same images in the same order.
+    """
+    for name in ("labels", "lesion_groups"):
+        differ = np.asarray(getattr(first, name)) != np.asarray(getattr(second, name))
+        if differ.any():
+            differing = [first.image_ids[index] for index in np.flatnonzero(differ)]
+            raise ManifestError(
+                f"{first.model} and {second.model} can't be compared: for {len(differing)} images, such as "
+                f"{', '.join(differing[:_SHOWN])}, they disagree about the {name.replace('_', ' ')}. Evaluate "
+                "both on the same table.",
+                code="predictions_differ",
+            )
 
 
 def finite_numbers(table: Table, columns: Sequence[str], path: Path) -> np.ndarray:
@@ -213,12 +291,15 @@ def finite_numbers(table: Table, columns: Sequence[str], path: Path) -> np.ndarr
     return numbers
 
 
-def _prediction_set(task: Task, model: str, views: str, table: Table, path: Path) -> PredictionSet:
-    if not views.isdecimal():
+def _views(text: str, line: int, path: Path) -> int:
+    if not text.strip().isdecimal() or len(text) > _LONGEST_COUNT:
         raise ManifestError(
-            f"“{views}” in line {table.line_numbers[0]} of “{path.name}” is no number of views.",
-            code="not_a_number",
+            f"“{text[:20]}” in line {line} of “{path.name}” is no number of views.", code="not_a_number"
         )
+    return int(text)
+
+
+def _prediction_set(task: Task, model: str, views: int, table: Table, path: Path) -> PredictionSet:
     image_ids = tuple(row["image_id"] for row in table.rows)
     [(most_frequent, count)] = Counter(image_ids).most_common(1)
     if count > 1:
@@ -228,23 +309,40 @@ def _prediction_set(task: Task, model: str, views: str, table: Table, path: Path
             code="duplicate_image",
         )
     logits = finite_numbers(table, [f"logit_{key}" for key in task.classes], path)
-    probability_columns = [f"p_{key}" for key in task.classes]
     return PredictionSet(
         task,
         model,
-        int(views),
+        views,
         image_ids=image_ids,
         labels=np.array([task.index_of(row["label_true"]) for row in table.rows], dtype=int),
         logits=logits,
-        probabilities=(
-            finite_numbers(table, probability_columns, path)
-            if set(probability_columns) <= set(table.columns)
-            else softmax(logits, axis=1)
-        ),
+        probabilities=_probabilities(task, logits, table, path),
         lesion_groups=tuple(row.get("lesion_group") or row["image_id"] for row in table.rows),
         sources=tuple(row.get("source", "") for row in table.rows),
         splits=tuple(row.get("split", "") for row in table.rows),
+        cautions=read_cautions(task, views, table, path),
     )
+
+
+def _probabilities(task: Task, logits: np.ndarray, table: Table, path: Path) -> np.ndarray:
+    """Float [N, K]; the softmax of the logits where the table has no probabilities."""
+    columns = [f"p_{key}" for key in task.classes]
+    if not set(columns) <= set(table.columns):
+        return softmax(logits, axis=1)
+    found = finite_numbers(table, columns, path)
+    wrong = ((found < 0) | (found > 1)).any(axis=1) | (np.abs(found.sum(axis=1) - 1) > _SUM_TOLERANCE)
+    if wrong.any():
+        raise ManifestError(
+            f"In line {table.line_numbers[int(wrong.argmax())]} of “{path.name}” the columns {', '.join(columns)} "
+            "don't add up to 1, or one is below 0 or above 1. Write shares of 1, not percent.",
+            code="not_a_probability",
+        )
+    return found
+
+
+def _ordered(predictions: PredictionSet, image_ids: Sequence[str]) -> PredictionSet:
+    position = {image_id: index for index, image_id in enumerate(predictions.image_ids)}
+    return predictions.take([position[image_id] for image_id in image_ids])
 
 
 def _require(columns: Sequence[str], wanted: Sequence[str], path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from weakref import WeakSet
 
@@ -19,6 +20,7 @@ from dermadeit.imaging import LesionImage
 from dermadeit.labelling import CollectedImage
 from dermadeit.manifest import read_source
 from dermadeit.predictor import Predictor, load_predictor
+from dermadeit.records import ABSTAIN, ANSWER
 from dermadeit.slices import describe_images
 from dermadeit.tabular import read_csv
 from dermadeit.tasks import get_task
@@ -87,6 +89,117 @@ def test_a_predictions_table_is_evaluated_without_weights(
         read_prediction_table(tmp_path / "predictions.csv", BINARY)
 
 
+def _write_table(path: Path, rows: list[tuple[str, str, str, str]], more: str = "") -> Path:
+    """Answers as image id, model, views and truth; each says nevus, the surer the fewer its views."""
+    header = "image_id,task,model,views,label_true,logit_nevus,logit_others"
+    lines = [
+        f"{image},binary,{model},{views},{label},{4 / int(views)},0" for image, model, views, label in rows
+    ]
+    path.write_text("\n".join([header, *lines]) + "\n" + more)
+    return path
+
+
+def test_models_that_were_given_other_truths_are_not_scored_on_the_first_ones(tmp_path: Path) -> None:
+    rows = [
+        ("1", "a", "1", "nevus"),
+        ("2", "a", "1", "nevus"),
+        ("1", "b", "1", "nevus"),
+        ("2", "b", "1", "others"),
+    ]
+    table = _write_table(tmp_path / "p.csv", rows)
+    with pytest.raises(ManifestError, match=r"for 1 images, such as 2, .* the labels"):
+        read_prediction_table(table, BINARY)
+    first, *others = table.read_text().replace("b,1,others", "b,1,nevus").splitlines()
+    groups = [f"{line},g{number}" for number, line in enumerate(others)]
+    table.write_text("\n".join([f"{first},lesion_group", *groups]))
+    with pytest.raises(ManifestError, match="disagree about the lesion groups"):
+        read_prediction_table(table, BINARY)
+
+
+def test_each_model_has_its_own_most_views_on_the_images_that_all_have_read(tmp_path: Path) -> None:
+    rows = [("1", "ours", "8", "nevus"), ("2", "ours", "08", "others"), ("3", "ours", "8", "nevus")]
+    rows += [(image, "ours", "1", label) for image, _, _, label in rows]
+    rows += [("3", "other", "1", "nevus"), ("2", "other", "1", "others")]
+    result = read_prediction_table(_write_table(tmp_path / "p.csv", rows), BINARY)
+    assert result.models == ("ours", "other")
+    assert result.views == {"ours": 8, "other": 1}
+    for model in result.models:
+        predictions = result.prediction_set(model)
+        assert predictions.image_ids == ("2", "3")
+        assert predictions.views == result.views[model] == result.evaluation(model).metrics["views"]
+        assert predictions.logits[:, 0].tolist() == [4 / predictions.views] * 2
+        assert result.evaluation(model).metrics["accuracy"] == 0.5
+    assert [(item.file, item.reason) for item in result.left_out] == [
+        ("1", "not every model of the table has read it")
+    ]
+    assert result.notes == (
+        "Left out: the answers of ours with 1 view.",
+        "Left out: 1 image that not every model has read.",
+    )
+    rows = [("1", "a", "1", "nevus"), ("2", "b", "1", "nevus")]
+    with pytest.raises(ManifestError, match="no image in common"):
+        read_prediction_table(_write_table(tmp_path / "p.csv", rows), BINARY)
+
+
+def test_what_answers_were_served_with_survives_the_table(
+    labelled: Collection, predictors: dict[str, Predictor], tmp_path: Path
+) -> None:
+    batch = Batch(labelled, {"dermadeit": predictors["multiclass"]}, 2)
+    list(batch.run())
+    evaluation = batch.result().evaluation("dermadeit")
+    served = [
+        replace(
+            item.prediction,
+            calibrated=True,
+            verdict=ABSTAIN if index % 3 == 0 else ANSWER,
+            abstain_codes=("blur", "dark") if index % 3 == 0 else (),
+            conformal_set=MULTICLASS.classes[: index % 4],
+            ood_score=index / 7,
+        )
+        for index, item in enumerate(evaluation.predictions)
+    ]
+    written = replace(
+        evaluation,
+        predictions=tuple(
+            replace(item, prediction=prediction)
+            for item, prediction in zip(evaluation.predictions, served, strict=True)
+        ),
+    )
+    write_evaluations([written], tmp_path)
+    again = read_prediction_table(tmp_path / "predictions.csv", MULTICLASS).evaluation("dermadeit")
+    metrics = again.metrics
+    assert metrics["abstention"]["abstained"]["value"] == pytest.approx(
+        np.mean([record.verdict == ABSTAIN for record in served])
+    )
+    assert metrics["conformal"]["classes"]["all"]["mean_size"]["value"] == pytest.approx(
+        np.mean([len(record.conformal_set) for record in served])
+    )
+    assert metrics["stability"] == evaluation.metrics["stability"]
+    assert metrics["operating_points"] is metrics["calibration"] is None
+    write_evaluations([again], tmp_path / "again")
+    before, after = (read_csv(folder / "predictions.csv").rows for folder in (tmp_path, tmp_path / "again"))
+    names = ("calibrated", "verdict", "abstain_codes", "conformal_set", "ood_score", "flips", "spread")
+    assert [[row[name] for name in names] for row in after] == [
+        [row[name] for name in names] for row in before
+    ]
+
+
+def test_calibrated_alone_says_nothing_of_what_was_withheld(tmp_path: Path) -> None:
+    table = _write_table(tmp_path / "p.csv", [("1", "a", "1", "nevus"), ("2", "a", "1", "others")])
+    first, *others = table.read_text().splitlines()
+    table.write_text("\n".join([f"{first},calibrated", *(f"{line},True" for line in others)]))
+    result = read_prediction_table(table, BINARY)
+    assert [record.calibrated for _, record in result.read("a")] == [True, True]
+    metrics = result.evaluation("a").metrics
+    assert metrics["abstention"] is metrics["conformal"] is metrics["stability"] is None
+
+
+def test_a_table_is_called_by_its_owners_name(tmp_path: Path) -> None:
+    table = _write_table(tmp_path / "0123.csv", [("1", "a", "1", "nevus"), ("1", "a", "1", "nevus")])
+    with pytest.raises(ManifestError, match=r"“mine.csv” has 2 rows for the image “1”"):
+        read_prediction_table(table, BINARY, "mine.csv")
+
+
 def test_cancelling_keeps_what_is_finished(predictors: dict[str, Predictor]) -> None:
     batch = Batch(_synthetic(80, "nevus"), {"dermadeit": predictors["binary"]}, 8)
     steps = batch.run()
@@ -141,6 +254,7 @@ def test_a_broken_image_is_a_row_for_every_model(checkpoint_root: Path, lesion_f
         assert failure.model == name
         assert failure.message
         assert len(result.read(name)) == 1
+        assert result.evaluation(name).metrics["weights_sha256"] == result.weights[name]
     assert "accuracy" not in result.evaluation("dermadeit").metrics
 
 

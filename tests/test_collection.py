@@ -7,8 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from dermadeit import archives
-from dermadeit.collection import Collection, HandedFile, is_prediction_table, opened_collection
+from dermadeit import archives, collection
+from dermadeit.collection import (
+    Collection,
+    HandedFile,
+    check_table_size,
+    is_prediction_table,
+    opened_collection,
+)
 from dermadeit.errors import ImageError, ManifestError
 from dermadeit.tasks import get_task
 
@@ -140,6 +146,18 @@ def test_a_member_that_unpacks_to_far_more_is_skipped(tmp_path: Path, photo: byt
     assert _reasons(collection) == {"bomb.bmp": "it would unpack to more than 200 times its size"}
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_members_that_python_would_inflate_without_a_limit_are_skipped(
+    tmp_path: Path, photo: bytes, method: int
+) -> None:
+    handed = _zip(tmp_path / "a.zip", {"good.jpg": photo})
+    with zipfile.ZipFile(handed.path, "a") as archive:
+        archive.writestr("other.jpg", photo, method)
+    found = _collect(handed)
+    assert [image.file for image in found.images] == ["good.jpg"]
+    assert _reasons(found) == {"other.jpg": "it is packed in a way that is not read; use “deflate”"}
+
+
 def test_an_archive_under_the_name_of_an_image_is_found_out(tmp_path: Path, photo: bytes) -> None:
     inner = io.BytesIO()
     with zipfile.ZipFile(inner, "w") as archive:
@@ -264,3 +282,90 @@ def test_what_makes_no_collection_is_refused(tmp_path: Path, two_photos: HandedF
     evil = _zip(tmp_path / "evil.zip", {"../a.jpg": b""})
     with pytest.raises(ManifestError, match="its path leaves the ZIP"):
         _collect(evil)
+
+
+@pytest.mark.parametrize(
+    ("limit", "message"),
+    [("MAX_TABLE_BYTES", "MB"), ("MAX_TABLE_ROWS", "5 lines"), ("MAX_TABLE_CELLS", "5 cells")],
+)
+def test_tables_beyond_the_limits_are_not_even_read(
+    tmp_path: Path, two_photos: HandedFile, table, photo: bytes, monkeypatch, limit: str, message: str
+) -> None:
+    text = "image_id,label\n" + "".join(f"{index},nevus\n" for index in range(9))
+    monkeypatch.setattr(collection, limit, 5)
+    monkeypatch.setattr(collection, "read_csv", lambda source: pytest.fail("the table was read"))
+    with pytest.raises(ManifestError, match=f"“labels.csv” has more than .*{message}"):
+        _collect(two_photos, table(text))
+    with pytest.raises(ManifestError, match=f"“in/labels.csv” has more than .*{message}"):
+        _collect(_zip(tmp_path / "b.zip", {"a.jpg": photo, "in/labels.csv": text.encode()}))
+
+
+def test_lone_carriage_returns_and_any_separator_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collection, "MAX_TABLE_ROWS", 5)
+    with pytest.raises(ManifestError, match="5 lines"):
+        check_table_size(b"a\r" * 9, "t.csv")
+    monkeypatch.setattr(collection, "MAX_TABLE_CELLS", 5)
+    for separator in b",;\t":
+        with pytest.raises(ManifestError, match="5 cells"):
+            check_table_size(bytes([separator]) * 9, "t.csv")
+    check_table_size(b"a,b\r\n1,2\r\n", "t.csv")
+
+
+def test_of_a_prediction_table_only_the_header_is_looked_at(table) -> None:
+    header = "\ufeff\n image_id ;task;model;views;label_true\n"
+    assert is_prediction_table([table(header + '"never closed\n')])
+    assert not is_prediction_table([table(header.replace("views", "view"))])
+    assert not is_prediction_table([table("")])
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("a.jpg", "a.jpg"),
+        ("A.JPG", "a.jpg"),
+        ("a.jpg", "A"),
+        ("deep/a.jpg", "DEEP/a"),
+        ("x" * 300 + ".jpg", "x" * 300 + ".jpg"),
+        ("a\u202eb.jpg", "a\u202eb"),
+        ("a.b.png", "a.b"),
+    ],
+)
+def test_image_ids_find_files_as_people_write_them(
+    tmp_path: Path, photo: bytes, table, name: str, row: str
+) -> None:
+    handed = _zip(tmp_path / "a.zip", {name: photo, "other.jpg": photo})
+    for column in ("image_id", "file"):
+        if column == "file" and "." not in row:
+            continue
+        found = _collect(handed, table(f"{column},label\n{row},nevus\nother.jpg,others\n"))
+        assert [image.label for image in found.images] == ["nevus", "others"]
+
+
+def test_upper_and_lower_case_decide_where_both_are_there(tmp_path: Path, photo: bytes, table) -> None:
+    handed = _zip(tmp_path / "a.zip", {"a.jpg": photo, "A.jpg": photo})
+    found = _collect(handed, table("image_id,label\na.jpg,nevus\nA,others\n"))
+    assert [(image.file, image.label) for image in found.images] == [("a.jpg", "nevus"), ("A.jpg", "others")]
+
+
+@pytest.mark.parametrize("row", ["image_id,label\na.jpg,nevus\n", "file,label\na.jpg,nevus\n"])
+def test_loose_files_of_one_name_are_no_guess(lesion_files: list[Path], table, row: str) -> None:
+    loose = [HandedFile(path, "a.jpg") for path in lesion_files[:2]]
+    with pytest.raises(
+        ManifestError, match=r"line 2: “a.jpg” may be any of 2 files, such as a.jpg, a.jpg \(2\)"
+    ):
+        _collect(*loose, table(row))
+
+
+def test_an_id_with_two_suffixes_is_no_guess(tmp_path: Path, photo: bytes, table) -> None:
+    handed = _zip(tmp_path / "a.zip", {"a.jpg": photo, "a.png": photo})
+    with pytest.raises(ManifestError, match="line 2: “a” may be any of 2 files"):
+        _collect(handed, table("image_id,label\na,nevus\n"))
+
+
+def test_a_row_outside_the_task_is_listed_with_its_image_and_without(two_photos: HandedFile, table) -> None:
+    text = "image_id,diagnosis\na.jpg,MEL\nB,NV\nmissing,NV\n"
+    found = _collect(two_photos, table(text), task=MULTICLASS)
+    assert _reasons(found) == {
+        "b.jpg": "the diagnosis NV is outside the task",
+        "missing (line 4)": "the diagnosis NV is outside the task, and it is not among the files",
+    }

@@ -2,12 +2,14 @@
 
 import json
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.special import softmax
 
+from dermadeit.about import VERSION
 from dermadeit.errors import ManifestError
 from dermadeit.evaluation import evaluate, write_evaluations
 from dermadeit.manifest import ManifestRow, read_source
@@ -120,3 +122,63 @@ def test_an_evaluation_where_nothing_can_be_read_says_so(
     )
     write_evaluations([evaluation], tmp_path / "out")
     assert len(read_csv(tmp_path / "out" / "failures.csv").rows) == 1
+
+
+@pytest.mark.parametrize(
+    "served", [(50.0, 30.0, 20.0), (0.5, 0.3, 0.3), (1.2, -0.1, -0.1), (0.5, 0.498, 0.0)]
+)
+def test_what_is_no_probability_is_refused_with_its_line(
+    evaluations: list[Evaluation], tmp_path: Path, served: tuple[float, ...]
+) -> None:
+    write_evaluations(evaluations[:1], tmp_path)
+    table = read_csv(tmp_path / "predictions.csv")
+    names = ("p_mel", "p_bcc", "p_scc")
+    rows = [dict(row) for row in table.rows]
+    rows[1] |= dict(zip(names, served, strict=True))
+    write_csv(tmp_path / "wrong.csv", table.columns, rows)
+    with pytest.raises(ManifestError, match=r"line 3 of “wrong.csv”.*Write shares of 1, not percent"):
+        read_predictions(tmp_path / "wrong.csv")
+
+
+def test_numbers_of_views_are_numbers(evaluations: list[Evaluation], tmp_path: Path) -> None:
+    write_evaluations(evaluations[:1], tmp_path)
+    table = read_csv(tmp_path / "predictions.csv")
+    rows = [{**row, "views": "8" if index % 2 else "08"} for index, row in enumerate(table.rows)]
+    write_csv(tmp_path / "views.csv", table.columns, rows)
+    [predictions] = read_predictions(tmp_path / "views.csv")
+    assert (predictions.views, len(predictions)) == (8, len(rows))
+    for wrong in ("", "x", "-1", "9" * 5000):
+        rows[1]["views"] = wrong
+        write_csv(tmp_path / "views.csv", table.columns, rows)
+        with pytest.raises(ManifestError, match=r"line 3 of “views.csv” is no number of views"):
+            read_predictions(tmp_path / "views.csv")
+
+
+@pytest.mark.parametrize(
+    ("column", "text"),
+    [("calibrated", "maybe"), ("verdict", "no"), ("conformal_set", "nevus"), ("flips", "9"), ("spread", "nan"),
+     ("ood_score", "high")],
+)  # fmt: skip
+def test_what_an_answer_cannot_have_been_served_with_is_refused(
+    evaluations: list[Evaluation], tmp_path: Path, column: str, text: str
+) -> None:
+    write_evaluations(evaluations[:1], tmp_path)
+    table = read_csv(tmp_path / "predictions.csv")
+    rows = [{**row, "calibrated": True, "conformal_set": "mel"} for row in table.rows]
+    rows[2][column] = text
+    write_csv(tmp_path / "wrong.csv", table.columns, rows)
+    with pytest.raises(ManifestError, match=r"Line 4 of “wrong.csv” holds something unknown"):
+        read_predictions(tmp_path / "wrong.csv")
+
+
+def test_a_failure_says_which_bytes_and_with_its_origin_which_weights(
+    evaluations: list[Evaluation], tmp_path: Path
+) -> None:
+    write_evaluations(evaluations, tmp_path, with_origin=True)
+    first = read_csv(tmp_path / "failures.csv").rows[0]
+    assert first["sha256"] == sha256(b"\xff\xd8 not really").hexdigest()
+    assert first["weights_sha256"] == evaluations[0].metrics["weights_sha256"]
+    assert first["dermadeit_version"] == VERSION
+    assert "Not a medical device" in first["disclaimer"]
+    write_evaluations(evaluations, tmp_path)
+    assert "sha256" in read_csv(tmp_path / "failures.csv").columns

@@ -146,3 +146,23 @@ def test_rows_keep_what_is_known_of_patient_and_picture(tmp_path: Path) -> None:
     known, unknown = read_source(table, BINARY).rows
     assert known.metadata == {"sex": "female", "age": "55.0", "anatomic_site": "head/neck", "width": "200"}
     assert unknown.metadata == {}
+
+
+@pytest.mark.parametrize("column", ["image_id", "file"])
+def test_a_name_that_no_file_can_have_is_a_mistake_in_its_line(tmp_path: Path, column: str) -> None:
+    for name in ("x" * 5000, "y" * 300 + "/a.jpg"):
+        table = _table(tmp_path, f"{column},label\n{name},nevus\n")
+        with pytest.raises(ManifestError, match=f"line 2: “{name[:40]}…” is no name") as caught:
+            read_source(table, BINARY)
+        assert len(caught.value.user_message) < 200
+
+
+def test_a_path_outside_says_what_to_do_on_the_page_and_on_the_command_line(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=r"path within that folder \(the command line .* --images\)"):
+        read_source(_table(tmp_path, "file,label\n../a.jpg,nevus\n"), BINARY)
+
+
+def test_an_id_twice_is_named(tmp_path: Path) -> None:
+    table = _table(tmp_path, "image_id,file,label\na,x.jpg,nevus\nx,,others\n")
+    with pytest.raises(ManifestError, match="line 3: “x” is already in line 2"):
+        read_source(table, BINARY)

@@ -78,12 +78,18 @@ def _answer(session: Session) -> dict[str, Any]:
         "disclaimer": DISCLAIMER,
         "app": {"name": "DermaDeiT", "version": VERSION},
         "task": result.task.key,
-        "views": result.views,
+        "views": max(result.views.values()),
         "labelled": result.labelled,
         "notes": notes_of(result),
         "models": {evaluation.model: dict(evaluation.metrics) for evaluation in session.evaluations},
         "failures": [
-            {"file": item.image.file, "model": model, "code": record.code, "message": record.message}
+            {
+                "file": item.image.file,
+                "sha256": record.sha256,
+                "model": model,
+                "code": record.code,
+                "message": record.message,
+            }
             for model in result.models
             for item, record in result.failed(model)
         ],

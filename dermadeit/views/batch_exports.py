@@ -31,6 +31,7 @@ from dermadeit.records import Evaluation
 from dermadeit.report import evaluation_report
 from dermadeit.tabular import write_csv
 from dermadeit.tasks import get_task
+from dermadeit.views.batch_tables import views_of
 
 _LEFT_OUT_COLUMNS = ("file", "reason")
 _PNG_MARK = b"\x89PNG\r\n\x1a\n"
@@ -154,7 +155,8 @@ def _about(result: BatchResult) -> str:
     )
     notes = "\n".join(notes_of(result))
     return (
-        f"DermaDeiT {VERSION}\nTask: {result.task.key} ({result.task.title})\nViews: {result.views}\n{weights}\n\n"
+        f"DermaDeiT {VERSION}\nTask: {result.task.key} ({result.task.title})\nViews: {views_of(result)}\n"
+        f"{weights}\n\n"
         f"{notes}\n\nThe hash of each image and what the decoder did to it are in predictions.csv.\n"
     )
 

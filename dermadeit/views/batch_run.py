@@ -10,6 +10,7 @@ from dermadeit.batch import Batch, Progress, read_prediction_table
 from dermadeit.collection import is_prediction_table, opened_collection
 from dermadeit.drawing import model_title
 from dermadeit.errors import ConfigurationError, ManifestError
+from dermadeit.imaging import sanitise_name
 from dermadeit.model_zoo import ModelZoo
 from dermadeit.predictor import check_views
 from dermadeit.tasks import get_task
@@ -53,7 +54,7 @@ def read_batch(zoo: ModelZoo, order: Order, session: Session) -> Iterator[Progre
                 "No file was handed in. Choose images, a ZIP, or a table of predictions.", code="no_files"
             )
         if is_prediction_table(files):
-            session.finish(read_prediction_table(files[0].path, task))
+            session.finish(read_prediction_table(files[0].path, task, sanitise_name(files[0].name)))
             return
         views, names = _checked_views(order.views), _checked_models(order.models)
         yield "Opening the models and the files …"

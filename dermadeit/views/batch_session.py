@@ -163,7 +163,7 @@ class Session:
                 row["Right"] = "yes" if item.image.label == record.label else "no"
             for key, share in record.probabilities.items():
                 row[f"{named}: {task.display_names[key]}"] = round(share, 4)
-            if record.calibrated:
+            if record.conformal_set is not None:
                 row["Withheld"] = " ".join(record.abstain_codes) if record.verdict == ABSTAIN else ""
                 row["Not ruled out"] = ", ".join(task.display_names[key] for key in record.conformal_set)
             if record.stability:
@@ -190,7 +190,7 @@ class Session:
         return self._decisions[self.model]
 
     def _points(self) -> Mapping[str, float]:
-        calibration, views = self.result.calibrations[self.model], self.result.views
+        calibration, views = self.result.calibrations[self.model], self.result.views[self.model]
         if calibration is None or views not in calibration.by_views:
             return {}
         return {name: calibration.operating_point(name, views).threshold for name in OPERATING_POINTS}

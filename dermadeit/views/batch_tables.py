@@ -82,7 +82,7 @@ def overview_html(result: BatchResult) -> str:
         parts = ", ".join(f"{result.task.display_names[key]} {count:,}" for key, count in counts.items())
         facts.append(("True classes", parts))
     facts += [("Not readable", f"{failed:,}"), ("Left out", f"{len(result.left_out) + result.missing:,}")]
-    facts.append(("Views", f"{result.views}"))
+    facts.append(("Views", views_of(result)))
     rows = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts)
     notes = list(result.notes)
     if result.missing:
@@ -92,6 +92,13 @@ def overview_html(result: BatchResult) -> str:
     lines = "".join(f"<li>{escape(note)}</li>" for note in notes)
     shown = f'<div class="dd-warnings"><strong>Please note</strong><ul>{lines}</ul></div>' if lines else ""
     return f'<dl class="dd-facts dd-batch-facts">{rows}</dl>{shown}'
+
+
+def views_of(result: BatchResult) -> str:
+    """How many views were averaged, of each model where they differ."""
+    if len(set(result.views.values())) == 1:
+        return str(result.views[result.models[0]])
+    return ", ".join(f"{model_title(model)} {views}" for model, views in result.views.items())
 
 
 def figures_html(evaluations: Sequence[Evaluation]) -> str:
@@ -140,6 +147,8 @@ def trust_html(evaluation: Evaluation) -> str:
                 for point in OPERATING_POINTS
             ],
         )
+    elif conformal:
+        html += '<p class="dd-quiet">Operating points were not measured: the checkpoint is not at hand.</p>'
     else:
         html += (
             '<p class="dd-quiet">Without a calibration of its weights this model has no operating points, no sets '

@@ -169,7 +169,10 @@ class BatchSection:
         others = [part for title, part in measured.items() if title != reference.title]
         paired = compare_with(measured[reference.title], others)
         agreeing, differing = kappas(entrants), disagreements(entrants)
-        shown += [results.differences_html(reference.title, paired), results.kappas_html(entrants, agreeing)]
+        shown += [
+            results.differences_html(task, reference.title, paired),
+            results.kappas_html(entrants, agreeing),
+        ]
         listed = results.disagreements_html(task, entrants, differing, public=shipped is not None)
         yield {
             self._results: "".join([*shown, listed]),
@@ -251,6 +254,8 @@ def _summary(
     entrants: Sequence[Entrant], reference: Entrant, paired: Sequence[PairedResult], differing: int
 ) -> str:
     images = f"{len(reference.predictions):,} images"
+    if any(entrant.dropped for entrant in entrants):
+        images += " that all have read"
     if not paired:
         return f"Done: {reference.title} on {images}. There is no other model to compare it with."
     apart = [
@@ -286,6 +291,7 @@ def _export(
             entrant.title: {
                 "model": entrant.name,
                 "views": entrant.predictions.views,
+                "left_out": entrant.dropped,
                 "weights_sha256": weights_sha256.get(entrant.name),
                 **figures[entrant.title],
                 "latency": latencies[entrant.title].to_dict() if entrant.title in latencies else None,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dermadeit.batch import read_handed_predictions
 from dermadeit.errors import ManifestError
 from dermadeit.imaging import sanitise_name
-from dermadeit.predictions import PredictionSet, read_predictions
+from dermadeit.predictions import PredictionSet
 from dermadeit.views.uploads import private_folder, uploaded_files
 
-MAX_TABLE_BYTES = 30_000_000
 MAX_TABLES = 12
 
 
@@ -36,22 +36,11 @@ def read_tables(payload: object) -> list[tuple[str, tuple[PredictionSet, ...]]]:
                     code="number_of_tables",
                 )
             return [
-                (f"{Path(file.name).stem} {number}", _read(file.path, sanitise_name(file.name)))
+                (
+                    f"{Path(file.name).stem} {number}",
+                    read_handed_predictions(file.path, sanitise_name(file.name)),
+                )
                 for number, file in enumerate(files, start=1)
             ]
     finally:
         folder.rmdir()
-
-
-def _read(path: Path, name: str) -> tuple[PredictionSet, ...]:
-    if path.stat().st_size > MAX_TABLE_BYTES:
-        raise ManifestError(
-            f"“{name}” is larger than {MAX_TABLE_BYTES // 1_000_000} MB. Give a table of predictions, which has "
-            "one line an image.",
-            code="table_too_large",
-        )
-    try:
-        return read_predictions(path)
-    except ManifestError as error:
-        # The file lies under a name of ours, which tells its owner nothing.
-        raise ManifestError(error.user_message.replace(path.name, name), code=error.code) from error

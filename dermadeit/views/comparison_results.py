@@ -53,18 +53,23 @@ def figures_html(task: Task, entrants: Sequence[Entrant], figures: Mapping[str, 
         if entrant.title in figures
     ]
     caption = f"{task.title}: {len(images):,} images of {len(set(images.lesion_groups)):,} lesions"
+    dropped = ", ".join(
+        f"{entrant.dropped:,} of {escape(entrant.title)}" for entrant in entrants if entrant.dropped
+    )
+    left_out = f" Left out, because not every model has read them: images, {dropped}." if dropped else ""
     return f"""
 <div class="dd-check" data-part="figures">
   <h2>Figures</h2>
   {table_html(caption, ["Model", "Views", *_names()], rows)}
-  <p class="dd-quiet">In brackets: 95 % intervals from resampled lesions.</p>
+  <p class="dd-quiet">In brackets: 95 % intervals from resampled lesions.{left_out}</p>
 </div>"""
 
 
-def differences_html(reference: str, results: Sequence[PairedResult]) -> str:
+def differences_html(task: Task, reference: str, results: Sequence[PairedResult]) -> str:
     """One model minus each of the others."""
     if not results:
         return ""
+    target = task.display_names[task.classes[target_class(task.classes)]].lower()
     rows = [
         [
             escape(result.comparison.second),
@@ -75,15 +80,16 @@ def differences_html(reference: str, results: Sequence[PairedResult]) -> str:
         ]
         for result in results
     ]
-    header = ["Minus", *_names(), "Right alone", "McNemar p", "DeLong p"]
+    header = ["Minus", *_names(), "Right alone", "McNemar p", f"DeLong p, {target} or not"]
     return f"""
 <div class="dd-check" data-part="differences">
   <h2>Differences</h2>
   {table_html(f"{reference} minus each other model, on the same images", header, rows)}
   <p class="dd-quiet">Marked only where the 95 % interval of the paired bootstrap excludes 0. Right alone: images
   that only the first and only the second model reads right. p-values are adjusted for
-  {_count(len(rows), "comparison")} (Holm). Both tests take images as independent of each other, which several
-  images of one lesion are not; where they disagree with an interval, believe the interval.</p>
+  {_count(len(rows), "comparison")} (Holm). DeLong's test is of the AUROC of {escape(target)} against the rest.
+  Both tests take images as independent of each other, which several images of one lesion are not; where they
+  disagree with an interval, believe the interval.</p>
 </div>"""
 
 

@@ -13,8 +13,9 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 from sklearn import metrics as sk
 
-from dermadeit.errors import ImageError
+from dermadeit.errors import ImageError, ManifestError
 from dermadeit.tabular import read_csv
+from dermadeit.views import batch_tables
 from dermadeit.views.batch_run import Order, evaluate_batch, read_batch
 from dermadeit.views.batch_session import Session
 
@@ -294,3 +295,35 @@ def test_a_forged_press_does_nothing(session, uploaded, zoo, file_of, value):
     assert session.cell == (0, 1)
     session.pick("mistakes")
     assert session.cell is None
+
+
+def test_a_calibrated_table_shows_what_was_withheld_and_why_points_are_missing(
+    session, uploaded, zoo, file_of
+):
+    header = (
+        "image_id,task,model,views,label_true,logit_nevus,logit_others,calibrated,verdict,abstain_codes,"
+        "conformal_set,flips,spread"
+    )
+    rows = [
+        f"i{index},binary,m,{views},nevus,2,0,True,{'abstain,blur' if index else 'answer,'},nevus others,1,0.1"
+        for index in range(2)
+        for views in (4, 8)
+    ]
+    rows += [row.replace(",m,8", ",n,1") for row in rows if ",m,8" in row]
+    table = file_of("\n".join([header, *rows]).encode(), "predictions.csv")
+    list(read_batch(zoo, Order([uploaded(table)], "binary", [], 8), session))
+    list(evaluate_batch(session))
+    assert session.table()["Withheld"].tolist() == ["", "blur"]
+    assert session.table()["Not ruled out"].tolist() == ["Nevus, Others"] * 2
+    shown = batch_tables.trust_html(session.evaluation())
+    assert "Operating points were not measured: the checkpoint is not at hand." in shown
+    assert "Answers withheld" in shown
+    overview = batch_tables.overview_html(session.result)
+    assert "<dd>m 8, n 1</dd>" in overview
+    assert "Left out: the answers of m with 4 views." in overview
+
+
+def test_a_mistake_in_a_table_of_predictions_names_it_as_its_owner_does(session, uploaded, zoo, file_of):
+    table = b"image_id,task,model,views,label_true,logit_nevus,logit_others\na,binary,m,x,nevus,1,2\n"
+    with pytest.raises(ManifestError, match=r"line 2 of “mine.csv”"):
+        list(read_batch(zoo, Order([uploaded(file_of(table, "mine.csv"))], "binary", [], 8), session))
