@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
 import gradio as gr
 
 from dermadeit.about import DISCLAIMER, VERSION
+from dermadeit.batch import Progress
 from dermadeit.model_zoo import ModelZoo
 from dermadeit.predictor import DEFAULT_VIEWS
 from dermadeit.tasks import BINARY
@@ -16,7 +17,7 @@ from dermadeit.views.batch_exports import draw_curves, draw_matrices, notes_of, 
 from dermadeit.views.batch_run import Order, evaluate_batch, read_batch
 from dermadeit.views.batch_session import Session
 from dermadeit.views.failures import presentable
-from dermadeit.views.uploads import FilesInput, private_folder
+from dermadeit.views.uploads import FilesInput, hold, private_folder
 
 # One at a time, beside the single photos: a batch must not keep them waiting.
 BATCH_EVENT: Mapping[str, Any] = MappingProxyType({"concurrency_id": "batch", "concurrency_limit": 1})
@@ -25,7 +26,9 @@ BATCH_EVENT: Mapping[str, Any] = MappingProxyType({"concurrency_id": "batch", "c
 def add_evaluate_endpoint(zoo: ModelZoo) -> None:
     """Adds the endpoint to the Blocks that is being built."""
 
-    def evaluate(files: Any, task: str, models: list[str], views: int) -> tuple[dict[str, Any], str]:
+    def evaluate(
+        files: Any, task: str, models: list[str], views: int
+    ) -> Iterator[tuple[dict[str, Any], str | None]]:
         """Reads many photos and, where the true classes are known, measures how right the answers are.
 
         Research and teaching demo, not a medical device.
@@ -37,23 +40,28 @@ def add_evaluate_endpoint(zoo: ModelZoo) -> None:
             models: Names of models, such as `dermadeit`.
             views: Dihedral views whose logits are averaged, 1 to 8.
 
-        Returns:
-            The figures of each model, the failures and what was left out; and a ZIP of tables, figures and report.
+        Yields:
+            While it reads, how many images are `done` of the `total`. Last, the figures of each model, the
+            failures and what was left out; and a ZIP of tables, figures and report.
         """
         session = Session(private_folder())
+        hold(session, session.folder)
         try:
-            for _ in read_batch(zoo, Order(files, task, models, views), session):
-                session.keep()
+            for step in read_batch(zoo, Order(files, task, models, views), session):
+                if isinstance(step, Progress):
+                    yield {"done": step.done, "total": step.total}, None
             for _ in evaluate_batch(session):
-                session.keep()
+                continue
             result, evaluations = session.result, session.evaluations
             figures = [*draw_curves(result), *draw_matrices(result, evaluations)] if result.labelled else []
             folder = session.folder / "downloads"
             folder.mkdir()
-            return _answer(session), str(write_files(result, evaluations, figures, folder).everything)
+            yield _answer(session), str(write_files(result, evaluations, figures, folder).everything)
         except Exception as error:
             # The chain would print the traceback of a mere refusal.
             raise gr.Error(presentable(error).message, print_exception=False) from None
+        finally:
+            session.settle()
 
     with gr.Column(visible=False):
         files = FilesInput(file_count="multiple", label="Files")

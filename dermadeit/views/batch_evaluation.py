@@ -19,7 +19,6 @@ from dermadeit.views.batch_run import CANCELLED, Order, evaluate_batch, read_bat
 from dermadeit.views.batch_session import LIKELIEST, Session
 from dermadeit.views.decision import OWN_THRESHOLD
 from dermadeit.views.failures import presentable
-from dermadeit.views.uploads import private_folder
 
 _PAGE_EVENT: Mapping[str, Any] = MappingProxyType({"api_visibility": "private", "preprocess": False})
 _LOOK_EVENT: Mapping[str, Any] = MappingProxyType(
@@ -58,10 +57,15 @@ class BatchEvaluationTab(BatchLayout):
             self._report_file, self._predictions_file, self._metrics_file, *self._of_model(),
         ]  # fmt: skip
         self._start.click(
-            self._prepare, [self._session], shown, queue=False, show_progress="hidden", **_PAGE_EVENT
+            self._prepare,
+            [self._files, self._session],
+            shown,
+            queue=False,
+            show_progress="hidden",
+            **_PAGE_EVENT,
         ).then(
             self._run,
-            [self._files, self._task, self._models, self._views, self._session],
+            [self._task, self._models, self._views, self._session],
             shown,
             show_progress="hidden",
             **_PAGE_EVENT,
@@ -87,12 +91,12 @@ class BatchEvaluationTab(BatchLayout):
             self._missing: self._missing_html(task_key),
         }
 
-    def _prepare(self, previous: Session | None) -> Updates:
+    def _prepare(self, payload: Any, previous: Session | None) -> Updates:
         if previous is not None:
             previous.is_over = True
             previous.cancel()
         return {
-            self._session: Session(private_folder()),
+            self._session: Session.begin(payload),
             self._status: cards.status_html("Waiting for its turn …"),
             self._progress: "",
             self._start: gr.update(interactive=False),
@@ -109,17 +113,20 @@ class BatchEvaluationTab(BatchLayout):
             self._cancel: gr.update(interactive=False),
         }
 
-    def _run(
-        self, payload: Any, task: Any, models: Any, views: Any, session: Session | None
-    ) -> Iterator[Updates]:
+    def _run(self, task: Any, models: Any, views: Any, session: Session | None) -> Iterator[Updates]:
+        # Gradio empties the outputs of what yields nothing, and sends the last of what it yields once more.
+        yield gr.skip()
         if session is None or session.is_over:
             return
         try:
-            for updates in self._steps(Order(payload, task, models, views), session):
+            for updates in self._steps(Order(session.payload, task, models, views), session):
                 if session.is_over:
-                    return
+                    break
                 yield updates
         except Exception as error:
+            if session.is_over:
+                yield gr.skip()
+                return
             failure = presentable(error)
             was_cancelled = failure.code == CANCELLED
             yield {
@@ -131,6 +138,9 @@ class BatchEvaluationTab(BatchLayout):
                 self._files: None,
                 **self._idle(),
             }
+        finally:
+            session.settle()
+        yield gr.skip()
 
     def _steps(self, order: Order, session: Session) -> Iterator[Updates]:
         for step in read_batch(self._zoo, order, session):

@@ -84,8 +84,11 @@ def evaluate_batch(session: Session) -> Iterator[str]:
 def _checked_views(views: Any) -> int:
     try:
         count = int(views)
-    except (TypeError, ValueError):
-        raise ConfigurationError(f"“{views}” is no number of views; choose 1 to 8.") from None
+    except (TypeError, ValueError, OverflowError):
+        count = None
+    # Gradio's number comes as a float from some clients, and a fraction is no count.
+    if count is None or isinstance(views, bool) or (isinstance(views, float) and views != count):
+        raise ConfigurationError(f"“{views}” is no number of views; choose 1 to 8.")
     check_views(count)
     return count
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ from dermadeit.records import ABSTAIN, Evaluation, Prediction
 from dermadeit.views.batch_gallery import Picture, gallery_html, matrix_html, point_figures_html
 from dermadeit.views.cards import score_name
 from dermadeit.views.decision import OPERATING_POINT_TITLES, OWN_THRESHOLD
-from dermadeit.views.uploads import CACHE_SECONDS, keep_alive
+from dermadeit.views.uploads import CACHE_SECONDS, claimed, hold, keep_alive, private_folder, release
 
 LIKELIEST = "likeliest"
 """Rule that answers the most probable class; the others are operating points and `OWN_THRESHOLD`."""
@@ -32,6 +33,7 @@ class Session:
 
     Attributes:
         folder: Pictures and files of the run; nobody else can guess it.
+        payload: What was handed in. Everything in it is untrusted.
         batch: The run in progress; None before, and for a table of predictions.
         is_cancelled: Whether the visitor has had enough; what is finished is evaluated.
         is_over: Whether the visitor has started another run.
@@ -44,6 +46,7 @@ class Session:
     """
 
     folder: Path
+    payload: Any = None
     batch: Batch | None = None
     is_cancelled: bool = False
     is_over: bool = False
@@ -56,6 +59,18 @@ class Session:
     _kept: float = field(default_factory=monotonic)
     _read: dict[str, list[tuple[BatchItem, Prediction]]] = field(default_factory=dict)
     _decisions: dict[str, Decisions] = field(default_factory=dict)
+
+    @classmethod
+    def begin(cls, payload: Any) -> Session:
+        """A run that may have to wait long for its turn: its files stay until then, and until `settle`."""
+        folder = private_folder()
+        session = cls(folder, claimed(payload, folder))
+        hold(session, folder)
+        return session
+
+    def settle(self) -> None:
+        """Ends the run: from now on its files stay only while they are looked at."""
+        release(self)
 
     def cancel(self) -> None:
         """Ends the run early; what is finished stays."""

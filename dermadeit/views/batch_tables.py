@@ -193,16 +193,14 @@ def slices_html(evaluation: Evaluation) -> str:
 
 def failures_html(result: BatchResult) -> str:
     """What got no answer, and why, with what to do about it."""
+    models_of: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for model in result.models:
+        for item, record in result.failed(model):
+            models_of[item.image.file, record.message].append(model_title(model))
     rows = [
-        [escape(item.image.file), escape(model_title(model)), escape(record.message)]
-        for model in result.models
-        for item, record in result.failed(model)
-    ]
-    # A file that can't be read is the same to every model.
-    rows = [
-        [row[0], "all" if _times(rows, row) == len(result.models) else row[1], row[2]]
-        for index, row in enumerate(rows)
-        if _times(rows[:index], row) == 0
+        # A file that can't be read is the same to every model.
+        [escape(file), "all" if len(who) == len(result.models) else escape(", ".join(who)), escape(reason)]
+        for (file, reason), who in models_of.items()
     ]
     more = len(rows) - _MOST_ROWS
     html = (
@@ -239,10 +237,6 @@ def figure_name(name: str) -> str:
 
 def _capitalised(words: str) -> str:
     return words[:1].upper() + words[1:]
-
-
-def _times(rows: Sequence[Sequence[str]], row: Sequence[str]) -> int:
-    return sum(other[0] == row[0] and other[2] == row[2] for other in rows)
 
 
 def _figure(figures: Mapping[str, Any], name: str) -> str:

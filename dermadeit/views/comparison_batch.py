@@ -121,7 +121,15 @@ class BatchSection:
             run(self._tables.upload, self._compare_tables, [self._tables, self._task]),
         ]
         for trigger, end in ((self._stop.click, self._stopped), (self._task.input, self._emptied)):
-            trigger(end, None, outcome, cancels=runs, queue=False, show_progress="hidden", **PAGE_EVENT)
+            trigger(
+                end,
+                None,
+                [*outcome, self._tables],
+                cancels=runs,
+                queue=False,
+                show_progress="hidden",
+                **PAGE_EVENT,
+            )
 
     def _compare_shipped(self, task_key: str) -> Iterator[Updates]:
         yield from self._presented(self._shipped_entrants, task_key)
@@ -239,10 +247,12 @@ class BatchSection:
         return {
             self._stop: gr.update(interactive=False),
             self._status: status_html("Stopped. What is shown was finished before."),
+            # A later choice would hand the same files in again.
+            self._tables: None,
         }
 
     def _emptied(self) -> Updates:
-        return {**self._without_results(), self._status: status_html("Ready.")}
+        return {**self._without_results(), self._status: status_html("Ready."), self._tables: None}
 
 
 def _place(entrant: Entrant) -> int:

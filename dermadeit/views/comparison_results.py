@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
-from urllib.parse import quote
 
 from dermadeit.entrants import Disagreement, Entrant, PairedResult
 from dermadeit.metrics import HEADLINE_FIGURES
 from dermadeit.tasks import Task
 from dermadeit.views.cards import percent
+from dermadeit.views.case_pictures import ISIC_ADDRESS, isic_id
 from dermadeit.views.tables import (
     difference_cell,
     figure_cell,
@@ -19,9 +19,6 @@ from dermadeit.views.tables import (
     table_html,
 )
 from dermadeit.weighted_metrics import target_class
-
-ISIC_ADDRESS = "https://api.isic-archive.com/images/{image_id}/"
-"""Page of a public image; only a click goes there."""
 
 SHOWN_DISAGREEMENTS = 100
 
@@ -186,9 +183,10 @@ def plot_html(figure: str, untimed: Sequence[str]) -> str:
 
 
 def _image_cell(image_id: str, *, public: bool) -> str:
-    if not public:
+    found = public and isic_id(image_id)
+    if not found:
         return escape(image_id)
-    address = ISIC_ADDRESS.format(image_id=quote(image_id, safe=""))
+    address = ISIC_ADDRESS.format(found)
     return f'<a href="{escape(address)}" target="_blank" rel="noopener noreferrer">{escape(image_id)}</a>'
 
 

@@ -12,6 +12,7 @@ import os
 import tempfile
 import threading
 import time
+import weakref
 from abc import ABCMeta
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -148,6 +149,43 @@ def uploaded_files(payload: object, folder: Path) -> Iterator[list[HandedFile]]:
             path.unlink(missing_ok=True)
 
 
+def claimed(payload: object, folder: Path) -> object:
+    """Moves the files of a payload that waits, so that whoever sends the same bytes can't delete them.
+
+    Args:
+        payload: As for `uploaded_files`.
+        folder: Ours, and held.
+
+    Returns:
+        The payload with the new places. What can't be moved stays as it is, for `uploaded_files` to refuse.
+    """
+    if not isinstance(payload, list):
+        return payload
+    moved: dict[Path, Path] = {}
+    records = []
+    for record in payload:
+        with suppress(ImageError, AttributeError):
+            path, is_example = _permitted(record.get("path"))
+            if not is_example:
+                if path not in moved:
+                    moved[path] = _moved(path, folder)
+                record = {**record, "path": str(moved[path])}
+        records.append(record)
+    return records
+
+
+def hold(holder: object, folder: Path) -> None:
+    """Keeps everything below a folder from the sweep for as long as its holder lives, or until `release`."""
+    _held[holder] = folder
+
+
+def release(holder: object) -> None:
+    """Gives what a holder kept another `CACHE_SECONDS`."""
+    folder = _held.pop(holder, None)
+    if folder is not None:
+        keep_alive(folder)
+
+
 def private_folder() -> Path:
     """A new folder in the cache that nobody can guess; its files go with the cache."""
     folder = Path(get_upload_folder()) / uuid4().hex
@@ -187,15 +225,17 @@ def private_cache() -> Iterator[Path]:
 
 
 def sweep(folder: Path, age: float) -> None:
-    """Deletes the files below `folder` that are older than `age` seconds."""
+    """Deletes what lies below `folder`, is older than `age` seconds, and is held by nobody."""
     limit = time.time() - age
-    for path in folder.rglob("*"):
-        try:
-            if path.is_file() and path.stat().st_mtime < limit:
-                path.unlink()
-        except FileNotFoundError:
-            # A reading has just deleted its upload.
+    held = set(_held.values())
+    # What is in a folder comes before the folder itself.
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if held.intersection((path, *path.parents)):
             continue
+        # A reading may have just deleted its upload; a folder may not be empty.
+        with suppress(OSError):
+            if path.stat().st_mtime < limit:
+                path.rmdir() if path.is_dir() else path.unlink()
 
 
 def _sweep_until(stopped: threading.Event, folder: Path) -> None:
@@ -230,7 +270,10 @@ def _moved(path: Path, folder: Path) -> Path:
         # A folder would be renamed too.
         if not path.is_file():
             raise FileNotFoundError
-        return path.rename(target)
+        target = path.rename(target)
+        # Its ten minutes start anew.
+        os.utime(target)
+        return target
     except OSError:
         raise ImageError(EXPIRED, code="upload_expired") from None
 
@@ -282,14 +325,16 @@ class _RecentPhotos:
             self._photos.move_to_end(path)
             while sum(known.pixels.nbytes for known in self._photos.values()) > _REMEMBERED_BYTES:
                 self._photos.popitem(last=False)
-        forgetting = threading.Timer(_REMEMBERED_SECONDS, self._forget, [path, photo])
+        # The timer must not keep alive what was pushed out.
+        forgetting = threading.Timer(_REMEMBERED_SECONDS, self._forget, [path, weakref.ref(photo)])
         forgetting.daemon = True
         forgetting.start()
 
-    def _forget(self, path: Path, photo: LesionImage) -> None:
+    def _forget(self, path: Path, photo: weakref.ref[LesionImage]) -> None:
         with self._lock:
-            if self._photos.get(path) is photo:
+            if path in self._photos and self._photos[path] is photo():
                 del self._photos[path]
 
 
+_held: weakref.WeakKeyDictionary[object, Path] = weakref.WeakKeyDictionary()
 _recent = _RecentPhotos()
