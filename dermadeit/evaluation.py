@@ -120,6 +120,7 @@ def assemble_evaluation(
     metrics = {
         "task": task.key,
         "views": views,
+        "splits": sorted(filter(None, set(measured.splits))),
         **measure(measured).to_dict(),
         "sources": measure_sources(measured),
         **_trust_figures(measured, predictions, calibration, attributes),

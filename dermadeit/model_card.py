@@ -19,6 +19,7 @@ from dermadeit.checkpoints import CHECKPOINT_ROOT
 from dermadeit.errors import ManifestError
 from dermadeit.files import write_atomically
 from dermadeit.metrics import FIGURES, HEADLINE_FIGURES
+from dermadeit.model_card_tables import conformal_tables, out_of_distribution_tables
 from dermadeit.predictions import SMALLEST_SLICE
 from dermadeit.result_tables import (
     figure_text,
@@ -118,10 +119,10 @@ def render_model_card(tasks: Sequence[_Evidence]) -> str:
     for title, key in (
         ("Calibration", "calibration"),
         ("Operating points", "operating_points"),
-        ("Conformal sets", "conformal"),
         ("Views", "stability"),
     ):
         parts += [*_section(title), *_by_task(tasks, lambda known, key=key: _evaluated(known, key))]
+    parts += [*_section("Conformal sets"), *_by_task(tasks, _conformal)]
     parts += [*_section("Gates and abstention"), *_by_task(tasks, _gates)]
     parts += [*_section("Robustness"), *_by_task(tasks, _robustness)]
     for title, name in (("Explanation checks", "faithfulness"), ("Error detection", "error_detection")):
@@ -175,7 +176,9 @@ def _read(path: Path) -> Any:
 
 def _of_task(content: Any, task: Task) -> Mapping[str, Any]:
     """A report of one checkpoint, or that of the task's among several."""
-    reports = content if isinstance(content, list) else [content]
+    if isinstance(content, Mapping):
+        content = content.get("checkpoints", [content])
+    reports = content
     return next((report for report in reports if report.get("task", task.key) == task.key), {})
 
 
@@ -279,9 +282,10 @@ def _evaluated(known: _Evidence, key: str) -> list[str]:
 
 
 def _evaluated_on(known: _Evidence) -> str:
-    splits = ", ".join(known.show("evaluation", "splits") or ()) or "unnamed"
+    splits = known.show("evaluation", "splits")
+    named = f"; split: {', '.join(splits)}" if splits else ""
     images, views = (value_text(known.show("evaluation", key)) for key in ("n", "views"))
-    return f"Evaluated images: {images}; split: {splits}; views an image: {views}."
+    return f"Evaluated images: {images}{named}; views an image: {views}."
 
 
 def _gates(known: _Evidence) -> list[str]:
@@ -296,7 +300,15 @@ def _gates(known: _Evidence) -> list[str]:
         ]
     gates = known.show("fitted", "report", "gates")
     lines += ["When the thresholds were fitted:", figures_table(gates) if gates else known.missing("fitted")]
-    return [*lines, "Which score was chosen, and what it refuses:", _whole(known, "out_of_distribution")]
+    report = known.show("out_of_distribution")
+    tables = out_of_distribution_tables(report) if report else [known.missing("out_of_distribution")]
+    return [*lines, "What the gates refuse, and which scores were compared for them:", *tables]
+
+
+def _conformal(known: _Evidence) -> list[str]:
+    figures = known.show("evaluation", "conformal")
+    tables = conformal_tables(figures) if figures else None
+    return [_evaluated_on(known), *tables] if tables else [known.missing("evaluation")]
 
 
 def _robustness(known: _Evidence) -> list[str]:

@@ -94,7 +94,14 @@ def _results(task: str, weights: str = WEIGHTS) -> dict[str, dict[str, Any]]:
                 },
                 "calibration": {"scaling": "temperature", "before": {"ece": numbers.point()}},
                 "operating_points": {"balanced": {"threshold": 0.437, "sensitivity": numbers.point()}},
-                "conformal": {"nominal_coverage": 0.9, "classes": {"all": {"coverage": numbers.point()}}},
+                "conformal": {
+                    "nominal_coverage": 0.9,
+                    "classes": {key: _sets(numbers) for key in ("all", *classes)},
+                    # Of a part of the images, the card shows the coverage alone.
+                    "source": {
+                        "ham10000": {key: {"coverage": numbers.point()} for key in ("all", classes[0])}
+                    },
+                },
                 "stability": {"flip_rate": numbers.point()},
                 "abstention": {"abstained": numbers.point()},
                 "risk_coverage": {
@@ -120,9 +127,31 @@ def _results(task: str, weights: str = WEIGHTS) -> dict[str, dict[str, Any]]:
             "mean_corruption_drop": {figure: numbers.difference() for figure in ROBUSTNESS_FIGURES},
         },
         f"evidence/{task}/out_of_distribution.json": {
-            "task": task,
-            "weights_sha256": weights,
-            "scores": [{"score": "energy", "auroc": numbers.share()}],
+            "checkpoints": [
+                {
+                    "task": task,
+                    "weights_sha256": weights,
+                    "n": {"not_skin": 120},
+                    "confident_answers": {
+                        "calibrated": True,
+                        "of_the_task": numbers.share(),
+                        "near": numbers.share(),
+                    },
+                    "scores": [
+                        {
+                            "score": "energy",
+                            "embedding": "class",
+                            "auroc_not_skin": numbers.share(),
+                            "auroc_near": numbers.share(),
+                            "refused": {"not_skin": {"2%": numbers.share()}},
+                            "refused_of_unseen_collections": {"msk": numbers.share()},
+                        }
+                    ],
+                    "gates": [
+                        {"embedding": "shallow", "pictures": {"not_skin": {"refused": numbers.share()}}}
+                    ],
+                }
+            ]
         },
         f"evidence/{task}/faithfulness.json": {
             "task": task,
@@ -135,6 +164,10 @@ def _results(task: str, weights: str = WEIGHTS) -> dict[str, dict[str, Any]]:
             "signals": {"probability": {"auroc": numbers.share()}},
         },
     }
+
+
+def _sets(numbers: _Numbers) -> dict[str, Any]:
+    return {name: numbers.point() for name in ("coverage", "mean_size", "multiple", "empty")}
 
 
 def _condition(numbers: _Numbers) -> dict[str, Any]:
