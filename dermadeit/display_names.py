@@ -37,6 +37,11 @@ _POINT_TITLES = {
 }
 
 
+def capitalised(words: str) -> str:
+    """The words with a capital first letter; the others stay as they are, unlike with `str.capitalize`."""
+    return words[:1].upper() + words[1:]
+
+
 def operating_point_title(key: str) -> str:
     """The name of an operating point for people."""
     return _POINT_TITLES.get(key, key.replace("_", " "))

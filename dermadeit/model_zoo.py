@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dermadeit.checkpoints import CHECKPOINT_ROOT, find_checkpoint
-from dermadeit.errors import CheckpointError
+from dermadeit.errors import CheckpointError, ModelError
 from dermadeit.models import get_spec
 from dermadeit.predictor import Predictor, load_predictor
 
@@ -66,6 +66,9 @@ class ModelZoo:
             DermaDeiTError: There is no such task, model or checkpoint, or it can't be used.
         """
         with self._lock:
+            # Elsewhere a model may be named by its folder. These names come from strangers.
+            if model not in (*COMPARED_MODELS, *(name for _, name in self._loaded)):
+                raise ModelError(f"There is no model “{model}”. Choose one of {', '.join(COMPARED_MODELS)}.")
             if (task, model) not in self._loaded:
                 self._loaded[task, model] = load_predictor(task, model, root=self._root)
             return self._loaded[task, model]

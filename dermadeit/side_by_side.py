@@ -129,9 +129,10 @@ class Agreement:
 
     Attributes:
         task: What was asked.
-        votes: Class key to the titles of the models that find it most probable, the most votes first.
-        withheld: Titles of the models whose answer is withheld; they vote all the same.
-        pairs: Every two models.
+        votes: Class key to the titles of the models that answer it, the most votes first.
+        withheld: Titles of the models whose answer is withheld: it neither votes nor is compared, which would give
+            it away.
+        pairs: Every two models that answer.
     """
 
     task: Task
@@ -149,7 +150,7 @@ class Agreement:
         """Who says what, such as “3 of 4 models say nevus; MobileNetV2 says others.”."""
         total = sum(map(len, self.votes.values()))
         if not total:
-            return "No model has read this photo."
+            return "No model gives an answer." if self.withheld else "No model has read this photo."
         names = {key: self.task.display_names[key].lower() for key in self.votes}
         (first, voters), *others = self.votes.items()
         if total == 1:
@@ -167,8 +168,9 @@ class Agreement:
         """Whose answer is withheld, or an empty string."""
         if not self.withheld:
             return ""
-        verb = "withholds its answer" if len(self.withheld) == 1 else "withhold their answers"
-        return f"{_listed(self.withheld)} {verb}; what would be said is counted here all the same."
+        one = len(self.withheld) == 1
+        verb = "withholds its answer and is" if one else "withhold their answers and are"
+        return f"{_listed(self.withheld)} {verb} not counted."
 
 
 def measure_latency(
@@ -233,14 +235,15 @@ def agreement(task: Task, readings: Sequence[ModelReading]) -> Agreement:
     """How far the readings of one photo agree."""
     target = task.classes[target_class(task.classes)]
     voters: dict[str, list[str]] = defaultdict(list)
-    for reading in readings:
+    given = [reading for reading in readings if reading.prediction.verdict != ABSTAIN]
+    for reading in given:
         voters[reading.prediction.label].append(reading.title)
     most_first = sorted(voters, key=lambda key: (-len(voters[key]), task.index_of(key)))
     return Agreement(
         task,
         {key: tuple(voters[key]) for key in most_first},
         tuple(reading.title for reading in readings if reading.prediction.verdict == ABSTAIN),
-        tuple(_pair(first, second, target) for first, second in combinations(readings, 2)),
+        tuple(_pair(first, second, target) for first, second in combinations(given, 2)),
     )
 
 

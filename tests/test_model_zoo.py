@@ -26,6 +26,13 @@ def test_every_model_is_listed_and_a_missing_one_names_the_command_that_makes_it
         zoo.predictor("multiclass", "resnet")
 
 
+@pytest.mark.parametrize("model", ["{folder}", "./dermadeit", "../binary/dermadeit", ""])
+def test_only_a_name_is_taken_never_a_folder(checkpoint_root: Path, model: str) -> None:
+    zoo = ModelZoo(checkpoint_root)
+    with pytest.raises(ModelError, match="Choose one of dermadeit, deit"):
+        zoo.predictor("binary", model.format(folder=checkpoint_root / "binary" / "dermadeit"))
+
+
 def test_a_model_is_loaded_once_for_all_who_ask(checkpoint_root: Path) -> None:
     zoo = ModelZoo(checkpoint_root)
     with ThreadPoolExecutor(4) as pool:

@@ -17,6 +17,7 @@ from dermadeit.models import MODEL_SPECS
 from dermadeit.predictions import PredictionSet, measure
 from dermadeit.predictor import Predictor, load_predictor
 from dermadeit.records import ABSTAIN
+from dermadeit.report_sections import comparison_section
 from dermadeit.side_by_side import ModelReading, agreement, measure_latency, read_with
 from dermadeit.tasks import BINARY, MULTICLASS, get_task
 
@@ -129,7 +130,7 @@ def test_the_agreement_is_one_sentence(
 def test_every_pair_is_compared(readings: list[ModelReading]) -> None:
     named = [
         _reading(readings[0], "A", 0.7, calibrated=True),
-        _reading(readings[0], "B", 0.1, verdict=ABSTAIN),
+        _reading(readings[0], "B", 0.1),
         _reading(readings[0], "C", 0.6),
     ]
     found = agreement(BINARY, named)
@@ -140,9 +141,22 @@ def test_every_pair_is_compared(readings: list[ModelReading]) -> None:
     ]
     assert [pair.difference for pair in found.pairs] == pytest.approx([0.6, 0.1, -0.5])
     assert found.widest == found.pairs[0]
-    assert found.withheld == ("B",)
-    assert found.withheld_sentence.startswith("B withholds its answer")
+    assert (found.withheld, found.withheld_sentence) == ((), "")
     assert agreement(BINARY, named[:1]).widest is None
+
+
+def test_a_withheld_answer_neither_votes_nor_is_given_away(readings: list[ModelReading]) -> None:
+    named = [
+        _reading(readings[0], "A", 0.7),
+        _reading(readings[0], "B", 0.1, verdict=ABSTAIN),
+        _reading(readings[0], "C", 0.2, verdict=ABSTAIN),
+    ]
+    found = agreement(BINARY, named)
+    assert (found.sentence, found.votes, found.pairs) == ("A says others.", {"others": ("A",)}, ())
+    assert found.withheld_sentence == "B and C withhold their answers and are not counted."
+    assert agreement(BINARY, named[:2]).withheld_sentence == "B withholds its answer and is not counted."
+    assert agreement(BINARY, named[1:]).sentence == "No model gives an answer."
+    assert agreement(BINARY, [*named, _reading(readings[0], "D", 0.9)]).sentence == "Both models say others."
 
 
 def test_models_are_compared_on_the_images_that_all_have_read() -> None:
@@ -166,6 +180,38 @@ def test_two_tables_of_one_model_are_told_apart_and_titles_can_be_given() -> Non
     assert unknown.title == "my net"
 
 
+def test_how_many_images_a_comparison_drops_is_known() -> None:
+    tables = [("a", [_prediction_set("dermadeit", [1, 2, 3])]), ("b", [_prediction_set("deit", [2])])]
+    assert [(len(entrant.predictions), entrant.dropped) for entrant in gather(tables, BINARY)] == [
+        (1, 2),
+        (1, 0),
+    ]
+
+
+def test_models_of_one_title_are_numbered() -> None:
+    names = ["dermadeit", "DermaDeiT (tiny)", "DermaDeiT (tiny) (2)"]
+    entrants = gather([("a", [_prediction_set(name, [1, 2]) for name in names])], BINARY)
+    assert [entrant.title for entrant in entrants] == [
+        "DermaDeiT (tiny)", "DermaDeiT (tiny) (2)", "DermaDeiT (tiny) (2) (2)",
+    ]  # fmt: skip
+    assert [entrant.predictions.model for entrant in entrants] == [entrant.title for entrant in entrants]
+
+
+def test_models_with_other_truths_are_refused() -> None:
+    first, second = _prediction_set("a", [1, 2]), _prediction_set("b", [1, 2])
+    other = replace(second, labels=1 - second.labels)
+    with pytest.raises(ManifestError, match="a and b can't be compared: for 2 images"):
+        gather([("1", [first, other])], BINARY)
+
+
+def test_answers_and_target_scores_follow_the_images() -> None:
+    predictions = _prediction_set("a", list(range(10)))
+    assert predictions.answers.tolist() == predictions.probabilities.argmax(axis=1).tolist()
+    assert predictions.hits.tolist() == (predictions.answers == predictions.labels).tolist()
+    assert predictions.target_scores.tolist() == predictions.probabilities[:, 1].tolist()
+    assert predictions.take([3, 1]).target_scores.tolist() == predictions.target_scores[[3, 1]].tolist()
+
+
 def test_what_has_nothing_in_common_is_refused() -> None:
     tables = [("a", [_prediction_set("deit", [1, 2])]), ("b", [_prediction_set("dinov2", [3, 4])])]
     with pytest.raises(ManifestError, match="no image in common"):
@@ -183,6 +229,12 @@ def test_comparisons_are_those_of_the_library_with_holm_over_all() -> None:
     assert [result.mcnemar_holm for result in results] == holm([found.mcnemar.p_value for found in single])
     assert [result.delong_holm for result in results] == holm([found.delong.p_value for found in single])
     assert compare_with(reference, []) == ()
+    content = json.loads(json.dumps(results[0].to_dict(), allow_nan=False))
+    assert content["mcnemar"]["p_value_holm"] == results[0].mcnemar_holm
+    assert content["delong"]["p_value_holm"] == results[0].delong_holm
+    assert content["mcnemar"]["p_value"] == single[0].mcnemar.p_value
+    assert replace(results[0], comparison=replace(single[0], delong=None)).to_dict()["delong"] is None
+    assert f"{results[0].mcnemar_holm:.3f} (Holm)" in comparison_section([content])
 
 
 def test_kappa_between_models_equals_scikit_learn() -> None:

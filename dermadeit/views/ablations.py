@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dermadeit.comparison import Difference
+from dermadeit.display_names import capitalised
 from dermadeit.metrics import HEADLINE_FIGURES
 from dermadeit.result_tables import difference_text, figure_text
 from dermadeit.tasks import TASKS, Task
@@ -70,7 +71,7 @@ def _table(task: Task, report: Mapping[str, Any]) -> str:
         for training in trainings
     ]
     names = ["training", *(HEADLINE_FIGURES[name] for name in _FIGURES), "difference of accuracy"]
-    header = [name[0].upper() + name[1:] for name in names]
+    header = [capitalised(name) for name in names]
     images, views = trainings[0]["figures"]["n"], trainings[0]["views"]
     caption = f"{task.title}: {images:,} images of the {report['split']} split, {views} views an image"
     return f"<h4>{escape(caption)}</h4>{table_html(caption, header, rows, titled=False)}"

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from html import escape
 
 from dermadeit.calibration import Calibration
+from dermadeit.display_names import capitalised
 from dermadeit.predictor import NOT_CALIBRATED
 from dermadeit.records import ABSTAIN, Prediction
 from dermadeit.tasks import BINARY, Task, get_task
@@ -61,8 +62,7 @@ def announcement(
         score = f"{score_name(answer).lower()} {percent(answer.probabilities[decided])}"
         withheld = " (withheld, shown all the same)" if answer.verdict == ABSTAIN else ""
         parts.append(f"{condition}{task.display_names[decided]}, {score}{withheld}")
-    sentence = "; ".join(parts) + "."
-    return sentence[0].upper() + sentence[1:]
+    return capitalised("; ".join(parts) + ".")
 
 
 def is_hidden(answer: Prediction, choice: Choice) -> bool:

@@ -12,6 +12,7 @@ from dermadeit.benchmark import METRICS_FILE, OURS
 from dermadeit.benchmark_files import BENCHMARK_ROOT
 from dermadeit.benchmark_table import MODELS_FILE
 from dermadeit.comparison import Difference
+from dermadeit.display_names import capitalised
 from dermadeit.metrics import HEADLINE_FIGURES
 from dermadeit.models import MODEL_SPECS
 from dermadeit.tasks import Task
@@ -135,7 +136,7 @@ def _original_html(task: Task, path: Path) -> str:
   <p class="dd-quiet">{escape(reported["source"])}. {escape(reported["setting"])}.</p>
   <div class="dd-warnings"><strong>Not comparable with the figures measured here, because</strong>
   <ul>{reasons}</ul></div>
-  {table_html("As reported, without intervals", ["Model", *(_capital(name) for name in names.values())], rows)}
+  {table_html("As reported, without intervals", ["Model", *(capitalised(name) for name in names.values())], rows)}
 </div>"""
 
 
@@ -164,11 +165,7 @@ def _cells(figures: Mapping[str, Any]) -> list[str]:
 
 
 def _names() -> list[str]:
-    return [_capital(name) for name in HEADLINE_FIGURES.values()]
-
-
-def _capital(name: str) -> str:
-    return name[:1].upper() + name[1:]
+    return [capitalised(name) for name in HEADLINE_FIGURES.values()]
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
-from types import MappingProxyType
 from typing import Any
 
 import gradio as gr
@@ -14,12 +13,14 @@ from dermadeit.imaging import LesionImage
 from dermadeit.model_zoo import ModelZoo
 from dermadeit.tasks import BINARY, Task, get_task
 from dermadeit.views import comparison_cards as cards
-from dermadeit.views.cards import failure_html, status_html
-from dermadeit.views.comparison_run import PhotoComparison, Run, compared, shrunk
+from dermadeit.views.cards import NO_READING, failure_html, status_html
+from dermadeit.views.comparison_run import PhotoComparison, Run, compared
+from dermadeit.views.events import COMPARE_EVENT, INSTANT_EVENT, LATEST_EVENT, PAGE_EVENT, Updates
 from dermadeit.views.failures import presentable
 from dermadeit.views.page_scripts import ANNOUNCE
 from dermadeit.views.photo_panel import example_title
-from dermadeit.views.single_image import MODEL_EVENT
+from dermadeit.views.reading import shrunk
+from dermadeit.views.turn import discard, source_of
 from dermadeit.views.uploads import (
     CACHE_SECONDS,
     PhotoInput,
@@ -29,16 +30,12 @@ from dermadeit.views.uploads import (
     store_png,
 )
 
-PAGE_EVENT: Mapping[str, Any] = MappingProxyType({"api_visibility": "private", "preprocess": False})
-
 _PHOTO_SIDE = 800
 """Longest side of the photo that is shown in place of the upload, in pixels."""
 
 _CHOOSE_AGAIN = (
     "This photo was too large to be kept. Choose it again to compare the models for the other task."
 )
-
-Updates = dict[Any, Any]
 
 
 class PhotoSection:
@@ -150,24 +147,20 @@ class PhotoSection:
                 show_progress="minimal",
                 show_progress_on=self._agreement,
                 **PAGE_EVENT,
-                **MODEL_EVENT,
+                **COMPARE_EVENT,
             )
         for choice in (self._class, self._point):
             choice.input(
                 self._redraw,
                 [self._run, self._result, self._class, self._point],
-                [self._cards, self._download],
-                trigger_mode="always_last",
-                show_progress="hidden",
-                **PAGE_EVENT,
+                [self._run, self._result, self._cards, self._download, self._status],
+                **LATEST_EVENT,
             )
         self._stop.click(
             self._end,
             [self._run],
             [self._stop, self._status],
-            queue=False,
-            show_progress="hidden",
-            **PAGE_EVENT,
+            **INSTANT_EVENT,
         )
 
     def _clear(
@@ -176,7 +169,7 @@ class PhotoSection:
         if previous is not None:
             previous.is_over = True
         task = get_task(task_key)
-        source = _source_of(payload)
+        source = source_of(payload)
         run = Run(source, task.key, point=_known_point(point), is_running=source is not None)
         return {self._run: run, **self._started(task, running=run.is_running)}
 
@@ -213,16 +206,30 @@ class PhotoSection:
         )  # fmt: skip
 
     def _read(self, payload: Any, run: Run | None) -> Iterator[Updates]:
-        # A generator that yields nothing at all empties its outputs.
+        # A generator that yields nothing empties its outputs, and what it yields last is sent again at its end.
         yield gr.skip()
-        source = _source_of(payload)
+        source = source_of(payload)
         if run is None or source is None or source != run.source:
-            return
+            discard(payload)
+        else:
+            yield from self._shown_while(self._photo_and_all(payload, run), run)
+        yield gr.skip()
+
+    def _read_again(self, run: Run | None) -> Iterator[Updates]:
+        yield gr.skip()
+        photo = run and run.again
+        if photo is not None:
+            run.again = None
+            yield from self._shown_while(self._ask_all(photo, run), run)
+        yield gr.skip()
+
+    def _shown_while(self, steps: Iterator[Updates], run: Run) -> Iterator[Updates]:
+        """The steps of a run as long as it is not over, and its failure."""
         try:
-            with opened_photo(payload) as photo:
-                if not run.is_over:
-                    yield {self._photo: store_png(shrunk(photo, _PHOTO_SIDE).pixels)}
-                yield from self._ask_all(photo, run)
+            for updates in steps:
+                if run.is_over:
+                    break
+                yield updates
         except Exception as error:
             run.is_running = False
             if not run.is_over:
@@ -232,17 +239,11 @@ class PhotoSection:
                     self._status: failure_html(presentable(error)),
                 }
 
-    def _read_again(self, run: Run | None) -> Iterator[Updates]:
-        yield gr.skip()
-        photo = run and run.again
-        if photo is None:
-            return
-        run.again = None
-        try:
-            yield from self._ask_all(photo, run)
-        except Exception as error:
-            run.is_running = False
-            yield {self._status: failure_html(presentable(error))}
+    def _photo_and_all(self, payload: Any, run: Run) -> Iterator[Updates]:
+        with opened_photo(payload) as photo:
+            shown = store_png(shrunk(photo, _PHOTO_SIDE).pixels)
+        yield {self._photo: shown}
+        yield from self._ask_all(photo, run)
 
     def _ask_all(self, photo: LesionImage, run: Run) -> Iterator[Updates]:
         asked = None
@@ -304,12 +305,16 @@ class PhotoSection:
         self, run: Run | None, result: PhotoComparison | None, shown_class: str, point: str
     ) -> Updates:
         if run is None:
-            return gr.skip()
+            return {self._status: status_html(NO_READING)}
         run.shown_class, run.point = shown_class, _known_point(point)
         if result is None or result.task.key != run.task_key:
             return gr.skip()
         updates = {self._cards: self._drawn(result, run, running=run.is_running)}
-        return updates if run.is_running else {**updates, self._download: self._export(result, run)}
+        if not run.is_running:
+            # What is written back counts as new: it must not expire while somebody works with it.
+            kept = {self._run: run, self._result: result}
+            updates |= {self._download: self._export(result, run), **kept}
+        return gr.skip() if run.is_over else updates
 
     def _drawn(self, result: PhotoComparison, run: Run, *, running: bool) -> str:
         known = run.shown_class in result.task.classes
@@ -326,11 +331,6 @@ class PhotoSection:
     def _export(self, result: PhotoComparison, run: Run) -> Updates:
         name = f"dermadeit-comparison-{result.preview.sha256[:8]}.json"
         return gr.update(value=store_json(name, result.export(self._zoo, run.point)), interactive=True)
-
-
-def _source_of(payload: Any) -> str | None:
-    """Path of the chosen photo; a photo that was taken away may leave a record without one."""
-    return payload.get("path") if isinstance(payload, Mapping) else None
 
 
 def _class_choices(task: Task) -> list[tuple[str, str]]:

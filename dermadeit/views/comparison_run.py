@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-
 from dermadeit.about import DISCLAIMER, VERSION
 from dermadeit.calibration import DEFAULT_OPERATING_POINT
 from dermadeit.imaging import LesionImage
@@ -17,6 +15,7 @@ from dermadeit.side_by_side import Agreement, ModelReading, agreement, read_with
 from dermadeit.tasks import Task
 from dermadeit.views import comparison_cards as cards
 from dermadeit.views.failures import Failure, presentable
+from dermadeit.views.reading import shrunk
 
 _MAP_SIDE = 360
 """Longest side of the photo under a heatmap, in pixels."""
@@ -128,10 +127,3 @@ def compared(zoo: ModelZoo, task: Task, photo: LesionImage) -> Iterator[PhotoCom
                 outcome = presentable(error)
             result = replace(result, outcomes={**result.outcomes, entry.name: outcome})
             yield result
-
-
-def shrunk(image: LesionImage, side: int) -> LesionImage:
-    """The photo with at most `side` pixels a side."""
-    picture = image.to_pil()
-    picture.thumbnail((side, side))
-    return replace(image, pixels=np.asarray(picture))

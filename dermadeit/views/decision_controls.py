@@ -19,10 +19,9 @@ from dermadeit.views.decision import (
     calibration_prevalence,
     threshold_of,
 )
+from dermadeit.views.events import Updates
 from dermadeit.views.reading import Reading, tasks_shown
 from dermadeit.weighted_metrics import target_class
-
-Updates = dict[Any, Any]
 
 _UNCALIBRATED = (
     '<p class="dd-quiet">No operating point, predictive values or abstention here: the checkpoint of this task '

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any
 
 import gradio as gr
@@ -11,16 +10,14 @@ import gradio as gr
 from dermadeit.predictor import Predictor
 from dermadeit.views.cards import NO_READING, failure_html, status_html
 from dermadeit.views.decision_controls import DecisionControls
+from dermadeit.views.events import PAGE_EVENT, Updates
 from dermadeit.views.exports import export, report
 from dermadeit.views.failures import presentable
 from dermadeit.views.heatmap import HeatmapPanel, as_share
 from dermadeit.views.page_scripts import SAVE_FILE
 from dermadeit.views.reading import Reading
+from dermadeit.views.turn import Visit
 from dermadeit.views.uploads import private_folder, store_json
-
-_PAGE_EVENT: Mapping[str, Any] = MappingProxyType({"api_visibility": "private", "preprocess": False})
-
-Updates = dict[Any, Any]
 
 
 class Downloads:
@@ -56,12 +53,12 @@ class Downloads:
         """Lets the buttons be pressed once a reading is there."""
         return {button: gr.update(interactive=is_there) for button in self.outputs}
 
-    def connect(self, reading: gr.State, task: gr.Radio, status: gr.HTML) -> None:
+    def connect(self, visit: gr.State, task: gr.Radio, status: gr.HTML) -> None:
         """Adds the events."""
         self._status = status
         heatmap = self._heatmap
         inputs = [
-            reading, task, heatmap.chosen_class, heatmap.method, heatmap.opacity, *self._controls.inputs,
+            visit, task, heatmap.chosen_class, heatmap.method, heatmap.opacity, *self._controls.inputs,
         ]  # fmt: skip
         for button, make in ((self._report, self._make_report), (self._json, self._make_json)):
             button.click(
@@ -70,19 +67,19 @@ class Downloads:
                 [self._file, status],
                 show_progress="minimal",
                 show_progress_on=button,
-                **_PAGE_EVENT,
-            ).then(None, [self._file], None, js=SAVE_FILE, **_PAGE_EVENT)
+                **PAGE_EVENT,
+            ).then(None, [self._file], None, js=SAVE_FILE, **PAGE_EVENT)
 
-    def _make_json(self, reading: Reading | None, task_key: str, *rest: Any) -> Updates:
+    def _make_json(self, visit: Visit, task_key: str, *rest: Any) -> Updates:
         _, _, _, *controls = rest
 
         def make(reading: Reading) -> str:
             choice = self._controls.choice(*controls)
             return store_json(f"{_stem(reading)}.json", export(reading, self._predictors, task_key, choice))
 
-        return self._made(reading, make)
+        return self._made(visit.reading, make)
 
-    def _make_report(self, reading: Reading | None, task_key: str, *rest: Any) -> Updates:
+    def _make_report(self, visit: Visit, task_key: str, *rest: Any) -> Updates:
         chosen, method, opacity, *controls = rest
 
         def make(reading: Reading) -> str:
@@ -101,7 +98,7 @@ class Downloads:
             path.write_text(text, encoding="utf-8")
             return str(path)
 
-        return self._made(reading, make)
+        return self._made(visit.reading, make)
 
     def _made(self, reading: Reading | None, make: Callable[[Reading], str]) -> Updates:
         if reading is None:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import gradio as gr
+import numpy as np
+from PIL import Image
 
+from dermadeit.about import DISCLAIMER
 from dermadeit.errors import ConfigurationError
+from dermadeit.faithfulness import check_saliency
 from dermadeit.imaging import sanitise_name
 from dermadeit.predictor import Predictor
 from dermadeit.records import ItemFailure
 from dermadeit.saliency import DEFAULT_METHOD, DEFAULT_OPACITY, SALIENCY_METHODS
 from dermadeit.tasks import BINARY, get_task
+from dermadeit.views.cards import saliency_verdict
+from dermadeit.views.events import MODEL_EVENT
 from dermadeit.views.failures import presentable
-from dermadeit.views.single_image import MODEL_EVENT
 from dermadeit.views.uploads import PhotoInput, opened_photo, store_png
 
 MOST_NEIGHBOURS = 50
@@ -40,30 +46,21 @@ def add_endpoints(predictors: Mapping[str, Predictor]) -> None:
             probabilities (`calibrated` or not), or status `failed` with an error code and message.
         """
         try:
-            get_task(task)
-            count = _count(neighbours)
+            predictor, count = predictors[get_task(str(task)).key], _count(neighbours)
             with opened_photo(image) as photo:
-                records = predictors[task].predict(
+                records = predictor.predict(
                     [photo], operating_point=operating_point or None, neighbours=count
                 )
                 return [record.to_dict() for record in records]
         except Exception as error:
-            failure = presentable(error)
-            name = sanitise_name(image.get("orig_name")) if isinstance(image, Mapping) else "image"
-            model = predictors[BINARY.key].checkpoint.model
-            return [
-                ItemFailure(
-                    name,
-                    getattr(error, "sha256", None),
-                    str(task),
-                    model,
-                    code=failure.code,
-                    message=failure.message,
-                ).to_dict()
-            ]
+            return [failed_record(error, image, task, predictors[BINARY.key].checkpoint.model)]
 
-    def explain(image: Any, task: str, class_key: str | None, method: str = DEFAULT_METHOD) -> str:
-        """Draws the heatmap of one photo over it, unchecked: it may not be what the answer rests on.
+    def explain(
+        image: Any, task: str, class_key: str | None, method: str = DEFAULT_METHOD
+    ) -> tuple[str, dict[str, Any]]:
+        """Draws the heatmap of one photo over it, and checks whether the answer rests on what it marks.
+
+        Research and teaching demo, not a medical device.
 
         Args:
             image: The image file.
@@ -72,18 +69,25 @@ def add_endpoints(predictors: Mapping[str, Predictor]) -> None:
             method: `grad-cam`, or `attention-rollout`, which is the same for every class.
 
         Returns:
-            A PNG file of the photo's size.
+            A PNG file of the photo's size, grey where the check fails; and the check: class and method, whether
+            the map is `faithful`, the `statement` that says so in words, and the figures behind it.
         """
         try:
-            get_task(task)
+            predictor = predictors[get_task(str(task)).key]
             method = method or DEFAULT_METHOD
             if method not in tuple(SALIENCY_METHODS):
                 raise ConfigurationError(
                     f"There is no method “{method}”. Choose one of {', '.join(SALIENCY_METHODS)}."
                 )
             with opened_photo(image) as photo:
-                drawn = SALIENCY_METHODS[method](predictors[task], photo, class_key or None)
-                return store_png(drawn.overlay(photo, DEFAULT_OPACITY))
+                drawn = SALIENCY_METHODS[method](predictor, photo, class_key or None)
+                check = check_saliency(predictor, photo, drawn)
+            picture = drawn.overlay(photo, DEFAULT_OPACITY)
+            tested = {"class_key": drawn.class_key, "method": drawn.method, **asdict(check)}
+            return (
+                store_png(picture if check.faithful else _grey(picture)),
+                {**tested, "statement": saliency_verdict(check), "disclaimer": DISCLAIMER},
+            )
         except Exception as error:
             # The chain would print the traceback of a mere refusal.
             raise gr.Error(presentable(error).message, print_exception=False) from None
@@ -97,6 +101,7 @@ def add_endpoints(predictors: Mapping[str, Predictor]) -> None:
         method = gr.Textbox(DEFAULT_METHOD, label="Method")
         records = gr.JSON(label="Records")
         overlay = gr.Image(type="filepath", format="png", label="Overlay")
+        check = gr.JSON(label="Check of the heatmap")
         trigger = gr.Button()
         trigger.click(
             predict,
@@ -109,11 +114,32 @@ def add_endpoints(predictors: Mapping[str, Predictor]) -> None:
         trigger.click(
             explain,
             [image, task, class_key, method],
-            [overlay],
+            [overlay, check],
             api_name="explain",
             preprocess=False,
             **MODEL_EVENT,
         )
+
+
+def failed_record(error: Exception, image: Any, task: Any, model: str) -> dict[str, Any]:
+    """What a program is told of a photo that was not read, as JSON-ready values.
+
+    Args:
+        error: Why.
+        image: The payload that stood for the photo. Everything in it is untrusted.
+        task: What was given as the task, likewise.
+        model: Name of the model; empty where it was none in particular.
+    """
+    failure = presentable(error)
+    name = sanitise_name(image.get("orig_name")) if isinstance(image, Mapping) else "image"
+    digest = getattr(error, "sha256", None)
+    record = ItemFailure(name, digest, str(task), model, code=failure.code, message=failure.message)
+    return record.to_dict()
+
+
+def _grey(pixels: np.ndarray) -> np.ndarray:
+    """The same picture without its colours."""
+    return np.asarray(Image.fromarray(pixels).convert("L").convert("RGB"))
 
 
 def _count(neighbours: Any) -> int:

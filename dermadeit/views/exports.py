@@ -127,5 +127,5 @@ def _figure(reading: Reading, task_key: str, method: str, class_key: str, opacit
         png=encode_png(drawn.overlay(reading.preview, opacity)),
         alt=f"The photo under its {title} heatmap for the class {name}",
         note=saliency_verdict(check),
-        doubtful=check is not None and not check.faithful,
+        doubtful=check is None or not check.faithful,
     )

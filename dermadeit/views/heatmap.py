@@ -11,12 +11,11 @@ from dermadeit.predictor import Predictor
 from dermadeit.saliency import DEFAULT_METHOD, DEFAULT_OPACITY, SALIENCY_METHODS
 from dermadeit.tasks import BINARY, get_task
 from dermadeit.views.cards import WITHHELD_LEGEND, legend_html
+from dermadeit.views.events import Updates
 from dermadeit.views.reading import METHOD_TITLES, Reading
 from dermadeit.views.uploads import store_png
 
 _NO_FIGURE = gr.update(value=None, visible=False)
-
-Updates = dict[Any, Any]
 
 
 class HeatmapPanel:
@@ -76,9 +75,11 @@ class HeatmapPanel:
     def for_class(
         self, reading: Reading, task_key: str, class_key: str | None, method: str, opacity: float
     ) -> Updates:
-        """The heatmap of one class, which the reading must have; none for no class, which is said."""
+        """The heatmap of one class, as far as the reading has it; none for no class, which is said."""
         if class_key is None:
             return {self.overlay: _NO_FIGURE, self.legend: WITHHELD_LEGEND}
+        if (method, class_key) not in reading.maps.get(task_key, {}):
+            return self.without_figure()
         check = reading.checks.get(task_key, {}).get((method, class_key))
         return {
             self.overlay: _figure(reading, task_key, class_key, method, opacity),
@@ -112,7 +113,8 @@ def _figure(reading: Reading, task_key: str, class_key: str, method: str, opacit
     name, title = task.display_names[class_key], METHOD_TITLES[method]
     pixels = reading.maps[task_key][method, class_key].overlay(reading.preview, as_share(opacity))
     check = reading.checks.get(task_key, {}).get((method, class_key))
-    doubtful = check is not None and not check.faithful
+    # One that was not checked yet is not to be believed either.
+    doubtful = check is None or not check.faithful
     return gr.update(
         value=store_png(pixels),
         visible=True,

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
 
-from dermadeit.imaging import sanitise_name
 from dermadeit.model_zoo import ModelZoo
-from dermadeit.records import ItemFailure
 from dermadeit.tasks import BINARY, TASKS, get_task
 from dermadeit.views.comparison_batch import BatchSection
 from dermadeit.views.comparison_benchmark import benchmark_html
-from dermadeit.views.comparison_photo import PAGE_EVENT, PhotoSection
+from dermadeit.views.comparison_photo import PhotoSection
 from dermadeit.views.comparison_run import compared
-from dermadeit.views.failures import presentable
-from dermadeit.views.single_image import MODEL_EVENT
+from dermadeit.views.endpoints import failed_record
+from dermadeit.views.events import COMPARE_EVENT, PAGE_EVENT
 from dermadeit.views.uploads import PhotoInput, opened_photo
 
 
@@ -64,10 +62,10 @@ class ModelComparisonTab:
             task = gr.Textbox(BINARY.key, label="Task")
             records = gr.JSON(label="Records")
             gr.Button().click(
-                self._compare, [image, task], [records], api_name="compare", preprocess=False, **MODEL_EVENT
+                self._compare, [image, task], [records], api_name="compare", preprocess=False, **COMPARE_EVENT
             )
 
-    def _compare(self, image: Any, task: str) -> list[dict[str, Any]]:
+    def _compare(self, image: Any, task: str) -> Iterator[list[dict[str, Any]]]:
         """Reads one photo of a skin lesion with every model that is here.
 
         Research and teaching demo, not a medical device.
@@ -77,20 +75,17 @@ class ModelComparisonTab:
             task: `binary` (nevus or others) or `multiclass` (given malignancy: mel, bcc or scc).
 
         Returns:
-            A list with one record for each model. Status `ok`: as `/predict` gives it, with the check of its
-            heatmap, the decision at each operating point where it is calibrated, the measured latency, the number
-            of parameters and the size of the file. Status `failed`: an error code and message, such as
-            `no_checkpoint` for a model without weights.
+            A list with one record for each model, after each of them; the last is whole. Status `ok`: as
+            `/predict` gives it, with the check of its heatmap, the decision at each operating point where it is
+            calibrated, the measured latency, the number of parameters and the size of the file. Status `failed`:
+            an error code and message, such as `no_checkpoint` for a model without weights.
         """
         try:
-            asked = get_task(task)
+            asked = get_task(str(task))
             with opened_photo(image) as photo:
-                *_, result = compared(self._zoo, asked, photo)
-            return result.records(self._zoo)
+                steps = compared(self._zoo, asked, photo)
+            # A caller who has left is noticed at a yield.
+            for result in steps:
+                yield result.records(self._zoo)
         except Exception as error:
-            failure = presentable(error)
-            name = sanitise_name(image.get("orig_name")) if isinstance(image, Mapping) else "image"
-            digest = getattr(error, "sha256", None)
-            return [
-                ItemFailure(name, digest, str(task), "", code=failure.code, message=failure.message).to_dict()
-            ]
+            yield [failed_record(error, image, task, "")]

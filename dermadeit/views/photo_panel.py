@@ -6,6 +6,7 @@ from pathlib import Path
 
 import gradio as gr
 
+from dermadeit.display_names import capitalised
 from dermadeit.tasks import BINARY, DIAGNOSES, TASKS
 from dermadeit.views.page_scripts import REFUSE_OVERSIZED
 from dermadeit.views.uploads import PhotoInput, list_examples
@@ -61,4 +62,4 @@ def example_title(path: Path, number: int) -> str:
     spoken = " ".join(
         word.upper() if word.upper() in DIAGNOSES and len(word) == 3 else word for word in words
     )
-    return spoken[:1].upper() + spoken[1:] if any(map(str.isalpha, words)) else f"Lesion {number}"
+    return capitalised(spoken) if any(map(str.isalpha, words)) else f"Lesion {number}"

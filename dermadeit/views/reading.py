@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -113,15 +113,24 @@ def predict_one(predictor: Predictor, image: LesionImage) -> Prediction:
     Raises:
         PredictionError: The model gives no usable numbers.
     """
-    [record] = predictor.predict([image], neighbours=NEIGHBOURS if predictor.checkpoint.trust else 0)
+    trust = predictor.checkpoint.trust
+    has_index = trust is not None and trust.neighbours is not None
+    [record] = predictor.predict([image], neighbours=NEIGHBOURS if has_index else 0)
     if isinstance(record, ItemFailure):
         raise PredictionError(record.message, code=record.code)
     return record
 
 
+def shrunk(image: LesionImage, side: int) -> LesionImage:
+    """The photo with at most `side` pixels a side."""
+    picture = image.to_pil()
+    picture.thumbnail((side, side))
+    return replace(image, pixels=np.asarray(picture))
+
+
 def read_labels(predictors: Mapping[str, Predictor], image: LesionImage, task_key: str) -> Reading:
     """The answers that are shown for a task, without heatmaps: as fast as it gets."""
-    reading = Reading(_preview(image), (image.width, image.height), {}, {}, {})
+    reading = Reading(shrunk(image, PREVIEW_SIDE), (image.width, image.height), {}, {}, {})
     for key in tasks_shown(task_key):
         reading = _with_answer(reading, predictors[key], image, key)
     return reading
@@ -148,49 +157,75 @@ def with_map(
     """
     key, predictor, image = (method, class_key), predictors[task_key], reading.inputs[task_key]
     maps, checks = dict(reading.maps.get(task_key, {})), dict(reading.checks.get(task_key, {}))
+    predictions = dict(reading.predictions)
     if key not in maps:
         maps[key] = SALIENCY_METHODS[method](predictor, image, class_key)
     if checked and key not in checks:
         checks[key] = check_saliency(predictor, image, maps[key])
+        answer = predictions[task_key]
+        if key == (DEFAULT_METHOD, answer.label):
+            tested = {"method": maps[key].method, **asdict(checks[key])}
+            predictions[task_key] = replace(answer, saliency_check=tested)
     return replace(
-        reading, maps={**reading.maps, task_key: maps}, checks={**reading.checks, task_key: checks}
+        reading,
+        predictions=predictions,
+        maps={**reading.maps, task_key: maps},
+        checks={**reading.checks, task_key: checks},
     )
 
 
-def complete(
+def answered(
     reading: Reading,
     predictors: Mapping[str, Predictor],
     image: LesionImage,
-    method: str = DEFAULT_METHOD,
     case_folder: Path | None = None,
-) -> Reading:
-    """Adds what is missing for all tasks, so that nothing needs the photo again.
+) -> Iterator[Reading]:
+    """Adds the answers of all tasks and what they rest on, so that nothing needs the photo again.
 
     Args:
         reading: It is not changed.
         predictors: Task key to predictor, for every task.
         image: The photo.
-        method: Whose heatmaps to draw of every class; those of the default one are drawn in any case.
         case_folder: Where pictures of similar cases may lie.
+
+    Yields:
+        The reading after each step: they take a while, and whoever waits for them may have gone.
     """
     for key, predictor in predictors.items():
         if key not in reading.predictions:
             reading = _with_answer(reading, predictor, image, key)
-        for drawn in dict.fromkeys((DEFAULT_METHOD, method)):
-            for class_key in predictor.checkpoint.task.classes:
-                reading = with_map(reading, predictors, key, class_key, drawn)
+            yield reading
         answer = reading.predictions[key]
-        own = DEFAULT_METHOD, answer.label
-        checked = {"method": reading.maps[key][own].method, **asdict(reading.checks[key][own])}
         views = _view_scores(predictor, reading.inputs[key], answer)
-        answer = replace(answer, saliency_check=checked, stability=views.stability)
         reading = replace(
             reading,
-            predictions={**reading.predictions, key: answer},
+            predictions={**reading.predictions, key: replace(answer, stability=views.stability)},
             views={**reading.views, key: views},
         )
+        yield reading
     ids = [near.image_id for answer in reading.predictions.values() for near in answer.neighbours]
-    return replace(reading, pictures=load_pictures(case_folder, ids))
+    yield replace(reading, pictures=load_pictures(case_folder, ids))
+
+
+def explained(
+    reading: Reading, predictors: Mapping[str, Predictor], method: str = DEFAULT_METHOD
+) -> Iterator[Reading]:
+    """Adds the heatmaps of all classes and their checks, so that none has to be waited for.
+
+    Args:
+        reading: One with the answers of all tasks; it is not changed.
+        predictors: Task key to predictor, for every task.
+        method: Whose heatmaps to draw; those of the default one are drawn in any case.
+
+    Yields:
+        The reading after each step. It can be left after any: what is missing can be had with `with_map`.
+    """
+    for key, predictor in predictors.items():
+        for drawn in dict.fromkeys((DEFAULT_METHOD, method)):
+            for class_key in predictor.checkpoint.task.classes:
+                for checked in (False, True):
+                    reading = with_map(reading, predictors, key, class_key, drawn, checked=checked)
+                    yield reading
 
 
 def _with_answer(reading: Reading, predictor: Predictor, image: LesionImage, key: str) -> Reading:
@@ -225,9 +260,3 @@ def _view_scores(predictor: Predictor, image: LesionImage, answer: Prediction) -
     index = task.index_of(answer.label)
     agrees = tuple((shares.argmax(axis=1) == index).tolist())
     return ViewScores(answer.label, tuple(shares[:, index].tolist()), agrees, calibrated)
-
-
-def _preview(image: LesionImage) -> LesionImage:
-    picture = image.to_pil()
-    picture.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
-    return replace(image, pixels=np.asarray(picture))

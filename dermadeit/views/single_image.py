@@ -3,38 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from functools import partial
-from types import MappingProxyType
 from typing import Any
 
 import gradio as gr
 
 from dermadeit.predictor import Predictor
+from dermadeit.tasks import get_task
 from dermadeit.views import cards
 from dermadeit.views.answer_card import announcement, is_hidden, result_html
 from dermadeit.views.case_pictures import case_folder
 from dermadeit.views.decision import OWN_THRESHOLD, Choice
 from dermadeit.views.decision_controls import DecisionControls
 from dermadeit.views.downloads import Downloads
+from dermadeit.views.events import INSTANT_EVENT, LATEST_EVENT, MODEL_EVENT, PAGE_EVENT, Updates
 from dermadeit.views.failures import presentable
 from dermadeit.views.heatmap import HeatmapPanel, class_choices
 from dermadeit.views.image_check import check_html
 from dermadeit.views.page_scripts import ANNOUNCE
 from dermadeit.views.photo_panel import PhotoPanel
-from dermadeit.views.reading import Reading, complete, read_labels, with_map
+from dermadeit.views.reading import Reading, answered, explained, read_labels, with_map
 from dermadeit.views.similar_cases import cases_html
-from dermadeit.views.turn import Turn
+from dermadeit.views.turn import Turn, Visit, discard, source_of
 from dermadeit.views.uploads import CACHE_SECONDS, opened_photo, store_png
 
-# Events that share a model share one queue: by default the limit would hold for each event by itself.
-MODEL_EVENT: Mapping[str, Any] = MappingProxyType({"concurrency_id": "model", "concurrency_limit": 2})
-_PAGE_EVENT: Mapping[str, Any] = MappingProxyType({"api_visibility": "private", "preprocess": False})
-# Arithmetic on what is there already must not wait behind anybody's photo.
-_INSTANT_EVENT: Mapping[str, Any] = MappingProxyType(
-    {"queue": False, "trigger_mode": "always_last", "show_progress": "hidden", **_PAGE_EVENT}
-)
-
-Updates = dict[Any, Any]
+_STOPPED = "Stopped. Other heatmaps are drawn when they are chosen."
 
 
 class SingleImageTab:
@@ -55,8 +49,7 @@ class SingleImageTab:
 
     def render(self) -> None:
         """Adds the tab to the Blocks that is being built."""
-        self._reading = gr.State(None, time_to_live=CACHE_SECONDS)
-        self._turn = gr.State(None, time_to_live=CACHE_SECONDS)
+        self._visit = gr.State(Visit(), time_to_live=CACHE_SECONDS)
         with gr.Row(elem_classes="dd-columns", equal_height=False):
             with gr.Column(scale=5, min_width=300, elem_classes="dd-input"):
                 self._input.render()
@@ -67,9 +60,13 @@ class SingleImageTab:
         self._connect()
 
     def _render_output(self) -> None:
-        self._status = gr.HTML(
-            cards.status_html("Ready."), elem_id="status", min_height=28, js_on_load=ANNOUNCE
-        )
+        with gr.Row(elem_classes="dd-status-row"):
+            self._status = gr.HTML(
+                cards.status_html("Ready."), elem_id="status", min_height=28, js_on_load=ANNOUNCE
+            )
+            self._stop = gr.Button(
+                "Stop", interactive=False, elem_id="stop", size="sm", scale=0, min_width=72
+            )
         self._result = gr.HTML(cards.EMPTY_RESULT, elem_id="result", min_height=330)
         self._controls.render_override()
         self._controls.render()
@@ -79,24 +76,12 @@ class SingleImageTab:
     def _connect(self) -> None:
         heatmap, controls = self._heatmap, self._controls
         shown = [
-            self._status, self._result, heatmap.overlay, heatmap.legend, heatmap.chosen_class, self._check,
-            self._cases, *self._downloads.outputs,
+            self._visit, self._status, self._stop, self._result, heatmap.overlay, heatmap.legend,
+            heatmap.chosen_class, self._check, self._cases, *self._downloads.outputs,
         ]  # fmt: skip
-        viewed = [heatmap.chosen_class, heatmap.method, heatmap.opacity]
-        here = [self._turn, self._reading, self._input.task]
-        drawn = [self._reading, heatmap.overlay, heatmap.legend, self._status]
-        redraw = partial(
-            gr.on,
-            fn=self._redraw,
-            inputs=[self._turn, self._reading, *viewed],
-            outputs=drawn,
-            trigger_mode="always_last",
-            show_progress="hidden",
-            **_PAGE_EVENT,
-        )
-        redraw(heatmap.chosen_class.input)
-        redraw(heatmap.opacity.input)
-        redraw(heatmap.method.input, **MODEL_EVENT)
+        here = [self._visit, self._input.task]
+        seen = [heatmap.method, heatmap.opacity]
+        drawn = [self._visit, heatmap.overlay, heatmap.legend, self._status]
         for trigger, decide in (
             (controls.operating_point.input, self._choose_point),
             (controls.threshold.input, self._move_threshold),
@@ -105,25 +90,41 @@ class SingleImageTab:
             trigger(
                 decide,
                 [*here, *controls.inputs],
-                [self._status, self._result, controls.operating_point, controls.threshold],
-                **_INSTANT_EVENT,
+                [self._visit, self._status, self._result, controls.operating_point, controls.threshold],
+                **INSTANT_EVENT,
             )
-        controls.override.input(
-            self._override,
-            [*here, *controls.inputs, heatmap.method, heatmap.opacity],
-            [self._reading, *shown, controls.override],
-            **_INSTANT_EVENT,
+        redraw = partial(
+            gr.on,
+            fn=self._redraw,
+            inputs=[self._visit, heatmap.chosen_class, *seen],
+            outputs=drawn,
+            **LATEST_EVENT,
         )
-        self._input.task.input(
-            self._switch_task,
-            [*here, self._input.photo, *controls.inputs, heatmap.method, heatmap.opacity],
-            # Not the photo: even an empty answer for it makes the browser drop an upload that is on its way.
-            [self._reading, *shown, *controls.outputs],
-            trigger_mode="always_last",
-            show_progress="hidden",
-            **_PAGE_EVENT,
-        )
-        self._downloads.connect(self._reading, self._input.task, self._status)
+        redraw(heatmap.opacity.input)
+        # What takes no pass through a model is shown at once; only then is what is missing drawn, in the queue.
+        for shown_at_once in (
+            redraw(heatmap.chosen_class.input),
+            redraw(heatmap.method.input),
+            controls.override.input(
+                self._override, [*here, *controls.inputs, *seen], [*shown, controls.override], **INSTANT_EVENT
+            ),
+            self._input.task.input(
+                self._switch_task,
+                [*here, self._input.photo, *controls.inputs, *seen],
+                # Not the photo: even an empty answer for it makes the browser drop an upload on its way.
+                [*shown, *controls.outputs],
+                **INSTANT_EVENT,
+            ),
+        ):
+            shown_at_once.then(
+                self._draw_wanted,
+                [self._visit, heatmap.opacity],
+                drawn,
+                **LATEST_EVENT,
+                **MODEL_EVENT,
+            )
+        self._stop.click(self._end, [self._visit], [self._stop, self._status], **INSTANT_EVENT)
+        self._downloads.connect(self._visit, self._input.task, self._status)
         # First everything old is taken away, outside the queue; only then is the new photo read.
         sources = [(self._input.photo.input, self._clear, self._read_upload, [self._input.photo])]
         for path, button in self._input.examples:
@@ -132,199 +133,220 @@ class SingleImageTab:
         for trigger, clear, read, inputs in sources:
             cleared = trigger(
                 clear,
-                [*inputs, self._turn, self._input.task, *controls.inputs],
-                [self._turn, self._reading, *shown, controls.override],
+                [*inputs, *here, *controls.inputs],
+                [*shown, controls.override],
                 queue=False,
                 trigger_mode="multiple",
                 show_progress="hidden",
-                **_PAGE_EVENT,
+                **PAGE_EVENT,
             )
             cleared.then(
                 read,
-                [*inputs, self._turn, heatmap.method, heatmap.opacity],
-                [self._reading, self._input.photo, *shown, controls.override],
+                [*inputs, self._visit, *seen],
+                [*shown, self._input.photo, controls.override],
                 trigger_mode="multiple",
                 show_progress="minimal",
                 show_progress_on=self._result,
-                **_PAGE_EVENT,
+                **PAGE_EVENT,
                 **MODEL_EVENT,
             )
 
-    def _clear(self, payload: Any, previous: Turn | None, task_key: str, *controls: Any) -> Updates:
-        if previous is not None:
-            previous.is_over = True
+    def _clear(self, payload: Any, visit: Visit, task_key: str, *controls: Any) -> Updates:
+        if visit.turn is not None:
+            visit.turn.is_over = True
         *kept, _ = controls
+        visit.turn = turn = Turn(source_of(payload), task_key, self._controls.choice(*kept, False))
+        turn.is_running = turn.source is not None
         return {
-            self._turn: Turn(_source_of(payload), task_key, self._controls.choice(*kept, False)),
-            self._status: cards.status_html("Reading the photo …"),
-            self._result: cards.READING_RESULT,
+            self._visit: visit,
             **self._without_result(),
+            self._status: cards.status_html("Reading the photo …"),
+            self._stop: gr.update(interactive=turn.is_running),
+            self._result: cards.READING_RESULT,
         }
 
-    def _read_upload(self, payload: Any, turn: Turn | None, method: Any, opacity: float) -> Iterator[Updates]:
+    def _read_upload(self, payload: Any, visit: Visit, method: Any, opacity: float) -> Iterator[Updates]:
         if payload is None:
-            yield self._nothing_read()
-            return
-        yield from self._read(payload, turn, method, opacity)
+            is_gone = visit.turn is None or visit.turn.source is None
+            yield self._nothing_read() if is_gone else gr.skip()
+            yield gr.skip()
+        else:
+            yield from self._read(payload, visit, method, opacity)
 
-    def _read(self, payload: Any, turn: Turn | None, method: Any, opacity: float) -> Iterator[Updates]:
-        if turn is None or turn.source != _source_of(payload):
-            return
-        for updates in self._read_in_steps(payload, turn, self._heatmap.known_method(method), opacity):
-            if turn.is_over:
-                return
-            yield updates
+    def _read(self, payload: Any, visit: Visit, method: Any, opacity: float) -> Iterator[Updates]:
+        # A generator that yields nothing empties its outputs, and what it yields last is sent again at its end.
+        yield gr.skip()
+        turn = visit.turn
+        if turn is None or turn.source != source_of(payload):
+            discard(payload)
+        else:
+            with closing(
+                self._read_in_steps(payload, turn, self._heatmap.known_method(method), opacity)
+            ) as steps:
+                for updates in steps:
+                    if turn.is_over:
+                        break
+                    yield updates
+        yield gr.skip()
 
     def _read_in_steps(self, payload: Any, turn: Turn, method: str, opacity: float) -> Iterator[Updates]:
         try:
             with opened_photo(payload) as photo:
                 task_key = turn.task_key
-                turn.labels = reading = read_labels(self._predictors, photo, task_key)
+                turn.reading = reading = read_labels(self._predictors, photo, task_key)
                 yield {
                     self._input.photo: store_png(reading.preview.pixels),
                     **self._told(reading, task_key, turn.choice),
-                    **self._controls.for_reading(reading, task_key),
                     self._status: cards.status_html("The label is ready. Drawing the heatmap …"),
                 }
                 first = self._first_class(reading, task_key, turn.choice)
-                if first is not None:
-                    reading = with_map(reading, self._predictors, task_key, first, method, checked=False)
-                yield self._heatmap.for_class(reading, task_key, first, method, opacity)
-                reading = complete(reading, self._predictors, photo, method, self._case_folder)
-            yield {
-                self._reading: reading,
-                **self._shown(reading, turn.task_key, turn.choice, method, opacity),
-            }
+                for checked in (False, True) if first else ():
+                    turn.reading = reading = with_map(
+                        reading, self._predictors, task_key, first, method, checked=checked
+                    )
+                    if turn.task_key == task_key:
+                        yield self._heatmap.for_class(reading, task_key, first, method, opacity)
+                yield from _kept(answered(reading, self._predictors, photo, self._case_folder), turn)
+            drawing = cards.status_html("The label is ready. Drawing the heatmaps of the other classes …")
+            yield {**self._told(turn.reading, turn.task_key, turn.choice), self._status: drawing}
+            yield from _kept(explained(turn.reading, self._predictors, method), turn, stoppable=True)
+            # Meanwhile another task may have been chosen, or the answer overridden.
+            if first := self._first_class(turn.reading, turn.task_key, turn.choice):
+                turn.reading = with_map(turn.reading, self._predictors, turn.task_key, first, method)
+            turn.is_running = False
+            yield self._shown(turn, method, opacity, _STOPPED if turn.is_stopping else "Done.")
         except Exception as error:
+            turn.reading, turn.is_running = None, False
             yield {self._input.photo: None, **self._failed(error)}
 
-    def _switch_task(
-        self, turn: Turn | None, reading: Reading | None, task_key: str, payload: Any, *rest: Any
-    ) -> Updates:
-        *controls, method, opacity = rest
-        try:
-            choice = self._controls.choice(*controls)
-            updates = {
-                **self._controls.for_task(task_key, choice),
-                self._heatmap.chosen_class: gr.update(choices=class_choices(task_key), value=None),
-            }
-            choice = choice.for_other_task()
-            if turn is not None:
-                turn.task_key, turn.choice = task_key, choice
-            if reading is not None:
-                method = self._heatmap.known_method(method)
-                reading = self._with_first_map(reading, task_key, choice, method)
-                updates |= {
-                    self._reading: reading,
-                    **self._shown(reading, task_key, choice, method, opacity),
-                }
-            elif turn is not None or payload is None:
-                return updates
-            else:
-                return {
-                    **self._nothing_read(),
-                    **updates,
-                    self._status: cards.status_html(cards.NO_READING),
-                }
-        except Exception as error:
-            updates = self._failed(error)
-        return gr.skip() if turn is None or turn.is_over else updates
-
-    def _choose_point(
-        self, turn: Turn | None, reading: Reading | None, task_key: str, *controls: Any
-    ) -> Updates:
-        choice = self._controls.choice(*controls)
-        updates = self._decided(turn, reading, task_key, choice)
-        return updates | self._controls.at_point(task_key, choice) or gr.skip()
-
-    def _move_threshold(
-        self, turn: Turn | None, reading: Reading | None, task_key: str, _: Any, *controls: Any
-    ) -> Updates:
-        choice = self._controls.choice(OWN_THRESHOLD, *controls)
-        return self._decided(turn, reading, task_key, choice) | {
-            self._controls.operating_point: OWN_THRESHOLD
+    def _end(self, visit: Visit) -> Updates:
+        if visit.turn is None or not visit.turn.is_running:
+            return gr.skip()
+        # The reading itself says when it has stopped: its last step may still be on its way to the page.
+        visit.turn.is_stopping = True
+        return {
+            self._stop: gr.update(interactive=False),
+            self._status: cards.status_html("Stopping after the step that is being done …"),
         }
 
-    def _decide(self, turn: Turn | None, reading: Reading | None, task_key: str, *controls: Any) -> Updates:
-        return self._decided(turn, reading, task_key, self._controls.choice(*controls)) or gr.skip()
+    def _switch_task(self, visit: Visit, task_key: str, payload: Any, *rest: Any) -> Updates:
+        *controls, method, opacity = rest
+        turn, choice = visit.turn, self._controls.choice(*controls)
+        updates = {
+            self._visit: visit,
+            **self._controls.for_task(task_key, choice),
+            self._heatmap.chosen_class: gr.update(choices=class_choices(task_key), value=None),
+        }
+        if turn is None:
+            # The page may still show what has expired; without a photo on it there is nothing to take away.
+            gone = {**self._nothing_read(), self._status: cards.status_html(cards.NO_READING)}
+            return updates if payload is None else {**gone, **updates}
+        turn.task_key, turn.choice = task_key, choice.for_other_task()
+        return updates | self._shown_at_once(turn, method, opacity)
 
-    def _decided(self, turn: Turn | None, reading: Reading | None, task_key: str, choice: Choice) -> Updates:
+    def _override(self, visit: Visit, task_key: str, *rest: Any) -> Updates:
+        *controls, method, opacity = rest
+        choice = self._controls.choice(*controls)
+        updates = self._decided(visit, task_key, choice)
+        return (
+            updates | self._shown_at_once(visit.turn, method, opacity) if visit.turn else updates
+        ) or gr.skip()
+
+    def _shown_at_once(self, turn: Turn, method: Any, opacity: float) -> Updates:
+        """All that is known, of which only the heatmap may be missing; nothing while the photo is being read."""
+        if turn.is_over or turn.is_running or turn.reading is None:
+            return {}
+        try:
+            return self._shown(turn, self._heatmap.known_method(method), opacity)
+        except Exception as error:
+            return self._failed(error)
+
+    def _choose_point(self, visit: Visit, task_key: str, *controls: Any) -> Updates:
+        choice = self._controls.choice(*controls)
+        return self._decided(visit, task_key, choice) | self._controls.at_point(task_key, choice) or gr.skip()
+
+    def _move_threshold(self, visit: Visit, task_key: str, _: Any, *controls: Any) -> Updates:
+        choice = self._controls.choice(OWN_THRESHOLD, *controls)
+        return self._decided(visit, task_key, choice) | {self._controls.operating_point: OWN_THRESHOLD}
+
+    def _decide(self, visit: Visit, task_key: str, *controls: Any) -> Updates:
+        return self._decided(visit, task_key, self._controls.choice(*controls)) or gr.skip()
+
+    def _decided(self, visit: Visit, task_key: str, choice: Choice) -> Updates:
+        turn = visit.turn
         if turn is None:
             return {self._status: cards.status_html(cards.NO_READING)}
         turn.choice = choice
-        reading = reading or turn.labels
-        if reading is None or task_key not in reading.predictions or turn.is_over:
-            return {}
+        updates: Updates = {self._visit: visit}
+        if turn.reading is None or task_key not in turn.reading.predictions or turn.is_over:
+            return updates
         try:
-            return {
-                self._result: result_html(reading, task_key, self._calibrations, choice),
-                self._status: self._done(reading, task_key, choice),
-            }
+            updates[self._result] = result_html(turn.reading, task_key, self._calibrations, choice)
+            updates[self._status] = self._done(turn.reading, task_key, choice)
         except Exception as error:
-            return {self._status: cards.failure_html(presentable(error))}
+            updates[self._status] = cards.failure_html(presentable(error))
+        return updates
 
-    def _override(self, turn: Turn | None, reading: Reading | None, task_key: str, *rest: Any) -> Updates:
-        *controls, method, opacity = rest
+    def _redraw(self, visit: Visit, value: str | None, method: Any, opacity: float) -> Updates:
+        turn = visit.turn
+        if turn is None:
+            return {self._status: cards.status_html(cards.NO_READING)}
+        task_key, _, class_key = (value or "").partition("/")
+        if visit.reading is None or task_key != turn.task_key:
+            return gr.skip()
         try:
-            choice = self._controls.choice(*controls)
-            if turn is None:
-                return {self._status: cards.status_html(cards.NO_READING)}
-            turn.choice = choice
-            if reading is None:
-                return self._decided(turn, reading, task_key, choice) or gr.skip()
-            method = self._heatmap.known_method(method)
-            reading = self._with_first_map(reading, task_key, choice, method)
-            updates = {self._reading: reading, **self._shown(reading, task_key, choice, method, opacity)}
+            get_task(task_key).index_of(class_key)
+            turn.wanted = task_key, class_key, self._heatmap.known_method(method)
+            return {self._visit: visit, **self._seen(turn, opacity)}
         except Exception as error:
-            updates = self._failed(error)
-        return gr.skip() if turn.is_over else updates
+            return self._undrawn(error)
 
-    def _redraw(
-        self, turn: Turn | None, reading: Reading | None, value: str | None, method: Any, opacity: float
-    ) -> Iterator[Updates]:
-        try:
-            if turn is None:
-                yield {self._status: cards.status_html(cards.NO_READING)}
-                return
-            if reading is None or value is None:
-                yield gr.skip()
-                return
-            task_key, _, class_key = value.partition("/")
-            method = self._heatmap.known_method(method)
-            if (method, class_key) not in reading.checks.get(task_key, {}):
-                yield {self._status: cards.status_html("Drawing the heatmap and checking it …")}
-                reading = with_map(reading, self._predictors, task_key, class_key, method)
-            updates = {
-                self._reading: reading,
-                self._status: self._done(reading, turn.task_key, turn.choice),
-                **self._heatmap.for_class(reading, task_key, class_key, method, opacity),
-            }
-        except Exception as error:
-            updates = {
-                **self._heatmap.without_figure(), self._status: cards.failure_html(presentable(error))
-            }  # fmt: skip
-        yield gr.skip() if turn.is_over else updates
+    def _draw_wanted(self, visit: Visit, opacity: float) -> Iterator[Updates]:
+        yield gr.skip()
+        turn = visit.turn
+        if turn is not None and visit.reading is not None and turn.wanted is not None:
+            task_key, class_key, method = wanted = turn.wanted
+            if (method, class_key) not in visit.reading.checks.get(task_key, {}):
+                try:
+                    turn.reading = with_map(visit.reading, self._predictors, task_key, class_key, method)
+                    updates = {self._visit: visit, **self._seen(turn, opacity)}
+                except Exception as error:
+                    updates = self._undrawn(error)
+                if turn.wanted == wanted and not turn.is_over:
+                    yield updates
+        yield gr.skip()
 
-    def _with_first_map(self, reading: Reading, task_key: str, choice: Choice, method: str) -> Reading:
-        first = self._first_class(reading, task_key, choice)
-        return reading if first is None else with_map(reading, self._predictors, task_key, first, method)
+    def _seen(self, turn: Turn, opacity: float) -> Updates:
+        """The heatmap that is wanted as far as it was drawn, and what is being done about it."""
+        task_key, class_key, method = turn.wanted
+        is_checked = (method, class_key) in turn.reading.checks.get(task_key, {})
+        done = self._done(turn.reading, turn.task_key, turn.choice)
+        return {
+            **self._heatmap.for_class(turn.reading, task_key, class_key, method, opacity),
+            self._status: done if is_checked else cards.status_html("Drawing the heatmap and checking it …"),
+        }
+
+    def _undrawn(self, error: Exception) -> Updates:
+        return {**self._heatmap.without_figure(), self._status: cards.failure_html(presentable(error))}
 
     def _first_class(self, reading: Reading, task_key: str, choice: Choice) -> str | None:
         """The class whose heatmap is shown unasked: that of the answer, none where it is withheld."""
         answer = reading.predictions[task_key]
         return None if is_hidden(answer, choice) else answer.label
 
-    def _shown(self, reading: Reading, task_key: str, choice: Choice, method: str, opacity: float) -> Updates:
+    def _shown(self, turn: Turn, method: str, opacity: float, opening: str = "Done.") -> Updates:
+        reading, task_key, choice = turn.reading, turn.task_key, turn.choice
         first = self._first_class(reading, task_key, choice)
+        turn.wanted = None if first is None else (task_key, first, method)
         return {
             **self._told(reading, task_key, choice),
             **self._heatmap.for_class(reading, task_key, first, method, opacity),
-            **self._controls.for_reading(reading, task_key),
             self._heatmap.chosen_class: gr.update(
                 choices=class_choices(task_key), value=first and f"{task_key}/{first}"
             ),
             **self._downloads.enabled(True),
-            self._status: self._done(reading, task_key, choice),
+            self._stop: gr.update(interactive=False),
+            self._status: self._done(reading, task_key, choice, opening),
         }
 
     def _told(self, reading: Reading, task_key: str, choice: Choice) -> Updates:
@@ -333,10 +355,11 @@ class SingleImageTab:
             self._result: result_html(reading, task_key, self._calibrations, choice),
             self._check: check_html(reading, task_key),
             self._cases: gr.update(value=cases, visible=bool(cases)),
+            **self._controls.for_reading(reading, task_key),
         }
 
-    def _done(self, reading: Reading, task_key: str, choice: Choice) -> str:
-        return cards.status_html(f"Done. {announcement(reading, task_key, self._calibrations, choice)}")
+    def _done(self, reading: Reading, task_key: str, choice: Choice, opening: str = "Done.") -> str:
+        return cards.status_html(f"{opening} {announcement(reading, task_key, self._calibrations, choice)}")
 
     def _nothing_read(self) -> Updates:
         return {
@@ -354,7 +377,7 @@ class SingleImageTab:
 
     def _without_result(self) -> Updates:
         return {
-            self._reading: None,
+            self._stop: gr.update(interactive=False),
             self._check: cards.EMPTY_CHECK,
             self._cases: gr.update(value="", visible=False),
             **self._downloads.enabled(False),
@@ -363,5 +386,9 @@ class SingleImageTab:
         }
 
 
-def _source_of(payload: Any) -> str | None:
-    return payload.get("path") if isinstance(payload, Mapping) else None
+def _kept(readings: Iterator[Reading], turn: Turn, *, stoppable: bool = False) -> Iterator[Updates]:
+    """Keeps each step of a reading; a visitor who has gone, or stops it, is noticed between two of them."""
+    for turn.reading in readings:
+        yield gr.skip()
+        if stoppable and turn.is_stopping:
+            break

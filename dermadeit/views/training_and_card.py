@@ -17,7 +17,9 @@ from dermadeit.model_card import MODEL_CARD
 from dermadeit.models import get_spec
 from dermadeit.views.ablations import stages_html
 from dermadeit.views.cards import failure_html, status_html
+from dermadeit.views.events import Updates
 from dermadeit.views.failures import presentable
+from dermadeit.views.page_scripts import ANNOUNCE
 from dermadeit.views.training_record import models_with_record
 from dermadeit.views.training_sections import command_html, model_html
 
@@ -49,8 +51,6 @@ _DEPLOYED = """\
 The repository is a Hugging Face Space as it stands. Elsewhere, `python app.py` serves it: `GRADIO_SERVER_NAME` and
 `GRADIO_SERVER_PORT` say where, `/healthz` says whether it answers and with which weights. It needs no GPU, no
 account and, with the weights in place, no network."""
-
-Updates = dict[Any, Any]
 
 
 class TrainingAndCardTab:
@@ -96,7 +96,7 @@ class TrainingAndCardTab:
         self._status = gr.HTML(
             status_html("Opening …"),
             elem_id="training-status",
-            js_on_load="element.setAttribute('aria-live', 'polite'); element.setAttribute('role', 'status');",
+            js_on_load=ANNOUNCE,
         )
         self._trainings = gr.HTML(elem_id="trainings", min_height=900)
         gr.HTML(
@@ -112,11 +112,11 @@ class TrainingAndCardTab:
         with gr.Row(elem_classes="dd-texts"):
             _text("Train it again", _RETRAINED, _RETRAIN)
             _text("Deploy it", _DEPLOYED, _DEPLOY)
-        shown = gr.State(False)
+        self._shown = gr.State(False)
         tab.select(
             self._open,
-            [shown, self._model],
-            [shown, self._card_text, self._stages, self._status, self._trainings],
+            [self._shown, self._model],
+            [self._shown, self._card_text, self._stages, self._status, self._trainings],
             show_progress="minimal",
             show_progress_on=self._trainings,
             **_PAGE_EVENT,
@@ -136,6 +136,7 @@ class TrainingAndCardTab:
             return gr.skip()
         try:
             return {
+                self._shown: True,
                 self._card_text: read_card(self._card),
                 self._stages: stages_html(self._benchmark),
                 **self._show_model(model),

@@ -1,11 +1,16 @@
-"""What belongs to one choice of a photo."""
+"""What belongs to one visitor, and to one choice of a photo."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
+from dermadeit.errors import ImageError
 from dermadeit.views.decision import Choice
 from dermadeit.views.reading import Reading
+from dermadeit.views.uploads import opened_photo
 
 
 @dataclass
@@ -17,12 +22,49 @@ class Turn:
             must be able to tell.
         task_key: The task the visitor wants, which may change while the photo is being read.
         choice: What the visitor has set for the decision, which may change likewise.
-        labels: The answers alone, for deciding while the heatmaps are still being drawn.
+        reading: As much as is known of the photo.
+        wanted: Task, class and method of the heatmap that is to be seen; None for none. One that is drawn too late
+            can tell that another one was wanted since.
+        is_running: Whether the photo is still being read.
+        is_stopping: Whether the visitor has asked to leave the rest of the reading.
         is_over: Whether the visitor has chosen another photo since.
     """
 
     source: str | None
     task_key: str
     choice: Choice = field(default_factory=Choice)
-    labels: Reading | None = None
+    reading: Reading | None = None
+    wanted: tuple[str, str, str] | None = None
+    is_running: bool = False
+    is_stopping: bool = False
     is_over: bool = False
+
+
+@dataclass
+class Visit:
+    """What one visitor has open. It stays the same object, so that writing it back, which keeps it from expiring,
+    can never undo what another event has just done.
+
+    Attributes:
+        turn: That of the photo that was chosen last; None before there was one.
+    """
+
+    turn: Turn | None = None
+
+    @property
+    def reading(self) -> Reading | None:
+        """The finished reading of the photo; None before there is one."""
+        return self.turn.reading if self.turn and not self.turn.is_running else None
+
+
+def source_of(payload: Any) -> str | None:
+    """Path of the chosen photo; a photo that was taken away may leave a record without one."""
+    path = payload.get("path") if isinstance(payload, Mapping) else None
+    return path if isinstance(path, str) else None
+
+
+def discard(payload: Any) -> None:
+    """Deletes the upload of a photo that nobody wants read any more."""
+    # Whoever sent the same bytes shares the file: once opened, it can be had from memory for them.
+    with suppress(ImageError), opened_photo(payload):
+        pass

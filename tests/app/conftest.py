@@ -27,17 +27,31 @@ def zoo(checkpoint_root, predictors):
 
 
 @pytest.fixture(scope="session")
-def start_app(predictors, zoo):
-    """Builds and launches an app on a free port: `start_app()` gives the app and its address."""
-    from dermadeit.views.application import build_app, launch_options
-
+def event_loops():
+    """Closes what Gradio leaves: it makes event loops, in every `Blocks`, that it neither runs nor closes."""
     loops, create_loop = [], asyncio.new_event_loop
 
     def create_remembered_loop():
         loops.append(create_loop())
         return loops[-1]
 
-    def start():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(asyncio, "new_event_loop", create_remembered_loop)
+        yield
+    for loop in loops:
+        if not loop.is_running():
+            loop.close()
+
+
+@pytest.fixture(scope="session")
+def start_app(event_loops, predictors, zoo):
+    """Builds and launches an app on a free port: `start_app()` gives the app and its address.
+
+    `start_app(predictors)` takes others than those with random weights.
+    """
+    from dermadeit.views.application import build_app, launch_options
+
+    def start(predictors=predictors):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -46,13 +60,7 @@ def start_app(predictors, zoo):
         _, url, _ = app.launch(**options, server_port=port, prevent_thread_lock=True, quiet=True)
         return app, url.rstrip("/")
 
-    with pytest.MonkeyPatch.context() as patch:
-        # Gradio makes event loops that it neither runs nor closes.
-        patch.setattr(asyncio, "new_event_loop", create_remembered_loop)
-        yield start
-    for loop in loops:
-        if not loop.is_running():
-            loop.close()
+    return start
 
 
 @pytest.fixture(scope="session")
@@ -108,7 +116,7 @@ def find_chromium(may_install):
 @pytest.fixture
 def open_tab(chromium, app_url):
     """Opens the page at a tab: `open_tab("training", width=320, dark=True)`; nothing may go wrong in it."""
-    from test_browser import Visit
+    from visitor import Visit
 
     visits, contexts = [], []
 

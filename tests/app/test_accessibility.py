@@ -12,6 +12,9 @@ pytestmark = pytest.mark.browser
 
 RULES = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice")
 WIDTHS = (1280, 320)
+WIDEST = 1920
+INNER_PANELS = {"comparison": ("Labelled images", "Published figures")}
+"""Key of a tab to the panels within it that are not open at first."""
 
 # What is still half faded has another contrast.
 STILL = """() => !document.querySelector('.pending, .generating')
@@ -27,8 +30,13 @@ def violations(page):
         for rule in found["violations"]
         for node in rule["nodes"]
     ]
+    return lines + overflow(page)
+
+
+def overflow(page):
+    """Whether the page scrolls sideways, as a line."""
     width = page.evaluate("document.documentElement.scrollWidth")
-    return lines + [f"The page is {width} px wide."] * (width > page.viewport_size["width"])
+    return [f"The page is {width} px wide."] * (width > page.viewport_size["width"])
 
 
 @pytest.mark.parametrize("key", TAB_TITLES)
@@ -40,4 +48,10 @@ def test_axe_finds_nothing_and_nothing_overflows(open_tab, key):
         page.evaluate("dark => document.body.classList.toggle('dark', dark)", dark)
         page.set_viewport_size({"width": width, "height": 900})
         found[f"{width} px, {'dark' if dark else 'light'}"] = violations(page)
+    for name in INNER_PANELS.get(key, ()):
+        page.get_by_role("tab", name=name).click()
+        page.wait_for_selector(f"[role=tab][aria-selected=true]:has-text('{name}')")
+        found[f"{name}, dark"] = violations(page)
+    page.set_viewport_size({"width": WIDEST, "height": 900})
+    found[f"{WIDEST} px"] = overflow(page)
     assert {where: lines for where, lines in found.items() if lines} == {}

@@ -13,15 +13,16 @@ from test_http import SERVER_FILE, call_raw, file_record
 
 from dermadeit.benchmark_files import BENCHMARK_ROOT, read_benchmark
 from dermadeit.calibration import OPERATING_POINTS
-from dermadeit.entrants import disagreements, gather
+from dermadeit.entrants import compare_with, disagreements, gather
 from dermadeit.imaging import decode_image
 from dermadeit.metrics import HEADLINE_FIGURES
 from dermadeit.model_zoo import COMPARED_MODELS, ModelZoo
+from dermadeit.predictions import measure
 from dermadeit.records import ABSTAIN
 from dermadeit.tasks import BINARY, MULTICLASS, TASKS
 from dermadeit.views.comparison_benchmark import ORIGINAL_FILE, benchmark_html
 from dermadeit.views.comparison_cards import OWN_ANSWER, cards_html
-from dermadeit.views.comparison_results import disagreements_html
+from dermadeit.views.comparison_results import differences_html, disagreements_html, figures_html
 from dermadeit.views.comparison_run import compared
 
 DONE = "#compare-status :text('Done.')"
@@ -252,3 +253,15 @@ def tables(folder):
         paths.append(folder / f"{model}.csv")
         paths[-1].write_text("\n".join(lines) + "\n")
     return paths
+
+
+def test_a_comparison_says_what_it_dropped_and_of_which_class_its_test_is():
+    [whole] = read_benchmark(BENCHMARK_ROOT / "multiclass", MULTICLASS).models["dermadeit"].values()
+    other = replace(whole.take(range(50)), model="<b>x")
+    entrants = gather([("a", [whole.take(range(60))]), ("b", [other])], MULTICLASS)
+    first, second = (measure(entrant.predictions) for entrant in entrants)
+    page = figures_html(MULTICLASS, entrants, {entrants[0].title: first.to_dict()})
+    assert "Left out, because not every model has read them: images, 10 of DermaDeiT (tiny)." in page
+    page = differences_html(MULTICLASS, entrants[0].title, compare_with(first, [second]))
+    assert '<th scope="col">DeLong p, melanoma or not</th>' in page
+    assert "<b>x" not in page

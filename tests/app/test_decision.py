@@ -13,6 +13,7 @@ from PIL import Image
 from dermadeit.calibration import OPERATING_POINTS, OperatingPoint
 from dermadeit.faithfulness import check_saliency
 from dermadeit.imaging import decode_image
+from dermadeit.predictor import Predictor
 from dermadeit.records import ABSTAIN, Prediction
 from dermadeit.saliency import attention_rollout
 from dermadeit.views.answer_card import announcement, result_html
@@ -21,7 +22,7 @@ from dermadeit.views.decision import OWN_THRESHOLD, Choice, bracket, calibration
 from dermadeit.views.decision_controls import DecisionControls
 from dermadeit.views.exports import export, report
 from dermadeit.views.image_check import check_html
-from dermadeit.views.reading import complete, read_labels, with_map
+from dermadeit.views.reading import answered, explained, read_labels, with_map
 from dermadeit.views.similar_cases import cases_html
 
 
@@ -39,7 +40,9 @@ def calibrations(mixed):
 @pytest.fixture(scope="module")
 def reading(mixed, lesion_files):
     photo = decode_image(lesion_files[0])
-    return complete(read_labels(mixed, photo, "binary"), mixed, photo)
+    *_, reading = answered(read_labels(mixed, photo, "binary"), mixed, photo)
+    *_, reading = explained(reading, mixed)
+    return reading
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +131,14 @@ def test_what_a_control_never_sends_becomes_a_default(calibrations, raw):
 def test_percentages_beyond_their_range_are_held_in_it(calibrations):
     choice = DecisionControls(calibrations).choice(OWN_THRESHOLD, 250, -3, False)
     assert (choice.threshold, choice.prevalence) == (1.0, 0.0)
+
+
+def test_a_calibrated_checkpoint_without_similar_cases_is_read_all_the_same(mixed, lesion_files):
+    checkpoint = mixed["binary"].checkpoint
+    bare = Predictor(replace(checkpoint, trust=replace(checkpoint.trust, neighbours=None)))
+    reading = read_labels({"binary": bare}, decode_image(lesion_files[0]), "binary")
+    assert reading.predictions["binary"].calibrated
+    assert cases_html(reading, "binary", Choice()) == ""
 
 
 def test_deciding_takes_no_pass_through_the_model(reading, mixed, calibrations, monkeypatch):

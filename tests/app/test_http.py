@@ -14,6 +14,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
+from dermadeit.faithfulness import check_saliency
 from dermadeit.imaging import decode_image
 from dermadeit.saliency import DEFAULT_OPACITY, attention_rollout, grad_cam
 from dermadeit.views.failures import presentable
@@ -63,17 +64,32 @@ def test_predict_equals_the_library(client, predictors, encoded_photo, file_of, 
 @pytest.mark.parametrize(("task", "class_key"), [("binary", None), ("multiclass", "scc")])
 def test_explain_draws_the_heatmap_in_full_size(client, predictors, encoded_photo, file_of, task, class_key):
     path = file_of(encoded_photo(2, width=300, height=200))
-    answer = client.predict(image=handle_file(path), task=task, class_key=class_key, api_name="/explain")
+    answer, check = client.predict(
+        image=handle_file(path), task=task, class_key=class_key, api_name="/explain"
+    )
     photo = decode_image(path)
-    expected = grad_cam(predictors[task], photo, class_key).overlay(photo, DEFAULT_OPACITY)
+    drawn = grad_cam(predictors[task], photo, class_key)
+    expected = overlay_of(predictors[task], photo, drawn)
     with Image.open(answer) as overlay:
         assert overlay.size == (300, 200)
         assert np.array_equal(np.asarray(overlay), expected)
+    assert check["class_key"] == drawn.class_key
+    assert check["faithful"] is check_saliency(predictors[task], photo, drawn).faithful
+    assert check["statement"].startswith("Checked" if check["faithful"] else "Not shown to be right")
+    assert "Not a medical device." in check["disclaimer"]
+
+
+def overlay_of(predictor, photo, drawn):
+    """What `/explain` draws: grey where the check fails, so that it is not believed."""
+    overlay = drawn.overlay(photo, DEFAULT_OPACITY)
+    if check_saliency(predictor, photo, drawn).faithful:
+        return overlay
+    return np.asarray(Image.fromarray(overlay).convert("L").convert("RGB"))
 
 
 def test_explain_rolls_out_attention_when_asked(client, predictors, encoded_photo, file_of):
     path = file_of(encoded_photo(3))
-    answer = client.predict(
+    answer, check = client.predict(
         image=handle_file(path),
         task="binary",
         class_key=None,
@@ -81,7 +97,9 @@ def test_explain_rolls_out_attention_when_asked(client, predictors, encoded_phot
         api_name="/explain",
     )
     photo = decode_image(path)
-    expected = attention_rollout(predictors["binary"], photo).overlay(photo, DEFAULT_OPACITY)
+    drawn = attention_rollout(predictors["binary"], photo)
+    expected = overlay_of(predictors["binary"], photo, drawn)
+    assert check["method"] == drawn.method
     with Image.open(answer) as overlay:
         assert np.array_equal(np.asarray(overlay), expected)
     with pytest.raises(AppError, match="no method “smoothgrad”"):
@@ -128,6 +146,16 @@ def test_an_unknown_task_is_a_failed_record(client, encoded_photo, file_of):
     assert predict(client, file_of(encoded_photo()), task="regression")["error"]["code"] == "unknown_task"
 
 
+@pytest.mark.parametrize("task", [["binary"], {"task": "binary"}, None, 7])
+def test_a_task_that_is_no_text_is_refused_as_an_unknown_one(client, encoded_photo, file_of, task):
+    image = handle_file(file_of(encoded_photo()))
+    for api_name in ("/predict", "/compare"):
+        [record] = client.predict(image, task, api_name=api_name)
+        assert record["error"]["code"] == "unknown_task"
+    with pytest.raises(AppError, match="There is no task"):
+        client.predict(image, task, None, api_name="/explain")
+
+
 def test_an_unknown_class_is_a_sentence(client, encoded_photo, file_of):
     with pytest.raises(AppError, match="has no class “benign”"):
         client.predict(
@@ -138,10 +166,6 @@ def test_an_unknown_class_is_a_sentence(client, encoded_photo, file_of):
         )
 
 
-def test_a_tiff_is_read(client, encoded_photo, file_of):
-    assert predict(client, file_of(encoded_photo(kind="TIFF"), "scan.tif"))["status"] == "ok"
-
-
 def test_a_file_over_the_limit_is_refused_by_the_upload(app_url):
     reply = httpx.post(
         f"{app_url}/gradio_api/upload", files={"files": ("big.jpg", bytes(MAX_UPLOAD_BYTES + 1))}, timeout=60
@@ -149,22 +173,30 @@ def test_a_file_over_the_limit_is_refused_by_the_upload(app_url):
     assert reply.status_code == 413
 
 
-@pytest.mark.parametrize("api_name", ["predict", "explain"])
+NOT_UPLOADS = [
+    file_record(SERVER_FILE),
+    file_record("../../../../../../etc/passwd"),
+    {"path": SERVER_FILE},
+    {"path": SERVER_FILE, "url": "https://example.com/a.jpg"},
+    file_record("data:image/png;base64,iVBORw0KGgo="),
+    {"url": "data:image/png;base64,iVBORw0KGgo=", "meta": {"_type": "gradio.FileData"}},
+    file_record("http://example.com/lesion.jpg"),
+    file_record("https://example.com/lesion.jpg"),
+    {"url": "https://example.com/lesion.jpg", "meta": {"_type": "gradio.FileData"}},
+    file_record("a\0b"),
+    SERVER_FILE,
+    None,
+]
+
+
 @pytest.mark.parametrize(
-    "image",
+    ("api_name", "image"),
+    # Both endpoints open a photo in the same way.
     [
-        file_record(SERVER_FILE),
-        file_record("../../../../../../etc/passwd"),
-        {"path": SERVER_FILE},
-        {"path": SERVER_FILE, "url": "https://example.com/a.jpg"},
-        file_record("data:image/png;base64,iVBORw0KGgo="),
-        {"url": "data:image/png;base64,iVBORw0KGgo=", "meta": {"_type": "gradio.FileData"}},
-        file_record("http://example.com/lesion.jpg"),
-        file_record("https://example.com/lesion.jpg"),
-        {"url": "https://example.com/lesion.jpg", "meta": {"_type": "gradio.FileData"}},
-        file_record("a\0b"),
-        SERVER_FILE,
-        None,
+        *(("predict", image) for image in NOT_UPLOADS),
+        ("explain", NOT_UPLOADS[0]),
+        ("explain", file_record("http://example.com/lesion.jpg")),
+        ("explain", None),
     ],
 )
 def test_what_is_not_an_upload_is_refused(app_url, cache, watched_network, image, api_name):
@@ -221,10 +253,14 @@ def test_many_callers_never_get_each_others_answer(client, predictors, encoded_p
     paths = [file_of(encoded_photo(seed, width=200 + seed), f"lesion{seed}.jpg") for seed in range(10, 42)]
     expected = [record.to_dict() for record in predictors["binary"].predict(paths)]
     photos = [decode_image(path) for path in paths]
-    maps = [grad_cam(predictors["binary"], photo).overlay(photo, DEFAULT_OPACITY) for photo in photos]
+    maps = [
+        overlay_of(predictors["binary"], photo, grad_cam(predictors["binary"], photo)) for photo in photos
+    ]
 
     def call_both(path):
-        answer = client.predict(image=handle_file(path), task="binary", class_key=None, api_name="/explain")
+        answer, _ = client.predict(
+            image=handle_file(path), task="binary", class_key=None, api_name="/explain"
+        )
         return predict(client, path), np.asarray(Image.open(answer))
 
     with ThreadPoolExecutor(32) as pool:

@@ -1,8 +1,10 @@
 """What surrounds the tabs: the tab bar, the header, the start, `/healthz`, and README's example for programs."""
 
 import hashlib
+import importlib
 import platform
 import re
+import sys
 import textwrap
 from pathlib import Path
 
@@ -12,7 +14,6 @@ import pytest
 from dermadeit.about import DISCLAIMER, VERSION
 from dermadeit.model_zoo import ModelZoo
 from dermadeit.tasks import TASKS
-from dermadeit.views import application
 from dermadeit.views.application import TAB_TITLES, build_app, launch_options
 from dermadeit.views.theme import style_sheets
 
@@ -44,8 +45,15 @@ def test_healthz_can_only_be_read(app_url):
 
 
 @pytest.mark.parametrize("installed", [False, True])
-def test_the_endpoints_are_mcp_tools_where_the_package_is_there(predictors, monkeypatch, installed):
-    monkeypatch.setattr(application, "find_spec", lambda name: object() if installed else None)
+def test_the_endpoints_are_mcp_tools_where_the_package_is_there(predictors, monkeypatch, tmp_path, installed):
+    if installed:
+        (tmp_path / "mcp").mkdir()
+        (tmp_path / "mcp" / "__init__.py").write_text("raise RuntimeError('looked for, never imported')")
+    # Whether it is really installed must make no difference.
+    others = [folder for folder in sys.path if not (Path(folder) / "mcp").exists()]
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *others])
+    monkeypatch.delitem(sys.modules, "mcp", raising=False)
+    importlib.invalidate_caches()
     assert launch_options(predictors)["mcp_server"] is installed
 
 

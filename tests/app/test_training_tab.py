@@ -4,6 +4,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import gradio as gr
 import pytest
 
 from dermadeit.benchmark_files import BENCHMARK_ROOT
@@ -11,7 +12,7 @@ from dermadeit.checkpoints import CHECKPOINT_ROOT
 from dermadeit.model_card_text import LICENCES
 from dermadeit.tasks import TASKS
 from dermadeit.views.ablations import stages_html
-from dermadeit.views.training_and_card import read_card
+from dermadeit.views.training_and_card import TrainingAndCardTab, read_card
 from dermadeit.views.training_record import default_settings, models_with_record, read_record
 from dermadeit.views.training_sections import model_html
 from train.configuration import TrainingConfiguration
@@ -125,6 +126,15 @@ def test_the_card_fits_below_the_headings_of_the_tab(tmp_path):
         "\n[Data](#h-data)\n\n### Data\n\n#### Nevus\n\n```sh\n# a comment\n```\n"
     )
     assert "python -m dermadeit model-card" in read_card(tmp_path / "missing.md")
+
+
+def test_the_tab_is_filled_once_and_not_again_with_each_visit(event_loops):
+    tab = TrainingAndCardTab()
+    with gr.Blocks(analytics_enabled=False), gr.Tab("Training") as panel:
+        tab.render(panel)
+    updates = tab._open(False, None)
+    assert updates[tab._shown] is True
+    assert tab._open(updates[tab._shown], None) == gr.skip()
 
 
 @pytest.mark.browser

@@ -1,0 +1,292 @@
+"""What happens when a visitor does the next thing before the last one is done. Without a browser."""
+
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import gradio as gr
+import pytest
+from calibrated_checkpoint import calibrated_predictor
+from gradio.utils import get_upload_folder
+from PIL import Image
+
+from dermadeit.tasks import BINARY
+from dermadeit.views import single_image
+from dermadeit.views.application import build_app
+from dermadeit.views.comparison_photo import PhotoSection
+from dermadeit.views.model_comparison import ModelComparisonTab
+from dermadeit.views.single_image import SingleImageTab
+from dermadeit.views.turn import Visit
+from dermadeit.views.uploads import list_examples, opened_photo
+
+FIRST, SECOND = ({"path": str(path)} for path in list_examples()[:2])
+CONTROLS = ("balanced", 50, 50, False)
+OVERRIDING = ("balanced", 50, 50, True)
+SEEN = ("grad-cam", 0.5)
+
+
+@pytest.fixture(scope="module")
+def mixed(checkpoint_root, synthetic_data, predictors):
+    """Only a calibrated predictor withholds answers."""
+    return predictors | {"binary": calibrated_predictor(checkpoint_root, synthetic_data)}
+
+
+@pytest.fixture(scope="module")
+def tab(event_loops, mixed):
+    made = SingleImageTab(mixed)
+    with gr.Blocks(analytics_enabled=False):
+        made.render()
+    return made
+
+
+@pytest.fixture(scope="module")
+def section(event_loops, zoo):
+    with gr.Blocks(analytics_enabled=False):
+        made = PhotoSection(zoo, gr.Radio(["binary", "multiclass"], value="binary"))
+        made.render()
+    return made
+
+
+@pytest.fixture
+def uploaded(cache, encoded_photo):
+    """Puts a photo where Gradio would: `uploaded(3)` gives its payload."""
+
+    def upload(seed):
+        path = Path(get_upload_folder()) / str(seed) / "lesion.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encoded_photo(seed))
+        return {"path": str(path), "orig_name": "lesion.jpg"}
+
+    return upload
+
+
+def chosen(tab, payload, visit=None, task="binary"):
+    visit = visit or Visit()
+    tab._clear(payload, visit, task, *CONTROLS)
+    return visit
+
+
+@pytest.fixture(scope="module")
+def whole(tab):
+    """A visit whose photo was read to the end, and all that its reading sent to the page."""
+    visit = chosen(tab, FIRST)
+    return visit, list(tab._read(FIRST, visit, *SEEN))
+
+
+@pytest.fixture
+def visit(whole):
+    """A visit with a photo that was read, to go on with."""
+    return Visit(replace(whole[0].turn))
+
+
+@contextmanager
+def without_models(monkeypatch):
+    """Whoever asks a model fails."""
+
+    def refuse(*_, **__):
+        pytest.fail("a model was asked")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(single_image, "with_map", refuse)
+        yield
+
+
+def test_an_overtaken_reading_leaves_the_next_photo_alone(tab):
+    visit = chosen(tab, FIRST)
+    steps = tab._read(FIRST, visit, *SEEN)
+    assert next(steps) == gr.skip()
+    assert tab._result in next(steps)
+    chosen(tab, SECOND, visit)
+    # Gradio sends what comes last once more, so it has to be nothing.
+    assert list(steps) == [gr.skip()]
+    assert visit.reading is None
+
+
+def test_a_reading_that_ends_sends_nothing_again(tab, whole):
+    visit, (*_, result, last) = whole
+    assert "Done." in result[tab._status]
+    assert last == gr.skip()
+    assert visit.reading is not None
+
+
+def test_a_photo_whose_turn_is_over_is_deleted_unread_and_still_there_for_who_sent_the_same(tab, uploaded):
+    payload = uploaded(900)
+    visit = chosen(tab, FIRST)
+    assert list(tab._read(payload, visit, *SEEN)) == [gr.skip(), gr.skip()]
+    assert not Path(payload["path"]).exists()
+    with opened_photo(payload) as photo:
+        assert photo.width == 240
+
+
+def test_taking_a_photo_away_does_not_clear_the_one_chosen_since(tab):
+    visit = chosen(tab, FIRST)
+    assert list(tab._read_upload(None, visit, *SEEN)) == [gr.skip(), gr.skip()]
+    chosen(tab, None, visit)
+    emptied, last = tab._read_upload(None, visit, *SEEN)
+    assert "No photo yet" in emptied[tab._result]
+    assert last == gr.skip()
+
+
+def test_a_visitor_who_leaves_is_noticed_within_a_step(whole, mixed):
+    maps_and_checks = 2 * sum(len(predictor.checkpoint.task.classes) for predictor in mixed.values())
+    assert len(whole[1]) > maps_and_checks
+
+
+def test_a_stopped_reading_keeps_what_is_done_and_the_rest_can_still_be_had(tab):
+    visit = chosen(tab, FIRST)
+    steps = tab._read(FIRST, visit, *SEEN)
+    next(steps), next(steps)
+    assert tab._status in tab._end(visit)
+    *_, stopped, last = steps
+    assert "Stopped" in stopped[tab._status]
+    assert last == gr.skip()
+    reading = visit.reading
+    assert set(reading.predictions) == set(reading.views) == {"binary", "multiclass"}
+    label = reading.predictions["binary"].label
+    assert ("grad-cam", label) in reading.checks["binary"]
+    assert "multiclass" not in reading.checks
+    updates = tab._switch_task(visit, "multiclass", FIRST, *CONTROLS, *SEEN)
+    assert "dd-conditional" in updates[tab._result]
+    _, drawn, _ = tab._draw_wanted(visit, 0.5)
+    assert drawn[tab._heatmap.overlay]["visible"]
+    assert visit.reading.checks["multiclass"].keys() == {
+        ("grad-cam", visit.reading.predictions["multiclass"].label)
+    }
+    # There is nothing left to stop.
+    assert tab._end(visit) == gr.skip()
+
+
+def test_a_heatmap_is_dimmed_until_its_check_is_done(tab, whole):
+    overlays = [
+        (step[tab._heatmap.overlay], step[tab._heatmap.legend])
+        for step in whole[1]
+        if tab._heatmap.overlay in step
+    ]
+    first, legend = overlays[0]
+    assert 'data-check="unchecked"' in legend
+    assert first["elem_classes"] == ["dd-doubtful"]
+    for overlay, legend in overlays[1:]:
+        assert ('data-check="faithful"' in legend) is (overlay["elem_classes"] == [])
+
+
+def test_overriding_decides_at_once_and_draws_after_it(tab, uploaded, monkeypatch):
+    payload = uploaded(901)
+    Image.new("RGB", (90, 90), (255, 255, 255)).save(payload["path"], "JPEG")
+    visit = chosen(tab, payload)
+    steps = tab._read(payload, visit, *SEEN)
+    next(steps), next(steps)
+    tab._end(visit)
+    list(steps)
+    assert visit.turn.wanted is None
+    with without_models(monkeypatch):
+        updates = tab._override(visit, "binary", *OVERRIDING, *SEEN)
+    assert "dd-overridden" in updates[tab._result]
+    assert not updates[tab._heatmap.overlay]["visible"]
+    _, drawn, _ = tab._draw_wanted(visit, 0.5)
+    assert drawn[tab._heatmap.overlay]["visible"]
+
+
+def test_another_task_takes_no_pass_through_a_model(tab, visit, monkeypatch):
+    with without_models(monkeypatch):
+        updates = tab._switch_task(visit, "multiclass", FIRST, *CONTROLS, *SEEN)
+        assert updates[tab._heatmap.overlay]["visible"]
+        assert list(tab._draw_wanted(visit, 0.5)) == [gr.skip(), gr.skip()]
+
+
+def test_a_heatmap_that_comes_after_another_task_was_chosen_is_not_shown(tab, visit, monkeypatch):
+    [other] = {*BINARY.classes} - {visit.reading.predictions["binary"].label}
+    updates = tab._redraw(visit, f"binary/{other}", "attention-rollout", 0.5)
+    assert "Drawing" in updates[tab._status]
+    draw = single_image.with_map
+
+    def draw_late(*arguments):
+        drawn = draw(*arguments)
+        tab._switch_task(visit, "multiclass", FIRST, *CONTROLS, *SEEN)
+        return drawn
+
+    monkeypatch.setattr(single_image, "with_map", draw_late)
+    assert list(tab._draw_wanted(visit, 0.5)) == [gr.skip(), gr.skip()]
+    assert visit.turn.wanted[0] == "multiclass"
+    # A choice among the classes of the task before, likewise.
+    assert tab._redraw(visit, f"binary/{other}", *SEEN) == gr.skip()
+
+
+def test_whoever_moves_a_control_does_not_lose_the_photo(tab, visit):
+    label = visit.reading.predictions["binary"].label
+    for updates in (
+        tab._redraw(visit, f"binary/{label}", "grad-cam", 0.7),
+        tab._choose_point(visit, "binary", *CONTROLS),
+        tab._move_threshold(visit, "binary", *CONTROLS),
+        tab._decide(visit, "binary", *CONTROLS),
+        tab._override(visit, "binary", *OVERRIDING, *SEEN),
+        tab._switch_task(visit, "multiclass", FIRST, *CONTROLS, *SEEN),
+    ):
+        # What is written back counts as new and does not expire.
+        assert updates[tab._visit] is visit
+
+
+def test_another_task_for_a_photo_that_has_expired_says_so(tab):
+    updates = tab._switch_task(Visit(), "multiclass", FIRST, *CONTROLS, *SEEN)
+    assert "No photo yet" in updates[tab._result]
+    assert "expired" in updates[tab._status]
+    assert not updates[tab._heatmap.overlay]["visible"]
+
+
+def test_an_overtaken_comparison_leaves_the_next_photo_alone(section):
+    run = section._clear(FIRST, None, None, "binary", "balanced")[section._run]
+    steps = section._read(FIRST, run)
+    assert next(steps) == gr.skip()
+    assert section._photo in next(steps)
+    section._clear(SECOND, run, None, "binary", "balanced")
+    assert list(steps) == [gr.skip()]
+
+
+def test_a_comparison_whose_turn_is_over_deletes_the_photo_unread(section, uploaded):
+    run = section._clear(FIRST, None, None, "binary", "balanced")[section._run]
+    payload = uploaded(902)
+    assert list(section._read(payload, run)) == [gr.skip(), gr.skip()]
+    assert not Path(payload["path"]).exists()
+
+
+def test_asking_the_same_photo_again_sends_nothing_twice(section):
+    run = section._clear(FIRST, None, None, "binary", "balanced")[section._run]
+    with opened_photo(FIRST) as photo:
+        run.again = photo
+    run.is_stopping = True
+    *_, result, last = section._read_again(run)
+    assert "Stopped" in result[section._status]
+    assert last == gr.skip()
+    run.again = photo
+    steps = section._read_again(run)
+    next(steps), next(steps)
+    run.is_over = True
+    assert list(steps) == [gr.skip()]
+
+
+def test_whoever_looks_at_other_classes_does_not_lose_the_comparison(section):
+    run = section._clear(FIRST, None, None, "binary", "balanced")[section._run]
+    run.is_stopping = True
+    results = [step[section._result] for step in section._read(FIRST, run) if section._result in step]
+    updates = section._redraw(run, results[-1], "others", "balanced")
+    assert (updates[section._run], updates[section._result]) == (run, results[-1])
+    assert "expired" in section._redraw(None, None, "others", "balanced")[section._status]
+    section._clear(SECOND, run, None, "binary", "balanced")
+    assert section._redraw(run, results[-1], "nevus", "balanced") == gr.skip()
+
+
+def test_a_program_that_compares_can_leave_after_each_model(zoo):
+    steps = ModelComparisonTab(zoo)._compare(FIRST, "binary")
+    read = [
+        [record["model"] for record in records if record["status"] == "ok"]
+        for records in (next(steps), next(steps))
+    ]
+    assert read == [[], ["dermadeit"]]
+    steps.close()
+
+
+def test_single_photos_do_not_wait_behind_comparisons_and_batches(event_loops, predictors, zoo):
+    queues = {}
+    for event in build_app(predictors, zoo).fns.values():
+        queues.setdefault(event.concurrency_id, set()).add(event.api_name)
+    ours = [names & {"predict", "explain", "compare", "evaluate"} for names in queues.values()]
+    assert sorted(map(sorted, filter(None, ours))) == [["compare"], ["evaluate"], ["explain", "predict"]]
