@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 from sklearn import metrics as sk
 
-from dermadeit.display_names import FIGURE_NAMES
+from dermadeit.display_names import FIGURE_NAMES, capitalised
 from dermadeit.drawing import (
     INK,
     SMALL_POINTS,
@@ -292,7 +292,7 @@ def slice_figure(slices: Mapping[str, Any] | None, figure_name: str = "accuracy"
         figure_name: One of `metrics.FIGURES`.
     """
     named = FIGURE_NAMES.get(figure_name, figure_name.replace("_", " "))
-    title = f"{named[0].upper()}{named[1:]} by part"
+    title = f"{capitalised(named)} by part"
     rows = [
         (attribute, value, figures)
         for attribute, part in (slices or {}).items()

@@ -10,6 +10,7 @@ from dermadeit.about import VERSION
 from dermadeit.display_names import (
     FIGURE_NAMES,
     Metrics,
+    capitalised,
     class_name,
     model_name,
     model_of,
@@ -201,7 +202,7 @@ def _slices_section(evaluations: Sequence[Metrics]) -> Html:
         rows, asides = [], []
         for attribute, part in slices.items():
             named = SLICED_BY.get(attribute, attribute)
-            titled = named[:1].upper() + named[1:]
+            titled = capitalised(named)
             few = ", ".join(f"{value} ({count:,})" for value, count in (part.get("too_few") or {}).items())
             if few:
                 asides.append(f"{titled}: not shown, under {SMALLEST_SLICE} images: {few}.")

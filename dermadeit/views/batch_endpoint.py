@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from types import MappingProxyType
+from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
@@ -16,11 +15,9 @@ from dermadeit.tasks import BINARY
 from dermadeit.views.batch_exports import draw_curves, draw_matrices, notes_of, write_files
 from dermadeit.views.batch_run import Order, evaluate_batch, read_batch
 from dermadeit.views.batch_session import Session
+from dermadeit.views.events import BATCH_EVENT
 from dermadeit.views.failures import presentable
 from dermadeit.views.uploads import FilesInput, hold, private_folder
-
-# One at a time, beside the single photos: a batch must not keep them waiting.
-BATCH_EVENT: Mapping[str, Any] = MappingProxyType({"concurrency_id": "batch", "concurrency_limit": 1})
 
 
 def add_evaluate_endpoint(zoo: ModelZoo) -> None:

@@ -12,21 +12,17 @@ import gradio as gr
 from dermadeit.batch import Progress
 from dermadeit.drawing import inline_svg
 from dermadeit.views import batch_tables, cards
-from dermadeit.views.batch_endpoint import BATCH_EVENT, add_evaluate_endpoint
+from dermadeit.views.batch_endpoint import add_evaluate_endpoint
 from dermadeit.views.batch_exports import BatchFiles, DrawnFigure, draw_curves, draw_matrices, write_files
 from dermadeit.views.batch_layout import BatchLayout
 from dermadeit.views.batch_run import CANCELLED, Order, evaluate_batch, read_batch
 from dermadeit.views.batch_session import LIKELIEST, Session
 from dermadeit.views.decision import OWN_THRESHOLD
+from dermadeit.views.events import BATCH_EVENT, LATEST_EVENT, PAGE_EVENT, Updates
 from dermadeit.views.failures import presentable
 
-_PAGE_EVENT: Mapping[str, Any] = MappingProxyType({"api_visibility": "private", "preprocess": False})
-_LOOK_EVENT: Mapping[str, Any] = MappingProxyType(
-    {**_PAGE_EVENT, "trigger_mode": "always_last", "show_progress": "hidden", "concurrency_limit": 4}
-)
+_LOOK_EVENT: Mapping[str, Any] = MappingProxyType({**LATEST_EVENT, "concurrency_limit": 4})
 _EXPIRED = "This evaluation has expired. Hand the files in again."
-
-Updates = dict[Any, Any]
 
 
 class BatchEvaluationTab(BatchLayout):
@@ -49,7 +45,7 @@ class BatchEvaluationTab(BatchLayout):
             [self._models, self._missing],
             show_progress="hidden",
             queue=False,
-            **_PAGE_EVENT,
+            **PAGE_EVENT,
         )
         shown = [
             self._session, self._status, self._progress, self._start, self._cancel, self._files, self._results,
@@ -62,13 +58,13 @@ class BatchEvaluationTab(BatchLayout):
             shown,
             queue=False,
             show_progress="hidden",
-            **_PAGE_EVENT,
+            **PAGE_EVENT,
         ).then(
             self._run,
             [self._task, self._models, self._views, self._session],
             shown,
             show_progress="hidden",
-            **_PAGE_EVENT,
+            **PAGE_EVENT,
             **BATCH_EVENT,
         )
         self._cancel.click(
@@ -77,7 +73,7 @@ class BatchEvaluationTab(BatchLayout):
             [self._status, self._cancel],
             queue=False,
             show_progress="hidden",
-            **_PAGE_EVENT,
+            **PAGE_EVENT,
         )
         look = partial(gr.on, outputs=[self._status, *self._of_model()], **_LOOK_EVENT)
         look(self._model.input, self._look_at, [self._session, self._model])

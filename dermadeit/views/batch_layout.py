@@ -11,10 +11,10 @@ from dermadeit.predictor import DEFAULT_VIEWS
 from dermadeit.tasks import BINARY, TASKS
 from dermadeit.views import batch_tables, cards
 from dermadeit.views.batch_gallery import PICKING
+from dermadeit.views.page_scripts import ANNOUNCE
 from dermadeit.views.uploads import FilesInput
 
 _SESSION_SECONDS = 3600
-_ANNOUNCE = "element.setAttribute('aria-live', 'polite'); element.setAttribute('role', 'status');"
 _FILE_TYPES = ["image", ".zip", ".csv", ".tsv", ".dcm", ".heic", ".heif"]
 
 _INTRODUCTION = """
@@ -96,7 +96,7 @@ class BatchLayout:
             self._start = gr.Button("Start", variant="primary", elem_id="batch-start")
             self._cancel = gr.Button("Cancel", interactive=False, elem_id="batch-cancel")
         self._status = gr.HTML(
-            cards.status_html("Ready."), elem_id="batch-status", min_height=28, js_on_load=_ANNOUNCE
+            cards.status_html("Ready."), elem_id="batch-status", min_height=28, js_on_load=ANNOUNCE
         )
         self._progress = gr.HTML(elem_id="batch-progress", min_height=48)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from dermadeit.batch import BatchResult, Progress
 from dermadeit.calibration import OPERATING_POINTS
-from dermadeit.display_names import FIGURE_NAMES, operating_point_title
+from dermadeit.display_names import FIGURE_NAMES, capitalised, operating_point_title
 from dermadeit.drawing import model_title
 from dermadeit.labelling import LeftOut
 from dermadeit.metrics import FIGURES, INTERVAL_METHOD
@@ -140,7 +140,7 @@ def trust_html(evaluation: Evaluation) -> str:
             header,
             [
                 [
-                    escape(_capitalised(operating_point_title(point))),
+                    escape(capitalised(operating_point_title(point))),
                     f"{points[point]['threshold']:.3f}",
                     *(_share(points[point][name]) for name in names),
                 ]
@@ -219,7 +219,7 @@ def _left_out_html(left_out: Sequence[LeftOut]) -> str:
         files_of[item.reason].append(item.file)
     rows = [
         [
-            escape(f"{reason[:1].upper()}{reason[1:]}"),
+            escape(capitalised(reason)),
             f"{len(files):,}",
             escape(", ".join(files[:_SHOWN_FILES])) + (" …" if len(files) > _SHOWN_FILES else ""),
         ]
@@ -232,11 +232,7 @@ def _left_out_html(left_out: Sequence[LeftOut]) -> str:
 
 def figure_name(name: str) -> str:
     """A figure's name for people, also of those that only a threshold has."""
-    return _capitalised(FIGURE_NAMES.get(name) or _TARGET_FIGURES.get(name, name))
-
-
-def _capitalised(words: str) -> str:
-    return words[:1].upper() + words[1:]
+    return capitalised(FIGURE_NAMES.get(name) or _TARGET_FIGURES.get(name, name))
 
 
 def _figure(figures: Mapping[str, Any], name: str) -> str:

@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import gradio as gr
@@ -34,15 +33,10 @@ from dermadeit.tasks import Task, get_task
 from dermadeit.views import comparison_results as results
 from dermadeit.views.cards import failure_html, status_html
 from dermadeit.views.comparison_files import read_tables
-from dermadeit.views.comparison_photo import PAGE_EVENT
+from dermadeit.views.events import BATCH_EVENT, PAGE_EVENT, Updates
 from dermadeit.views.failures import presentable
 from dermadeit.views.page_scripts import ANNOUNCE
 from dermadeit.views.uploads import FilesInput, private_folder, store_json
-
-# Long work has its own queue, so that a photo never waits for it.
-BATCH_EVENT: Mapping[str, Any] = MappingProxyType({"concurrency_id": "batch", "concurrency_limit": 1})
-
-Updates = dict[Any, Any]
 
 _Chosen = tuple[Sequence[Entrant], Mapping[str, str] | None]
 """The models to compare, and the hashes of their weights; None where they are not the shipped predictions."""

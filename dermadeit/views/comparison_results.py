@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from dermadeit.display_names import capitalised
 from dermadeit.entrants import Disagreement, Entrant, PairedResult
 from dermadeit.metrics import HEADLINE_FIGURES
 from dermadeit.tasks import Task
@@ -203,7 +204,7 @@ def _answer_cell(task: Task, image: Disagreement, title: str) -> str:
 
 
 def _names() -> list[str]:
-    return [name[:1].upper() + name[1:] for name in HEADLINE_FIGURES.values()]
+    return [capitalised(name) for name in HEADLINE_FIGURES.values()]
 
 
 def _count(number: int, noun: str) -> str:

@@ -6,6 +6,7 @@ import base64
 from collections.abc import Mapping
 from html import escape
 
+from dermadeit.display_names import capitalised
 from dermadeit.neighbours import DISAGREEING_SHARE, Neighbour, outside_share
 from dermadeit.tasks import DIAGNOSES, get_task
 from dermadeit.views.answer_card import is_hidden
@@ -54,7 +55,7 @@ def _panel(content: str) -> str:
 def _case_html(near: Neighbour, task_key: str, pictures: Mapping[str, bytes]) -> str:
     names = get_task(task_key).display_names
     diagnosis = DIAGNOSES.get(near.diagnosis.upper()) or names.get(near.diagnosis, near.diagnosis)
-    diagnosis = diagnosis[:1].upper() + diagnosis[1:]
+    diagnosis = capitalised(diagnosis)
     public = isic_id(near.image_id)
     source = (
         f'<a href="{ISIC_ADDRESS.format(public)}" target="_blank" rel="noopener noreferrer">{public}'
