@@ -31,6 +31,15 @@ FORMAT_VERSION = 1
 
 _PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
 
+_RECIPES = {
+    "dermadeit": "dermadeit",
+    "deit": "plain",
+    "mobilenetv2": "mobilenetv2",
+    "efficientnetv2-b0": "efficientnetv2-b0",
+    "dinov2": "dinov2",
+}
+"""Models whose training has a recipe of its own, in train/recipes."""
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -193,7 +202,9 @@ def find_checkpoint(task: str, model: str, root: Path = CHECKPOINT_ROOT) -> Path
 def training_command(task: str, model: str) -> str:
     """The command that trains a model for a task, into `runs/<task>/<model>`."""
     teacher = " --teacher checkpoint:FOLDER" if get_spec(model).distilled else ""
-    return f"python train/distill.py --task {task} --model {model}{teacher}"
+    recipe = _RECIPES.get(model)
+    named = f"--recipe {recipe}" if recipe else f"--model {model}"
+    return f"python train/distill.py {named} --task {task}{teacher}"
 
 
 def _describe(classifier: LesionClassifier, task: Task, preprocessing: Preprocessing) -> dict[str, Any]:

@@ -19,8 +19,8 @@ def test_every_model_is_listed_and_a_missing_one_names_the_command_that_makes_it
     assert tuple(entries) == COMPARED_MODELS
     assert {name for name, entry in entries.items() if entry.available} == {"dermadeit", "mobilenetv2"}
     assert entries["deit"].title == MODEL_SPECS["deit"].title
-    assert "python train/distill.py --task multiclass --model deit" in entries["deit"].missing
-    with pytest.raises(CheckpointError, match="--model deit"):
+    assert "python train/distill.py --recipe plain --task multiclass" in entries["deit"].missing
+    with pytest.raises(CheckpointError, match="--recipe plain"):
         zoo.predictor("multiclass", "deit")
     with pytest.raises(ModelError):
         zoo.predictor("multiclass", "resnet")

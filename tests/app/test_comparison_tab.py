@@ -60,7 +60,7 @@ def test_the_models_come_one_by_one_and_those_without_weights_say_what_makes_the
     page = drawn(zoo, steps[-1])
     assert page.count('data-state="read"') == 2
     assert page.count('data-state="missing"') == 3
-    assert "python train/distill.py --task multiclass --model deit<" in page
+    assert "python train/distill.py --recipe plain --task multiclass<" in page
     assert page.count("data:image/webp;base64,") == 2
     records = steps[-1].records(zoo)
     assert [record["model"] for record in records] == list(COMPARED_MODELS)

@@ -73,7 +73,7 @@ def test_every_shipped_checkpoint_is_shown_with_curves_data_and_confusion(model)
 def test_a_model_without_a_checkpoint_comes_with_the_command_that_trains_it(tmp_path):
     page = model_html("deit", tmp_path, tmp_path)
     for task in TASKS:
-        assert f"python train/distill.py --task {task} --model deit" in page
+        assert f"python train/distill.py --recipe plain --task {task}" in page
 
 
 def test_a_record_with_nothing_in_it_says_so(tmp_path):

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from dermadeit.checkpoints import training_command
 from dermadeit.errors import ConfigurationError, DermaDeiTError
+from dermadeit.model_zoo import COMPARED_MODELS
 from dermadeit.models import get_spec
 from dermadeit.tasks import TASKS
 from train.command_line import RECIPES, parse_arguments
@@ -27,6 +29,15 @@ def test_baselines_get_the_budget_and_the_augmentation_of_the_distilled_model() 
         for field in ("epochs", "batch_size", "image_size", "flip", "rotation_degrees", "elastic", "mixup"):
             assert getattr(baseline, field) == getattr(ours, field)
         assert baseline.teacher == "none"
+
+
+@pytest.mark.parametrize("model", [*COMPARED_MODELS, "vit-augreg"])
+def test_the_command_that_is_shown_for_a_missing_model_trains_it(model: str) -> None:
+    words = training_command("multiclass", model).split()
+    assert words[:2] == ["python", "train/distill.py"]
+    arguments = words[2:] if model != "vit-augreg" else [*words[2:], "--teacher", "none"]
+    configuration = parse_arguments(arguments).configuration
+    assert (configuration.model_name, configuration.task) == (model, "multiclass")
 
 
 def test_a_recipe_adds_to_its_base_and_a_task_to_its_recipe(tmp_path: Path) -> None:
