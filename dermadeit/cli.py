@@ -64,6 +64,9 @@ def predict(
     check_saliency: Annotated[
         bool, typer.Option("--check-saliency", help="Test whether the heatmap can be believed.")
     ] = False,
+    even_if_withheld: Annotated[
+        bool, typer.Option("--even-if-withheld", help="Draw overlays of withheld answers too.")
+    ] = False,
     neighbours: Annotated[
         int, typer.Option(min=0, max=50, help="Name so many similar lesions among the training images.")
     ] = 0,
@@ -75,22 +78,27 @@ def predict(
     """Read images, one record each; a bad file never stops the others."""
     with user_errors():
         from dermadeit.predictor import load_predictor
-        from dermadeit.records import ItemFailure, Prediction
+        from dermadeit.records import ABSTAIN, ItemFailure, Prediction
 
         if saliency is not None:
             create_folder(saliency)
         predictor = load_predictor(task.value, model)
+        if output_format is OutputFormat.table and (caveat := predictor.checkpoint.task.caveat):
+            typer.echo(caveat, err=True)
         some_failed = False
         records = predictor.predict_iter(
             images, views, operating_point=operating_point, neighbours=neighbours
         )
         for file, record in zip(images, records, strict=True):
             some_failed |= isinstance(record, ItemFailure)
-            overlay = {}
+            overlay, written = {}, None
             if isinstance(record, Prediction) and (saliency is not None or check_saliency):
-                record, written = _explain(predictor, file, record, saliency, check_saliency)
+                hidden = record.verdict == ABSTAIN and not even_if_withheld
+                folder = None if hidden else saliency
+                if folder is not None or check_saliency:
+                    record, written = _explain(predictor, file, record, folder, check_saliency)
+                    some_failed |= folder is not None and written is None
                 overlay = {"saliency": written} if saliency is not None else {}
-                some_failed |= saliency is not None and written is None
             # The argument itself: it tells two files of one name apart.
             line = record.to_dict() | {"file": file} | overlay
             typer.echo(json.dumps(line) if output_format is OutputFormat.jsonl else _prediction_line(line))
@@ -254,7 +262,8 @@ def _explain(
     saliency_map = grad_cam(predictor, image, prediction.label)
     if check:
         checked = check_saliency(predictor, image, saliency_map)
-        prediction = replace(prediction, saliency_check={"method": saliency_map.method, **asdict(checked)})
+        tested = {"method": saliency_map.method, "class": prediction.label, **asdict(checked)}
+        prediction = replace(prediction, saliency_check=tested)
     if folder is None:
         return prediction, None
     overlay = saliency_map.overlay(image, DEFAULT_OPACITY)
@@ -272,7 +281,11 @@ def _prediction_line(line: dict[str, Any]) -> str:
     scores = "  ".join(f"{key} {value:.1%}" for key, value in line["probabilities"].items())
     notes = [line["saliency"]] if line.get("saliency") else []
     if line["abstain"]:
-        return "\t".join([file, line["verdict"], *line["abstain"]["reasons"], *notes, *line["warnings"]])
+        if "saliency" in line and not notes:
+            notes.append("no heatmap, because the answer is withheld; --even-if-withheld draws it")
+        # What similar cases say against the answer comes last, and would name it.
+        warnings = line["warnings"][:-1] if line["neighbour_disagreement"] else line["warnings"]
+        return "\t".join([file, line["verdict"], *line["abstain"]["reasons"], *notes, *warnings])
     if line["operating_point"]:
         notes.append("{name}: {decision}".format(**line["operating_point"]))
     if line["conformal_set"] is not None:

@@ -29,6 +29,7 @@ from dermadeit.document import (
     text,
 )
 from dermadeit.figures import inline_svg
+from dermadeit.gating import OUT_OF_DISTRIBUTION
 from dermadeit.records import ABSTAIN
 from dermadeit.report_sections import (
     comparison_section,
@@ -142,7 +143,8 @@ def evaluation_report(
 
 def _warnings(exported: Mapping[str, Any]) -> list[str]:
     """What was noticed about the photo and the answers, each once."""
-    parts = [exported["image"].get("warnings") or (), *(part["warnings"] for part in exported["readings"])]
+    told = (part["warnings"] for part in exported["readings"] if _is_weighed(part))
+    parts = [exported["image"].get("warnings") or (), *told]
     return list(dict.fromkeys(warning for part in parts for warning in part))
 
 
@@ -163,26 +165,24 @@ def _pictures(photo_png: bytes, overlays: Sequence[ReportFigure]) -> Html:
 
 
 def _reading_section(reading: Mapping[str, Any]) -> Html:
-    title = reading.get("title") or _task_title(reading["task"])
-    titled = title if reading["task"] == BINARY.key else f"If malignant: {title}"
+    key = reading["task"]
+    title = reading.get("title") or (TRAINABLE_TASKS[key].title if key in TRAINABLE_TASKS else key)
+    titled = title if key == BINARY.key else f"If malignant: {title}"
     caveat = paragraph(reading["caveat"], "note") if reading.get("caveat") else ""
-    withheld, overridden = reading["verdict"] == ABSTAIN, bool(reading.get("overridden"))
-    if withheld:
-        reasons = (reading.get("abstain") or {}).get("reasons", [])
-        banner = notice(
-            "Shown although the answer was withheld, because" if overridden else "Withheld, because",
-            reasons,
-            "withheld",
-        )
-        if not overridden:
-            return section(titled, caveat, paragraph("No answer", "answer"), banner)
-    else:
-        banner = ""
+    overridden = bool(reading.get("overridden"))
+    banner = notice(
+        "Shown although the answer was withheld, because" if overridden else "Withheld, because",
+        (reading.get("abstain") or {}).get("reasons", []),
+        "withheld",
+    )
+    if reading["verdict"] == ABSTAIN and not overridden:
+        return section(titled, caveat, paragraph("No answer", "answer"), banner)
     return section(
         titled,
         caveat,
         banner,
         paragraph(_class_name(reading, _answered(reading)), "answer"),
+        notice("Doubtful", reading.get("cautions") or ()),
         _scores(reading),
         _decision(reading),
         _similar_cases(reading),
@@ -246,13 +246,18 @@ def _decision(reading: Mapping[str, Any]) -> Html:
         known["Decision there"] = _class_name(reading, point["decision"])
     else:
         known["Operating point"] = _NOT_CALIBRATED if not reading["calibrated"] else "none was asked for"
+    if _answered(reading) != reading["label"]:
+        known["Most probable class"] = _class_name(reading, reading["label"])
     return join((heading("Decision and doubts"), facts(known | _doubts(reading))))
 
 
 def _doubts(reading: Mapping[str, Any]) -> dict[str, Any]:
     possible, stability = reading.get("conformal_set"), reading.get("stability")
-    check, disagrees = reading.get("saliency_check"), reading.get("neighbour_disagreement")
-    views = reading["views"]
+    check, views = reading.get("saliency_check"), reading["views"]
+    # The views and the similar cases are about this class, even where a threshold decides for another one.
+    likely = _class_name(reading, reading["label"])
+    if _answered(reading) != reading["label"]:
+        likely += ", the most probable class"
     if possible is None:
         fitting = _NOT_CALIBRATED
     else:
@@ -261,25 +266,36 @@ def _doubts(reading: Mapping[str, Any]) -> dict[str, Any]:
         steady = "not measured: the answer is of one view"
     else:
         steady = (
-            f"{round(stability['agreeing_share'] * views)} of {views} agree; the score moves by "
+            f"{round(stability['agreeing_share'] * views)} of {views} agree on {likely}; its score moves by "
             f"{percent(stability['spread'])} between them"
         )
-    if check is None:
-        believed = "not tested"
-    elif check["faithful"]:
-        believed = "passed: removing what it marks lowers the score more than removing as much elsewhere"
-    else:
-        believed = (
-            "not passed: removing what it marks lowers the score no more than removing as much elsewhere"
-        )
+    tested, believed = "heatmap", "not tested"
+    if check is not None:
+        # A picture above may be of another method or class.
+        tested = f"{check['method']} heatmap for {_class_name(reading, check['class'])}"
+        passed, fall = ("passed", "more") if check["faithful"] else ("not passed", "no more")
+        believed = f"{passed}: removing what it marks lowers the score {fall} than removing as much elsewhere"
     return {
         "Not ruled out (nine times in ten)": fitting,
         "The photo turned and mirrored": steady,
-        "Test of the heatmap": believed,
-        "Similar known cases": {None: "not looked up", True: "they speak against the answer"}.get(
-            disagrees, "they do not speak against the answer"
-        ),
+        f"Test of the {tested}": believed,
+        "Similar known cases": _likeness(reading, likely),
     }
+
+
+def _is_weighed(reading: Mapping[str, Any]) -> bool:
+    """Whether its similar cases count: not where they would give a withheld answer away."""
+    is_strange = OUT_OF_DISTRIBUTION in (reading.get("abstain") or {}).get("codes", ())
+    return reading["verdict"] != ABSTAIN or (bool(reading.get("overridden")) and not is_strange)
+
+
+def _likeness(reading: Mapping[str, Any], likely: str) -> str:
+    disagrees = reading.get("neighbour_disagreement")
+    if disagrees is None:
+        return "not looked up"
+    if not _is_weighed(reading):
+        return "they mean nothing here, because the photo is unlike all known lesions"
+    return f"they {'speak' if disagrees else 'do not speak'} against {likely}"
 
 
 def _similar_cases(reading: Mapping[str, Any]) -> Html:
@@ -313,14 +329,8 @@ def _image_section(image: Mapping[str, Any], readings: Sequence[Mapping[str, Any
             for key, value in quality["measures"].items()
         }
         checked = join((notice("Problems", quality["problems"]), facts(measures)))
-    strange = next(
-        (reading["ood_score"] for reading in readings if reading.get("ood_score") is not None), None
-    )
-    oddness = (
-        "not measured"
-        if strange is None
-        else f"{strange:.3f} (0 is a copy of a known lesion; more is stranger)"
-    )
+    found = [reading["ood_score"] for reading in readings if reading.get("ood_score") is not None]
+    oddness = f"{found[0]:.3f} (0 is a copy of a known lesion; more is stranger)" if found else "not measured"
     return section(
         "Image check",
         heading("What the decoder did to the pixels"),
@@ -333,14 +343,14 @@ def _image_section(image: Mapping[str, Any], readings: Sequence[Mapping[str, Any
 
 def _origin_section(exported: Mapping[str, Any], created: datetime) -> Html:
     image, app = exported["image"], exported.get("app", {})
-    readings = exported["readings"]
+    readings, side = exported["readings"], image.get("model_side")
     known: dict[str, Any] = {
         "Made by": f"{app.get('name', 'DermaDeiT')} {app.get('version', '')}",
         "Date": created.isoformat(timespec="seconds"),
         "File": name(readings[0]["file"]) if readings else "not recorded",
         "Image SHA-256": digest(image.get("sha256")),
         "Format": f"{image['format']}, {image['width']:,} × {image['height']:,} px",
-        "The models saw": _model_input(image),
+        "The models saw": f"the whole photo squashed to {side} × {side} px" if side else "not recorded",
     }
     for reading in readings:
         known[f"Task {reading['task']}"] = join(
@@ -355,16 +365,10 @@ def _origin_section(exported: Mapping[str, Any], created: datetime) -> Html:
 
 
 def _withheld(readings: Sequence[Mapping[str, Any]]) -> str:
-    withheld = [reading for reading in readings if reading["verdict"] == ABSTAIN]
-    if not withheld:
+    if not (withheld := [reading for reading in readings if reading["verdict"] == ABSTAIN]):
         return "none"
-    overridden = any(reading.get("overridden") for reading in withheld)
-    return "shown all the same, as asked for" if overridden else "not shown"
-
-
-def _model_input(image: Mapping[str, Any]) -> str:
-    side = image.get("model_side")
-    return f"the whole photo squashed to {side} × {side} px" if side else "not recorded"
+    is_shown = any(reading.get("overridden") for reading in withheld)
+    return "shown all the same, as asked for" if is_shown else "not shown"
 
 
 def _point_name(reading: Mapping[str, Any]) -> str:
@@ -389,10 +393,6 @@ def _class_name(reading: Mapping[str, Any], key: str) -> str:
     if not names and reading["task"] in TRAINABLE_TASKS:
         names = TRAINABLE_TASKS[reading["task"]].display_names
     return (names or {}).get(key, key)
-
-
-def _task_title(key: str) -> str:
-    return TRAINABLE_TASKS[key].title if key in TRAINABLE_TASKS else key
 
 
 def _views(count: int) -> str:

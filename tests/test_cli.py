@@ -10,8 +10,14 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from dermadeit.cli import app
+from dermadeit.checkpoints import load_checkpoint
+from dermadeit.cli import _prediction_line, app
+from dermadeit.fitting import fit_trust
+from dermadeit.manifest import read_source
 from dermadeit.models import MODEL_SPECS
+from dermadeit.predictor import Predictor
+from dermadeit.tasks import BINARY
+from dermadeit.trust_files import write_trust
 
 KEYS = {
     "file", "sha256", "task", "model", "status", "label", "probabilities", "logits", "ledger", "warnings", "error",
@@ -76,6 +82,58 @@ def test_predict_writes_an_overlay_for_each_image_it_could_read(
     with Image.open(written) as overlay, Image.open(lesion_files[0]) as photo:
         assert overlay.size == photo.size
         assert not np.array_equal(np.asarray(overlay), np.asarray(photo.convert("RGB")))
+
+
+@pytest.fixture(scope="module")
+def withholding(
+    checkpoint_root: Path, synthetic_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> list:
+    """A photo that shows nothing, and the options of a model that withholds its answer."""
+    folder = tmp_path_factory.mktemp("withholding")
+    for name in ("model.safetensors", "config.json"):
+        (folder / name).write_bytes((checkpoint_root / "binary" / "dermadeit" / name).read_bytes())
+    lines = [
+        f"{path.name},{BINARY.classes[index % 2]},{index},calibration"
+        for index, path in enumerate(sorted((synthetic_data / "images").iterdir())[:26])
+    ]
+    (folder / "table.csv").write_text("\n".join(["file,label,lesion_group,split", *lines]) + "\n")
+    manifest = read_source(folder / "table.csv", BINARY, synthetic_data / "images")
+    write_trust(folder, fit_trust(manifest, None, Predictor(load_checkpoint(folder)), views=1))
+    Image.new("RGB", (90, 90), (255, 255, 255)).save(folder / "white.png")
+    return [folder / "white.png", "--task", "binary", "--model", folder, "--views", 1]
+
+
+def test_an_overlay_does_not_give_a_withheld_answer_away(withholding: list, tmp_path: Path) -> None:
+    arguments = ["predict", *withholding, "--saliency", tmp_path]
+    printed = _run(*arguments).stdout
+    assert "no heatmap, because the answer is withheld" in printed
+    assert "nevus" not in printed
+    assert "others" not in printed
+    line = json.loads(_run(*arguments, "--format", "jsonl").stdout)
+    assert (line["verdict"], line["saliency"]) == ("abstain", None)
+    assert not list(tmp_path.iterdir())
+    line = json.loads(_run(*arguments, "--even-if-withheld", "--format", "jsonl").stdout)
+    assert [line["saliency"]] == [str(path) for path in tmp_path.iterdir()]
+
+
+def test_a_text_line_of_a_withheld_answer_leaves_out_what_would_name_it() -> None:
+    line = {
+        "file": "a.jpg", "error": None, "probabilities": {"nevus": 1.0}, "verdict": "abstain",
+        "abstain": {"reasons": ["It is blurred."]}, "warnings": ["Small.", "Most speak against Nevus."],
+        "neighbour_disagreement": True,
+    }  # fmt: skip
+    assert _prediction_line(line) == "a.jpg\tabstain\tIt is blurred.\tSmall."
+
+
+def test_a_conditional_answer_is_printed_with_its_condition(
+    checkpoint_root: Path, lesion_files: list[Path]
+) -> None:
+    folder = checkpoint_root / "multiclass" / "dermadeit"
+    arguments = ["predict", lesion_files[0], "--task", "multiclass", "--model", folder, "--views", 1]
+    assert "if the lesion is one of these three" in _run(*arguments).stderr
+    result = _run(*arguments, "--format", "jsonl")
+    assert "if the lesion" not in result.stderr
+    assert json.loads(result.stdout)["status"] == "ok"
 
 
 def test_evaluate_writes_its_files_and_prints_the_figures(

@@ -77,7 +77,8 @@ def _reading(**changes) -> dict:
              "diagnosis_name": "melanocytic nevus",
              "isic_url": "https://api.isic-archive.com/images/ISIC_0000013/"},
         ],
-        "saliency_check": {"faithful": False}, "ledger": [], "warnings": ["The photo is small."],
+        "saliency_check": {"faithful": False, "method": "Grad-CAM", "class": "nevus"},
+        "ledger": [], "warnings": ["The photo is small."],
         "weights_sha256": WEIGHTS_HASH, "overridden": False, "caveat": "",
         "decision": {
             "operating_point": "sensitivity_95", "threshold": 0.21, "target": "others", "decision": "others",
@@ -121,7 +122,9 @@ def test_a_report_of_one_photo_holds_the_answer_and_the_doubts() -> None:
     for said in (
         "Probability", "91.2 %", "Decision there Others", "95.3 % (95 % interval 93.0 % to 97.0 %)",
         "between 45.0 % and 52.0 %, if 20.0 % of the lesions are Others", "Negative predictive value undefined",
-        "Nevus, Others", "6 of 8 agree", "not passed", "they speak against the answer", "melanocytic nevus",
+        "Nevus, Others", "6 of 8 agree on Nevus, the most probable class; its score moves",
+        "they speak against Nevus, the most probable class", "melanocytic nevus",
+        "Most probable class Nevus", "Test of the Grad-CAM heatmap for Nevus not passed",
         "The photo is blurred.", "The photo is small.", "Not shown to be right.", "0.213",
     ):  # fmt: skip
         assert said in page.text
@@ -159,6 +162,33 @@ def test_a_withheld_answer_is_shown_only_where_that_was_asked_for() -> None:
     assert "Shown although the answer was withheld, because" in page.text
     assert "91.2 %" in page.text
     assert "shown all the same, as asked for" in page.text
+
+
+def test_a_withheld_answer_is_not_given_away_by_its_warnings() -> None:
+    withheld = _reading(
+        verdict="abstain", abstain={"codes": ["blurred"], "reasons": ["The photo is blurred."]},
+        warnings=["Among the 15, most speak against Nevus."],
+    )  # fmt: skip
+    assert "Nevus." not in _single(withheld).text
+    assert "Nevus." in _single(withheld | {"overridden": True}).text
+
+
+def test_similar_cases_mean_nothing_for_a_photo_that_is_unlike_all_lesions() -> None:
+    abstain = {"codes": ["out_of_distribution"], "reasons": ["The photo does not look like a lesion."]}
+    for disagrees in (True, False):
+        page = _single(
+            _reading(verdict="abstain", abstain=abstain, overridden=True, neighbour_disagreement=disagrees)
+        )
+        assert "Similar known cases they mean nothing here, because the photo is unlike" in page.text
+        assert "speak against" not in page.text
+
+
+def test_a_doubtful_answer_is_said_to_be_doubtful() -> None:
+    assert "Doubtful" not in _single().text
+    assert (
+        "Doubtful So this answer is doubtful."
+        in _single(_reading(cautions=["So this answer is doubtful."])).text
+    )
 
 
 def test_multiclass_is_a_reading_given_malignancy() -> None:

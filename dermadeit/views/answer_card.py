@@ -7,6 +7,7 @@ from html import escape
 
 from dermadeit.calibration import Calibration
 from dermadeit.display_names import capitalised
+from dermadeit.gating import OUT_OF_DISTRIBUTION
 from dermadeit.predictor import NOT_CALIBRATED
 from dermadeit.records import ABSTAIN, Prediction
 from dermadeit.tasks import BINARY, Task, get_task
@@ -16,6 +17,17 @@ from dermadeit.views.reading import Reading, ViewScores, tasks_shown
 
 _DOT_WIDTH = 0.028
 """Of the line that the dots stand on: closer dots are stacked."""
+
+FOLLOW_LINKS = """element.addEventListener('click', (event) => {
+  const link = event.target.closest('a[href^="#"]');
+  const goal = link && document.querySelector(link.getAttribute('href'));
+  if (!goal) return;
+  event.preventDefault();
+  goal.tabIndex = -1;
+  goal.focus();
+  goal.scrollIntoView();
+});"""
+"""Leads to what a link in the card is about; with Gradio's base address the browser would load the page anew."""
 
 Calibrations = Mapping[str, Calibration | None]
 
@@ -70,6 +82,17 @@ def is_hidden(answer: Prediction, choice: Choice) -> bool:
     return answer.verdict == ABSTAIN and not choice.override
 
 
+def outside_set(answer: Prediction, task: Task, ruling: Ruling | None) -> str:
+    """Says that the answer is none of the classes that are not ruled out; empty where it is one of them."""
+    decided = ruling.decision if ruling else answer.label
+    if answer.conformal_set is None or decided in answer.conformal_set:
+        return ""
+    return (
+        f"{task.display_names[decided]} is not among the classes that can't be ruled out, which hold the right "
+        "one nine times in ten. So this answer is doubtful."
+    )
+
+
 def _answer_html(
     reading: Reading, task: Task, calibration: Calibration | None, choice: Choice, *, chosen: bool
 ) -> str:
@@ -80,18 +103,22 @@ def _answer_html(
     if is_hidden(answer, choice):
         body = f"""<p class="dd-label">No answer</p>
   {notes_html("Withheld, because", answer.abstain_reasons, "dd-withheld")}
+  <p class="dd-quiet dd-to-check">For what was measured, <a href="#check">see the image check</a>.</p>
   {caveat}"""
     else:
         ruling = rule(answer, calibration, choice if chosen else choice.for_other_task())
+        doubt = outside_set(answer, task, ruling)
+        likely = _likely(answer, task, ruling)
         body = f"""{_overridden_html(answer)}
   <p class="dd-label">{escape(task.display_names[ruling.decision if ruling else answer.label])}</p>
   {_decided_html(answer, task, ruling)}
   {caveat}
   {_bars_html(answer, task, ruling)}
   {_set_html(answer, task)}
-  {_stability_html(answer, task, reading.views.get(task.key))}
+  {notes_html("Doubtful", [doubt] if doubt else [])}
+  {_stability_html(answer, likely, reading.views.get(task.key))}
   {_figures_html(task, ruling) if ruling and chosen else ""}
-  {notes_html("Similar known cases", _notes(reading, answer))}"""
+  {notes_html(f"Similar known cases, for {likely}", _notes(reading, answer))}"""
     return f"""
 <section class="dd-answer{" dd-conditional" if conditional else ""}" data-task="{task.key}"
   data-verdict="{answer.verdict}" data-hidden="{str(is_hidden(answer, choice)).lower()}">
@@ -156,6 +183,12 @@ def _bar_html(name: str, share: float, *, is_answer: bool, threshold: float | No
     )
 
 
+def _likely(answer: Prediction, task: Task, ruling: Ruling | None) -> str:
+    """The class that views and similar cases are about, which need not be the one that is decided for."""
+    name = task.display_names[answer.label]
+    return f"{name}, the most probable class" if ruling and ruling.decision != answer.label else name
+
+
 def _set_html(answer: Prediction, task: Task) -> str:
     if answer.conformal_set is None:
         return ""
@@ -167,32 +200,36 @@ def _set_html(answer: Prediction, task: Task) -> str:
     )
 
 
-def _stability_html(answer: Prediction, task: Task, views: ViewScores | None) -> str:
+def _stability_html(answer: Prediction, likely: str, views: ViewScores | None) -> str:
     """A dot on a line for each view, or the room for them while they are not there yet."""
     if answer.views == 1:
         return ""
     if views is None:
-        return f"""{_agreement("counting …")}
+        return f"""{_agreement(likely, "counting …")}
   <div class="dd-dots"></div>
   <p class="dd-dots-scale" aria-hidden="true"><span>0\u00a0%</span><span>100\u00a0%</span></p>"""
-    name = task.display_names[views.class_key]
     noun = "probability" if views.calibrated else "model score"
     low, high = min(views.scores), max(views.scores)
-    spread = f"{noun} of {name} {percent(low)} to {percent(high)}"
+    spread = f"its {noun} {percent(low)} to {percent(high)}"
     agreement = f"{sum(views.agrees)} of {len(views.agrees)}"
     dots = "".join(
         f'<span class="dd-dot"{"" if agrees else " data-other"} '
         f'style="left:{score * 100:.1f}%;--row:{row}"></span>'
         for score, agrees, row in _stacked(views)
     )
-    picture = f"{len(views.scores)} views on a line from 0 to 100\u00a0%: {spread}; {agreement} agree."
-    return f"""{_agreement(f"{agreement}, {spread}")}
+    picture = (
+        f"{len(views.scores)} views on a line from 0 to 100\u00a0%: {agreement} agree on {likely}; {spread}."
+    )
+    return f"""{_agreement(likely, f"{agreement}, {spread}")}
   <div class="dd-dots" role="img" aria-label="{escape(picture)}">{dots}</div>
   <p class="dd-dots-scale" aria-hidden="true"><span>0\u00a0%</span><span>100\u00a0%</span></p>"""
 
 
-def _agreement(text: str) -> str:
-    return f'<dl class="dd-trust"><div><dt>Views that agree</dt><dd>{escape(text)}</dd></div></dl>'
+def _agreement(likely: str, text: str) -> str:
+    return (
+        f'<dl class="dd-trust"><div><dt>Views that agree on {escape(likely)}</dt>'
+        f"<dd>{escape(text)}</dd></div></dl>"
+    )
 
 
 def _stacked(views: ViewScores) -> list[tuple[float, bool, int]]:
@@ -218,13 +255,19 @@ def _figures_html(task: Task, ruling: Ruling) -> str:
     )
     bounds = (
         " At your own threshold they are only known to lie between those of the nearest operating points."
-        if ruling.operating_point == OWN_THRESHOLD
+        if any(known.low != known.high for known in (ruling.sensitivity, ruling.specificity))
         else ""
     )
+    origin = (
+        f"{target} is answered {'never' if ruling.threshold else 'always'} here, which settles sensitivity and "
+        "specificity."
+        if ruling.operating_point == OWN_THRESHOLD and ruling.threshold in (0, 1)
+        else "Sensitivity and specificity come from the calibration images, on which the thresholds were chosen "
+        "too."
+    )
     note = (
-        f"All four are about {target}. Sensitivity and specificity come from the calibration images, on which the "
-        f"thresholds were chosen too.{bounds} The predictive values hold where {percent(ruling.prevalence)} of "
-        f"the lesions are {target}."
+        f"All four are about {target}. {origin}{bounds} The predictive values hold where "
+        f"{percent(ruling.prevalence)} of the lesions are {target}."
     )
     return f"""<dl class="dd-figures">{cells}</dl>
   <p class="dd-quiet">{escape(note)}</p>"""
@@ -257,6 +300,9 @@ def _title(ruling: Ruling) -> str:
 
 def _notes(reading: Reading, answer: Prediction) -> list[str]:
     """What the predictor says beyond the photo: that it was trained on it, or that similar cases disagree."""
+    if OUT_OF_DISTRIBUTION in answer.abstain_codes:
+        # Cases that are alike in nothing can't disagree either.
+        return []
     known = {*reading.preview.warnings, NOT_CALIBRATED}
     return [warning for warning in answer.warnings if warning not in known]
 

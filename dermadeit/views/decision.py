@@ -119,12 +119,16 @@ def rule(answer: Prediction, calibration: Calibration | None, choice: Choice) ->
         prevalence = calibration_prevalence(calibration, views)
     if name == OWN_THRESHOLD:
         threshold = choice.threshold
+        measured = _shown_alike(fitted, threshold)
+    else:
+        threshold = calibration.operating_point(name, views).threshold
+        measured = name
+    if measured is None:
         sensitivity, specificity = bracket(fitted, threshold)
     else:
-        point = calibration.operating_point(name, views)
-        threshold = point.threshold
-        sensitivity = _measured(calibration, views, name, "sensitivity", point.sensitivity)
-        specificity = _measured(calibration, views, name, "specificity", point.specificity)
+        point = calibration.operating_point(measured, views)
+        sensitivity = _measured(calibration, views, measured, "sensitivity", point.sensitivity)
+        specificity = _measured(calibration, views, measured, "specificity", point.specificity)
     worst, best = (
         _at_point(calibration, views, OperatingPoint(threshold, sensitive, specific))
         for sensitive, specific in (
@@ -158,12 +162,15 @@ def bracket(fitted: ViewCalibration, threshold: float) -> tuple[Figure, Figure]:
     """Between which bounds sensitivity and specificity lie at any threshold.
 
     The calibration holds both at its operating points only. A higher threshold never finds more of the target,
-    and never raises more false alarms, so the nearest points on either side are bounds.
+    and never raises more false alarms, so the nearest points on either side are bounds. At 0 the target is
+    always answered, and at 1 never.
 
     Args:
         fitted: The operating points.
         threshold: Probability of the target, 0 to 1.
     """
+    if threshold in (0, 1):
+        return Figure(1.0 - threshold, 1.0 - threshold), Figure(float(threshold), float(threshold))
     points = fitted.operating_points.values()
     below = [point for point in points if point.threshold <= threshold]
     above = [point for point in points if point.threshold >= threshold]
@@ -197,6 +204,15 @@ def calibration_prevalence(calibration: Calibration, views: int | None = None) -
 def threshold_of(calibration: Calibration, name: str) -> float:
     """Threshold of a named operating point, at the most views."""
     return calibration.operating_points[name if name in OPERATING_POINTS else DEFAULT_OPERATING_POINT]
+
+
+def _shown_alike(fitted: ViewCalibration, threshold: float) -> str | None:
+    """The operating point whose threshold reads like the given one, which the controls hold rounded."""
+    if threshold in (0, 1):
+        return None
+    shown = round(threshold * 100, 1)
+    alike = (name for name, at in fitted.operating_points.items() if round(at.threshold * 100, 1) == shown)
+    return next(alike, None)
 
 
 def _at_point(calibration: Calibration, views: int, point: OperatingPoint) -> Calibration:

@@ -19,7 +19,7 @@ from dermadeit.views.decision import (
     calibration_prevalence,
     threshold_of,
 )
-from dermadeit.views.events import Updates
+from dermadeit.views.events import INSTANT_EVENT, Updates
 from dermadeit.views.reading import Reading, tasks_shown
 from dermadeit.weighted_metrics import target_class
 
@@ -85,6 +85,20 @@ class DecisionControls:
                 )
         self._absence = gr.HTML(_UNCALIBRATED, visible=calibration is None, elem_id="no-decision")
 
+    def connect(self, task: gr.Radio) -> None:
+        """Makes the prevalence box show what is reckoned with, once it is left.
+
+        Args:
+            task: The component that holds the chosen task.
+        """
+        gr.on(
+            [self.prevalence.blur, self.prevalence.submit],
+            self.settled_prevalence,
+            [task, self.prevalence],
+            [self.prevalence],
+            **INSTANT_EVENT,
+        )
+
     @property
     def inputs(self) -> list[Any]:
         """The components whose raw values `choice` takes, in its order."""
@@ -105,6 +119,12 @@ class DecisionControls:
             _share(prevalence),
             override is True,
         )
+
+    def settled_prevalence(self, task_key: str, raw: Any) -> Any:
+        """An update of the prevalence box: within 0 to 100, and the default where it was emptied."""
+        share = _share(raw)
+        shown = _prevalence(self._calibrations.get(task_key)) if share is None else share * 100
+        return gr.skip() if share is not None and 0 <= raw <= 100 else shown
 
     def for_task(self, task_key: str, choice: Choice) -> Updates:
         """The controls as a task has them, after another task had them."""

@@ -13,14 +13,15 @@ from PIL import Image
 from dermadeit.about import DISCLAIMER
 from dermadeit.errors import ConfigurationError
 from dermadeit.faithfulness import check_saliency
-from dermadeit.imaging import sanitise_name
+from dermadeit.imaging import LesionImage, sanitise_name
 from dermadeit.predictor import Predictor
-from dermadeit.records import ItemFailure
+from dermadeit.records import ANSWER, ItemFailure
 from dermadeit.saliency import DEFAULT_METHOD, DEFAULT_OPACITY, SALIENCY_METHODS
 from dermadeit.tasks import BINARY, get_task
 from dermadeit.views.cards import saliency_verdict
 from dermadeit.views.events import MODEL_EVENT
 from dermadeit.views.failures import presentable
+from dermadeit.views.reading import predict_one
 from dermadeit.views.uploads import PhotoInput, opened_photo, store_png
 
 MOST_NEIGHBOURS = 50
@@ -56,7 +57,7 @@ def add_endpoints(predictors: Mapping[str, Predictor]) -> None:
             return [failed_record(error, image, task, predictors[BINARY.key].checkpoint.model)]
 
     def explain(
-        image: Any, task: str, class_key: str | None, method: str = DEFAULT_METHOD
+        image: Any, task: str, class_key: str | None = None, method: str = DEFAULT_METHOD
     ) -> tuple[str, dict[str, Any]]:
         """Draws the heatmap of one photo over it, and checks whether the answer rests on what it marks.
 
@@ -65,12 +66,13 @@ def add_endpoints(predictors: Mapping[str, Predictor]) -> None:
         Args:
             image: The image file.
             task: `binary` or `multiclass`.
-            class_key: A class of the task; none for the predicted class.
+            class_key: A class of the task; none or an empty text for the predicted class.
             method: `grad-cam`, or `attention-rollout`, which is the same for every class.
 
         Returns:
             A PNG file of the photo's size, grey where the check fails; and the check: class and method, whether
-            the map is `faithful`, the `statement` that says so in words, and the figures behind it.
+            the map is `faithful`, the `statement` that says so in words, the figures behind it, and `verdict` and
+            `abstain_reasons` of the answer as `/predict` gives it: `abstain` where it is to be withheld.
         """
         try:
             predictor = predictors[get_task(str(task)).key]
@@ -82,12 +84,18 @@ def add_endpoints(predictors: Mapping[str, Predictor]) -> None:
             with opened_photo(image) as photo:
                 drawn = SALIENCY_METHODS[method](predictor, photo, class_key or None)
                 check = check_saliency(predictor, photo, drawn)
+                verdict, reasons = _verdict(predictor, photo)
             picture = drawn.overlay(photo, DEFAULT_OPACITY)
-            tested = {"class_key": drawn.class_key, "method": drawn.method, **asdict(check)}
-            return (
-                store_png(picture if check.faithful else _grey(picture)),
-                {**tested, "statement": saliency_verdict(check), "disclaimer": DISCLAIMER},
-            )
+            tested = {
+                "class_key": drawn.class_key,
+                "method": drawn.method,
+                "verdict": verdict,
+                "abstain_reasons": reasons,
+                **asdict(check),
+                "statement": saliency_verdict(check),
+                "disclaimer": DISCLAIMER,
+            }
+            return store_png(picture if check.faithful else _grey(picture)), tested
         except Exception as error:
             # The chain would print the traceback of a mere refusal.
             raise gr.Error(presentable(error).message, print_exception=False) from None
@@ -97,7 +105,8 @@ def add_endpoints(predictors: Mapping[str, Predictor]) -> None:
         task = gr.Textbox(BINARY.key, label="Task")
         operating_point = gr.Textbox(None, label="Operating point")
         neighbours = gr.Number(0, precision=0, label="Similar cases")
-        class_key = gr.Textbox(None, label="Class")
+        # The empty text makes it optional: Gradio asks callers for everything that has no value.
+        class_key = gr.Textbox("", label="Class")
         method = gr.Textbox(DEFAULT_METHOD, label="Method")
         records = gr.JSON(label="Records")
         overlay = gr.Image(type="filepath", format="png", label="Overlay")
@@ -135,6 +144,14 @@ def failed_record(error: Exception, image: Any, task: Any, model: str) -> dict[s
     digest = getattr(error, "sha256", None)
     record = ItemFailure(name, digest, str(task), model, code=failure.code, message=failure.message)
     return record.to_dict()
+
+
+def _verdict(predictor: Predictor, photo: LesionImage) -> tuple[str, list[str]]:
+    if predictor.checkpoint.trust is None:
+        # Nothing is withheld, so the photo need not be read once more.
+        return ANSWER, []
+    answer = predict_one(predictor, photo)
+    return answer.verdict, list(answer.abstain_reasons)
 
 
 def _grey(pixels: np.ndarray) -> np.ndarray:

@@ -13,10 +13,16 @@ from dermadeit.predictor import Predictor
 from dermadeit.records import ABSTAIN, Decision
 from dermadeit.report import ReportFigure, single_image_report
 from dermadeit.tasks import DIAGNOSES, get_task
+from dermadeit.views.answer_card import outside_set
 from dermadeit.views.cards import saliency_verdict
 from dermadeit.views.case_pictures import ISIC_ADDRESS, isic_id
 from dermadeit.views.decision import Choice, rule
 from dermadeit.views.reading import METHOD_TITLES, Reading, tasks_shown
+
+WITHHELD_NOTE = (
+    "This answer is withheld. The label and the probabilities are kept for checking the gates; an abstained label "
+    "must not be shown as an answer."
+)
 
 
 def export(
@@ -34,8 +40,9 @@ def export(
         `disclaimer`, `app`, `image`, `scores` (what the numbers are), `override` (whether answers that are
         withheld were shown all the same) and `readings`, one for each task that is shown. A reading has all
         keys of `Prediction.to_dict`, and `title`, `caveat`, `weights_sha256`, `class_names`, `overridden` (of
-        this answer), `decision` (all of `decision.Ruling`; None without calibration), `view_scores` (the class
-        and its score in each view) and, in each of `neighbours`, `diagnosis_name` and `isic_url`.
+        this answer), `withheld_note` (None for an answer that is not withheld), `cautions` (why the answer is
+        doubtful, as sentences), `decision` (all of `decision.Ruling`; None without calibration), `view_scores`
+        (the class and its score in each view) and, in each of `neighbours`, `diagnosis_name` and `isic_url`.
     """
     choice = choice or Choice()
     width, height = reading.size
@@ -101,6 +108,8 @@ def _reading(reading: Reading, predictor: Predictor, key: str, choice: Choice) -
         "class_names": dict(task.display_names),
         "weights_sha256": predictor.checkpoint.weights_sha256,
         "overridden": answer.verdict == ABSTAIN and choice.override,
+        "withheld_note": WITHHELD_NOTE if answer.verdict == ABSTAIN else None,
+        "cautions": [doubt] if (doubt := outside_set(answer, task, ruling)) else [],
         "decision": ruling and ruling.to_dict(),
         "view_scores": views and asdict(views),
         "neighbours": _cases(answer.neighbours),

@@ -164,7 +164,7 @@ def with_map(
         checks[key] = check_saliency(predictor, image, maps[key])
         answer = predictions[task_key]
         if key == (DEFAULT_METHOD, answer.label):
-            tested = {"method": maps[key].method, **asdict(checks[key])}
+            tested = {"method": maps[key].method, "class": class_key, **asdict(checks[key])}
             predictions[task_key] = replace(answer, saliency_check=tested)
     return replace(
         reading,

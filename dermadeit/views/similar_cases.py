@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from html import escape
 
 from dermadeit.display_names import capitalised
+from dermadeit.gating import OUT_OF_DISTRIBUTION
 from dermadeit.neighbours import DISAGREEING_SHARE, Neighbour, outside_share
 from dermadeit.tasks import DIAGNOSES, get_task
 from dermadeit.views.answer_card import is_hidden
@@ -29,9 +30,11 @@ def cases_html(reading: Reading, task_key: str, choice: Choice) -> str:
     if is_hidden(answer, choice):
         return _panel('<p class="dd-quiet">Withheld with the answer.</p>')
     cases = "".join(_case_html(near, task_key, reading.pictures) for near in answer.neighbours)
-    label = get_task(task_key).display_names[answer.label]
+    label = f"{get_task(task_key).display_names[answer.label]}, the most probable class"
     verdict = (
-        f"Most of those near speak against {label}: see the note with the result."
+        "They mean nothing here, because the photo is unlike all known lesions."
+        if OUT_OF_DISTRIBUTION in answer.abstain_codes
+        else f"Most of those near speak against {label}: see the note with the result."
         if answer.neighbour_disagreement
         else "Most of these have a diagnosis that this model can't answer."
         if outside_share(answer.neighbours, get_task(task_key)) > DISAGREEING_SHARE

@@ -12,7 +12,7 @@ import gradio as gr
 from dermadeit.predictor import Predictor
 from dermadeit.tasks import get_task
 from dermadeit.views import cards
-from dermadeit.views.answer_card import announcement, is_hidden, result_html
+from dermadeit.views.answer_card import FOLLOW_LINKS, announcement, is_hidden, result_html
 from dermadeit.views.case_pictures import case_folder
 from dermadeit.views.decision import OWN_THRESHOLD, Choice
 from dermadeit.views.decision_controls import DecisionControls
@@ -67,7 +67,7 @@ class SingleImageTab:
             self._stop = gr.Button(
                 "Stop", interactive=False, elem_id="stop", size="sm", scale=0, min_width=72
             )
-        self._result = gr.HTML(cards.EMPTY_RESULT, elem_id="result", min_height=330)
+        self._result = gr.HTML(cards.EMPTY_RESULT, elem_id="result", min_height=330, js_on_load=FOLLOW_LINKS)
         self._controls.render_override()
         self._controls.render()
         self._heatmap.render()
@@ -123,6 +123,7 @@ class SingleImageTab:
                 **LATEST_EVENT,
                 **MODEL_EVENT,
             )
+        controls.connect(self._input.task)
         self._stop.click(self._end, [self._visit], [self._stop, self._status], **INSTANT_EVENT)
         self._downloads.connect(self._visit, self._input.task, self._status)
         # First everything old is taken away, outside the queue; only then is the new photo read.

@@ -8,6 +8,7 @@ import pytest
 from calibrated_checkpoint import calibrated_predictor
 from gradio_client import Client, handle_file
 from PIL import Image
+from playwright.sync_api import expect
 from visitor import DONE, HEATMAP, UPLOAD, Visit
 
 from dermadeit.faithfulness import check_saliency
@@ -235,6 +236,12 @@ def test_the_decision_follows_the_controls_and_is_exported(visit, calibrated_url
         assert page.locator("#operating-point input:checked").get_attribute("value") == "own_threshold"
     page.fill("#prevalence input", "3")
     page.wait_for_selector(".dd-answer :text('3.0\u00a0% of the lesions are Others')")
+    prevalence = page.locator("#prevalence input")
+    for typed, settled in (("200", "100"), ("", "50"), ("3", "3")):
+        prevalence.fill(typed)
+        prevalence.blur()
+        expect(prevalence).to_have_value(settled)
+    page.wait_for_selector(".dd-answer :text('3.0\u00a0% of the lesions are Others')")
     with page.expect_download() as download:
         page.locator("#download").click()
     [reading] = json.loads(download.value.path().read_text(encoding="utf-8"))["readings"]
@@ -256,7 +263,7 @@ def test_the_decision_follows_the_controls_and_is_exported(visit, calibrated_url
 
 
 def test_the_api_of_a_calibrated_app_decides_and_names_similar_cases(
-    calibrated_url, lesion_files, checkpoint_root, synthetic_data, monkeypatch
+    calibrated_url, lesion_files, checkpoint_root, synthetic_data, monkeypatch, tmp_path
 ):
     monkeypatch.setenv("GRADIO_ANALYTICS_ENABLED", "False")
     client = Client(calibrated_url, verbose=False)
@@ -266,6 +273,11 @@ def test_the_api_of_a_calibrated_app_decides_and_names_similar_cases(
     predictor = calibrated_predictor(checkpoint_root, synthetic_data)
     [expected] = predictor.predict([lesion_files[1]], operating_point="sensitivity_95", neighbours=3)
     assert record == expected.to_dict()
+    Image.new("RGB", (90, 90), (255, 255, 255)).save(tmp_path / "white.png")
+    [withheld] = predictor.predict([tmp_path / "white.png"])
+    _, check = client.predict(handle_file(tmp_path / "white.png"), "binary", api_name="/explain")
+    assert check["verdict"] == withheld.verdict == "abstain"
+    assert check["abstain_reasons"] == list(withheld.abstain_reasons)
     client.close()
 
 
@@ -277,6 +289,9 @@ def test_a_withheld_answer_can_be_overridden_for_one_photo(visit, calibrated_url
     page.wait_for_selector(DONE)
     assert page.inner_text(".dd-label") == "No answer"
     assert page.locator(".dd-value").count() == page.locator(HEATMAP).count() == 0
+    page.get_by_role("link", name="see the image check").click()
+    expect(page.locator("#check")).to_be_focused()
+    expect(page.locator("#check")).to_be_in_viewport()
     page.get_by_label("Show the answer anyway").check()
     page.wait_for_selector(".dd-overridden")
     visited.heatmap()

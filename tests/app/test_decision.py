@@ -3,8 +3,10 @@
 import json
 import re
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 
+import gradio as gr
 import numpy as np
 import pytest
 from calibrated_checkpoint import calibrated_predictor
@@ -105,6 +107,32 @@ def test_an_own_threshold_is_bounded_by_its_neighbours(calibrations):
         assert (sensitivity.low, sensitivity.high, specificity.low, specificity.high) == bounds
 
 
+def test_an_own_threshold_at_either_end_is_known_exactly(reading, calibrations):
+    for threshold, sensitivity in ((0.0, 1.0), (1.0, 0.0)):
+        ruling = rule(
+            answer_with(reading, 0.5), calibrations["binary"], Choice(OWN_THRESHOLD, threshold, 0.2)
+        )
+        assert (ruling.sensitivity.low, ruling.sensitivity.high) == (sensitivity, sensitivity)
+        assert (ruling.specificity.low, ruling.specificity.high) == (1 - sensitivity, 1 - sensitivity)
+        undefined = ruling.positive_predictive_value if threshold else ruling.negative_predictive_value
+        assert undefined is None
+
+
+def test_an_own_threshold_that_reads_like_an_operating_point_has_its_figures(reading, calibrations):
+    calibration, answer = calibrations["binary"], reading.predictions["binary"]
+    fitted = calibration.by_views[8]
+    points = fitted.operating_points | {"balanced": OperatingPoint(0.61237, 0.8, 0.7)}
+    calibration = replace(
+        calibration, by_views=calibration.by_views | {8: replace(fitted, operating_points=points)}
+    )
+    named = rule(answer, calibration, Choice("balanced"))
+    own = rule(answer, calibration, Choice(OWN_THRESHOLD, 0.612))
+    assert own.operating_point == OWN_THRESHOLD
+    assert (own.sensitivity, own.specificity) == (named.sensitivity, named.specificity)
+    page = result_html(reading, "binary", {"binary": calibration}, Choice(OWN_THRESHOLD, 0.612))
+    assert "only known to lie between" not in page
+
+
 def test_predictive_values_that_do_not_exist_are_not_made_up(reading, calibrations):
     ruling = rule(answer_with(reading, 0.5), calibrations["binary"], Choice(OWN_THRESHOLD, 1.0, 0.0))
     assert ruling.positive_predictive_value is None
@@ -133,6 +161,14 @@ def test_percentages_beyond_their_range_are_held_in_it(calibrations):
     assert (choice.threshold, choice.prevalence) == (1.0, 0.0)
 
 
+def test_the_prevalence_box_shows_what_is_reckoned_with(calibrations):
+    settled = DecisionControls(calibrations).settled_prevalence
+    assert settled("binary", 200) == 100
+    assert settled("binary", -3) == 0
+    assert settled("binary", None) == 50
+    assert settled("binary", 12.34) == gr.skip()
+
+
 def test_a_calibrated_checkpoint_without_similar_cases_is_read_all_the_same(mixed, lesion_files):
     checkpoint = mixed["binary"].checkpoint
     bare = Predictor(replace(checkpoint, trust=replace(checkpoint.trust, neighbours=None)))
@@ -156,6 +192,7 @@ def test_a_withheld_answer_is_not_given_away(withheld, calibrations):
     page = result_html(withheld, "binary", calibrations) + cases_html(withheld, "binary", Choice())
     text = page + announcement(withheld, "binary", calibrations)
     assert "No answer" in text
+    assert 'href="#check"' in page
     assert "The photo is &lt;blurred&gt;." in page
     assert not re.search(r"\d\u00a0%|dd-bars|ISIC_", text.replace("90\u00a0% does", ""))
 
@@ -173,6 +210,58 @@ def test_an_override_is_marked_wherever_the_answer_goes(withheld, mixed, calibra
     assert "withheld" in report(withheld, mixed, "binary", choice, None, 0.5)
     untouched = export(withheld, mixed, "binary", Choice())
     assert (untouched["override"], untouched["readings"][0]["overridden"]) == (False, False)
+
+
+def test_an_answer_that_its_own_set_rules_out_is_called_doubtful(reading, mixed, calibrations):
+    answer = answer_with(reading, 0.999)
+    choice = Choice(OWN_THRESHOLD, 0.5)
+    for possible, is_doubtful in ((("nevus",), False), (("others",), True), ((), True)):
+        given = replace(answer, label="nevus", conformal_set=possible)
+        changed = replace(reading, predictions=reading.predictions | {"binary": given})
+        for said in (
+            result_html(changed, "binary", calibrations, choice),
+            report(changed, mixed, "binary", choice, None, 0.5),
+        ):
+            assert ("Nevus is not among the classes" in unescape(said)) is is_doubtful
+        assert bool(export(changed, mixed, "binary", choice)["readings"][0]["cautions"]) is is_doubtful
+
+
+def test_what_is_about_the_most_probable_class_says_so_beside_another_decision(reading, calibrations):
+    given = replace(answer_with(reading, 0.6), label="nevus", warnings=("Most speak against Nevus.",))
+    changed = replace(reading, predictions=reading.predictions | {"binary": given})
+    page = result_html(changed, "binary", calibrations, Choice(OWN_THRESHOLD, 0.1))
+    assert '<p class="dd-label">Others</p>' in page
+    assert "Views that agree on Nevus, the most probable class" in page
+    assert "Similar known cases, for Nevus, the most probable class" in page
+    page = result_html(changed, "binary", calibrations, Choice(OWN_THRESHOLD, 0.5))
+    assert "Views that agree on Nevus<" in page
+
+
+def test_similar_cases_of_a_photo_unlike_all_lesions_are_not_weighed(withheld):
+    strange = replace(withheld.predictions["binary"], abstain_codes=("out_of_distribution",))
+    changed = replace(withheld, predictions=withheld.predictions | {"binary": strange})
+    page = cases_html(changed, "binary", Choice(override=True))
+    assert "They mean nothing here" in page
+    assert "speak against" not in page
+    assert "Similar known cases" not in result_html(changed, "binary", {}, Choice(override=True))
+
+
+def test_an_export_keeps_a_withheld_answer_with_a_note(reading, withheld, mixed):
+    [given] = export(reading, mixed, "binary")["readings"]
+    [kept] = export(withheld, mixed, "binary")["readings"]
+    assert given["withheld_note"] is None
+    assert "must not be shown as an answer" in kept["withheld_note"]
+    assert kept["probabilities"] == given["probabilities"]
+
+
+def test_the_check_of_a_heatmap_names_its_class_and_method(reading, mixed):
+    answer = reading.predictions["binary"]
+    [given] = export(reading, mixed, "binary")["readings"]
+    assert (given["saliency_check"]["method"], given["saliency_check"]["class"]) == ("Grad-CAM", answer.label)
+    other = "others" if answer.label == "nevus" else "nevus"
+    drawn = with_map(reading, mixed, "binary", other, "attention-rollout")
+    page = report(drawn, mixed, "binary", Choice(), ("attention-rollout", other), 0.5)
+    assert f"Test of the Grad-CAM heatmap for {answer.label.capitalize()}" in page
 
 
 def test_an_export_says_all_that_the_card_says(reading, mixed, calibrations):

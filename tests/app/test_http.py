@@ -77,6 +77,7 @@ def test_explain_draws_the_heatmap_in_full_size(client, predictors, encoded_phot
     assert check["faithful"] is check_saliency(predictors[task], photo, drawn).faithful
     assert check["statement"].startswith("Checked" if check["faithful"] else "Not shown to be right")
     assert "Not a medical device." in check["disclaimer"]
+    assert (check["verdict"], check["abstain_reasons"]) == ("answer", [])
 
 
 def overlay_of(predictor, photo, drawn):
@@ -85,6 +86,12 @@ def overlay_of(predictor, photo, drawn):
     if check_saliency(predictor, photo, drawn).faithful:
         return overlay
     return np.asarray(Image.fromarray(overlay).convert("L").convert("RGB"))
+
+
+def test_explain_needs_no_class(client, predictors, encoded_photo, file_of):
+    path = file_of(encoded_photo(2))
+    _, check = client.predict(handle_file(path), "binary", api_name="/explain")
+    assert check["class_key"] == predictors["binary"].predict([path])[0].label
 
 
 def test_explain_rolls_out_attention_when_asked(client, predictors, encoded_photo, file_of):
