@@ -19,12 +19,12 @@ from dermadeit.calibration import Calibration
 from dermadeit.cautions import Caution
 from dermadeit.collection import Collection, check_table_size
 from dermadeit.errors import ImageError, ManifestError
-from dermadeit.evaluation import assemble_evaluation, unmeasured_evaluation
+from dermadeit.evaluation import assemble_evaluation, beside_truth, unmeasured_evaluation
 from dermadeit.imaging import LesionImage
 from dermadeit.labelling import CollectedImage, LeftOut
 from dermadeit.predictions import PredictionSet, most_views, on_shared_images, read_predictions
 from dermadeit.predictor import Predictor, check_views
-from dermadeit.records import ANSWER, Evaluation, ItemFailure, LabelledFailure, LabelledPrediction, Prediction
+from dermadeit.records import ANSWER, Evaluation, ItemFailure, LabelledFailure, Prediction
 from dermadeit.slices import describe_image
 from dermadeit.tasks import Task
 
@@ -112,16 +112,14 @@ class BatchResult:
     def read(self, model: str) -> list[tuple[BatchItem, Prediction]]:
         """The images that a model answered, with its answers."""
         place = self.models.index(model)
-        return [
-            (item, item.records[place]) for item in self.items if isinstance(item.records[place], Prediction)
-        ]
+        found = [(item, item.records[place]) for item in self.items]
+        return [(item, record) for item, record in found if isinstance(record, Prediction)]
 
     def failed(self, model: str) -> list[tuple[BatchItem, ItemFailure]]:
         """The images that a model gave no answer for, and why."""
         place = self.models.index(model)
-        return [
-            (item, item.records[place]) for item in self.items if isinstance(item.records[place], ItemFailure)
-        ]
+        found = [(item, item.records[place]) for item in self.items]
+        return [(item, record) for item, record in found if isinstance(record, ItemFailure)]
 
     def prediction_set(self, model: str) -> PredictionSet:
         """A model's answers as arrays; only where the batch is labelled."""
@@ -136,7 +134,7 @@ class BatchResult:
 
     def evaluation(self, model: str) -> Evaluation:
         """A model's answers as an evaluation; without labels it holds no figures, only how it came about."""
-        predictions = [_labelled(item.image, record) for item, record in self.read(model)]
+        predictions = [beside_truth(item.image, record) for item, record in self.read(model)]
         failures = [
             LabelledFailure(item.image.image_id, item.image.file, item.image.label, record)
             for item, record in self.failed(model)
@@ -245,17 +243,8 @@ class Batch:
         return items
 
     def _failures(self, image: CollectedImage, error: ImageError) -> tuple[ItemFailure, ...]:
-        return tuple(
-            ItemFailure(
-                image.file,
-                error.sha256,
-                self._collection.task.key,
-                name,
-                code=error.code,
-                message=error.user_message,
-            )
-            for name in self._predictors
-        )
+        task, why = self._collection.task.key, {"code": error.code, "message": error.user_message}
+        return tuple(ItemFailure(image.file, error.sha256, task, name, **why) for name in self._predictors)
 
     def _keep_thumbnail(self, photo: LesionImage) -> Path | None:
         if self._thumbnails is None:
@@ -285,14 +274,20 @@ def read_handed_predictions(path: Path, name: str) -> tuple[PredictionSet, ...]:
         raise ManifestError(error.user_message.replace(path.name, name), code=error.code) from error
 
 
-def read_prediction_table(path: Path, task: Task, name: str = "") -> BatchResult:
-    """A table of predictions as the result of a batch, without images and weights.
+def read_prediction_table(
+    path: Path,
+    task: Task,
+    name: str = "",
+    calibration_of: Callable[[PredictionSet], Calibration | None] = lambda _: None,
+) -> BatchResult:
+    """A table of predictions as the result of a batch, without images.
 
     Args:
         path: As `predictions.read_predictions` takes it. Of a model with several numbers of views, the answers of
             the most views are taken, and of several models the images that all of them have read.
         task: Which of its tasks to take.
         name: What to call it; else as it is called on disk.
+        calibration_of: Gives the calibration of the weights that answered, if they are at hand.
 
     Raises:
         ManifestError: The table is too large, can't be used, has nothing of the task, or its models have no image
@@ -318,28 +313,30 @@ def read_prediction_table(path: Path, task: Task, name: str = "") -> BatchResult
     ]
     if left_out:
         notes.append(f"Left out: {_count(len(left_out), 'image')} that not every model has read.")
+    images = [_tabled(kept[0], index) for index in range(len(kept[0]))]
+    has_diagnoses = any(image.metadata for image in images)
+    attributes = [describe_image(image, None) if has_diagnoses else {} for image in images]
     items = [
-        BatchItem(_tabled(kept[0], index), {}, None, tuple(_record(part, index) for part in kept))
-        for index in range(len(kept[0]))
+        BatchItem(images[index], attributes[index], None, tuple(_record(part, index) for part in kept))
+        for index in range(len(images))
     ]
-    unknown = dict.fromkeys(part.model for part in kept)
+    calibrations = {part.model: _usable(calibration_of(part), part.views) for part in kept}
     return BatchResult(
         task,
-        tuple(unknown),
+        tuple(calibrations),
         {part.model: part.views for part in kept},
         tuple(items),
         tuple(left_out),
         tuple(notes),
         labelled=True,
-        calibrations=unknown,
-        weights=unknown,
+        calibrations=calibrations,
+        weights={part.model: part.weights_sha256 if calibrations[part.model] else None for part in kept},
     )
 
 
-def _labelled(image: CollectedImage, record: Prediction) -> LabelledPrediction:
-    return LabelledPrediction(
-        image.image_id, image.file, image.label, image.lesion_group, image.source, image.split, record
-    )
+def _usable(calibration: Calibration | None, views: int) -> Calibration | None:
+    # A table may claim any number of views.
+    return calibration if calibration is not None and views in calibration.by_views else None
 
 
 def _unreadable() -> bytes:
@@ -356,6 +353,7 @@ def _compact(record: Prediction | ItemFailure) -> Prediction | ItemFailure:
 
 
 def _tabled(part: PredictionSet, index: int) -> CollectedImage:
+    diagnosis = part.diagnoses[index] if part.diagnoses else ""
     return CollectedImage(
         part.image_ids[index],
         part.image_ids[index],
@@ -363,7 +361,7 @@ def _tabled(part: PredictionSet, index: int) -> CollectedImage:
         part.lesion_groups[index],
         part.sources[index],
         part.splits[index],
-        MappingProxyType({}),
+        MappingProxyType({"diagnosis": diagnosis} if diagnosis else {}),
         _unreadable,
     )
 

@@ -24,7 +24,7 @@ from dermadeit.records import (
     LabelledPrediction,
     Prediction,
 )
-from dermadeit.slices import SLICED_BY, Attributes, measure_slices
+from dermadeit.slices import SLICED_BY, Attributes, is_known, measure_slices
 from dermadeit.tabular import write_csv
 from dermadeit.tasks import TRAINABLE_TASKS, Task, get_task
 from dermadeit.trust_metrics import (
@@ -38,7 +38,7 @@ from dermadeit.trust_metrics import (
 from dermadeit.weighted_metrics import target_class
 
 _ORIGIN_COLUMNS = (
-    "sha256", "weights_sha256", "operating_point", "threshold", "decision", "ledger", "warnings",
+    "diagnosis", "sha256", "weights_sha256", "operating_point", "threshold", "decision", "ledger", "warnings",
     "dermadeit_version", "disclaimer",
 )  # fmt: skip
 _FAILURE_COLUMNS = ("image_id", "file", "sha256", "task", "model", "label_true", "code", "message")
@@ -70,11 +70,7 @@ def evaluate(
         if isinstance(record, ItemFailure):
             failures.append(LabelledFailure(row.image_id, row.file, row.label, record))
         else:
-            predictions.append(
-                LabelledPrediction(
-                    row.image_id, row.file, row.label, row.lesion_group, row.source, row.split, record
-                )
-            )
+            predictions.append(beside_truth(row, record))
         progress()
     return assemble_evaluation(
         manifest.task,
@@ -87,6 +83,14 @@ def evaluate(
         excluded=manifest.excluded,
         attributes=attributes,
     )
+
+
+def beside_truth(image: Any, record: Prediction) -> LabelledPrediction:
+    """An answer with what a `ManifestRow`, or a record like it, says of the image."""
+    return LabelledPrediction(
+        image.image_id, image.file, image.label, image.lesion_group, image.source, image.split, record,
+        image.metadata.get("diagnosis", ""),
+    )  # fmt: skip
 
 
 def assemble_evaluation(
@@ -253,6 +257,7 @@ def _slicings(measured: PredictionSet, attributes: Attributes | None) -> dict[st
     return {
         name: [attributes.get(image_id, {}).get(name, "") for image_id in measured.image_ids]
         for name in SLICED_BY
+        if is_known(measured.image_ids, attributes, name)
     }
 
 
@@ -262,9 +267,9 @@ def write_evaluations(evaluations: Sequence[Evaluation], folder: Path, *, with_o
     Args:
         evaluations: One or more models on the same images and task.
         folder: Created when missing; files of an earlier run are replaced.
-        with_origin: Whether each row says by itself how it came about: hashes, decision, what the decoder did to
-            the pixels, version and disclaimer. Without, that is in `metrics.json` alone, but for the hashes of
-            the images without an answer.
+        with_origin: Whether each row says by itself how it came about: diagnosis, hashes, decision, what the
+            decoder did to the pixels, version and disclaimer. Without, that is in `metrics.json` alone, but for
+            the hashes of the images without an answer.
     """
     classes = get_task(evaluations[0].task, TRAINABLE_TASKS).classes
     columns = (
@@ -305,13 +310,14 @@ def _prediction_rows(evaluations: Sequence[Evaluation], with_origin: bool) -> It
                 "ood_score": prediction.ood_score,
                 "flips": prediction.stability and prediction.stability.flips,
                 "spread": prediction.stability and prediction.stability.spread,
-                **(_origin(evaluation, prediction) if with_origin else {}),
+                **(_origin(evaluation, item) if with_origin else {}),
             }
 
 
-def _origin(evaluation: Evaluation, prediction: Prediction) -> dict[str, Any]:
-    point = prediction.operating_point
+def _origin(evaluation: Evaluation, item: LabelledPrediction) -> dict[str, Any]:
+    prediction, point = item.prediction, item.prediction.operating_point
     return {
+        "diagnosis": item.diagnosis,
         "sha256": prediction.sha256,
         "weights_sha256": evaluation.metrics["weights_sha256"],
         "operating_point": point and point.name,

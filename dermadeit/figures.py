@@ -58,6 +58,11 @@ __all__ = [
 
 _NO_IMAGES = "There are no labelled images to draw it from."
 _SCORE_BINS = 20
+_IMAGES_A_BIN = 10
+_FEWEST_FOR_RELIABILITY = _IMAGES_A_BIN * ERROR_BINS
+"""Images from which on the shares of the bins are more than noise."""
+
+_SIGNIFICANT_DIGITS = 3
 
 
 @dataclass(frozen=True)
@@ -120,8 +125,12 @@ def reliability_diagram(sets: Sequence[PredictionSet]) -> Figure:
     title = "Reliability of the answers"
     if not sets or not all(len(part) for part in sets):
         return words_only(title, _NO_IMAGES)
-    if min(len(part) for part in sets) < ERROR_BINS:
-        return words_only(title, f"Fewer than {ERROR_BINS} images do not fill its {ERROR_BINS} bins.")
+    if min(len(part) for part in sets) < _FEWEST_FOR_RELIABILITY:
+        return words_only(
+            title,
+            f"Fewer than {_FEWEST_FOR_RELIABILITY} images, {_IMAGES_A_BIN} for each of its {ERROR_BINS} bins, are "
+            "too few to draw it.",
+        )
     figure, [axes, counts] = new_figure(6.2 + 0.24 * len(sets), rows=(4, 1), sharex=True)
     lowest = 1 / len(sets[0].task.classes)
     axes.plot([lowest, 1], [lowest, 1], color=INK, alpha=0.75, linewidth=1, linestyle=(0, (1, 2)))
@@ -228,13 +237,15 @@ def accuracy_latency_figure(points: Sequence[ModelPoint]) -> Figure:
         if point.interval:
             axes.plot([point.milliseconds] * 2, point.interval, color=style.colour, linewidth=1.6)
     axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _rounded(value)))
     axes.xaxis.set_minor_formatter(NullFormatter())
     lowest, highest = (pick(point.milliseconds for point in points) for pick in (min, max))
     axes.set_xlim(lowest / 1.4, highest * 1.4)
     steps = [step * 10.0**power for power in range(-2, 6) for step in (1, 2, 5)]
     within = [step for step in steps if lowest / 1.4 <= step <= highest * 1.4]
-    axes.set_xticks(within if len(within) > 1 else sorted({lowest, highest}))
+    # Labels of two times this close would lie on each other.
+    ends = [lowest, highest] if highest > 1.2 * lowest else [lowest]
+    axes.set_xticks(within if len(within) > 1 else ends)
     axes.set(xlabel="Milliseconds an image (logarithmic)", ylabel="Accuracy with its 95 % interval")
     percent_axis(axes.yaxis)
     axes.margins(y=0.12)
@@ -363,6 +374,11 @@ def _ranking_title(name: str, sets: Sequence[PredictionSet]) -> tuple[str, str]:
             only = "Every" if positive.all() else "No"
             return title, f"{only} image is labelled {target.lower()}, and it takes both kinds to draw this."
     return title, ""
+
+
+def _rounded(value: float) -> str:
+    """A number to three significant digits, never with an exponent."""
+    return f"{float(f'{value:.{_SIGNIFICANT_DIGITS}g}'):,.10g}"
 
 
 def _square(axes: Axes, x: str, y: str) -> None:

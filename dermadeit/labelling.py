@@ -106,7 +106,8 @@ def label_by_folders(found: Sequence[FoundFile], task: Task) -> Labelled:
         elif (label := class_of_folder(folder, task)) is None:
             left_out.append(LeftOut(item.file, f"the diagnosis {folder.upper()} is outside the task"))
         else:
-            images.append(replace(_unlabelled(item), label=label))
+            known = {"diagnosis": folder.upper()} if folder.upper() in DIAGNOSES else {}
+            images.append(replace(_unlabelled(item), label=label, metadata=known))
     if not images:
         raise ManifestError(
             f"None of the folders belongs to the task “{task.key}”. Name them {', '.join(task.classes)}, or after "

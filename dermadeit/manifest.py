@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 
-METADATA_COLUMNS = ("sex", "age", "anatomic_site", "width", "height")
+METADATA_COLUMNS = ("diagnosis", "sex", "age", "anatomic_site", "width", "height")
 """Columns that describe the patient, the lesion and the picture, and that no model is shown."""
 
 _SHOWN = 5

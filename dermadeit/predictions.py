@@ -43,6 +43,8 @@ class PredictionSet:
         sources: N names of collections, empty where unknown.
         splits: N names of splits, empty where unknown.
         cautions: What the N answers were served with, if they were read from a table; else empty.
+        diagnoses: N diagnoses, each empty where it is unknown, if they were read from a table; else empty.
+        weights_sha256: Hex digest of the weights that the table names for all of them, or an empty string.
     """
 
     task: Task
@@ -56,6 +58,8 @@ class PredictionSet:
     sources: tuple[str, ...]
     splits: tuple[str, ...]
     cautions: tuple[Caution, ...] = ()
+    diagnoses: tuple[str, ...] = ()
+    weights_sha256: str = ""
 
     @classmethod
     def of_records(
@@ -119,6 +123,8 @@ class PredictionSet:
             logits=self.logits[rows],
             probabilities=self.probabilities[rows],
             cautions=tuple(self.cautions[index] for index in indices) if self.cautions else (),
+            diagnoses=tuple(self.diagnoses[index] for index in indices) if self.diagnoses else (),
+            weights_sha256=self.weights_sha256,
             **picked,
         )
 
@@ -192,7 +198,7 @@ def read_predictions(path: Path) -> tuple[PredictionSet, ...]:
             every class; `p_<class>` (else the softmax of the logits), `lesion_group` (else every image is a
             lesion of its own), `source` and `split` where they are known; and what the answers were served with,
             as “evaluate” writes it: `calibrated`, `verdict` with `abstain_codes` and `conformal_set`, `flips` with
-            `spread`, and `ood_score`. Others are ignored.
+            `spread`, and `ood_score`; and `diagnosis` and `weights_sha256`. Others are ignored.
 
     Raises:
         ManifestError: The table can't be read or contradicts itself; the message names the line.
@@ -321,7 +327,15 @@ def _prediction_set(task: Task, model: str, views: int, table: Table, path: Path
         sources=tuple(row.get("source", "") for row in table.rows),
         splits=tuple(row.get("split", "") for row in table.rows),
         cautions=read_cautions(task, views, table, path),
+        diagnoses=tuple(row.get("diagnosis", "").strip() for row in table.rows),
+        weights_sha256=_only_digest(table),
     )
+
+
+def _only_digest(table: Table) -> str:
+    """The digest of the weights that every row names, or an empty string where they differ or name none."""
+    digests = {row.get("weights_sha256", "").strip().lower() for row in table.rows}
+    return digests.pop() if len(digests) == 1 else ""
 
 
 def _probabilities(task: Task, logits: np.ndarray, table: Table, path: Path) -> np.ndarray:

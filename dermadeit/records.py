@@ -64,8 +64,8 @@ class Prediction:
         ood_score: How strange the image is to the model; higher is stranger.
         neighbours: The most similar training lesions, the nearest first; empty when not asked for.
         neighbour_disagreement: Whether they speak against the label; None when not asked for.
-        saliency_check: Whether the heatmap can be believed, as JSON-ready values of `faithfulness.SaliencyCheck`;
-            None when not asked for.
+        saliency_check: Method and class of the heatmap, and whether it can be believed: JSON-ready values of
+            `faithfulness.SaliencyCheck`; None when not asked for.
     """
 
     file: str
@@ -174,6 +174,7 @@ class LabelledPrediction:
         source: Name of the collection, or an empty string.
         split: Name of the split, or an empty string.
         prediction: What the model said.
+        diagnosis: As the table or a folder gives it, which is finer than the label; empty where it is unknown.
     """
 
     image_id: str
@@ -183,6 +184,7 @@ class LabelledPrediction:
     source: str
     split: str
     prediction: Prediction
+    diagnosis: str = ""
 
 
 @dataclass(frozen=True)

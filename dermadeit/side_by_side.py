@@ -91,7 +91,7 @@ class ModelReading:
     def to_dict(self) -> dict[str, Any]:
         """The record of the prediction, and beside it what only a comparison has; JSON-ready."""
         label = self.prediction.label
-        tested = {"method": self.maps[label].method, **asdict(self.checks[label])}
+        tested = {"method": self.maps[label].method, "class": label, **asdict(self.checks[label])}
         return {
             **replace(self.prediction, saliency_check=tested).to_dict(),
             "title": self.title,

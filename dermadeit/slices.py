@@ -1,4 +1,4 @@
-"""Figures by subgroup: who the patients are, where the lesion sits, and how the photo was taken.
+"""Figures by subgroup: what the lesion is, who the patients are, where it sits, and how the photo was taken.
 
 `attributes.csv` holds what the images are sorted by, so that the figures can be made again without the images.
 """
@@ -18,11 +18,13 @@ from dermadeit.manifest import ManifestRow
 from dermadeit.predictions import SMALLEST_SLICE, PredictionSet, measure
 from dermadeit.skin_tone import SKIN_TONE_CAVEAT, SKIN_TONES, estimate_skin_tone
 from dermadeit.tabular import read_csv, write_csv
+from dermadeit.tasks import DIAGNOSES
 
 UNKNOWN = "unknown"
 
 SLICED_BY: Mapping[str, str] = {
     "source": "source",
+    "diagnosis": "diagnosis",
     "sex": "sex",
     "age_band": "age",
     "anatomic_site": "anatomic site",
@@ -37,10 +39,12 @@ _SHORT_SIDES = ((100, "under 100 px"), (150, "100 to 149 px"), (300, "150 to 299
 _LONGEST_SHORT_SIDE = "300 px or more"
 
 _ORDERED_VALUES = {
+    "diagnosis": tuple(DIAGNOSES.values()),
     "age_band": (*(name for _, name in _AGE_BANDS), _OLDEST_BAND),
     "skin_tone": SKIN_TONES,
     "short_side": (*(name for _, name in _SHORT_SIDES), _LONGEST_SHORT_SIDE),
 }
+_OF_SEVERAL_CLASSES = ("precision_macro", "recall_macro", "f1_macro", "cohen_kappa", "balanced_accuracy")
 _COLUMNS = ("image_id", *SLICED_BY, "typology_angle")
 
 
@@ -96,6 +100,7 @@ def describe_image(row: Describable, pixels: np.ndarray | None) -> dict[str, str
     short_side, angle, tone = _look_at(row, pixels)
     return {
         "source": row.source or UNKNOWN,
+        "diagnosis": diagnosis_name(row.metadata.get("diagnosis", "")) or UNKNOWN,
         "sex": row.metadata.get("sex", UNKNOWN),
         "age_band": _band(_number(row.metadata.get("age")), _AGE_BANDS, _OLDEST_BAND),
         "anatomic_site": row.metadata.get("anatomic_site", UNKNOWN),
@@ -103,6 +108,18 @@ def describe_image(row: Describable, pixels: np.ndarray | None) -> dict[str, str
         "short_side": _band(short_side, _SHORT_SIDES, _LONGEST_SHORT_SIDE),
         "typology_angle": angle,
     }
+
+
+def diagnosis_name(diagnosis: str) -> str:
+    """A diagnosis for people: an ISIC 2019 name in words, another as it is given."""
+    return DIAGNOSES.get(diagnosis.strip().upper(), diagnosis.strip())
+
+
+def is_known(image_ids: Sequence[str], attributes: Attributes, attribute: str) -> bool:
+    """Whether anything is known of an attribute for any of the images."""
+    return any(
+        attributes.get(image_id, {}).get(attribute, UNKNOWN) not in ("", UNKNOWN) for image_id in image_ids
+    )
 
 
 def slice_indices(image_ids: Sequence[str], attributes: Attributes, attribute: str) -> dict[str, list[int]]:
@@ -137,14 +154,15 @@ def measure_slices(predictions: PredictionSet, attributes: Attributes) -> dict[s
     Returns:
         JSON-ready: each of `SLICED_BY` to `slices` (value to figures with intervals, as `Measurement.to_dict`
         gives them), `too_few` (value to number of images, for those under `SMALLEST_SLICE`), and a `caveat` or
-        None.
+        None. An attribute of which nothing is known has neither slices nor too few.
     """
     measured = {}
     for attribute in SLICED_BY:
-        indices_of = slice_indices(predictions.image_ids, attributes, attribute)
+        has_values = is_known(predictions.image_ids, attributes, attribute)
+        indices_of = slice_indices(predictions.image_ids, attributes, attribute) if has_values else {}
         measured[attribute] = {
             "slices": {
-                value: measure(predictions.take(indices)).to_dict()
+                value: _meant(measure(predictions.take(indices)).to_dict())
                 for value, indices in indices_of.items()
                 if len(indices) >= SMALLEST_SLICE
             },
@@ -156,6 +174,17 @@ def measure_slices(predictions: PredictionSet, attributes: Attributes) -> dict[s
     return measured
 
 
+def _meant(figures: dict[str, Any]) -> dict[str, Any]:
+    """The figures of a part; those that average over classes are None where it has one true class, as a diagnosis.
+
+    There a class without images that is answered now and then would halve them.
+    """
+    if sum(map(any, figures["confusion_matrix"]["counts"])) > 1:
+        return figures
+    intervals = {name: kept for name, kept in figures["intervals"].items() if name not in _OF_SEVERAL_CLASSES}
+    return {**figures, **dict.fromkeys(_OF_SEVERAL_CLASSES), "intervals": intervals}
+
+
 def write_attributes(path: Path, attributes: Attributes) -> None:
     """Writes what `describe_images` found, sorted by image id."""
     write_csv(
@@ -164,8 +193,14 @@ def write_attributes(path: Path, attributes: Attributes) -> None:
 
 
 def read_attributes(path: Path) -> dict[str, dict[str, str]]:
-    """Reads what `write_attributes` wrote; raises `ManifestError` where the table is missing or malformed."""
-    return {row["image_id"]: {name: row[name] for name in SLICED_BY} for row in read_csv(path).rows}
+    """Reads what `write_attributes` wrote; raises `ManifestError` where the table is missing or malformed.
+
+    An earlier version wrote no diagnosis: it is `UNKNOWN` then.
+    """
+    return {
+        row["image_id"]: {"diagnosis": UNKNOWN} | {name: row[name] for name in SLICED_BY if name in row}
+        for row in read_csv(path).rows
+    }
 
 
 def _look_at(row: Describable, pixels: np.ndarray | None) -> tuple[float | None, str, str]:

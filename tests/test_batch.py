@@ -1,6 +1,7 @@
 """Batches: what is kept of each image, what cancelling leaves, and decisions at any threshold."""
 
 import io
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,8 @@ from PIL import Image
 from sklearn import metrics as sk
 
 from dermadeit.batch import THUMBNAIL_SIDE, Batch, read_prediction_table
+from dermadeit.calibration import Calibration
+from dermadeit.checkpoints import CHECKPOINT_ROOT
 from dermadeit.collection import Collection, HandedFile, opened_collection
 from dermadeit.decisions import Decisions
 from dermadeit.errors import ManifestError
@@ -19,6 +22,7 @@ from dermadeit.evaluation import evaluate, write_evaluations
 from dermadeit.imaging import LesionImage
 from dermadeit.labelling import CollectedImage
 from dermadeit.manifest import read_source
+from dermadeit.predictions import PredictionSet
 from dermadeit.predictor import Predictor, load_predictor
 from dermadeit.records import ABSTAIN, ANSWER
 from dermadeit.slices import describe_images
@@ -182,6 +186,54 @@ def test_what_answers_were_served_with_survives_the_table(
     assert [[row[name] for name in names] for row in after] == [
         [row[name] for name in names] for row in before
     ]
+
+
+def test_the_diagnosis_goes_with_an_answer_into_slices_and_files(
+    labelled: Collection, predictors: dict[str, Predictor], synthetic_data: Path, tmp_path: Path
+) -> None:
+    handed_in = {row["image_id"]: row["diagnosis"] for row in read_csv(synthetic_data / "manifest.csv").rows}
+    batch = Batch(labelled, {"dermadeit": predictors["multiclass"]}, 1)
+    list(batch.run())
+    evaluation = batch.result().evaluation("dermadeit")
+    parts = evaluation.metrics["slices"]["diagnosis"]
+    assert "melanoma" in parts["slices"] | parts["too_few"]
+    write_evaluations([evaluation], tmp_path, with_origin=True)
+    rows = read_csv(tmp_path / "predictions.csv").rows
+    assert [row["diagnosis"] for row in rows] == [handed_in[row["image_id"]] for row in rows]
+    again = read_prediction_table(tmp_path / "predictions.csv", MULTICLASS).evaluation("dermadeit")
+    assert again.metrics["slices"]["diagnosis"] == parts
+    assert again.metrics["slices"]["sex"]["too_few"] == {}
+    assert [item.diagnosis for item in again.predictions] == [row["diagnosis"] for row in rows]
+
+
+def test_a_table_has_operating_points_where_its_weights_are_at_hand(tmp_path: Path) -> None:
+    text = (CHECKPOINT_ROOT / "binary" / "dermadeit" / "calibration.json").read_text()
+    calibration = Calibration.from_dict(json.loads(text))
+    table = _write_table(tmp_path / "p.csv", [("1", "a", "8", "nevus"), ("2", "a", "8", "others")])
+    first, *others = table.read_text().splitlines()
+    table.write_text(
+        "\n".join([f"{first},calibrated,weights_sha256", *(f"{row},True,ABC" for row in others)])
+    )
+    asked = []
+
+    def find(answers: PredictionSet) -> Calibration:
+        asked.append(answers.weights_sha256)
+        return calibration
+
+    result = read_prediction_table(table, BINARY, "", find)
+    metrics = result.evaluation("a").metrics
+    assert asked == ["abc"]
+    assert metrics["weights_sha256"] == "abc"
+    threshold = calibration.operating_point("balanced", 8).threshold
+    assert metrics["operating_points"]["balanced"]["threshold"] == threshold
+    assert metrics["calibration"]["before"]
+    # A number of views that it was not calibrated for has none.
+    table.write_text(table.read_text().replace(",a,8,", ",a,16,"))
+    assert read_prediction_table(table, BINARY, "", find).evaluation("a").metrics["operating_points"] is None
+    # Rows of several weights are of none.
+    table.write_text(table.read_text().replace("True,ABC", "True,DEF", 1))
+    read_prediction_table(table, BINARY, "", find)
+    assert asked[-1] == ""
 
 
 def test_calibrated_alone_says_nothing_of_what_was_withheld(tmp_path: Path) -> None:

@@ -57,6 +57,7 @@ def _prediction_set(model: str = "dermadeit", *, task: str = "multiclass", image
 
 
 SETS = [_prediction_set("dermadeit"), _prediction_set("deit")]
+MANY = [_prediction_set("dermadeit", images=180), _prediction_set("deit", images=180)]
 
 
 def _line(figure: Figure, beginning: str) -> tuple[np.ndarray, np.ndarray]:
@@ -86,17 +87,14 @@ def test_curves_are_those_of_melanoma_against_the_rest() -> None:
 
 
 def test_reliability_bins_hold_the_calibration_error() -> None:
-    confidences, hits = (
-        SETS[0].probabilities.max(axis=1),
-        SETS[0].probabilities.argmax(axis=1) == SETS[0].labels,
-    )
+    confidences, hits = MANY[0].probabilities.max(axis=1), MANY[0].hits
     for scores in (confidences, confidences.round(1)):
         stated, right, sizes = reliability_bins(scores, hits)
         assert sizes.sum() == len(hits)
         error = calibration_errors(scores, hits, np.ones((1, len(hits))))[0]
         assert (np.abs(right - stated) * sizes).sum() / len(hits) == pytest.approx(error)
     stated, right, _ = reliability_bins(confidences, hits)
-    figure = reliability_diagram(SETS)
+    figure = reliability_diagram(MANY)
     np.testing.assert_allclose(_line(figure, "DermaDeiT"), (stated, right))
     [counts, _] = figure.axes[1].patches
     assert counts.get_data().values.sum() == len(hits)
@@ -161,6 +159,16 @@ def test_accuracy_is_drawn_against_time() -> None:
     assert "No model" in alt_text(accuracy_latency_figure([]))
 
 
+@pytest.mark.parametrize(("times", "ticks"), [((179.601,), ["180"]), ((179.601, 183.2), ["180"]),
+                                              ((145.31, 178.2), ["145", "178"])])  # fmt: skip
+def test_times_are_labelled_to_three_digits_and_never_on_each_other(
+    times: tuple[float, ...], ticks: list[str]
+) -> None:
+    figure = accuracy_latency_figure([ModelPoint("x", 0.8, None, time, 1) for time in times])
+    figure.draw_without_rendering()
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ticks
+
+
 @pytest.mark.parametrize(
     "draw", [roc_curves, precision_recall_curves, reliability_diagram, risk_coverage_curves]
 )
@@ -174,7 +182,10 @@ def test_what_cannot_be_drawn_is_said(draw) -> None:
 def test_one_class_or_few_images_are_said() -> None:
     only_melanoma = SETS[0].take([index for index in range(90) if SETS[0].labels[index] == 0])
     assert "Every image is labelled melanoma" in alt_text(roc_curves([only_melanoma]))
-    assert "Fewer than 15 images" in alt_text(reliability_diagram([SETS[0].take(range(14))]))
+    enough = _prediction_set(images=150)
+    assert "ECE" in alt_text(reliability_diagram([enough]))
+    few = " ".join(alt_text(reliability_diagram([enough, enough.take(range(149))])).split())
+    assert "Fewer than 150 images, 10 for each of its 15 bins, are too few to draw it." in few
     assert "AURC" in alt_text(risk_coverage_curves([SETS[0].take([0])]))
     assert "no labelled images" in alt_text(confusion_figure(SETS[0].take([])))
     assert encode_figure(confusion_figure(only_melanoma, normalised=True), "svg")
@@ -187,7 +198,7 @@ def test_a_model_keeps_its_look_in_any_company() -> None:
 
 
 def test_inline_svg_is_well_formed_follows_the_page_and_can_stand_beside_others() -> None:
-    figures = [roc_curves(SETS), reliability_diagram(SETS), confusion_figure(SETS[0])]
+    figures = [roc_curves(SETS), reliability_diagram(MANY), confusion_figure(SETS[0])]
     drawings = [inline_svg(figure) for figure in figures]
     assert drawings == [inline_svg(figure) for figure in figures]
     ids = []

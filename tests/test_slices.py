@@ -103,8 +103,38 @@ def test_slices_have_their_own_figures_and_small_ones_only_a_count() -> None:
     assert measured["source"]["slices"]["any"]["roc_auc"] == measure(predictions).figures["roc_auc"]
 
 
+def test_an_attribute_of_which_nothing_is_known_parts_nothing() -> None:
+    predictions = _predictions(40)
+    described = {image_id: dict.fromkeys(SLICED_BY, UNKNOWN) for image_id in predictions.image_ids}
+    described["i0"]["sex"] = "male"
+    measured = measure_slices(predictions, described)
+    assert {name for name, part in measured.items() if part["slices"] or part["too_few"]} == {"sex"}
+    assert measured["sex"]["too_few"] == {"male": 1}
+
+
+def test_a_diagnosis_has_one_class_so_what_ranks_classes_is_undefined_in_it() -> None:
+    predictions = _predictions(60)
+    names = ("NV", "mel")
+    rows = [
+        replace(_row(diagnosis=names[label]), image_id=image_id)
+        for image_id, label in zip(predictions.image_ids, predictions.labels, strict=True)
+    ]
+    measured = measure_slices(predictions, describe_images(rows))["diagnosis"]
+    # In the order of ISIC 2019.
+    assert list(measured["slices"]) == ["melanoma", "melanocytic nevus"]
+    melanomas = measured["slices"]["melanoma"]
+    assert melanomas["n"] == 30
+    assert melanomas["accuracy"] == pytest.approx(predictions.hits[predictions.labels == 1].mean())
+    for name in ("roc_auc", "f1_macro", "balanced_accuracy"):
+        assert melanomas[name] is None
+        assert name not in melanomas["intervals"]
+    fewer = measure_slices(predictions.take(range(38)), describe_images(rows))["diagnosis"]
+    assert (fewer["slices"], fewer["too_few"]) == ({}, {"melanoma": 19, "melanocytic nevus": 19})
+
+
 def test_the_skin_tone_is_marked_as_an_estimate() -> None:
-    measured = measure_slices(_predictions(20), {})
+    predictions = _predictions(20)
+    measured = measure_slices(predictions, {})
     assert "estimate" in measured["skin_tone"]["caveat"].lower()
     assert measured["sex"]["caveat"] is None
     assert "estimated" in SLICED_BY["skin_tone"]
@@ -117,3 +147,11 @@ def test_descriptions_come_back_from_their_file(tmp_path: Path) -> None:
     read = read_attributes(tmp_path / "attributes.csv")
     assert list(read) == ["a", "b"]
     assert read["a"] == {name: described["a"][name] for name in SLICED_BY}
+
+
+def test_descriptions_of_an_earlier_version_lack_the_diagnosis(tmp_path: Path) -> None:
+    described = describe_images([_row(sex="male", diagnosis="MEL")])
+    write_attributes(tmp_path / "attributes.csv", described)
+    text = (tmp_path / "attributes.csv").read_text()
+    (tmp_path / "old.csv").write_text(text.replace(",diagnosis", "").replace(",melanoma", ""))
+    assert read_attributes(tmp_path / "old.csv")["a"]["diagnosis"] == UNKNOWN

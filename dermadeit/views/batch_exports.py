@@ -69,7 +69,7 @@ def draw_curves(result: BatchResult) -> list[DrawnFigure]:
         DrawnFigure("roc", "ROC", roc_curves(sets)),
         DrawnFigure("precision_recall", "Precision and recall", precision_recall_curves(sets)),
         DrawnFigure("reliability", "Reliability", reliability_diagram(sets)),
-        DrawnFigure("risk_coverage", "Risk and coverage", risk_coverage_curves(sets)),
+        DrawnFigure("risk_coverage", "Errors among the answers given", risk_coverage_curves(sets)),
     ]
 
 
@@ -115,12 +115,21 @@ def write_files(
             data = _with_comment(encode_figure(drawn.figure, kind), about)
             (folder / f"{drawn.name}.{kind}").write_bytes(data)
     (folder / "about.txt").write_text(about, encoding="utf-8")
-    everything = folder / "dermadeit-batch.zip"
+    prefix = f"dermadeit-batch-{result.task.key}"
+    everything = folder / f"{prefix}.zip"
     members = sorted(path for path in folder.iterdir() if path.is_file())
     with zipfile.ZipFile(everything, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in members:
             archive.write(path, path.name)
-    return BatchFiles(everything, folder / "predictions.csv", folder / "metrics.json", report)
+    # By itself a file has to say what it is of in its name.
+    return BatchFiles(
+        everything,
+        *(
+            (folder / name).rename(folder / f"{prefix}-{name}")
+            for name in ("predictions.csv", "metrics.json")
+        ),
+        report and report.rename(folder / f"{prefix}-{report.name}"),
+    )
 
 
 def notes_of(result: BatchResult) -> list[str]:

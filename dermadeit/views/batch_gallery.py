@@ -13,7 +13,8 @@ from matplotlib.colors import to_hex
 
 from dermadeit.batch import BatchItem
 from dermadeit.drawing import readable_on
-from dermadeit.records import Prediction
+from dermadeit.records import ABSTAIN, Prediction
+from dermadeit.slices import diagnosis_name
 from dermadeit.tasks import Task, get_task
 from dermadeit.views.batch_tables import figure_name, plain_figure
 from dermadeit.views.cards import percent, score_name
@@ -134,20 +135,33 @@ def _cell_html(cell: tuple[int, int], names: Sequence[str], count: int, total: i
 
 def _picture_html(item: BatchItem, record: Prediction, decided: str) -> str:
     image, names = item.image, _names(record)
-    truth = f"truth {names[image.label]}, " if image.label else ""
-    said = f"{image.file}: {truth}answer {names[decided]}"
-    lines = f"<b>{escape(names[decided])}</b>"
-    if image.label and image.label != decided:
-        lines += f"<span>is {escape(names[image.label])}</span>"
+    words = f"answered {names[decided]}"
+    if image.label:
+        words += f", truly {names[image.label]}{_finer(item, names[image.label])}"
+    lines, said = f"<b>{escape(words)}</b>", f"{image.file}: {words}"
+    if record.verdict == ABSTAIN:
+        withheld = _withheld(record)
+        lines += f'<span class="dd-held">{escape(withheld)}</span>'
+        said += f", {withheld}"
     score = f"{score_name(record)} {percent(record.probabilities[decided])}"
-    wrong = " dd-wrong" if image.label and image.label != decided else ""
     file = (
         f'<span class="dd-file" title="{escape(image.file)}">{escape(image.file.rsplit("/", 1)[-1])}</span>'
     )
-    return f"""<li class="dd-picture{wrong}">
+    return f"""<li class="dd-picture">
   {_thumbnail_html(item.thumbnail, said)}
   <div class="dd-words">{lines}<span>{escape(score)}</span>{file}</div>
 </li>"""
+
+
+def _finer(item: BatchItem, label: str) -> str:
+    """The diagnosis in brackets, where it says more than the true class."""
+    name = diagnosis_name(item.image.metadata.get("diagnosis", ""))
+    return f" ({name})" if name and name.casefold() != label.casefold() else ""
+
+
+def _withheld(record: Prediction) -> str:
+    codes = ", ".join(code.replace("_", " ") for code in record.abstain_codes)
+    return f"withheld: {codes}" if codes else "withheld"
 
 
 def _thumbnail_html(path: Path | None, said: str) -> str:

@@ -143,6 +143,8 @@ class BatchLayout:
         gr.HTML(
             '<h2>Downloads</h2><p class="dd-lead">Each says which version, weights, task, views and images it is '
             "of. They are deleted ten minutes after the last use of this page.</p>"
+            '<p class="dd-quiet">They hold the most probable class and the operating points, not the threshold '
+            "that is set on this page.</p>"
         )
         with gr.Row(elem_classes="dd-buttons"):
             self._everything = _download("Everything as ZIP", "batch-zip", variant="primary")

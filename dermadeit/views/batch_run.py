@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from dermadeit.batch import Batch, Progress, read_prediction_table
+from dermadeit.calibration import Calibration
 from dermadeit.collection import is_prediction_table, opened_collection
 from dermadeit.drawing import model_title
-from dermadeit.errors import ConfigurationError, ManifestError
+from dermadeit.errors import ConfigurationError, DermaDeiTError, ManifestError
 from dermadeit.imaging import sanitise_name
 from dermadeit.model_zoo import ModelZoo
+from dermadeit.predictions import PredictionSet
 from dermadeit.predictor import check_views
 from dermadeit.tasks import get_task
 from dermadeit.views.batch_session import Session
@@ -54,7 +57,8 @@ def read_batch(zoo: ModelZoo, order: Order, session: Session) -> Iterator[Progre
                 "No file was handed in. Choose images, a ZIP, or a table of predictions.", code="no_files"
             )
         if is_prediction_table(files):
-            session.finish(read_prediction_table(files[0].path, task, sanitise_name(files[0].name)))
+            name, look_up = sanitise_name(files[0].name), partial(_calibration_of, zoo)
+            session.finish(read_prediction_table(files[0].path, task, name, look_up))
             return
         views, names = _checked_views(order.views), _checked_models(order.models)
         yield "Opening the models and the files …"
@@ -79,6 +83,23 @@ def evaluate_batch(session: Session) -> Iterator[str]:
         yield f"Measuring the figures of {model_title(model)} and their intervals …"
         evaluations.append(session.result.evaluation(model))
     session.evaluations = tuple(evaluations)
+
+
+def _calibration_of(zoo: ModelZoo, answers: PredictionSet) -> Calibration | None:
+    """The calibration of the weights that a table names by their hash, if they are among the zoo's."""
+    if not answers.weights_sha256:
+        return None
+    available = [entry.name for entry in zoo.entries(answers.task.key) if entry.available]
+    # The one of the same name first, so that as a rule no other is loaded.
+    for name in sorted(available, key=lambda name: name != answers.model):
+        try:
+            checkpoint = zoo.predictor(answers.task.key, name).checkpoint
+        except DermaDeiTError:
+            # A table is evaluated whatever state the weights here are in.
+            continue
+        if checkpoint.weights_sha256 == answers.weights_sha256:
+            return checkpoint.calibration
+    return None
 
 
 def _checked_views(views: Any) -> int:

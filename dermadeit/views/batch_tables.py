@@ -160,7 +160,7 @@ def trust_html(evaluation: Evaluation) -> str:
 def slices_html(evaluation: Evaluation) -> str:
     """The headline figures of every part of the images that has enough of them."""
     parts = evaluation.metrics.get("slices")
-    if parts is None:
+    if not parts:
         sources = evaluation.metrics.get("sources") or {}
         parts = {"source": {"slices": sources, "too_few": {}, "caveat": None}} if sources else {}
     names = ("accuracy", "balanced_accuracy", "f1_macro", "roc_auc")

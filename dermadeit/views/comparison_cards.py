@@ -97,8 +97,19 @@ def scale_html() -> str:
 </div>"""
 
 
-def agreement_html(found: Agreement) -> str:
-    """Who says what, and which models agree."""
+def agreement_html(found: Agreement, *, only_one: bool = False) -> str:
+    """Who says what, and which models agree.
+
+    Args:
+        found: What came of the photo so far.
+        only_one: Whether no other model could be asked.
+    """
+    if only_one:
+        return """
+<div class="dd-check dd-agreement">
+  <h2>Agreement</h2>
+  <p class="dd-quiet">Only one model is here, so there is nothing to agree with.</p>
+</div>"""
     titles = list(dict.fromkeys(title for pair in found.pairs for title in (pair.first, pair.second)))
     pairs = {(pair.first, pair.second): pair for pair in found.pairs}
     target = found.task.display_names[found.task.classes[target_class(found.task.classes)]].lower()

@@ -268,7 +268,9 @@ class PhotoSection:
         return {
             self._result: result,
             self._status: status_html(state),
-            self._agreement: cards.agreement_html(result.agreement) if result.readings else gr.skip(),
+            self._agreement: (
+                cards.agreement_html(result.agreement, only_one=total == 1) if result.readings else gr.skip()
+            ),
             self._cards: self._drawn(result, run, running=True),
         }
 

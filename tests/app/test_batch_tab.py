@@ -8,12 +8,14 @@ from uuid import uuid4
 
 import numpy as np
 import pytest
+from calibrated_checkpoint import calibrated_predictor
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 from sklearn import metrics as sk
 
 from dermadeit.errors import ImageError, ManifestError
+from dermadeit.model_zoo import ModelZoo
 from dermadeit.tabular import read_csv
 from dermadeit.views import batch_tables
 from dermadeit.views.batch_run import Order, evaluate_batch, read_batch
@@ -132,6 +134,7 @@ def test_a_zip_of_class_folders_from_start_to_downloads(
 
     with page.expect_download() as download:
         page.click("#batch-zip")
+    assert download.value.suggested_filename == "dermadeit-batch-binary.zip"
     with zipfile.ZipFile(download.value.path()) as archive:
         names = archive.namelist()
         archive.extractall(tmp_path / "out")
@@ -321,6 +324,54 @@ def test_a_calibrated_table_shows_what_was_withheld_and_why_points_are_missing(
     overview = batch_tables.overview_html(session.result)
     assert "<dd>m 8, n 1</dd>" in overview
     assert "Left out: the answers of m with 4 views." in overview
+
+
+def test_a_caption_says_answer_truth_diagnosis_and_whether_it_was_withheld(session, uploaded, zoo, file_of):
+    header = (
+        "image_id,task,model,views,label_true,logit_nevus,logit_others,calibrated,verdict,abstain_codes,"
+        "conformal_set,diagnosis"
+    )
+    rows = ["a,binary,m,1,others,2,0,True,abstain,too_dark blurred,nevus,MEL",
+            "b,binary,m,1,others,3,0,True,answer,,nevus,<i>odd</i>",
+            "c,binary,m,1,others,0,1,True,answer,,others,BCC"]  # fmt: skip
+    table = file_of("\n".join([header, *rows]).encode(), "predictions.csv")
+    list(read_batch(zoo, Order([uploaded(table)], "binary", [], 8), session))
+    list(evaluate_batch(session))
+    shown = session.gallery()
+    assert "<b>answered Nevus, truly Others (melanoma)</b>" in shown
+    assert "truly Others (&lt;i&gt;odd&lt;/i&gt;)" in shown
+    assert ">withheld: too dark, blurred</span>" in shown
+    assert shown.count('class="dd-held"') == 1
+    assert "a: answered Nevus, truly Others (melanoma), withheld: too dark, blurred" in shown
+
+
+def test_a_table_of_shipped_weights_has_their_operating_points(
+    session, uploaded, checkpoint_root, synthetic_data, file_of
+):
+    predictor = calibrated_predictor(checkpoint_root, synthetic_data)
+    zoo = ModelZoo(checkpoint_root, {("binary", "dermadeit"): predictor})
+    digest = predictor.checkpoint.weights_sha256
+    header = (
+        "image_id,task,model,views,label_true,logit_nevus,logit_others,calibrated,verdict,abstain_codes,"
+        "conformal_set,weights_sha256"
+    )
+
+    def points(named):
+        truths = ("others", "nevus") * 3
+        rows = [
+            f"i{index},binary,renamed,8,{truth},{index},4,True,answer,,nevus,{named}"
+            for index, truth in enumerate(truths)
+        ]
+        table = file_of("\n".join([header, *rows]).encode(), "predictions.csv")
+        list(read_batch(zoo, Order([uploaded(table)], "binary", [], 8), session))
+        list(evaluate_batch(session))
+        return session.evaluation().metrics["operating_points"]
+
+    assert points(digest)["balanced"]["threshold"] == session.threshold_of("balanced")
+    assert session.result.weights == {"renamed": digest}
+    assert "at hand" not in batch_tables.trust_html(session.evaluation())
+    assert points("0" * 64) is None
+    assert "the checkpoint is not at hand." in batch_tables.trust_html(session.evaluation())
 
 
 def test_a_mistake_in_a_table_of_predictions_names_it_as_its_owner_does(session, uploaded, zoo, file_of):

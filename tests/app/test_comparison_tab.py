@@ -19,9 +19,10 @@ from dermadeit.metrics import HEADLINE_FIGURES
 from dermadeit.model_zoo import COMPARED_MODELS, ModelZoo
 from dermadeit.predictions import measure
 from dermadeit.records import ABSTAIN
+from dermadeit.side_by_side import agreement
 from dermadeit.tasks import BINARY, MULTICLASS, TASKS
 from dermadeit.views.comparison_benchmark import ORIGINAL_FILE, benchmark_html
-from dermadeit.views.comparison_cards import OWN_ANSWER, cards_html
+from dermadeit.views.comparison_cards import OWN_ANSWER, agreement_html, cards_html
 from dermadeit.views.comparison_results import differences_html, disagreements_html, figures_html
 from dermadeit.views.comparison_run import compared
 
@@ -102,6 +103,14 @@ def test_a_calibrated_model_shows_its_decision_at_every_operating_point(
     assert not result.agreement.pairs[0].comparable
 
 
+def test_one_model_alone_agrees_with_nobody(zoo, photo):
+    *_, result = compared(zoo, BINARY, photo)
+    assert "Models that agree can all be wrong" in agreement_html(result.agreement)
+    alone = agreement_html(agreement(BINARY, result.readings[:1]), only_one=True)
+    assert "Only one model is here, so there is nothing to agree with." in alone
+    assert "agree can" not in alone
+
+
 def test_a_withheld_answer_has_to_be_opened_and_has_no_heatmap_unless_a_class_is_chosen(zoo, photo):
     *_, result = compared(zoo, BINARY, photo)
     reading = result.outcomes["dermadeit"]
@@ -121,15 +130,16 @@ def test_a_withheld_answer_has_to_be_opened_and_has_no_heatmap_unless_a_class_is
 
 def test_names_from_tables_are_text_and_links_go_to_the_archive_only_for_what_is_shipped(synthetic_data):
     [shipped] = read_benchmark(BENCHMARK_ROOT / "multiclass", MULTICLASS).models["dermadeit"].values()
-    few = replace(shipped.take([0, 1, 2]), image_ids=("<i>1", "ISIC_2", "ISIC_3"))
+    few = replace(shipped.take([0, 1, 2]), image_ids=("<i>1", "ISIC_0000002", "ISIC_0000003"))
     other = replace(few, model="<b>x", probabilities=np.roll(few.probabilities, 1, axis=1))
     entrants = gather([("a", [few]), ("b", [other])], MULTICLASS)
     found = disagreements(entrants)
     page = disagreements_html(MULTICLASS, entrants, found, public=True)
     assert "<i>" not in page
     assert "<b>" not in page
-    assert page.count('rel="noopener noreferrer"') == 3
-    assert 'href="https://api.isic-archive.com/images/ISIC_2/"' in page
+    # Only what looks like an identifier of the archive is linked.
+    assert page.count('rel="noopener noreferrer"') == 2
+    assert 'href="https://api.isic-archive.com/images/ISIC_0000002/"' in page
     assert "href" not in disagreements_html(MULTICLASS, entrants, found, public=False)
 
 
