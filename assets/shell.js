@@ -40,11 +40,20 @@
     next.click();
   };
 
+  // Gradio's <base> makes a link to a tab load the page anew where the address has a query, and the result is lost.
+  const stay = (event) => {
+    const link = event.target.closest?.(".dd-header a[href^='#']");
+    if (!link) return;
+    event.preventDefault();
+    location.hash = link.getAttribute("href");
+  };
+
   const start = () => {
     if (!main().length) return false;
     const all = document.querySelector("#tabs");
     all.querySelector("[role=tablist]").setAttribute("aria-label", "Parts of the app");
     all.addEventListener("keydown", walk);
+    document.addEventListener("click", stay);
     shown = main().find((tab) => tab.getAttribute("aria-selected") === "true")?.dataset.tabId;
     settle();
     follow();

@@ -147,7 +147,7 @@ def test_a_damaged_input_size_is_refused(folder: Path, input_size: object) -> No
 
 
 def test_a_missing_checkpoint_names_the_command_that_makes_it(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"train/distill\.py --task binary --model dinov2") as caught:
+    with pytest.raises(CheckpointError, match=r"train/distill\.py --recipe dinov2 --task binary") as caught:
         find_checkpoint("binary", "dinov2", tmp_path)
     assert caught.value.code == "no_checkpoint"
 

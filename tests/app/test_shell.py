@@ -107,11 +107,15 @@ def test_every_tab_has_an_address(open_tab, app_url):
 @pytest.mark.browser
 def test_the_header_leads_to_the_model_card(open_tab):
     page = open_tab()
+    page.evaluate("window.here = true")
     page.get_by_role("link", name="Model card").click()
     page.wait_for_selector("#panel-training", state="visible")
     assert page.get_by_role("heading", name="Model card").first.is_visible()
     page.go_back()
     page.wait_for_selector("#panel-single", state="visible")
+    # Results and the theme of the address are still there.
+    assert page.evaluate("window.here") is True
+    assert "__theme=" in page.url
 
 
 @pytest.mark.browser
