@@ -24,7 +24,8 @@
     if (!chosen || chosen.dataset.tabId === shown) return;
     shown = chosen.dataset.tabId;
     // The tab that the page opens with keeps the plain address.
-    if (location.hash || chosen !== first) history.replaceState(null, "", "#" + shown);
+    if (location.hash || chosen !== first)
+      history.replaceState(null, "", location.pathname + location.search + "#" + shown);
   };
 
   const walk = (event) => {
