@@ -349,7 +349,7 @@ def _lines(sets: Sequence[PredictionSet]) -> list[tuple[PredictionSet, str, Any]
 
 def _target(part: PredictionSet) -> tuple[np.ndarray, np.ndarray]:
     target = target_class(part.task.classes)
-    return part.labels == target, part.probabilities[:, target]
+    return part.labels == target, part.target_scores
 
 
 def _answers(part: PredictionSet) -> tuple[np.ndarray, np.ndarray]:
