@@ -227,14 +227,10 @@ class Predictor:
             views=request.views,
             ledger=image.ledger,
             warnings=image.warnings if calibrated else (*image.warnings, NOT_CALIBRATED),
-            stability=stability(outputs.logits) if request.views > 1 else None,
         )
         if calibrated:
             record = replace(record, **_calibrated(trust, logits, request), **_gated(trust, image, outputs))
-            if record.stability and 1 in trust.calibration.by_views:
-                # Each view answers as it would alone.
-                alone = np.log(trust.calibration.probabilities(outputs.logits, 1))
-                record = replace(record, stability=stability(alone, answer=classes.index(record.label)))
+        record = replace(record, **_by_view(trust if calibrated else None, outputs.logits, record))
         if request.neighbours:
             record = self._with_neighbours(record, outputs.distillation_embedding, request.neighbours)
         return record
@@ -276,6 +272,18 @@ def _calibrated(trust: Trust, logits: np.ndarray, request: _Request) -> dict[str
             calibration.decide(probabilities, name, views),
         ),
         "conformal_set": calibration.conformal_set(probabilities, views),
+    }
+
+
+def _by_view(trust: Trust | None, view_logits: np.ndarray, record: Prediction) -> dict[str, Any]:
+    """The fields of a `Prediction` that say what its V views, float32 [V, K], would each answer alone."""
+    calibrated = trust is not None and 1 in trust.calibration.by_views
+    logits = np.log(trust.calibration.probabilities(view_logits, 1)) if calibrated else view_logits
+    answer = list(record.logits).index(record.label)
+    return {
+        "view_probabilities": tuple(map(tuple, softmax(logits.astype(float), axis=1).tolist())),
+        "views_calibrated": calibrated,
+        "stability": stability(logits, answer=answer) if record.views > 1 else None,
     }
 
 

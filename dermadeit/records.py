@@ -64,6 +64,10 @@ class Prediction:
         ood_score: How strange the image is to the model; higher is stranger.
         neighbours: The most similar training lesions, the nearest first; empty when not asked for.
         neighbour_disagreement: Whether they speak against the label; None when not asked for.
+        view_probabilities: What each view would answer alone: a row for each of the `views`, of a share for each
+            class in the task's order, 0 to 1, summing to 1. Empty where only the joint answer is known. Not in
+            what `to_dict` gives.
+        views_calibrated: Whether these are calibrated; else they are the softmax of each view's logits.
         saliency_check: Method and class of the heatmap, and whether it can be believed: JSON-ready values of
             `faithfulness.SaliencyCheck`; None when not asked for.
     """
@@ -89,6 +93,8 @@ class Prediction:
     ood_score: float | None = None
     neighbours: tuple[Neighbour, ...] = ()
     neighbour_disagreement: bool | None = None
+    view_probabilities: tuple[tuple[float, ...], ...] = ()
+    views_calibrated: bool = False
     saliency_check: Mapping[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from dermadeit.display_names import FIGURE_NAMES, Metrics, class_name, model_of, operating_point_title
@@ -36,71 +36,52 @@ _STABILITY_FIGURES = {
 
 def calibration_section(evaluations: Sequence[Metrics]) -> Html:
     """How far the probabilities can be taken at their word, before and after calibration."""
-    rows, missing = [], []
-    for metrics in evaluations:
-        found = metrics.get("calibration")
-        if not found:
-            missing.append(metrics)
-            continue
-        rows.append((f"{model_of(metrics)}, by {str(found.get('scaling', '')).replace('_', ' ')} scaling",))
-        rows += [
-            (FIGURE_NAMES[figure], point(found["before"].get(figure)), point(found["after"].get(figure)))
-            for figure in found["after"]
-        ]
-    return section("Calibration", _not_calibrated(missing), _table(("Figure", "before", "after"), rows))
+
+    def rows(metrics: Metrics, found: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
+        yield (f"{model_of(metrics)}, by {str(found.get('scaling', '')).replace('_', ' ')} scaling",)
+        for figure, after in found["after"].items():
+            yield FIGURE_NAMES[figure], point(found["before"].get(figure)), point(after)
+
+    return _calibrated_section("Calibration", evaluations, "calibration", ("Figure", "before", "after"), rows)
 
 
 def operating_point_section(evaluations: Sequence[Metrics]) -> Html:
     """What each operating point gives."""
-    rows, missing, about = [], [], ""
-    for metrics in evaluations:
-        found = metrics.get("operating_points")
-        if not found:
-            missing.append(metrics)
-            continue
-        about = (
+
+    def rows(metrics: Metrics, found: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
+        yield (name(model_of(metrics)),)
+        for key, part in found.items():
+            if isinstance(part, Mapping):
+                shown = f"{operating_point_title(key)}, from {percent(part['threshold'])} on"
+                yield shown, *(point(part.get(figure)) for figure in _POINT_FIGURES)
+
+    def about(metrics: Metrics, found: Mapping[str, Any]) -> str:
+        return (
             f"For {class_name(metrics, found['target'])}, {percent(found['prevalence'])} of these images; the "
             "predictive values hold for that share. The thresholds were chosen on other lesions."
         )
-        rows.append((name(model_of(metrics)),))
-        rows += [
-            (
-                f"{operating_point_title(key)}, from {percent(part['threshold'])} on",
-                *(point(part.get(figure)) for figure in _POINT_FIGURES),
-            )
-            for key, part in found.items()
-            if isinstance(part, Mapping)
-        ]
-    return section(
-        "Operating points",
-        _not_calibrated(missing),
-        paragraph(about, "quiet") if about else "",
-        _table(("Operating point", *_POINT_FIGURES.values()), rows),
-    )
+
+    header = ("Operating point", *_POINT_FIGURES.values())
+    return _calibrated_section("Operating points", evaluations, "operating_points", header, rows, about)
 
 
 def conformal_section(evaluations: Sequence[Metrics]) -> Html:
     """How often the sets of classes hold the true one, and how large they are."""
-    rows, missing, about = [], [], ""
-    for metrics in evaluations:
-        found = metrics.get("conformal")
-        if not found:
-            missing.append(metrics)
-            continue
-        about = (
+
+    def rows(metrics: Metrics, found: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
+        yield (name(model_of(metrics)),)
+        for key, part in found["classes"].items():
+            shown = "all classes" if key == "all" else class_name(metrics, key)
+            yield shown, *(point(part.get(figure)) for figure in _SET_FIGURES)
+
+    def about(_: Metrics, found: Mapping[str, Any]) -> str:
+        return (
             f"Classes that are not ruled out. {percent(found['nominal_coverage'])} of the lesions are meant to "
             "have their own class among them."
         )
-        rows.append((name(model_of(metrics)),))
-        for key, part in found["classes"].items():
-            shown = "all classes" if key == "all" else class_name(metrics, key)
-            rows.append((shown, *(point(part.get(figure)) for figure in _SET_FIGURES)))
-    return section(
-        "Conformal sets",
-        _not_calibrated(missing),
-        paragraph(about, "quiet") if about else "",
-        _table(("Images of", *_SET_FIGURES.values()), rows),
-    )
+
+    header = ("Images of", *_SET_FIGURES.values())
+    return _calibrated_section("Conformal sets", evaluations, "conformal", header, rows, about)
 
 
 def risk_section(evaluations: Sequence[Metrics]) -> Html:
@@ -152,6 +133,35 @@ def stability_section(evaluations: Sequence[Metrics]) -> Html:
     )
 
 
+def _calibrated_section(
+    title: str,
+    evaluations: Sequence[Metrics],
+    key: str,
+    header: Sequence[str],
+    rows: Callable[[Metrics, Mapping[str, Any]], Iterable[Sequence[Any]]],
+    about: Callable[[Metrics, Mapping[str, Any]], str] | None = None,
+) -> Html:
+    """One table of what the evaluations of calibrated models hold under a key, and a note on the others.
+
+    Args:
+        title: Of the section.
+        evaluations: Those with something under the key get rows.
+        key: Where the figures are.
+        header: Of the table.
+        rows: From an evaluation and its figures.
+        about: Likewise, a sentence that holds for all of them.
+    """
+    measured = [(metrics, metrics[key]) for metrics in evaluations if metrics.get(key)]
+    missing = [metrics for metrics in evaluations if not metrics.get(key)]
+    shown = [row for metrics, found in measured for row in rows(metrics, found)]
+    return section(
+        title,
+        _not_calibrated(missing),
+        paragraph(about(*measured[-1]), "quiet") if about and measured else "",
+        table(header, shown) if shown else "",
+    )
+
+
 def _not_calibrated(missing: Sequence[Metrics]) -> Html:
     if not missing:
         return Html()
@@ -160,7 +170,3 @@ def _not_calibrated(missing: Sequence[Metrics]) -> Html:
         f"Not measured for {names}: the checkpoint was not calibrated, or is not at hand, so its scores can't be "
         "taken as probabilities and nothing is decided with them."
     )
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> Html:
-    return table(header, rows) if rows else Html()

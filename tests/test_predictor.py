@@ -75,6 +75,25 @@ def test_views_average_the_logits_of_the_dihedral_images(
     [result] = predictor.predict([image], views=4)
     assert list(result.logits.values()) == pytest.approx(by_hand.mean(dim=0)[0].tolist(), abs=1e-5)
     assert result.views == 4
+    alone = by_hand[:, 0].softmax(dim=1).tolist()
+    assert [list(shares) for shares in result.view_probabilities] == [
+        pytest.approx(shares, abs=1e-5) for shares in alone
+    ]
+    assert not result.views_calibrated
+
+
+def test_a_view_says_what_it_would_say_alone_and_stays_out_of_the_record(
+    predictors: dict[str, Predictor], lesion_files: list[Path]
+) -> None:
+    predictor = predictors["multiclass"]
+    [[joint], [alone]] = (predictor.predict(lesion_files[:1], views=views) for views in (8, 1))
+    assert joint.view_probabilities[0] == pytest.approx(tuple(alone.probabilities.values()), abs=1e-6)
+    assert alone.view_probabilities == (tuple(alone.probabilities.values()),)
+    index = list(joint.probabilities).index(joint.label)
+    followed = [shares[index] for shares in joint.view_probabilities]
+    assert joint.stability.spread == pytest.approx(max(followed) - min(followed))
+    assert joint.stability.flips == sum(max(shares) > shares[index] for shares in joint.view_probabilities)
+    assert not {"view_probabilities", "views_calibrated"} & joint.to_dict().keys()
 
 
 def test_all_eight_views_make_the_answer_the_same_for_a_turned_photo(

@@ -116,7 +116,7 @@ def _answer_html(
   {_bars_html(answer, task, ruling)}
   {_set_html(answer, task)}
   {notes_html("Doubtful", [doubt] if doubt else [])}
-  {_stability_html(answer, likely, reading.views.get(task.key))}
+  {_stability_html(answer, likely, reading.views[task.key])}
   {_figures_html(task, ruling) if ruling and chosen else ""}
   {notes_html(f"Similar known cases, for {likely}", _notes(reading, answer))}"""
     return f"""
@@ -200,14 +200,10 @@ def _set_html(answer: Prediction, task: Task) -> str:
     )
 
 
-def _stability_html(answer: Prediction, likely: str, views: ViewScores | None) -> str:
-    """A dot on a line for each view, or the room for them while they are not there yet."""
+def _stability_html(answer: Prediction, likely: str, views: ViewScores) -> str:
+    """A dot on a line for each view."""
     if answer.views == 1:
         return ""
-    if views is None:
-        return f"""{_agreement(likely, "counting …")}
-  <div class="dd-dots"></div>
-  <p class="dd-dots-scale" aria-hidden="true"><span>0\u00a0%</span><span>100\u00a0%</span></p>"""
     noun = "probability" if views.calibrated else "model score"
     low, high = min(views.scores), max(views.scores)
     spread = f"its {noun} {percent(low)} to {percent(high)}"
@@ -220,16 +216,10 @@ def _stability_html(answer: Prediction, likely: str, views: ViewScores | None) -
     picture = (
         f"{len(views.scores)} views on a line from 0 to 100\u00a0%: {agreement} agree on {likely}; {spread}."
     )
-    return f"""{_agreement(likely, f"{agreement}, {spread}")}
+    return f"""<dl class="dd-trust"><div><dt>Views that agree on {escape(likely)}</dt>
+  <dd>{escape(f"{agreement}, {spread}")}</dd></div></dl>
   <div class="dd-dots" role="img" aria-label="{escape(picture)}">{dots}</div>
   <p class="dd-dots-scale" aria-hidden="true"><span>0\u00a0%</span><span>100\u00a0%</span></p>"""
-
-
-def _agreement(likely: str, text: str) -> str:
-    return (
-        f'<dl class="dd-trust"><div><dt>Views that agree on {escape(likely)}</dt>'
-        f"<dd>{escape(text)}</dd></div></dl>"
-    )
 
 
 def _stacked(views: ViewScores) -> list[tuple[float, bool, int]]:

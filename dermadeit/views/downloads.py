@@ -11,13 +11,13 @@ from dermadeit.predictor import Predictor
 from dermadeit.views.cards import NO_READING, failure_html, status_html
 from dermadeit.views.decision_controls import DecisionControls
 from dermadeit.views.events import PAGE_EVENT, Updates
-from dermadeit.views.exports import export, report
+from dermadeit.views.exports import export, file_stem, store_report
 from dermadeit.views.failures import presentable
 from dermadeit.views.heatmap import HeatmapPanel, as_share
 from dermadeit.views.page_scripts import SAVE_FILE
 from dermadeit.views.reading import Reading
 from dermadeit.views.turn import Visit
-from dermadeit.views.uploads import private_folder, store_json
+from dermadeit.views.uploads import store_json
 
 
 class Downloads:
@@ -75,7 +75,9 @@ class Downloads:
 
         def make(reading: Reading) -> str:
             choice = self._controls.choice(*controls)
-            return store_json(f"{_stem(reading)}.json", export(reading, self._predictors, task_key, choice))
+            return store_json(
+                f"{file_stem(reading)}.json", export(reading, self._predictors, task_key, choice)
+            )
 
         return self._made(visit.reading, make)
 
@@ -86,7 +88,7 @@ class Downloads:
             shown_task, _, class_key = (chosen or "").partition("/")
             shown = self._heatmap.known_method(method), class_key
             is_drawn = shown_task == task_key and shown in reading.maps.get(task_key, {})
-            text = report(
+            return store_report(
                 reading,
                 self._predictors,
                 task_key,
@@ -94,9 +96,6 @@ class Downloads:
                 shown if is_drawn else None,
                 as_share(opacity),
             )
-            path = private_folder() / f"{_stem(reading)}.html"
-            path.write_text(text, encoding="utf-8")
-            return str(path)
 
         return self._made(visit.reading, make)
 
@@ -107,7 +106,3 @@ class Downloads:
             return {self._file: make(reading)}
         except Exception as error:
             return {self._file: None, self._status: failure_html(presentable(error))}
-
-
-def _stem(reading: Reading) -> str:
-    return f"dermadeit-{reading.preview.sha256[:8]}"

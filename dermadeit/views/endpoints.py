@@ -1,4 +1,4 @@
-"""The documented API: `/predict` and `/explain`, for programs."""
+"""The documented API of single photos, for programs: `/predict` and `/explain` here, the others beside it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,12 @@ from dermadeit.records import ANSWER, ItemFailure
 from dermadeit.saliency import DEFAULT_METHOD, DEFAULT_OPACITY, SALIENCY_METHODS
 from dermadeit.tasks import BINARY, get_task
 from dermadeit.views.cards import saliency_verdict
+from dermadeit.views.decision_endpoint import add_decide_endpoint
+from dermadeit.views.docstrings import documented
 from dermadeit.views.events import MODEL_EVENT
 from dermadeit.views.failures import presentable
 from dermadeit.views.reading import predict_one
+from dermadeit.views.report_endpoint import add_report_endpoint
 from dermadeit.views.uploads import PhotoInput, opened_photo, store_png
 
 MOST_NEIGHBOURS = 50
@@ -30,6 +33,7 @@ MOST_NEIGHBOURS = 50
 def add_endpoints(predictors: Mapping[str, Predictor]) -> None:
     """Adds the endpoints to the Blocks that is being built."""
 
+    @documented
     def predict(
         image: Any, task: str, operating_point: str | None = None, neighbours: int = 0
     ) -> list[dict[str, Any]]:
@@ -56,6 +60,7 @@ def add_endpoints(predictors: Mapping[str, Predictor]) -> None:
         except Exception as error:
             return [failed_record(error, image, task, predictors[BINARY.key].checkpoint.model)]
 
+    @documented
     def explain(
         image: Any, task: str, class_key: str | None = None, method: str = DEFAULT_METHOD
     ) -> tuple[str, dict[str, Any]]:
@@ -128,6 +133,8 @@ def add_endpoints(predictors: Mapping[str, Predictor]) -> None:
             preprocess=False,
             **MODEL_EVENT,
         )
+    add_report_endpoint(predictors)
+    add_decide_endpoint(predictors)
 
 
 def failed_record(error: Exception, image: Any, task: Any, model: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from dermadeit.about import DISCLAIMER, VERSION
 from dermadeit.imaging import encode_png
 from dermadeit.neighbours import Neighbour
 from dermadeit.predictor import Predictor
-from dermadeit.records import ABSTAIN, Decision
+from dermadeit.records import ABSTAIN, Decision, Prediction
 from dermadeit.report import ReportFigure, single_image_report
 from dermadeit.tasks import DIAGNOSES, get_task
 from dermadeit.views.answer_card import outside_set
@@ -18,6 +18,7 @@ from dermadeit.views.cards import saliency_verdict
 from dermadeit.views.case_pictures import ISIC_ADDRESS, isic_id
 from dermadeit.views.decision import Choice, rule
 from dermadeit.views.reading import METHOD_TITLES, Reading, tasks_shown
+from dermadeit.views.uploads import private_folder
 
 WITHHELD_NOTE = (
     "This answer is withheld. The label and the probabilities are kept for checking the gates; an abstained label "
@@ -96,9 +97,34 @@ def report(
     return single_image_report(exported, encode_png(reading.preview.pixels), figures)
 
 
-def _reading(reading: Reading, predictor: Predictor, key: str, choice: Choice) -> dict[str, Any]:
-    answer, task, views = reading.predictions[key], get_task(key), reading.views.get(key)
-    ruling = rule(answer, predictor.checkpoint.calibration, choice)
+def store_report(
+    reading: Reading,
+    predictors: Mapping[str, Predictor],
+    task_key: str,
+    choice: Choice,
+    shown: tuple[str, str] | None,
+    opacity: float,
+) -> str:
+    """Writes what `report` gives into the cache, in a folder that nobody can guess; returns its path."""
+    path = private_folder() / f"{file_stem(reading)}.html"
+    path.write_text(report(reading, predictors, task_key, choice, shown, opacity), encoding="utf-8")
+    return str(path)
+
+
+def file_stem(reading: Reading) -> str:
+    """What the files of a reading are called."""
+    return f"dermadeit-{reading.preview.sha256[:8]}"
+
+
+def with_decision(answer: Prediction, predictor: Predictor, choice: Choice) -> dict[str, Any]:
+    """An answer and what is decided for it, as the readings of `export` have it.
+
+    Args:
+        answer: It may be withheld.
+        predictor: That gave it.
+        choice: What was set for its task.
+    """
+    task, ruling = get_task(answer.task), rule(answer, predictor.checkpoint.calibration, choice)
     if ruling:
         decision = Decision(ruling.operating_point, ruling.threshold, ruling.decision)
         answer = replace(answer, operating_point=decision)
@@ -111,7 +137,13 @@ def _reading(reading: Reading, predictor: Predictor, key: str, choice: Choice) -
         "withheld_note": WITHHELD_NOTE if answer.verdict == ABSTAIN else None,
         "cautions": [doubt] if (doubt := outside_set(answer, task, ruling)) else [],
         "decision": ruling and ruling.to_dict(),
-        "view_scores": views and asdict(views),
+    }
+
+
+def _reading(reading: Reading, predictor: Predictor, key: str, choice: Choice) -> dict[str, Any]:
+    answer = reading.predictions[key]
+    return with_decision(answer, predictor, choice) | {
+        "view_scores": asdict(reading.views[key]),
         "neighbours": _cases(answer.neighbours),
     }
 

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from scipy.special import softmax
 
 from dermadeit.errors import PredictionError
 from dermadeit.faithfulness import SaliencyCheck, check_saliency
@@ -17,7 +16,6 @@ from dermadeit.neighbours import NEIGHBOURS
 from dermadeit.predictor import Predictor
 from dermadeit.records import ItemFailure, Prediction
 from dermadeit.saliency import DEFAULT_METHOD, SALIENCY_METHODS, SaliencyMap
-from dermadeit.stability import Stability
 from dermadeit.tasks import BINARY, get_task
 from dermadeit.views.case_pictures import load_pictures
 
@@ -60,13 +58,6 @@ class ViewScores:
     agrees: tuple[bool, ...]
     calibrated: bool
 
-    @property
-    def stability(self) -> Stability:
-        """The same in three numbers. The predictor's are of scores that are not calibrated."""
-        agreeing = sum(self.agrees)
-        spread = max(self.scores) - min(self.scores)
-        return Stability(agreeing / len(self.agrees), spread, len(self.agrees) - agreeing)
-
 
 Maps = Mapping[tuple[str, str], SaliencyMap]
 """Method and class key to heatmap."""
@@ -87,7 +78,6 @@ class Reading:
         photo_checks: Task key to what was measured on the photo.
         maps: Task key to heatmaps.
         checks: Task key to their checks.
-        views: Task key to what the single views say.
         pictures: Image id of similar cases to a small PNG, where there is a folder to take them from.
     """
 
@@ -98,8 +88,12 @@ class Reading:
     photo_checks: Mapping[str, PhotoCheck]
     maps: Mapping[str, Maps] = field(default_factory=dict)
     checks: Mapping[str, Checks] = field(default_factory=dict)
-    views: Mapping[str, ViewScores] = field(default_factory=dict)
     pictures: Mapping[str, bytes] = field(default_factory=dict)
+
+    @property
+    def views(self) -> Mapping[str, ViewScores]:
+        """Task key to what the single views say."""
+        return {key: _view_scores(answer) for key, answer in self.predictions.items()}
 
 
 def tasks_shown(task_key: str) -> tuple[str, ...]:
@@ -180,7 +174,7 @@ def answered(
     image: LesionImage,
     case_folder: Path | None = None,
 ) -> Iterator[Reading]:
-    """Adds the answers of all tasks and what they rest on, so that nothing needs the photo again.
+    """Adds the answers of all tasks and pictures of similar cases, so that nothing needs the photo again.
 
     Args:
         reading: It is not changed.
@@ -195,14 +189,6 @@ def answered(
         if key not in reading.predictions:
             reading = _with_answer(reading, predictor, image, key)
             yield reading
-        answer = reading.predictions[key]
-        views = _view_scores(predictor, reading.inputs[key], answer)
-        reading = replace(
-            reading,
-            predictions={**reading.predictions, key: replace(answer, stability=views.stability)},
-            views={**reading.views, key: views},
-        )
-        yield reading
     ids = [near.image_id for answer in reading.predictions.values() for near in answer.neighbours]
     yield replace(reading, pictures=load_pictures(case_folder, ids))
 
@@ -247,16 +233,11 @@ def _with_answer(reading: Reading, predictor: Predictor, image: LesionImage, key
     )
 
 
-def _view_scores(predictor: Predictor, image: LesionImage, answer: Prediction) -> ViewScores:
-    # A second pass: a `Prediction` keeps only what the views have in common.
-    [outputs] = predictor.outputs([image], answer.views)
-    calibration, task = predictor.checkpoint.calibration, predictor.checkpoint.task
-    calibrated = answer.calibrated and calibration is not None and 1 in calibration.by_views
-    shares = (
-        calibration.probabilities(outputs.logits, 1)
-        if calibrated
-        else softmax(outputs.logits.astype(float), axis=1)
+def _view_scores(answer: Prediction) -> ViewScores:
+    index = get_task(answer.task).index_of(answer.label)
+    return ViewScores(
+        answer.label,
+        tuple(shares[index] for shares in answer.view_probabilities),
+        tuple(shares.index(max(shares)) == index for shares in answer.view_probabilities),
+        answer.views_calibrated,
     )
-    index = task.index_of(answer.label)
-    agrees = tuple((shares.argmax(axis=1) == index).tolist())
-    return ViewScores(answer.label, tuple(shares[:, index].tolist()), agrees, calibrated)

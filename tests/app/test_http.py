@@ -44,7 +44,8 @@ def file_record(path):
 def call_raw(app_url, image, api_name="predict"):
     """Calls an endpoint as a program without our client would, and returns its last event."""
     base = f"{app_url}/gradio_api/call/{api_name}"
-    data = [image, "binary", None, 0] if api_name == "predict" else [image, "binary", None, "grad-cam"]
+    rest = {"predict": [None, 0], "explain": [None, "grad-cam"], "report": [None, None, None, False]}
+    data = [image, "binary", *rest.get(api_name, [])]
     event = httpx.post(base, json={"data": data}).json()["event_id"]
     lines = httpx.get(f"{base}/{event}", timeout=60).text.strip().splitlines()
     return lines[-2].removeprefix("event: "), json.loads(lines[-1].removeprefix("data: "))
@@ -138,7 +139,9 @@ def test_what_a_checkpoint_does_not_have_is_a_failed_record(client, encoded_phot
 
 def test_only_the_documented_endpoints_are_listed(client):
     listed = set(client.view_api(return_format="dict")["named_endpoints"])
-    assert listed == {"/predict", "/explain", "/evaluate", "/compare"}
+    assert listed == {
+        "/predict", "/decide", "/explain", "/report", "/evaluate", "/compare", "/compare_predictions"
+    }  # fmt: skip
 
 
 def test_a_broken_file_is_a_failed_record(client, encoded_photo, file_of):
@@ -198,12 +201,14 @@ NOT_UPLOADS = [
 
 @pytest.mark.parametrize(
     ("api_name", "image"),
-    # Both endpoints open a photo in the same way.
+    # All endpoints open a photo in the same way.
     [
         *(("predict", image) for image in NOT_UPLOADS),
         ("explain", NOT_UPLOADS[0]),
         ("explain", file_record("http://example.com/lesion.jpg")),
         ("explain", None),
+        ("report", NOT_UPLOADS[0]),
+        ("report", file_record("http://example.com/lesion.jpg")),
     ],
 )
 def test_what_is_not_an_upload_is_refused(app_url, cache, watched_network, image, api_name):
@@ -220,6 +225,15 @@ def test_what_is_not_an_upload_is_refused(app_url, cache, watched_network, image
     assert "root:" not in json.dumps(answer)
     assert watched_network == []
     assert files_under(cache).keys() <= before.keys()
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_no_input_of_an_event_makes_the_app_fetch_an_address(app_url, watched_network, place):
+    base, data = f"{app_url}/gradio_api/call/predict", [None, "binary", None, 0]
+    data[place] = file_record("http://example.com/lesion.jpg")
+    event = httpx.post(base, json={"data": data}).json()["event_id"]
+    assert "Upload the image file itself" in httpx.get(f"{base}/{event}", timeout=60).text
+    assert watched_network == []
 
 
 def test_an_upload_is_gone_after_the_call(cache, client, encoded_photo, file_of):
@@ -291,7 +305,7 @@ def test_nothing_leaves_this_machine(cache, start_app, watched_network, encoded_
     try:
         assert httpx.get(url).status_code == 200
         [path] = httpx.post(f"{url}/gradio_api/upload", files={"files": ("a.jpg", encoded_photo(8))}).json()
-        for api_name in ("predict", "explain"):
+        for api_name in ("predict", "explain", "report"):
             event, _ = call_raw(url, file_record(path), api_name)
             assert event == "complete"
     finally:

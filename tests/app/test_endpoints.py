@@ -1,0 +1,201 @@
+"""What the API offers beyond the reading of a photo, and what it says of itself."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from calibrated_checkpoint import calibrated_predictor
+from gradio.utils import get_function_description
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from PIL import Image
+
+from dermadeit.errors import ConfigurationError
+from dermadeit.imaging import decode_image
+from dermadeit.predictor import Predictor
+from dermadeit.saliency import DEFAULT_METHOD, DEFAULT_OPACITY
+from dermadeit.views.application import build_app
+from dermadeit.views.decision import OWN_THRESHOLD, Choice, rule
+from dermadeit.views.decision_endpoint import asked_choice, read_answer
+from dermadeit.views.exports import export, report
+from dermadeit.views.reading import answered, explained, read_labels
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def mixed(checkpoint_root, synthetic_data, predictors):
+    """A calibrated binary predictor beside a multiclass one that was not calibrated."""
+    return predictors | {"binary": calibrated_predictor(checkpoint_root, synthetic_data)}
+
+
+@pytest.fixture(scope="module")
+def calibrated(cache, start_app, mixed, tmp_path_factory):
+    """A client of an app whose first task is calibrated."""
+    app, url = start_app(mixed)
+    downloads = tmp_path_factory.mktemp("downloads")
+    yield Client(url, verbose=False, analytics_enabled=False, download_files=downloads)
+    app.close(verbose=False)
+
+
+@pytest.fixture(scope="module")
+def client(app_url, tmp_path_factory):
+    downloads = tmp_path_factory.mktemp("downloads")
+    return Client(app_url, verbose=False, analytics_enabled=False, download_files=downloads)
+
+
+def test_every_public_event_says_what_it_does_takes_and_gives(event_loops, predictors, zoo):
+    app = build_app(predictors, zoo)
+    events = [event for event in app.fns.values() if event.fn is not None]
+    assert {event.api_visibility for event in events} == {"public", "private"}
+    for event in (event for event in events if event.api_visibility == "public"):
+        # What Gradio makes of a docstring, for the API's page and for MCP clients; it drops what it does not see.
+        description, parameters, returns = get_function_description(event.fn)
+        assert "not a medical device" in description, event.api_name
+        assert len(parameters) == len(event.inputs)
+        assert [name for name, said in parameters.items() if not said.endswith(".")] == [], event.api_name
+        assert [said[-1] for said in returns] == ["."], event.api_name
+
+
+def test_a_report_is_the_one_that_the_page_makes(calibrated, mixed, encoded_photo, file_of):
+    path = file_of(encoded_photo(2))
+    file, exported = calibrated.predict(
+        handle_file(path), "binary", threshold=0.3, prevalence=0.04, api_name="/report"
+    )
+    photo, choice = decode_image(path), Choice(OWN_THRESHOLD, 0.3, 0.04)
+    # As the page reads a photo.
+    *_, reading = answered(read_labels(mixed, photo, "binary"), mixed, photo)
+    *_, reading = explained(reading, mixed)
+    label = reading.predictions["binary"].label
+    assert exported == json.loads(json.dumps(export(reading, mixed, "binary", choice)))
+    assert Path(file).name == f"dermadeit-{reading.preview.sha256[:8]}.html"
+    made = report(reading, mixed, "binary", choice, (DEFAULT_METHOD, label), DEFAULT_OPACITY)
+    assert undated(Path(file).read_text(encoding="utf-8")) == undated(made)
+    assert made.count("data:image/png") == 2
+
+
+def undated(page):
+    return re.sub(r"\d{4}-\d\d-\d\dT[\d:+]+", "", page)
+
+
+def test_a_report_keeps_a_withheld_answer_back_unless_told_otherwise(calibrated, tmp_path):
+    Image.new("RGB", (90, 90), (255, 255, 255)).save(tmp_path / "white.png")
+    image = handle_file(tmp_path / "white.png")
+    file, exported = calibrated.predict(image, "binary", api_name="/report")
+    page = Path(file).read_text(encoding="utf-8")
+    assert "No answer" in page
+    assert page.count("data:image/png") == 1
+    assert (exported["readings"][0]["verdict"], exported["override"]) == ("abstain", False)
+    file, exported = calibrated.predict(image, "binary", override=True, api_name="/report")
+    page = Path(file).read_text(encoding="utf-8")
+    assert "Shown although the answer was withheld" in page
+    assert page.count("data:image/png") == 2
+    assert exported["readings"][0]["overridden"]
+
+
+def test_a_report_refuses_what_cannot_be_decided(client, calibrated, encoded_photo, file_of):
+    image = handle_file(file_of(encoded_photo()))
+    with pytest.raises(AppError, match="not both"):
+        calibrated.predict(image, "binary", "balanced", 0.3, api_name="/report")
+    for options in ({"operating_point": "balanced"}, {"threshold": 0}, {"prevalence": 0.1}):
+        with pytest.raises(AppError, match="was not calibrated"):
+            client.predict(image, "binary", **options, api_name="/report")
+    _, exported = client.predict(image, "multiclass", api_name="/report")
+    assert [reading["decision"] for reading in exported["readings"]] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("options", "choice"),
+    [
+        ({}, Choice()),
+        ({"operating_point": "specificity_95", "prevalence": 0.1}, Choice("specificity_95", prevalence=0.1)),
+        ({"threshold": 0.3, "prevalence": 0.04}, Choice(OWN_THRESHOLD, 0.3, 0.04)),
+    ],
+)
+def test_a_decision_is_the_one_that_the_page_shows(
+    calibrated, mixed, encoded_photo, file_of, options, choice
+):
+    path = file_of(encoded_photo(3))
+    records = calibrated.predict(handle_file(path), "binary", api_name="/predict")
+    told = calibrated.predict(records, "binary", **options, api_name="/decide")
+    answer = read_labels(mixed, decode_image(path), "binary").predictions["binary"]
+    ruling = rule(answer, mixed["binary"].checkpoint.calibration, choice)
+    assert told["decision"] == json.loads(json.dumps(ruling.to_dict()))
+    assert told["conformal_set"] == list(answer.conformal_set)
+    assert (told["verdict"], told["label"]) == (answer.verdict, answer.label)
+    bare = calibrated.predict(answer.probabilities["others"], "binary", **options, api_name="/decide")
+    assert bare["decision"] == told["decision"]
+    assert bare["verdict"] is None
+
+
+def test_a_decision_on_a_withheld_answer_says_so(calibrated, encoded_photo, file_of):
+    [record] = calibrated.predict(handle_file(file_of(encoded_photo(3))), "binary", api_name="/predict")
+    told = calibrated.predict(record | {"verdict": "abstain"}, "binary", api_name="/decide")
+    assert told["verdict"] == "abstain"
+    assert "must not be shown as an answer" in told["withheld_note"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"status": "failed"}, "was not read"),
+        ({"task": "multiclass"}, "not of the task"),
+        ({"model": "mobilenetv2"}, "not of the model"),
+        ({"calibrated": False}, "not calibrated"),
+        ({"views": 9}, "nothing to decide on"),
+        ({"views": True}, "nothing to decide on"),
+        ({"verdict": None}, "nothing to decide on"),
+        ({"probabilities": {"nevus": 0.7, "others": 0.7}}, "nothing to decide on"),
+        ({"probabilities": {"nevus": 1}}, "nothing to decide on"),
+        ({"probabilities": {"nevus": "1", "others": 0}}, "nothing to decide on"),
+        ({"probabilities": [0.5, 0.5]}, "nothing to decide on"),
+    ],
+)
+def test_a_record_that_cannot_be_decided_on_is_refused(mixed, lesion_files, changes, words):
+    [record] = (answer.to_dict() for answer in mixed["binary"].predict(lesion_files[:1]))
+    assert read_answer([record], mixed["binary"]).probabilities == record["probabilities"]
+    with pytest.raises(ConfigurationError, match=words):
+        read_answer(record | changes, mixed["binary"])
+
+
+@pytest.mark.parametrize("given", [None, "0.5", True, 1.5, -0.1, [], [0.5, 0.5], {}])
+def test_what_is_no_record_and_no_probability_is_refused(mixed, given):
+    with pytest.raises(ConfigurationError, match=r"nothing to decide on|not of the task"):
+        read_answer(given, mixed["binary"])
+
+
+def test_one_probability_does_not_decide_among_three_classes(mixed):
+    with pytest.raises(ConfigurationError, match="was not calibrated"):
+        read_answer(0.5, mixed["multiclass"])
+    checkpoint = mixed["binary"].checkpoint
+    calibration = replace(checkpoint.calibration, classes=("mel", "bcc", "scc"))
+    trust = replace(checkpoint.trust, calibration=calibration)
+    with pytest.raises(ConfigurationError, match="with two classes"):
+        read_answer(0.5, Predictor(replace(checkpoint, trust=trust)))
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("youden", None, None),
+        (["balanced"], None, None),
+        (None, "0.5", None),
+        (None, 1.5, None),
+        (None, None, -1),
+    ],
+)
+def test_settings_out_of_their_range_are_refused(asked):
+    with pytest.raises(ConfigurationError, match=r"Choose one of|number from 0 to 1"):
+        asked_choice(*asked)
+
+
+def test_readmes_examples_run(calibrated, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    library, api = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
+    exec(library, {})
+    names = {"running": calibrated}
+    exec(api.replace('Client("http://127.0.0.1:7860")', "running"), names)
+    assert len(capsys.readouterr().out.splitlines()) == 3
+    assert Path(names["report"]).suffix == ".html"
