@@ -15,10 +15,13 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import cohen_kappa_score
 
+from dermadeit.batch import BatchResult
+from dermadeit.cautions import Caution
 from dermadeit.comparison import Comparison, compare, holm
 from dermadeit.display_names import model_name
 from dermadeit.errors import ManifestError
 from dermadeit.predictions import Measurement, PredictionSet, most_views, on_shared_images
+from dermadeit.records import ABSTAIN
 from dermadeit.tasks import Task
 
 
@@ -31,12 +34,14 @@ class Entrant:
         title: Name shown to people, different for each entrant.
         predictions: What it said; `predictions.model` is the title.
         dropped: Images that it has read and that are not among them, since another model has not.
+        labelled: Whether the labels of the predictions are the true classes; else they stand for nothing.
     """
 
     name: str
     title: str
     predictions: PredictionSet
     dropped: int = 0
+    labelled: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,14 +69,15 @@ class PairedResult:
 
 @dataclass(frozen=True)
 class Disagreement:
-    """A labelled image of which several models don't say the same.
+    """An image of which several models don't say the same.
 
     Attributes:
         image_id: Identifier of the image.
-        label: Key of the true class.
+        label: Key of the true class, or an empty string where it is unknown.
         source: Name of the collection, or an empty string.
         answers: Title of each model to the key of its most probable class.
         scores: Title of each model to its score of the target class, 0 to 1.
+        withheld: Titles of the models whose answer is to be withheld, as far as that is known.
     """
 
     image_id: str
@@ -79,6 +85,7 @@ class Disagreement:
     source: str
     answers: Mapping[str, str]
     scores: Mapping[str, float]
+    withheld: tuple[str, ...] = ()
 
     @property
     def wrong(self) -> int:
@@ -129,6 +136,23 @@ def gather(
     )
 
 
+def gather_batch(result: BatchResult) -> tuple[Entrant, ...]:
+    """The models of a batch of images or of one table, on the images that all of them have read.
+
+    Raises:
+        ManifestError: No image was read by all of them.
+    """
+    sets = [_answers_of(result, model) for model in result.models]
+    if not set.intersection(*(set(predictions.image_ids) for predictions in sets)):
+        failures = [failure.message for model in result.models for _, failure in result.failed(model)]
+        raise ManifestError(
+            f"No image was read by every model, so there is nothing to compare. {' '.join(failures[:1])}".strip(),
+            code="no_images",
+        )
+    entrants = gather([("batch", sets)], result.task)
+    return tuple(replace(entrant, labelled=result.labelled) for entrant in entrants)
+
+
 def compare_with(reference: Measurement, others: Sequence[Measurement]) -> tuple[PairedResult, ...]:
     """One model against each of the others, with p-values adjusted for how many there are (Holm).
 
@@ -163,14 +187,30 @@ def disagreements(entrants: Sequence[Entrant]) -> tuple[Disagreement, ...]:
     found = [
         Disagreement(
             images.image_ids[index],
-            task.classes[images.labels[index]],
+            task.classes[images.labels[index]] if entrants[0].labelled else "",
             images.sources[index],
             dict(zip(titles, (task.classes[answer] for answer in answers[:, index]), strict=True)),
             dict(zip(titles, scores[:, index].tolist(), strict=True)),
+            tuple(entrant.title for entrant in entrants if _is_withheld(entrant.predictions, index)),
         )
         for index in np.flatnonzero((answers != answers[0]).any(axis=0))
     ]
     return tuple(sorted(found, key=lambda image: (-image.spread, image.image_id)))
+
+
+def _answers_of(result: BatchResult, model: str) -> PredictionSet:
+    images = [item.image for item, _ in result.read(model)]
+    records = [record for _, record in result.read(model)]
+    if not result.labelled:
+        # The arrays need a label; `Entrant.labelled` says that it means nothing.
+        images = [replace(image, label=result.task.classes[0]) for image in images]
+    answers = PredictionSet.of_records(result.task, model, result.views[model], images, records)
+    cautions = (Caution(record.calibrated, record.verdict, record.abstain_codes) for record in records)
+    return replace(answers, cautions=tuple(cautions), weights_sha256=result.weights[model] or "")
+
+
+def _is_withheld(predictions: PredictionSet, index: int) -> bool:
+    return bool(predictions.cautions) and predictions.cautions[index].verdict == ABSTAIN
 
 
 def _titles(keys: Sequence[tuple[str, str]], given: Mapping[str, str]) -> dict[tuple[str, str], str]:

@@ -1,331 +1,254 @@
-"""The part of the comparison that works on predictions of labelled images: no weights, no images."""
+"""The part of the comparison that works on many images: photos, tables of predictions, or the shipped ones."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from dermadeit.about import DISCLAIMER, VERSION
-from dermadeit.benchmark import OURS
-from dermadeit.benchmark_files import BENCHMARK_ROOT, read_benchmark
-from dermadeit.benchmark_table import MODELS_FILE
-from dermadeit.entrants import (
-    Disagreement,
-    Entrant,
-    PairedResult,
-    compare_with,
-    disagreements,
-    gather,
-    kappas,
-)
-from dermadeit.figures import ModelPoint, accuracy_latency_figure, inline_svg
-from dermadeit.model_zoo import COMPARED_MODELS, ModelZoo
-from dermadeit.predictions import Measurement, measure
-from dermadeit.predictor import DEFAULT_VIEWS
-from dermadeit.side_by_side import Latency, measure_latency
-from dermadeit.tabular import write_csv
+from dermadeit.batch import Progress
+from dermadeit.benchmark_files import BENCHMARK_ROOT
+from dermadeit.entrants import Entrant, gather_batch
+from dermadeit.model_zoo import ModelZoo
 from dermadeit.tasks import Task, get_task
 from dermadeit.views import comparison_results as results
+from dermadeit.views.batch_run import CANCELLED, Order, read_batch
+from dermadeit.views.batch_tables import progress_html
 from dermadeit.views.cards import failure_html, status_html
-from dermadeit.views.comparison_files import read_tables
-from dermadeit.views.events import BATCH_EVENT, PAGE_EVENT, Updates
-from dermadeit.views.failures import presentable
-from dermadeit.views.page_scripts import ANNOUNCE
-from dermadeit.views.uploads import FilesInput, private_folder, store_json
+from dermadeit.views.case_pictures import case_folder
+from dermadeit.views.comparison_endpoint import add_compare_predictions_endpoint
+from dermadeit.views.comparison_export import export, store_disagreements
+from dermadeit.views.comparison_files import shipped_entrants, table_entrants
+from dermadeit.views.comparison_layout import ComparisonLayout
+from dermadeit.views.comparison_session import IMAGES, SHIPPED, TABLES, ImagesRun
+from dermadeit.views.comparison_steps import ImagesComparison, compared_in_steps
+from dermadeit.views.events import BATCH_EVENT, LATEST_EVENT, PAGE_EVENT, Updates
+from dermadeit.views.failures import Failure, presentable
+from dermadeit.views.uploads import store_json
 
-_Chosen = tuple[Sequence[Entrant], Mapping[str, str] | None]
-"""The models to compare, and the hashes of their weights; None where they are not the shipped predictions."""
+_EXPIRED = "This comparison has expired. Start it again."
+_BUSY = Failure(
+    "queue_full", "Too many people are waiting right now, so nothing was compared. Start again in a minute."
+)
+_CUT_OFF = Failure("cut_off", "The comparison was cut off. Start it again.")
 
 
-class BatchSection:
-    """Layout and events of the part. Nothing of a visitor is kept but the files to download.
+class BatchSection(ComparisonLayout):
+    """Layout and events of the part. One instance serves every visitor: what belongs to one is in `gr.State`.
 
     Args:
-        zoo: Every compared model; what is there is timed.
+        zoo: Every compared model.
         task: The radio that chooses the task of the whole tab.
         root: The published predictions.
     """
 
     def __init__(self, zoo: ModelZoo, task: gr.Radio, root: Path = BENCHMARK_ROOT) -> None:
-        self._zoo = zoo
+        super().__init__(zoo)
         self._task = task
         self._root = root
+        self._cases = case_folder()
 
     def render(self) -> None:
-        """Adds the part to the Blocks that is being built."""
-        with gr.Row(elem_classes="dd-columns", equal_height=False):
-            with gr.Column(scale=5, min_width=300, elem_classes="dd-input"):
-                self._shipped = gr.Button(
-                    "Compare the shipped test predictions", variant="primary", elem_id="compare-shipped"
-                )
-                self._tables = FilesInput(
-                    label="Or your own predictions.csv files, all in one go",
-                    file_count="multiple",
-                    file_types=[".csv"],
-                    height=170,
-                    elem_id="compare-tables",
-                )
-            with gr.Column(scale=6, min_width=300, elem_classes="dd-output"):
-                self._status = gr.HTML(
-                    status_html("Ready."), elem_id="compare-batch-status", min_height=28, js_on_load=ANNOUNCE
-                )
-                gr.HTML(
-                    '<p class="dd-quiet">A predictions.csv is what the batch tab exports and what “python -m '
-                    "dermadeit evaluate” writes. Give one for each model, or one that holds several. Models are "
-                    "compared on the images that all of them have read.</p>"
-                )
-                with gr.Row(elem_classes="dd-controls"):
-                    self._stop = gr.Button(
-                        "Stop", interactive=False, elem_id="compare-batch-stop", size="md", min_width=100
-                    )
-                    self._metrics = gr.DownloadButton(
-                        "Figures (JSON)",
-                        interactive=False,
-                        elem_id="compare-metrics",
-                        size="md",
-                        min_width=150,
-                    )
-                    self._list = gr.DownloadButton(
-                        "Disagreements (CSV)",
-                        interactive=False,
-                        elem_id="compare-list",
-                        size="md",
-                        min_width=170,
-                    )
-        self._results = gr.HTML(results.EMPTY_RESULTS, elem_id="compare-results", min_height=190)
+        """Adds the part to the Blocks that is being built, and its endpoint."""
+        self._render_parts()
         self._connect()
+        add_compare_predictions_endpoint(self._zoo)
 
     def _connect(self) -> None:
-        outcome = [self._results, self._metrics, self._list, self._stop, self._status]
-        run = partial(
-            gr.on,
-            outputs=[*outcome, self._tables],
-            show_progress="minimal",
-            show_progress_on=self._status,
-            **PAGE_EVENT,
-            **BATCH_EVENT,
-        )
-        runs = [
-            run(self._shipped.click, self._compare_shipped, [self._task]),
-            run(self._tables.upload, self._compare_tables, [self._tables, self._task]),
-        ]
-        for trigger, end in ((self._stop.click, self._stopped), (self._task.input, self._emptied)):
-            trigger(
-                end,
-                None,
-                [*outcome, self._tables],
-                cancels=runs,
-                queue=False,
+        shown = [
+            self._run, self._status, self._progress, self._results, self._list, self._failures, self._metrics,
+            self._disagreements, self._start, self._stop, self._files, self._tables,
+        ]  # fmt: skip
+        at_once = {"queue": False, "show_progress": "hidden", **PAGE_EVENT}
+        for trigger, source, inputs in (
+            (self._start.click, IMAGES, [self._files]),
+            (self._tables.upload, TABLES, [self._tables]),
+            (self._shipped.click, SHIPPED, []),
+        ):
+            ran = trigger(partial(self._prepare, source), [self._run, *inputs], shown, **at_once).then(
+                self._compare,
+                [self._task, self._models, self._views, self._run],
+                shown,
+                # A run that was left may still be at its last step.
+                trigger_mode="multiple",
                 show_progress="hidden",
                 **PAGE_EVENT,
+                **BATCH_EVENT,
             )
+            ran.failure(self._turn_away, [self._run], shown, **at_once)
+        self._stop.click(self._end, [self._run], [self._status, self._start, self._stop], **at_once)
+        self._task.input(
+            self._switch_task, [self._task, self._run], [*shown, self._models, self._missing], **at_once
+        )
+        self._list.select(self._turn, [self._run], [self._run, self._list, self._status], **LATEST_EVENT)
 
-    def _compare_shipped(self, task_key: str) -> Iterator[Updates]:
-        yield from self._presented(self._shipped_entrants, task_key)
-
-    def _compare_tables(self, payload: Any, task_key: str) -> Iterator[Updates]:
-        def entrants(task: Task) -> _Chosen:
-            return sorted(gather(read_tables(payload), task), key=_place), None
-
-        for updates in self._presented(entrants, task_key):
-            # What was read is deleted, so the list of files must go too.
-            yield {self._tables: None, **updates}
-
-    def _shipped_entrants(self, task: Task) -> _Chosen:
-        filed = read_benchmark(self._root / task.key, task)
-        described = json.loads((self._root / MODELS_FILE).read_text(encoding="utf-8"))
-        order = [model for model in described if model in filed.models]
-        order += sorted(filed.models.keys() - described.keys())
-        titles = {model: entry["title"] for model, entry in described.items() if "title" in entry}
-        most_views = [filed.models[model][max(filed.models[model])] for model in order]
-        return gather([("shipped", most_views)], task, titles), filed.weights_sha256
-
-    def _presented(self, entrants: Callable[[Task], _Chosen], task_key: str) -> Iterator[Updates]:
-        """The steps of a comparison, or the sentence of what went wrong in it."""
-        try:
-            task = get_task(task_key)
-            yield {**self._without_results(), self._stop: gr.update(interactive=True),
-                   self._status: status_html("Reading the predictions …")}  # fmt: skip
-            yield from self._compared(task, *entrants(task))
-        except Exception as error:
-            yield {**self._without_results(), self._status: failure_html(presentable(error))}
-
-    def _compared(
-        self, task: Task, entrants: Sequence[Entrant], shipped: Mapping[str, str] | None
-    ) -> Iterator[Updates]:
-        reference = next((entrant for entrant in entrants if entrant.name == OURS), entrants[0])
-        measured: dict[str, Measurement] = {}
-        figures: dict[str, dict[str, Any]] = {}
-        for number, entrant in enumerate(entrants, start=1):
-            yield {self._status: status_html(f"Measuring {entrant.title}, {number} of {len(entrants)} …")}
-            measured[entrant.title] = measure(entrant.predictions)
-            figures[entrant.title] = measured[entrant.title].to_dict()
-            shown = [results.figures_html(task, entrants, figures)]
-            yield {self._results: "".join(shown)}
-        yield {self._status: status_html("Comparing …")}
-        others = [part for title, part in measured.items() if title != reference.title]
-        paired = compare_with(measured[reference.title], others)
-        agreeing, differing = kappas(entrants), disagreements(entrants)
-        shown += [
-            results.differences_html(task, reference.title, paired),
-            results.kappas_html(entrants, agreeing),
-        ]
-        listed = results.disagreements_html(task, entrants, differing, public=shipped is not None)
-        yield {
-            self._results: "".join([*shown, listed]),
-            self._status: status_html("Timing the models that are here …"),
-        }
-        latencies = self._timed(task, entrants)
-        content = _export(task, entrants, figures, paired, agreeing, latencies, shipped or {})
-        plot = self._plot_html(task, entrants, figures, latencies)
-        yield {
-            self._results: "".join([*shown, plot, listed]),
-            self._metrics: gr.update(
-                value=store_json("dermadeit-model-comparison.json", content), interactive=True
-            ),
-            self._list: gr.update(
-                value=_store_disagreements(entrants, differing), interactive=len(entrants) > 1
-            ),
-            self._stop: gr.update(interactive=False),
-            self._status: status_html(_summary(entrants, reference, paired, len(differing))),
-        }
-
-    def _timed(self, task: Task, entrants: Sequence[Entrant]) -> dict[str, Latency]:
-        """Title of each model that has a checkpoint here to its time with the views of its predictions."""
-        here = {entry.name for entry in self._zoo.entries(task.key) if entry.available}
+    def _prepare(self, source: str, previous: ImagesRun | None, payload: Any = None) -> Updates:
         return {
-            entrant.title: measure_latency(
-                self._zoo.predictor(task.key, entrant.name), (entrant.predictions.views,)
-            )
-            for entrant in entrants
-            if entrant.name in here and 1 <= entrant.predictions.views <= DEFAULT_VIEWS
-        }
-
-    def _plot_html(
-        self,
-        task: Task,
-        entrants: Sequence[Entrant],
-        figures: Mapping[str, Mapping[str, Any]],
-        latencies: Mapping[str, Latency],
-    ) -> str:
-        points = []
-        for entrant in entrants:
-            if entrant.title in latencies:
-                found, views = figures[entrant.title], entrant.predictions.views
-                interval = found.get("intervals", {}).get("accuracy")
-                points.append(
-                    ModelPoint(
-                        entrant.title,
-                        found["accuracy"],
-                        tuple(interval) if interval else None,
-                        latencies[entrant.title].milliseconds[views],
-                        self._zoo.predictor(task.key, entrant.name).checkpoint.parameters,
-                    )
-                )
-        untimed = [entrant.title for entrant in entrants if entrant.title not in latencies]
-        return results.plot_html(inline_svg(accuracy_latency_figure(points)), untimed)
-
-    def _without_results(self) -> Updates:
-        return {
-            self._results: results.EMPTY_RESULTS,
-            **dict.fromkeys((self._metrics, self._list), gr.update(value=None, interactive=False)),
-            self._stop: gr.update(interactive=False),
-        }
-
-    def _stopped(self) -> Updates:
-        return {
-            self._stop: gr.update(interactive=False),
-            self._status: status_html("Stopped. What is shown was finished before."),
-            # A later choice would hand the same files in again.
+            **self._left(previous),
+            **self._without_results(),
+            self._run: ImagesRun.begin(source, payload, self._cases),
+            self._status: status_html("Waiting for its turn …"),
+            self._start: gr.update(interactive=source != IMAGES),
+            self._stop: gr.update(interactive=True),
+            # What is read is deleted, and a later choice would hand the same files in again.
             self._tables: None,
         }
 
-    def _emptied(self) -> Updates:
-        return {**self._without_results(), self._status: status_html("Ready."), self._tables: None}
+    def _left(self, previous: ImagesRun | None) -> Updates:
+        """Ends a run whose visitor begins another one; files that it has opened can't be handed in again."""
+        if previous is None or not previous.is_running:
+            return {}
+        has_taken_files = previous.is_reading and previous.is_started
+        previous.abandon()
+        return {self._files: None} if has_taken_files else {}
 
+    def _switch_task(self, task_key: str, run: ImagesRun | None) -> Updates:
+        return {
+            **self._left(run),
+            **self._idle(),
+            self._run: None,
+            self._status: status_html("Ready."),
+            self._models: gr.update(**self._model_choices(task_key)),
+            self._missing: self._missing_html(task_key),
+        }
 
-def _place(entrant: Entrant) -> int:
-    known = entrant.name in COMPARED_MODELS
-    return COMPARED_MODELS.index(entrant.name) if known else len(COMPARED_MODELS)
+    def _end(self, run: ImagesRun | None) -> Updates:
+        if run is None or not run.is_running:
+            return gr.skip()
+        said = "the images that are being read" if run.is_reading else "the step that is being done"
+        run.stop()
+        return {
+            self._status: status_html("Stopped before it began." if run.is_over else f"Finishing {said} …"),
+            self._start: gr.update(interactive=run.is_over),
+            self._stop: gr.update(interactive=False),
+        }
 
+    def _turn_away(self, run: ImagesRun | None) -> Updates:
+        """What Gradio itself has refused, which its own note, that fades, says too."""
+        if run is None or not run.is_running:
+            return gr.skip()
+        failure = _CUT_OFF if run.is_started else _BUSY
+        return {**self._left(run), **self._idle(), self._run: None, self._status: failure_html(failure)}
 
-def _summary(
-    entrants: Sequence[Entrant], reference: Entrant, paired: Sequence[PairedResult], differing: int
-) -> str:
-    images = f"{len(reference.predictions):,} images"
-    if any(entrant.dropped for entrant in entrants):
-        images += " that all have read"
-    if not paired:
-        return f"Done: {reference.title} on {images}. There is no other model to compare it with."
-    apart = [
-        result.comparison.second
-        for result in paired
-        if result.comparison.differences["accuracy"].excludes_zero
-    ]
-    told = (
-        f"in accuracy it differs from {', '.join(apart)} by more than chance"
-        if apart
-        else "in accuracy it can't be told from any other"
-    )
-    return (
-        f"Done: {len(entrants)} models on {images}, {differing:,} of which they answer differently. "
-        f"{reference.title}: {told}."
-    )
+    def _compare(self, task_key: Any, models: Any, views: Any, run: ImagesRun | None) -> Iterator[Updates]:
+        # Gradio empties the outputs of what yields nothing, and sends the last of what it yields once more.
+        yield gr.skip()
+        if run is None or run.is_started or run.is_over:
+            return
+        run.is_started = True
+        try:
+            for updates in self._steps(task_key, models, views, run):
+                if run.is_over:
+                    break
+                yield updates
+        except Exception as error:
+            if not run.is_over:
+                yield self._failed(error, run)
+        finally:
+            run.settle()
+        yield gr.skip()
 
-
-def _export(
-    task: Task,
-    entrants: Sequence[Entrant],
-    figures: Mapping[str, Mapping[str, Any]],
-    paired: Sequence[PairedResult],
-    agreeing: Mapping[tuple[str, str], float | None],
-    latencies: Mapping[str, Latency],
-    weights_sha256: Mapping[str, str],
-) -> dict[str, Any]:
-    return {
-        "disclaimer": DISCLAIMER,
-        "app": {"name": "DermaDeiT", "version": VERSION},
-        "task": task.key,
-        "models": {
-            entrant.title: {
-                "model": entrant.name,
-                "views": entrant.predictions.views,
-                "left_out": entrant.dropped,
-                "weights_sha256": weights_sha256.get(entrant.name),
-                **figures[entrant.title],
-                "latency": latencies[entrant.title].to_dict() if entrant.title in latencies else None,
+    def _steps(self, task_key: Any, models: Any, views: Any, run: ImagesRun) -> Iterator[Updates]:
+        task = get_task(str(task_key))
+        yield from self._read(Order(run.session.payload, task.key, models, views), run)
+        entrants = self._entrants(task, run)
+        begun = ImagesComparison(task, entrants, is_shipped=run.source == SHIPPED)
+        for sentence, found in compared_in_steps(self._zoo, begun):
+            run.found = found
+            yield {
+                # Giving the run again keeps it from expiring.
+                self._run: run,
+                self._status: status_html(sentence),
+                self._results: results.results_html(found, run.batch),
+                self._list: run.listed(),
             }
-            for entrant in entrants
-        },
-        "comparisons": [result.to_dict() for result in paired],
-        "kappas": [
-            {"first": first, "second": second, "cohen_kappa": value}
-            for (first, second), value in agreeing.items()
-        ],
-    }
+            if run.is_stopping and not found.is_finished:
+                yield self._stopped(run)
+                return
+        run.is_running = False
+        yield self._finished(run, sentence)
 
+    def _read(self, order: Order, run: ImagesRun) -> Iterator[Updates]:
+        if run.source != IMAGES:
+            yield {self._status: status_html("Reading the predictions …")}
+            return
+        for step in read_batch(self._zoo, order, run.session):
+            if isinstance(step, str):
+                yield {self._status: status_html(step)}
+                continue
+            if not step.done:
+                yield {self._status: status_html("Reading the images … Stop keeps what is done.")}
+            yield {self._run: run, self._progress: progress_html(step)}
+        done = len(run.batch.items)
+        yield {
+            self._files: None,
+            self._progress: progress_html(Progress(done, done, None, None)),
+            self._failures: results.left_out_html(run.batch),
+            # From here on it ends the comparison.
+            self._stop: gr.update(interactive=True),
+        }
 
-def _store_disagreements(entrants: Sequence[Entrant], found: Sequence[Disagreement]) -> str | None:
-    """Writes the images that the models answer differently into the cache; None where there is one model."""
-    if len(entrants) < 2:
-        return None
-    titles = [entrant.title for entrant in entrants]
-    columns = ["image_id", "label_true", "source"]
-    columns += [f"{kind} {title}" for title in titles for kind in ("label", "target_score")]
-    path = private_folder() / "dermadeit-disagreements.csv"
-    write_csv(
-        path,
-        columns,
-        (
-            {"image_id": image.image_id, "label_true": image.label, "source": image.source}
-            | {f"label {title}": image.answers[title] for title in titles}
-            | {f"target_score {title}": image.scores[title] for title in titles}
-            for image in found
-        ),
-    )
-    return str(path)
+    def _entrants(self, task: Task, run: ImagesRun) -> tuple[Entrant, ...]:
+        if run.source == IMAGES:
+            return gather_batch(run.batch)
+        if run.source == TABLES:
+            return table_entrants(run.session.payload, task)
+        return shipped_entrants(task, self._root)
+
+    def _finished(self, run: ImagesRun, summary: str) -> Updates:
+        opening = "Stopped early. " if run.batch and run.batch.missing else ""
+        ending = " The uploads have been deleted." if run.source != SHIPPED else ""
+        figures = store_json("dermadeit-model-comparison.json", export(run.found, run.batch))
+        listed = store_disagreements(run.found, run.batch)
+        return {
+            self._run: run,
+            self._status: status_html(f"{opening}{summary}{ending}"),
+            self._metrics: gr.update(value=figures, interactive=True),
+            self._disagreements: gr.update(value=listed, interactive=listed is not None),
+            self._start: gr.update(interactive=True),
+            self._stop: gr.update(interactive=False),
+        }
+
+    def _stopped(self, run: ImagesRun) -> Updates:
+        return {
+            self._run: run,
+            self._status: status_html("Stopped. What is shown was finished before."),
+            self._start: gr.update(interactive=True),
+            self._stop: gr.update(interactive=False),
+        }
+
+    def _failed(self, error: Exception, run: ImagesRun) -> Updates:
+        failure = presentable(error)
+        was_stopped = failure.code == CANCELLED
+        return {
+            **self._idle(),
+            **({self._files: None} if run.source == IMAGES else {}),
+            self._run: None,
+            self._status: status_html(failure.message) if was_stopped else failure_html(failure),
+        }
+
+    def _turn(self, run: ImagesRun | None, event: gr.EventData) -> Updates:
+        if run is None or run.found is None:
+            return {self._status: status_html(_EXPIRED)}
+        run.turn(str((event._data or {}).get("pick")))
+        return {self._run: run, self._list: run.listed()}
+
+    def _without_results(self) -> Updates:
+        return {
+            self._progress: "",
+            self._results: results.EMPTY_RESULTS,
+            self._list: "",
+            self._failures: "",
+            **dict.fromkeys((self._metrics, self._disagreements), gr.update(value=None, interactive=False)),
+        }
+
+    def _idle(self) -> Updates:
+        return {
+            **self._without_results(),
+            self._start: gr.update(interactive=True),
+            self._stop: gr.update(interactive=False),
+            self._tables: None,
+        }

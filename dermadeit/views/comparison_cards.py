@@ -19,6 +19,7 @@ from dermadeit.saliency import DEFAULT_OPACITY
 from dermadeit.side_by_side import SCALE_NOTE, Agreement, ModelReading, PairAgreement
 from dermadeit.tasks import BINARY, Task
 from dermadeit.views.cards import percent, score_name
+from dermadeit.views.comparison_teacher import teacher_card_html
 from dermadeit.views.decision import OPERATING_POINT_TITLES
 from dermadeit.views.failures import Failure
 from dermadeit.views.tables import table_html
@@ -56,7 +57,7 @@ def cards_html(
     point: str,
     running: bool,
 ) -> str:
-    """A card for each model, those without weights too.
+    """A card for each model, those without weights and the teacher too.
 
     Args:
         entries: Every compared model.
@@ -83,7 +84,7 @@ def cards_html(
             f'<article class="dd-model" data-model="{escape(entry.name)}" data-state="{state}">'
             f"<h3>{escape(entry.title)}</h3>{body}</article>"
         )
-    return f'<div class="dd-models">{"".join(cards)}</div>'
+    return f'<div class="dd-models">{"".join(cards)}{teacher_card_html(task)}</div>'
 
 
 def scale_html() -> str:

@@ -1,16 +1,57 @@
-"""Prediction tables that visitors give for a comparison."""
+"""Predictions for a comparison: the tables that visitors give, and those that ship with the app."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 from dermadeit.batch import read_handed_predictions
+from dermadeit.benchmark_files import BENCHMARK_ROOT, read_benchmark
+from dermadeit.benchmark_table import MODELS_FILE
+from dermadeit.entrants import Entrant, gather
 from dermadeit.errors import ManifestError
 from dermadeit.imaging import sanitise_name
+from dermadeit.model_zoo import COMPARED_MODELS
 from dermadeit.predictions import PredictionSet
+from dermadeit.tasks import Task
 from dermadeit.views.uploads import private_folder, uploaded_files
 
 MAX_TABLES = 12
+
+
+def shipped_entrants(task: Task, root: Path = BENCHMARK_ROOT) -> tuple[Entrant, ...]:
+    """The models whose predictions of the test images are shipped, in the order in which they are published.
+
+    Raises:
+        ManifestError: A file is missing or contradicts the others.
+    """
+    filed = read_benchmark(root / task.key, task)
+    described = json.loads((root / MODELS_FILE).read_text(encoding="utf-8"))
+    order = [model for model in described if model in filed.models]
+    order += sorted(filed.models.keys() - described.keys())
+    titles = {model: entry["title"] for model, entry in described.items() if "title" in entry}
+    most_views = [
+        replace(
+            filed.models[model][max(filed.models[model])],
+            weights_sha256=filed.weights_sha256.get(model, ""),
+        )
+        for model in order
+    ]
+    return gather([("shipped", most_views)], task, titles)
+
+
+def table_entrants(payload: object, task: Task) -> tuple[Entrant, ...]:
+    """The models of the tables that a visitor gave, those that the app knows first; the uploads are deleted.
+
+    Args:
+        payload: As for `read_tables`.
+        task: The task to compare them for.
+
+    Raises:
+        DermaDeiTError: As `read_tables` and `entrants.gather`.
+    """
+    return tuple(sorted(gather(read_tables(payload), task), key=_place))
 
 
 def read_tables(payload: object) -> list[tuple[str, tuple[PredictionSet, ...]]]:
@@ -44,3 +85,8 @@ def read_tables(payload: object) -> list[tuple[str, tuple[PredictionSet, ...]]]:
             ]
     finally:
         folder.rmdir()
+
+
+def _place(entrant: Entrant) -> int:
+    known = entrant.name in COMPARED_MODELS
+    return COMPARED_MODELS.index(entrant.name) if known else len(COMPARED_MODELS)

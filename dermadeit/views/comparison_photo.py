@@ -18,17 +18,10 @@ from dermadeit.views.comparison_run import PhotoComparison, Run, compared
 from dermadeit.views.events import COMPARE_EVENT, INSTANT_EVENT, LATEST_EVENT, PAGE_EVENT, Updates
 from dermadeit.views.failures import presentable
 from dermadeit.views.page_scripts import ANNOUNCE
-from dermadeit.views.photo_panel import example_title
+from dermadeit.views.photo_panel import add_photo_choice
 from dermadeit.views.reading import shrunk
 from dermadeit.views.turn import discard, source_of
-from dermadeit.views.uploads import (
-    CACHE_SECONDS,
-    PhotoInput,
-    list_examples,
-    opened_photo,
-    store_json,
-    store_png,
-)
+from dermadeit.views.uploads import CACHE_SECONDS, opened_photo, store_json, store_png
 
 _PHOTO_SIDE = 800
 """Longest side of the photo that is shown in place of the upload, in pixels."""
@@ -56,7 +49,10 @@ class PhotoSection:
         self._run = gr.State(None, time_to_live=CACHE_SECONDS)
         with gr.Row(elem_classes="dd-columns", equal_height=False):
             with gr.Column(scale=5, min_width=300, elem_classes="dd-input"):
-                self._render_input()
+                self._photo, self._examples = add_photo_choice(
+                    "compare-photo",
+                    "What a model says of a drawing means nothing; how models differ can be seen all the same.",
+                )
             with gr.Column(scale=6, min_width=300, elem_classes="dd-output"):
                 self._render_output()
         gr.HTML('<h2 class="dd-small">Model by model</h2>')
@@ -84,30 +80,6 @@ class PhotoSection:
         )
         self._connect()
 
-    def _render_input(self) -> None:
-        self._photo = PhotoInput(
-            type="filepath",
-            sources=["upload", "webcam", "clipboard"],
-            label="Photo of one lesion, up to 20 MB",
-            height=300,
-            buttons=[],
-            placeholder="Drop an image file here to upload",
-            alt_text="The photo that the models are compared on",
-            elem_id="compare-photo",
-        )
-        self._examples = list_examples()
-        self._example_buttons = []
-        if self._examples:
-            gr.HTML(
-                '<h2 class="dd-small">Examples</h2><p class="dd-quiet">Synthetic, drawn by a program. What a '
-                "model says of a drawing means nothing; how models differ can be seen all the same.</p>"
-            )
-            with gr.Row(elem_classes="dd-examples", elem_id="compare-examples"):
-                self._example_buttons = [
-                    gr.Button(example_title(path, number), icon=path, size="sm", min_width=72)
-                    for number, path in enumerate(self._examples, start=1)
-                ]
-
     def _render_output(self) -> None:
         self._status = gr.HTML(
             status_html("Ready."), elem_id="compare-status", min_height=28, js_on_load=ANNOUNCE
@@ -124,7 +96,7 @@ class PhotoSection:
     def _connect(self) -> None:
         shown = [self._status, self._agreement, self._cards, self._stop, self._download]
         sources = [(self._photo.input, self._clear, self._read, [self._photo])]
-        for button, path in zip(self._example_buttons, self._examples, strict=True):
+        for path, button in self._examples:
             example = {"path": str(path)}
             sources.append((button.click, partial(self._clear, example), partial(self._read, example), []))
         # The other task is asked of the photo that is there.

@@ -1,4 +1,7 @@
-"""HTML of several models on the same labelled images. Everything from outside is escaped here."""
+"""HTML of several models on the same images: figures, differences, agreement, cost.
+
+Everything from outside is escaped here.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,16 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from dermadeit.batch import BatchResult
 from dermadeit.display_names import capitalised
-from dermadeit.entrants import Disagreement, Entrant, PairedResult
+from dermadeit.entrants import Entrant, PairedResult
+from dermadeit.figures import ModelPoint, accuracy_latency_figure, inline_svg
 from dermadeit.metrics import HEADLINE_FIGURES
 from dermadeit.tasks import Task
-from dermadeit.views.cards import percent
-from dermadeit.views.case_pictures import ISIC_ADDRESS, isic_id
+from dermadeit.views.batch_tables import failures_html, overview_html
+from dermadeit.views.cards import notes_html
+from dermadeit.views.comparison_steps import ImagesComparison
+from dermadeit.views.comparison_teacher import TEACHER, teacher_note_html, teacher_row
 from dermadeit.views.tables import (
     difference_cell,
     figure_cell,
@@ -21,24 +28,70 @@ from dermadeit.views.tables import (
 )
 from dermadeit.weighted_metrics import target_class
 
-SHOWN_DISAGREEMENTS = 100
-
 EMPTY_RESULTS = """
 <div class="dd-check">
   <h2>Figures</h2>
   <p class="dd-empty-title">Nothing compared yet</p>
-  <p class="dd-quiet">Take the predictions that ship with the app, or give the predictions.csv files of your own
-  evaluations. No weights and no images are needed.</p>
+  <p class="dd-quiet">Hand in images with their true classes. Or take the predictions that ship with the app, or
+  the predictions.csv files of your own evaluations: these need neither weights nor images.</p>
 </div>"""
 
 
-def figures_html(task: Task, entrants: Sequence[Entrant], figures: Mapping[str, Mapping[str, Any]]) -> str:
+WITHOUT_TRUTH = (
+    "A comparison of figures needs the true classes. Hand the images in again with them: in a ZIP with a folder "
+    "for each class, or with a CSV that has the columns file and label."
+)
+
+
+def results_html(found: ImagesComparison, batch: BatchResult | None = None) -> str:
+    """All that is known of a comparison but the images that the models answer differently.
+
+    Args:
+        found: As far as it has come.
+        batch: The images behind it, where some were handed in.
+    """
+    task, entrants = found.task, found.entrants
+    parts = [f'<div data-part="images">{overview_html(batch)}</div>'] if batch else []
+    if not found.is_labelled:
+        parts.append(notes_html("No figures", [WITHOUT_TRUTH]))
+    if found.figures:
+        is_asked = found.is_shipped or batch is not None
+        has_teacher = any(entrant.name == TEACHER for entrant in entrants)
+        note = teacher_note_html(task, is_shipped=found.is_shipped) if is_asked and not has_teacher else ""
+        parts.append(figures_html(task, entrants, found.figures, teacher_note=note))
+    parts.append(differences_html(task, found.reference.title, found.paired))
+    parts.append(kappas_html(entrants, found.agreeing or {}))
+    if found.figures and found.is_finished:
+        untimed = [entrant.title for entrant in entrants if entrant.title not in found.costs]
+        parts.append(plot_html(inline_svg(accuracy_latency_figure(_points(found))), untimed))
+    return "".join(parts) or EMPTY_RESULTS
+
+
+def left_out_html(batch: BatchResult) -> str:
+    """The images that are not compared, and why; empty where there are none."""
+    if not batch.left_out and not any(batch.failed(model) for model in batch.models):
+        return ""
+    return f"""
+<div class="dd-check" data-part="failures">
+  <h2>Failures and files left out</h2>
+  {failures_html(batch)}
+</div>"""
+
+
+def figures_html(
+    task: Task,
+    entrants: Sequence[Entrant],
+    figures: Mapping[str, Mapping[str, Any]],
+    *,
+    teacher_note: str = "",
+) -> str:
     """The figures of each model with intervals.
 
     Args:
         task: What was asked.
         entrants: The models, on the same images.
         figures: Title of a model to its figures, for those that were measured already.
+        teacher_note: HTML that says why the teacher has none; it then has an empty row.
     """
     images = entrants[0].predictions
     rows = [
@@ -50,6 +103,8 @@ def figures_html(task: Task, entrants: Sequence[Entrant], figures: Mapping[str, 
         for entrant in entrants
         if entrant.title in figures
     ]
+    rows += [teacher_row()] if teacher_note else []
+    about_teacher = f'<p class="dd-quiet">{teacher_note}</p>' if teacher_note else ""
     caption = f"{task.title}: {len(images):,} images of {len(set(images.lesion_groups)):,} lesions"
     dropped = ", ".join(
         f"{entrant.dropped:,} of {escape(entrant.title)}" for entrant in entrants if entrant.dropped
@@ -60,6 +115,7 @@ def figures_html(task: Task, entrants: Sequence[Entrant], figures: Mapping[str, 
   <h2>Figures</h2>
   {table_html(caption, ["Model", "Views", *_names()], rows)}
   <p class="dd-quiet">In brackets: 95 % intervals from resampled lesions.{left_out}</p>
+  {about_teacher}
 </div>"""
 
 
@@ -116,52 +172,6 @@ def kappas_html(entrants: Sequence[Entrant], found: Mapping[tuple[str, str], flo
 </div>"""
 
 
-def disagreements_html(
-    task: Task, entrants: Sequence[Entrant], found: Sequence[Disagreement], *, public: bool
-) -> str:
-    """The images that models answer differently.
-
-    Args:
-        task: What was asked.
-        entrants: The models.
-        found: Those images, in the order in which to show them.
-        public: Whether the images are known to be the ones of ISIC with these identifiers.
-    """
-    if len(entrants) < 2:
-        return ""
-    total = len(entrants[0].predictions)
-    target = task.display_names[task.classes[target_class(task.classes)]].lower()
-    titles = [entrant.title for entrant in entrants]
-    rows = [
-        [
-            _image_cell(image.image_id, public=public),
-            escape(task.display_names[image.label]),
-            *(_answer_cell(task, image, title) for title in titles),
-        ]
-        for image in found[:SHOWN_DISAGREEMENTS]
-    ]
-    said = f"{len(found):,} of {total:,} images ({percent(len(found) / max(total, 1))})"
-    shown = f" The first {len(rows)} are shown; the CSV file has all." if len(found) > len(rows) else ""
-    order = f"Those come first whose scores of {escape(target)} lie furthest apart.{shown}"
-    table = (
-        table_html("Images with different answers", ["Image", "Truth", *titles], rows, tall=True)
-        if rows
-        else ""
-    )
-    links = (
-        " A link leads to the public ISIC Archive, another site: it opens only when you click."
-        if public
-        else ""
-    )
-    return f"""
-<div class="dd-check" data-part="disagreements">
-  <h2>Where they disagree</h2>
-  <p>The models differ on {said}.</p>
-  <p class="dd-quiet">{order} Each cell: the answer, and the score of {escape(target)}.{links}</p>
-  {table}
-</div>"""
-
-
 def plot_html(figure: str, untimed: Sequence[str]) -> str:
     """The plot of accuracy against time.
 
@@ -183,24 +193,22 @@ def plot_html(figure: str, untimed: Sequence[str]) -> str:
 </div>"""
 
 
-def _image_cell(image_id: str, *, public: bool) -> str:
-    found = public and isic_id(image_id)
-    if not found:
-        return escape(image_id)
-    address = ISIC_ADDRESS.format(found)
-    return f'<a href="{escape(address)}" target="_blank" rel="noopener noreferrer">{escape(image_id)}</a>'
-
-
-def _answer_cell(task: Task, image: Disagreement, title: str) -> str:
-    answer = image.answers[title]
-    right = answer == image.label
-    mark = "✓" if right else "✗"
-    return (
-        f'<span class="{"dd-answer-right" if right else "dd-answer-wrong"}"><span aria-hidden="true">{mark}</span>'
-        f'<span class="dd-unseen">{"right" if right else "wrong"}: </span> '
-        f"{escape(task.display_names[answer])}</span> "
-        f'<span class="dd-interval">{percent(image.scores[title])}</span>'
-    )
+def _points(found: ImagesComparison) -> list[ModelPoint]:
+    points = []
+    for entrant in found.entrants:
+        if cost := found.costs.get(entrant.title):
+            figures, milliseconds = found.figures[entrant.title], cost.latency.milliseconds
+            interval = figures.get("intervals", {}).get("accuracy")
+            points.append(
+                ModelPoint(
+                    entrant.title,
+                    figures["accuracy"],
+                    tuple(interval) if interval else None,
+                    milliseconds[entrant.predictions.views],
+                    cost.parameters,
+                )
+            )
+    return points
 
 
 def _names() -> list[str]:

@@ -13,6 +13,7 @@ from dermadeit.views.comparison_batch import BatchSection
 from dermadeit.views.comparison_benchmark import benchmark_html
 from dermadeit.views.comparison_photo import PhotoSection
 from dermadeit.views.comparison_run import compared
+from dermadeit.views.docstrings import documented
 from dermadeit.views.endpoints import failed_record
 from dermadeit.views.events import COMPARE_EVENT, PAGE_EVENT
 from dermadeit.views.uploads import PhotoInput, opened_photo
@@ -65,6 +66,7 @@ class ModelComparisonTab:
                 self._compare, [image, task], [records], api_name="compare", preprocess=False, **COMPARE_EVENT
             )
 
+    @documented
     def _compare(self, image: Any, task: str) -> Iterator[list[dict[str, Any]]]:
         """Reads one photo of a skin lesion with every model that is here.
 

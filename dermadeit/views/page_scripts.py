@@ -8,11 +8,11 @@ from dermadeit.views.uploads import MAX_UPLOAD_BYTES
 ANNOUNCE = "element.setAttribute('aria-live', 'polite'); element.setAttribute('role', 'status');"
 """Makes screen readers say what changes in an HTML component."""
 
-REFUSE_OVERSIZED = f"""
+_REFUSE_OVERSIZED = f"""
 {ANNOUNCE}
 const limit = {MAX_UPLOAD_BYTES};
 const check = (event, files) => {{
-  if (!event.target.closest?.('#photo')) return;
+  if (!event.target.closest?.('#PHOTO')) return;
   const large = [...(files ?? [])].find((file) => file.size > limit);
   const note = document.createElement('div');
   if (large) {{
@@ -30,7 +30,6 @@ const check = (event, files) => {{
 window.addEventListener('change', (event) => check(event, event.target.files), true);
 window.addEventListener('drop', (event) => check(event, event.dataTransfer?.files), true);
 """
-"""Refuses, with a message that stays, files that Gradio would not take."""
 
 SAVE_FILE = """(file) => {
   if (!file?.url) return;
@@ -42,3 +41,12 @@ SAVE_FILE = """(file) => {
   link.remove();
 }"""
 """Saves a file that an event has just made."""
+
+
+def refuse_oversized(photo_id: str) -> str:
+    """JavaScript that refuses, with a message that stays, files that Gradio would not take.
+
+    Args:
+        photo_id: Id of the photo input that it watches.
+    """
+    return _REFUSE_OVERSIZED.replace("#PHOTO", f"#{photo_id}")

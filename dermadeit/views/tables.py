@@ -18,7 +18,6 @@ def table_html(
     rows: Iterable[Sequence[str]],
     *,
     heads: int = 1,
-    tall: bool = False,
     titled: bool = True,
 ) -> str:
     """A table that scrolls sideways by itself where the screen is narrow.
@@ -28,7 +27,6 @@ def table_html(
         header: Column names, as plain text.
         rows: Cells as HTML, each row as long as the header.
         heads: Leading cells of a row that name it.
-        tall: Whether there are so many rows that they should scroll by themselves too.
         titled: Whether the caption is shown above it.
     """
     columns = "".join(f'<th scope="col">{escape(name)}</th>' for name in header)
@@ -39,7 +37,7 @@ def table_html(
     shown = f'<p class="dd-caption">{title}</p>' if titled else ""
     return f"""
 {shown}
-<div class="dd-scroll{" dd-tall" if tall else ""}" role="region" tabindex="0" aria-label="{title}">
+<div class="dd-scroll" role="region" tabindex="0" aria-label="{title}">
   <table class="dd-table"><thead><tr>{columns}</tr></thead><tbody>{body}</tbody></table>
 </div>"""
 

@@ -23,8 +23,10 @@ from dermadeit.side_by_side import agreement
 from dermadeit.tasks import BINARY, MULTICLASS, TASKS
 from dermadeit.views.comparison_benchmark import ORIGINAL_FILE, benchmark_html
 from dermadeit.views.comparison_cards import OWN_ANSWER, agreement_html, cards_html
-from dermadeit.views.comparison_results import differences_html, disagreements_html, figures_html
+from dermadeit.views.comparison_disagreements import disagreements_html
+from dermadeit.views.comparison_results import differences_html, figures_html
 from dermadeit.views.comparison_run import compared
+from dermadeit.views.comparison_steps import ImagesComparison
 
 DONE = "#compare-status :text('Done.')"
 BATCH_DONE = "#compare-batch-status :text('Done:')"
@@ -60,7 +62,8 @@ def test_the_models_come_one_by_one_and_those_without_weights_say_what_makes_the
     assert [tuple(step.outcomes) for step in steps] == [(), HERE[:1], HERE]
     page = drawn(zoo, steps[-1])
     assert page.count('data-state="read"') == 2
-    assert page.count('data-state="missing"') == 3
+    # Three have no weights here, and the teacher never has.
+    assert page.count('data-state="missing"') == 4
     assert "python train/distill.py --recipe plain --task multiclass<" in page
     assert page.count("data:image/webp;base64,") == 2
     records = steps[-1].records(zoo)
@@ -133,14 +136,14 @@ def test_names_from_tables_are_text_and_links_go_to_the_archive_only_for_what_is
     few = replace(shipped.take([0, 1, 2]), image_ids=("<i>1", "ISIC_0000002", "ISIC_0000003"))
     other = replace(few, model="<b>x", probabilities=np.roll(few.probabilities, 1, axis=1))
     entrants = gather([("a", [few]), ("b", [other])], MULTICLASS)
-    found = disagreements(entrants)
-    page = disagreements_html(MULTICLASS, entrants, found, public=True)
+    found = ImagesComparison(MULTICLASS, entrants, differing=disagreements(entrants), is_shipped=True)
+    page = disagreements_html(found)
     assert "<i>" not in page
     assert "<b>" not in page
     # Only what looks like an identifier of the archive is linked.
     assert page.count('rel="noopener noreferrer"') == 2
     assert 'href="https://api.isic-archive.com/images/ISIC_0000002/"' in page
-    assert "href" not in disagreements_html(MULTICLASS, entrants, found, public=False)
+    assert "href" not in disagreements_html(replace(found, is_shipped=False))
 
 
 def shown(figures, name):
@@ -197,10 +200,10 @@ def states(page):
 def test_an_example_is_read_by_every_model_then_by_those_of_the_other_task(open_tab):
     page = open_tab("comparison")
     page.wait_for_selector("#compare-cards .dd-model")
-    assert states(page) == ["waiting", "missing", "waiting", "missing", "missing"]
-    page.locator("#compare-examples button").first.click()
+    assert states(page) == ["waiting", "missing", "waiting", "missing", "missing", "missing"]
+    page.locator("#compare-photo-examples button").first.click()
     page.wait_for_selector(DONE)
-    assert states(page) == ["read", "missing", "read", "missing", "missing"]
+    assert states(page) == ["read", "missing", "read", "missing", "missing", "missing"]
     assert page.inner_text("#compare-agreement .dd-consensus") in page.inner_text("#compare-status")
     assert page.locator("#compare-cards img").evaluate_all(
         "pictures => pictures.map(picture => picture.complete && picture.naturalWidth > 0)"
@@ -237,17 +240,17 @@ def test_predictions_are_compared_without_weights_and_the_published_table_is_the
     assert accuracy in page.inner_text("#compare-results [data-part=figures]")
     page.set_input_files("#compare-tables input[type=file]", tables(tmp_path))
     page.wait_for_selector("#compare-batch-status :text('3 of which they answer differently')")
-    parts = page.locator("#compare-results [data-part]").evaluate_all(
+    parts = page.locator("#panel-comparison [data-part]").evaluate_all(
         "parts => parts.map(part => part.dataset.part)"
     )
     assert parts == ["figures", "differences", "kappas", "plot", "disagreements"]
-    assert page.locator("#compare-results a").count() == 0
+    assert page.locator("#compare-disagreements a").count() == 0
     assert "Not in it" in page.inner_text("#compare-results [data-part=plot]")
     bad = tmp_path / "bad.csv"
     bad.write_text("a,b\n1,2\n")
     page.set_input_files("#compare-tables input[type=file]", bad)
     page.wait_for_selector("#compare-batch-status .dd-failure:has-text('“bad.csv” has no column')")
-    assert page.locator("#compare-results [data-part]").count() == 0
+    assert page.locator("#panel-comparison [data-part]").count() == 0
 
 
 def tables(folder):

@@ -1,0 +1,117 @@
+"""The parts of the comparison on many images, and where they stand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from dermadeit.model_zoo import ModelZoo
+from dermadeit.predictor import DEFAULT_VIEWS
+from dermadeit.tasks import BINARY
+from dermadeit.views import comparison_results as results
+from dermadeit.views.batch_folder import OTHER_KINDS
+from dermadeit.views.batch_gallery import PICKING
+from dermadeit.views.batch_tables import missing_models_html
+from dermadeit.views.cards import status_html
+from dermadeit.views.comparison_teacher import NEVER_ASKED, TEACHER_TITLE
+from dermadeit.views.page_scripts import ANNOUNCE
+from dermadeit.views.uploads import FilesInput
+
+_SESSION_SECONDS = 3600
+_FILE_TYPES = ["image", ".zip", *OTHER_KINDS]
+
+_ABOUT_IMAGES = """
+<h2 class="dd-small">Your own images</h2>
+<p class="dd-quiet">With their true classes: a ZIP with a folder for each class, or images and a CSV, as in the
+batch tab.</p>"""
+
+_ABOUT_PREDICTIONS = """
+<h2 class="dd-small">Or predictions, without images and weights</h2>
+<p class="dd-quiet">A predictions.csv is what the batch tab exports and what “python -m dermadeit evaluate” writes.
+Give one for each model, or one that holds several. Models are compared on the images that all of them have
+read.</p>"""
+
+
+class ComparisonLayout:
+    """Makes the components, which the events of `BatchSection` then fill.
+
+    Args:
+        zoo: Every compared model.
+    """
+
+    def __init__(self, zoo: ModelZoo) -> None:
+        self._zoo = zoo
+
+    def _render_parts(self) -> None:
+        self._run = gr.State(None, time_to_live=_SESSION_SECONDS)
+        with gr.Row(elem_classes="dd-columns", equal_height=False):
+            with gr.Column(scale=5, min_width=300, elem_classes="dd-input"):
+                self._render_images()
+            with gr.Column(scale=6, min_width=300, elem_classes="dd-output"):
+                self._render_predictions()
+                self._render_state()
+        self._results = gr.HTML(results.EMPTY_RESULTS, elem_id="compare-results", min_height=190)
+        self._list = gr.HTML(elem_id="compare-disagreements", js_on_load=PICKING)
+        self._failures = gr.HTML(elem_id="compare-failures")
+
+    def _render_images(self) -> None:
+        gr.HTML(_ABOUT_IMAGES)
+        self._files = FilesInput(
+            file_count="multiple",
+            file_types=_FILE_TYPES,
+            label="Images, a ZIP, and a CSV with the true classes, up to 100 MB each",
+            height=170,
+            elem_id="compare-files",
+        )
+        self._models = gr.CheckboxGroup(
+            **self._model_choices(BINARY.key), label="Models", elem_id="compare-models"
+        )
+        self._missing = gr.HTML(self._missing_html(BINARY.key))
+        self._views = gr.Radio(
+            [("8 views: turned and mirrored, averaged", DEFAULT_VIEWS), ("1 view: eight times as fast", 1)],
+            value=DEFAULT_VIEWS,
+            label="Views of each photo",
+            elem_id="compare-views",
+        )
+        self._start = gr.Button("Compare on these images", variant="primary", elem_id="compare-start")
+
+    def _render_predictions(self) -> None:
+        gr.HTML(_ABOUT_PREDICTIONS)
+        self._shipped = gr.Button(
+            "Compare the shipped test predictions", variant="primary", elem_id="compare-shipped"
+        )
+        self._tables = FilesInput(
+            label="Or your own predictions.csv files, all in one go",
+            file_count="multiple",
+            file_types=[".csv"],
+            height=170,
+            elem_id="compare-tables",
+        )
+
+    def _render_state(self) -> None:
+        self._status = gr.HTML(
+            status_html("Ready."), elem_id="compare-batch-status", min_height=28, js_on_load=ANNOUNCE
+        )
+        self._progress = gr.HTML(elem_id="compare-batch-progress", min_height=48)
+        with gr.Row(elem_classes="dd-controls"):
+            self._stop = gr.Button(
+                "Stop", interactive=False, elem_id="compare-batch-stop", size="md", min_width=100
+            )
+            self._metrics = gr.DownloadButton(
+                "Figures (JSON)", interactive=False, elem_id="compare-metrics", size="md", min_width=150
+            )
+            self._disagreements = gr.DownloadButton(
+                "Disagreements (CSV)", interactive=False, elem_id="compare-list", size="md", min_width=170
+            )
+
+    def _model_choices(self, task_key: str) -> dict[str, Any]:
+        available = [entry for entry in self._zoo.entries(task_key) if entry.available]
+        return {
+            "choices": [(entry.title, entry.name) for entry in available],
+            "value": [entry.name for entry in available],
+        }
+
+    def _missing_html(self, task_key: str) -> str:
+        teacher = f'<p class="dd-quiet">{TEACHER_TITLE}: {NEVER_ASKED}</p>'
+        return missing_models_html(self._zoo.entries(task_key)) + teacher

@@ -1,0 +1,157 @@
+"""Models on the same images, step by step, for the page and for the API alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from dermadeit.benchmark import OURS
+from dermadeit.entrants import (
+    Disagreement,
+    Entrant,
+    PairedResult,
+    compare_with,
+    disagreements,
+    kappas,
+)
+from dermadeit.errors import DermaDeiTError
+from dermadeit.model_zoo import ModelZoo
+from dermadeit.predictions import Measurement, measure
+from dermadeit.predictor import DEFAULT_VIEWS
+from dermadeit.side_by_side import Latency, measure_latency
+from dermadeit.tasks import Task
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What it takes to ask a model that is here.
+
+    Attributes:
+        latency: Measured with as many views as its predictions have.
+        parameters: Number of parameters.
+    """
+
+    latency: Latency
+    parameters: int
+
+
+@dataclass(frozen=True, eq=False)
+class ImagesComparison:
+    """As much as is known of a comparison on many images.
+
+    Attributes:
+        task: What was asked.
+        entrants: The models, on the same images.
+        is_shipped: Whether these are the shipped predictions, so that the images are known to be those of ISIC.
+        figures: Title of each model that was measured already to its figures with intervals.
+        paired: One model against each of the others; empty before, and without true classes.
+        agreeing: Titles of every two models to Cohen's kappa between their answers; None before.
+        differing: The images that they answer differently; None before.
+        costs: Title of each model that is here to what it takes to ask it; None before it is all finished.
+    """
+
+    task: Task
+    entrants: tuple[Entrant, ...]
+    is_shipped: bool = False
+    figures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    paired: tuple[PairedResult, ...] = ()
+    agreeing: Mapping[tuple[str, str], float | None] | None = None
+    differing: tuple[Disagreement, ...] | None = None
+    costs: Mapping[str, Cost] | None = None
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all of it is known."""
+        return self.costs is not None
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether the true classes are known."""
+        return self.entrants[0].labelled
+
+    @property
+    def reference(self) -> Entrant:
+        """The model that all others are compared with: ours where it takes part."""
+        return next((entrant for entrant in self.entrants if entrant.name == OURS), self.entrants[0])
+
+    @property
+    def images(self) -> int:
+        """How many images all of the models have read."""
+        return len(self.entrants[0].predictions)
+
+    @property
+    def summary(self) -> str:
+        """What came of it, in one or two sentences; only once it is finished."""
+        images = f"{self.images:,} {'image' if self.images == 1 else 'images'}"
+        if any(entrant.dropped for entrant in self.entrants):
+            images += " that all have read"
+        ending = "" if self.is_labelled else " Without the true classes there are no figures."
+        if len(self.entrants) == 1:
+            alone = f"Done: {self.reference.title} on {images}. There is no other model to compare it with."
+            return alone + ending
+        done = (
+            f"Done: {len(self.entrants)} models on {images}, {len(self.differing):,} of which they answer "
+            "differently."
+        )
+        return f"{done} {self._told_apart()}" if self.is_labelled else done + ending
+
+    def _told_apart(self) -> str:
+        apart = [
+            result.comparison.second
+            for result in self.paired
+            if result.comparison.differences["accuracy"].excludes_zero
+        ]
+        told = (
+            f"in accuracy it differs from {', '.join(apart)} by more than chance"
+            if apart
+            else "in accuracy it can't be told from any other"
+        )
+        return f"{self.reference.title}: {told}."
+
+
+def compared_in_steps(zoo: ModelZoo, begun: ImagesComparison) -> Iterator[tuple[str, ImagesComparison]]:
+    """Measures, compares and times the models.
+
+    Yields:
+        What is done next, as a sentence, and as much as is known; at last the summary and all of it.
+    """
+    found, measured = begun, {}
+    for number, entrant in enumerate(begun.entrants if begun.is_labelled else (), start=1):
+        yield f"Measuring {entrant.title}, {number} of {len(begun.entrants)} …", found
+        measured[entrant.title] = measurement = measure(entrant.predictions)
+        found = replace(found, figures={**found.figures, entrant.title: measurement.to_dict()})
+    yield "Comparing …", found
+    found = replace(
+        found,
+        paired=_against_others(begun, measured),
+        agreeing=kappas(begun.entrants),
+        differing=disagreements(begun.entrants),
+    )
+    yield "Timing the models that are here …", found
+    found = replace(found, costs=_costs(zoo, begun))
+    yield found.summary, found
+
+
+def _against_others(begun: ImagesComparison, measured: Mapping[str, Measurement]) -> tuple[PairedResult, ...]:
+    if not measured:
+        return ()
+    reference = begun.reference.title
+    return compare_with(measured[reference], [part for title, part in measured.items() if title != reference])
+
+
+def _costs(zoo: ModelZoo, begun: ImagesComparison) -> dict[str, Cost]:
+    here = {entry.name for entry in zoo.entries(begun.task.key) if entry.available}
+    costs = {}
+    for entrant in begun.entrants:
+        # A table may claim any model and any number of views.
+        if entrant.name not in here or not 1 <= entrant.predictions.views <= DEFAULT_VIEWS:
+            continue
+        try:
+            predictor = zoo.predictor(begun.task.key, entrant.name)
+        except DermaDeiTError:
+            # Predictions are compared whatever state the weights here are in.
+            continue
+        latency = measure_latency(predictor, (entrant.predictions.views,))
+        costs[entrant.title] = Cost(latency, predictor.checkpoint.parameters)
+    return costs
