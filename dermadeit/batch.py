@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from dermadeit.calibration import Calibration
 from dermadeit.cautions import Caution
 from dermadeit.collection import Collection, check_table_size
 from dermadeit.errors import ImageError, ManifestError
-from dermadeit.evaluation import assemble_evaluation, beside_truth, unmeasured_evaluation
+from dermadeit.evaluation import assemble_in_steps, beside_truth, unmeasured_evaluation
 from dermadeit.imaging import LesionImage
 from dermadeit.labelling import CollectedImage, LeftOut
 from dermadeit.predictions import PredictionSet, most_views, on_shared_images, read_predictions
@@ -134,6 +134,11 @@ class BatchResult:
 
     def evaluation(self, model: str) -> Evaluation:
         """A model's answers as an evaluation; without labels it holds no figures, only how it came about."""
+        [evaluation] = deque(self.evaluation_in_steps(model), maxlen=1)
+        return evaluation
+
+    def evaluation_in_steps(self, model: str) -> Iterator[Evaluation]:
+        """As `evaluation`, as far as it is measured; `evaluation.assemble_in_steps` says what comes when."""
         predictions = [beside_truth(item.image, record) for item, record in self.read(model)]
         failures = [
             LabelledFailure(item.image.image_id, item.image.file, item.image.label, record)
@@ -142,8 +147,9 @@ class BatchResult:
         answers = (self.task, model, self.views[model], predictions, failures)
         origin = {"weights_sha256": self.weights[model], "excluded": self.excluded}
         if not self.labelled:
-            return unmeasured_evaluation(*answers, **origin)
-        return assemble_evaluation(
+            yield unmeasured_evaluation(*answers, **origin)
+            return
+        yield from assemble_in_steps(
             *answers, **origin, calibration=self.calibrations[model], attributes=self._attributes()
         )
 

@@ -1,4 +1,4 @@
-"""What a visitor hands in, made one list of images: loose files, ZIPs, class folders, with or without a table.
+"""What a visitor hands in, made one list of images: loose files, folders, ZIPs, with or without a table.
 
 Each image is opened by itself when its turn comes. Nothing is dropped silently: what is not in the list is in
 `Collection.left_out` with the reason, and what contradicts itself is a `ManifestError` that names the lines.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -37,11 +38,15 @@ MAX_TABLE_ROWS = 250_000
 MAX_TABLE_CELLS = 2_000_000
 """Of a table that was handed in: each cell takes a multiple of its letters in memory, and an empty one as much."""
 
+_DEEPEST = 32
+_DRIVE = re.compile(r"[A-Za-z]:/")
+_HIDDEN = ("__macosx", "thumbs.db", "desktop.ini")
 _HEADER_BYTES = 1 << 16
 _CHUNK = 1 << 20
 _SEPARATORS = (b",", b";", b"\t")
 _MARKS = (*_SEPARATORS, b"\n", b"\r")
 
+_OF_A_SYSTEM = "it is a hidden file of an operating system"
 _PREDICTION_COLUMNS = {"image_id", "task", "model", "views", "label_true"}
 _TABLES = (".csv", ".tsv")
 
@@ -52,7 +57,7 @@ class HandedFile:
 
     Attributes:
         path: Where it lies: our choice, never the visitor's.
-        name: The visitor's name for it, untrusted.
+        name: The visitor's name for it, or its path in a folder that was handed in; untrusted.
     """
 
     path: Path
@@ -85,11 +90,11 @@ class Collection:
 def opened_collection(files: Sequence[HandedFile], task: Task) -> Iterator[Collection]:
     """Sorts what was handed in; its images can be read for as long as the block lasts.
 
-    Labels come from a CSV table where there is one, else from folders of a ZIP that are named after classes or
-    ISIC 2019 diagnoses, else from nowhere.
+    Labels come from a CSV table where there is one, else from folders, handed in or in a ZIP, that are named after
+    classes or ISIC 2019 diagnoses, else from nowhere.
 
     Args:
-        files: Image files, ZIPs, and at most one table of labels, loose or in a ZIP.
+        files: Image files, ZIPs, and at most one table of labels, loose, in a folder or in a ZIP.
         task: Decides which labels are known.
 
     Raises:
@@ -169,8 +174,13 @@ class _Sorting:
         self.left_out: list[LeftOut] = []
 
     def add(self, handed: HandedFile) -> None:
-        name = sanitise_name(handed.name)
-        if name.lower().endswith(".zip"):
+        given = handed.name.replace("\\", "/")
+        name = sanitise_path(given) or sanitise_name(given)
+        if refusal := _refusal_of_path(given):
+            self.left_out.append(LeftOut(name, refusal))
+        elif "/" in name and _is_hidden(name.split("/")):
+            self.left_out.append(LeftOut(name, _OF_A_SYSTEM))
+        elif name.lower().endswith(".zip"):
             archive = self._stack.enter_context(opened_archive(handed.path))
             for member in archive.members:
                 self._add_member(archive, member.name, member.refusal)
@@ -185,8 +195,8 @@ class _Sorting:
         shown = sanitise_path(name) or "image"
         if refusal:
             self.left_out.append(LeftOut(shown, refusal))
-        elif any(part.startswith(".") or part == "__MACOSX" for part in parts):
-            self.left_out.append(LeftOut(shown, "it is a hidden file of an operating system"))
+        elif _is_hidden(parts):
+            self.left_out.append(LeftOut(shown, _OF_A_SYSTEM))
         elif name.lower().endswith(_TABLES):
             self.tables.append((shown, _read_table_of(archive, name, shown)))
         else:
@@ -200,6 +210,21 @@ class _Sorting:
             shown = f"{name} ({number})"
         self._names.add(shown)
         return shown
+
+
+def _refusal_of_path(path: str) -> str:
+    """Why a file with this path is not read; empty where it is."""
+    if path.startswith("/") or _DRIVE.match(path):
+        return "its path is absolute"
+    if ".." in path.split("/"):
+        return "its path leaves the folder"
+    if path.count("/") > _DEEPEST:
+        return f"it lies more than {_DEEPEST} folders deep"
+    return ""
+
+
+def _is_hidden(parts: Sequence[str]) -> bool:
+    return any(part.startswith(".") or part.lower() in _HIDDEN for part in parts)
 
 
 def _same(path: Path) -> Path:
@@ -238,9 +263,10 @@ def _only_table(sorting: _Sorting) -> Table | None:
 def _check_count(sorting: _Sorting) -> None:
     if not sorting.found:
         refused = Counter(item.reason for item in sorting.left_out).most_common(1)
-        why = f" What the ZIP holds was refused: {refused[0][0]}." if refused else ""
+        why = f" What was handed in was refused: {refused[0][0]}." if refused else ""
         raise ManifestError(
-            f"There is no image among the files.{why} Choose images or a ZIP of images.", code="no_images"
+            f"There is no image among the files.{why} Choose images, or a folder or ZIP of images.",
+            code="no_images",
         )
     if len(sorting.found) > MAX_IMAGES:
         raise ManifestError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -37,6 +38,9 @@ from dermadeit.trust_metrics import (
 )
 from dermadeit.weighted_metrics import target_class
 
+_TRUST_FIGURES = (
+    "risk_coverage", "stability", "calibration", "operating_points", "conformal", "abstention",
+)  # fmt: skip
 _ORIGIN_COLUMNS = (
     "diagnosis", "sha256", "weights_sha256", "operating_point", "threshold", "decision", "ledger", "warnings",
     "dermadeit_version", "disclaimer",
@@ -118,20 +122,69 @@ def assemble_evaluation(
         excluded: Why images were left out, and how many for each reason.
         attributes: What the images are sliced by; None for sources only.
     """
+    steps = assemble_in_steps(
+        task,
+        model,
+        views,
+        predictions,
+        failures,
+        calibration=calibration,
+        weights_sha256=weights_sha256,
+        excluded=excluded,
+        attributes=attributes,
+    )
+    [evaluation] = deque(steps, maxlen=1)
+    return evaluation
+
+
+def assemble_in_steps(
+    task: Task,
+    model: str,
+    views: int,
+    predictions: Sequence[LabelledPrediction],
+    failures: Sequence[LabelledFailure],
+    *,
+    calibration: Calibration | None,
+    weights_sha256: str | None,
+    excluded: Mapping[str, int],
+    attributes: Attributes | None,
+) -> Iterator[Evaluation]:
+    """As `assemble_evaluation`, whose arguments it takes, for who may not want to wait for all of it.
+
+    Yields:
+        The evaluation as far as it is measured. The first, with the figures and without their intervals, takes no
+        time; then each takes about as long as two thousand resamples of all images. What is not measured yet is
+        None, or empty where it is by source; `intervals` are missing. The last is whole.
+    """
     measured = PredictionSet.of_records(
         task, model, views, predictions, [item.prediction for item in predictions]
     )
-    metrics = {
-        "task": task.key,
-        "views": views,
-        "splits": sorted(filter(None, set(measured.splits))),
-        **measure(measured).to_dict(),
-        "sources": measure_sources(measured),
-        **_trust_figures(measured, predictions, calibration, attributes),
-        "slices": None if attributes is None else measure_slices(measured, attributes),
-        **_circumstances(failures, weights_sha256, excluded),
-    }
-    return Evaluation(task.key, model, tuple(predictions), tuple(failures), metrics)
+    beginning = {"task": task.key, "views": views, "splits": sorted(filter(None, set(measured.splits)))}
+    circumstances = _circumstances(failures, weights_sha256, excluded)
+    sources, trust, slices = {}, dict.fromkeys(_TRUST_FIGURES), None
+    measurement = measure(measured)
+    figures = measurement.figures
+
+    def so_far() -> Evaluation:
+        metrics = {**beginning, **figures, "sources": sources, **trust, "slices": slices, **circumstances}
+        return Evaluation(task.key, model, tuple(predictions), tuple(failures), metrics)
+
+    yield so_far()
+    figures = measurement.to_dict()
+    yield so_far()
+    sources = measure_sources(measured)
+    yield so_far()
+    for name, found in _trust_figures(measured, predictions, calibration, attributes):
+        trust = trust | {name: found}
+        yield so_far()
+    if attributes is None:
+        return
+    for attribute in SLICED_BY:
+        only = {
+            image_id: {attribute: row[attribute]} for image_id, row in attributes.items() if attribute in row
+        }
+        slices = {**(slices or {}), attribute: measure_slices(measured, only)[attribute]}
+        yield so_far()
 
 
 def unmeasured_evaluation(
@@ -174,38 +227,31 @@ def _trust_figures(
     predictions: Sequence[LabelledPrediction],
     calibration: Calibration | None,
     attributes: Attributes | None,
-) -> dict[str, Any]:
-    """Figures of what a reader is told besides the label.
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Figures of what a reader is told besides the label, those of `_TRUST_FIGURES` that there are.
 
     Without calibrated answers there are none of most of them, and without the calibration itself, as of a table
     whose checkpoint is not at hand, none of those that need its thresholds.
     """
     records = [item.prediction for item in predictions]
-    figures: dict[str, Any] = dict.fromkeys(
-        ("risk_coverage", "stability", "calibration", "operating_points", "conformal", "abstention")
-    )
     if not records:
-        return figures
+        return
     groups, probabilities = measured.lesion_groups, measured.probabilities
-    figures["risk_coverage"] = risk_coverage(measured.hits, probabilities.max(axis=1), groups)
+    yield "risk_coverage", risk_coverage(measured.hits, probabilities.max(axis=1), groups)
     if all(record.stability for record in records):
-        figures["stability"] = stability_figures(
-            np.array([record.stability.flips for record in records]),
-            np.array([record.stability.spread for record in records]),
-            measured.views,
-            groups,
-        )
+        flips = np.array([record.stability.flips for record in records])
+        spreads = np.array([record.stability.spread for record in records])
+        yield "stability", stability_figures(flips, spreads, measured.views, groups)
     if not all(record.calibrated for record in records):
-        return figures
+        return
     if calibration is not None:
-        figures["calibration"] = _before_and_after(measured, calibration)
-        figures["operating_points"] = _operating_points(measured, calibration)
+        yield "calibration", _before_and_after(measured, calibration)
+        yield "operating_points", _operating_points(measured, calibration)
     # A table may say that its scores are calibrated and leave out what was decided with them.
     if all(record.conformal_set is not None for record in records):
-        figures["conformal"] = _conformal(measured, records, attributes)
+        yield "conformal", _conformal(measured, records, attributes)
         withheld = np.array([record.verdict == ABSTAIN for record in records])
-        figures["abstention"] = abstention_figures(withheld, measured.hits, groups)
-    return figures
+        yield "abstention", abstention_figures(withheld, measured.hits, groups)
 
 
 def _conformal(

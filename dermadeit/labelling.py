@@ -195,7 +195,7 @@ def _match(
             names = ", ".join(item.file for item in candidates[:2])
             problems.append(
                 f"line {line}: “{row.image_id}” may be any of {len(candidates)} files, such as {names}; give "
-                "their paths in a column “file”, and files of one name in folders of a ZIP"
+                "their paths in a column “file”, and files of one name in folders"
             )
         elif candidates:
             [item] = candidates

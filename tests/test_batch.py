@@ -25,7 +25,7 @@ from dermadeit.manifest import read_source
 from dermadeit.predictions import PredictionSet
 from dermadeit.predictor import Predictor, load_predictor
 from dermadeit.records import ABSTAIN, ANSWER
-from dermadeit.slices import describe_images
+from dermadeit.slices import SLICED_BY, describe_images
 from dermadeit.tabular import read_csv
 from dermadeit.tasks import get_task
 
@@ -75,6 +75,26 @@ def test_a_batch_gives_the_figures_of_an_evaluation(
     assert first["sha256"] == result.items[0].records[0].sha256
     assert first["weights_sha256"] == predictor.checkpoint.weights_sha256
     assert "Not a medical device" in first["disclaimer"]
+
+
+def test_an_evaluation_can_be_had_as_far_as_it_is_measured(
+    labelled: Collection, predictors: dict[str, Predictor]
+) -> None:
+    batch = Batch(labelled, {"dermadeit": predictors["multiclass"]}, 2)
+    list(batch.run())
+    whole = batch.result().evaluation("dermadeit")
+    first, *between, last = batch.result().evaluation_in_steps("dermadeit")
+    assert last == whole
+    assert first.metrics["confusion_matrix"] == whole.metrics["confusion_matrix"]
+    assert "intervals" not in first.metrics
+    known = first.metrics
+    for step in (*between, last):
+        assert step.predictions == whole.predictions
+        gone = [name for name, value in known.items() if value and not step.metrics[name]]
+        assert gone == []
+        known = step.metrics
+    assert whole.metrics["slices"].keys() == SLICED_BY.keys()
+    assert list(whole.metrics["slices"]) == list(SLICED_BY)
 
 
 def test_a_predictions_table_is_evaluated_without_weights(

@@ -91,7 +91,7 @@ def test_diagnoses_outside_the_task_are_listed(tmp_path: Path, photo: bytes) -> 
 def test_loose_files_and_flat_zips_have_no_labels_and_every_image_its_own_id(
     tmp_path: Path, lesion_files: list[Path], photo: bytes
 ) -> None:
-    handed = [HandedFile(path, "../same name.jpg") for path in lesion_files[:2]]
+    handed = [HandedFile(path, "same name.jpg") for path in lesion_files[:2]]
     collection = _collect(*handed, _zip(tmp_path / "a.zip", {"same name.jpg": photo}))
     assert [image.image_id for image in collection.images] == [
         "same name.jpg", "same name.jpg (2)", "same name.jpg (3)",

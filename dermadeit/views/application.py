@@ -18,7 +18,7 @@ from dermadeit.views.model_comparison import ModelComparisonTab
 from dermadeit.views.single_image import SingleImageTab
 from dermadeit.views.theme import SHELL_SCRIPT, create_theme, style_sheets
 from dermadeit.views.training_and_card import TrainingAndCardTab
-from dermadeit.views.uploads import EXAMPLES_FOLDER, MAX_UPLOAD_BYTES
+from dermadeit.views.uploads import EXAMPLES_FOLDER, MAX_UPLOAD_BYTES, ClosedBlocks
 
 QUEUE_SIZE = 64
 SESSIONS_REMEMBERED = 128
@@ -44,7 +44,7 @@ def build_app(predictors: Mapping[str, Predictor], zoo: ModelZoo) -> gr.Blocks:
     """
     # Served from where they lie: copies in the cache would be gone after its first clean-up.
     gr.set_static_paths([EXAMPLES_FOLDER])
-    with gr.Blocks(title="DermaDeiT", analytics_enabled=False, fill_width=True) as app:
+    with ClosedBlocks(title="DermaDeiT", analytics_enabled=False, fill_width=True) as app:
         gr.HTML(header_html("training"))
         with gr.Tabs(elem_id="tabs", overflow_behavior="wrap"):
             with _tab("single"):

@@ -15,6 +15,7 @@ from dermadeit.tasks import BINARY
 from dermadeit.views.batch_exports import draw_curves, draw_matrices, notes_of, write_files
 from dermadeit.views.batch_run import Order, evaluate_batch, read_batch
 from dermadeit.views.batch_session import Session
+from dermadeit.views.docstrings import documented
 from dermadeit.views.events import BATCH_EVENT
 from dermadeit.views.failures import presentable
 from dermadeit.views.uploads import FilesInput, hold, private_folder
@@ -23,6 +24,7 @@ from dermadeit.views.uploads import FilesInput, hold, private_folder
 def add_evaluate_endpoint(zoo: ModelZoo) -> None:
     """Adds the endpoint to the Blocks that is being built."""
 
+    @documented
     def evaluate(
         files: Any, task: str, models: list[str], views: int
     ) -> Iterator[tuple[dict[str, Any], str | None]]:
@@ -32,7 +34,8 @@ def add_evaluate_endpoint(zoo: ModelZoo) -> None:
 
         Args:
             files: Image files, ZIPs of images, and at most one CSV with the true classes; or a predictions.csv
-                alone.
+                alone. The `orig_name` of an uploaded file may be its path in a folder, such as `nevus/a.jpg`:
+                folders named after classes or ISIC diagnoses label what is in them, as those of a ZIP do.
             task: `binary` (nevus or others) or `multiclass` (given malignancy: mel, bcc or scc).
             models: Names of models, such as `dermadeit`.
             views: Dihedral views whose logits are averaged, 1 to 8.

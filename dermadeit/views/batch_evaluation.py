@@ -12,6 +12,7 @@ import gradio as gr
 from dermadeit.batch import Progress
 from dermadeit.drawing import inline_svg
 from dermadeit.views import batch_tables, cards
+from dermadeit.views.batch_decisions import write_decisions
 from dermadeit.views.batch_endpoint import add_evaluate_endpoint
 from dermadeit.views.batch_exports import BatchFiles, DrawnFigure, draw_curves, draw_matrices, write_files
 from dermadeit.views.batch_layout import BatchLayout
@@ -19,10 +20,18 @@ from dermadeit.views.batch_run import CANCELLED, Order, evaluate_batch, read_bat
 from dermadeit.views.batch_session import LIKELIEST, Session
 from dermadeit.views.decision import OWN_THRESHOLD
 from dermadeit.views.events import BATCH_EVENT, LATEST_EVENT, PAGE_EVENT, Updates
-from dermadeit.views.failures import presentable
+from dermadeit.views.failures import Failure, presentable
+from dermadeit.views.page_scripts import SAVE_FILE
+from dermadeit.views.uploads import private_folder
 
 _LOOK_EVENT: Mapping[str, Any] = MappingProxyType({**LATEST_EVENT, "concurrency_limit": 4})
 _EXPIRED = "This evaluation has expired. Hand the files in again."
+_BUSY = Failure(
+    "queue_full",
+    "Too many people are waiting right now, so the files were not read. They are still here: press Start again in "
+    "a minute.",
+)
+_CUT_OFF = Failure("cut_off", "The evaluation was cut off. Hand the files in again and press Start.")
 
 
 class BatchEvaluationTab(BatchLayout):
@@ -52,7 +61,7 @@ class BatchEvaluationTab(BatchLayout):
             self._labelled, self._overview, self._figures, self._curves, self._failures, self._everything,
             self._report_file, self._predictions_file, self._metrics_file, *self._of_model(),
         ]  # fmt: skip
-        self._start.click(
+        run = self._start.click(
             self._prepare,
             [self._files, self._session],
             shown,
@@ -67,6 +76,9 @@ class BatchEvaluationTab(BatchLayout):
             **PAGE_EVENT,
             **BATCH_EVENT,
         )
+        run.failure(
+            self._turn_away, [self._session], shown, queue=False, show_progress="hidden", **PAGE_EVENT
+        )
         self._cancel.click(
             self._stop,
             [self._session],
@@ -80,6 +92,15 @@ class BatchEvaluationTab(BatchLayout):
         look(self._rule.input, self._choose_rule, [self._session, self._rule])
         look(self._threshold.input, self._move, [self._session, self._threshold])
         look([self._matrix.select, self._gallery.select], self._pick, [self._session])
+        self._decide.click(
+            self._make_decisions,
+            [self._session],
+            [self._decisions_file, self._status],
+            show_progress="minimal",
+            show_progress_on=self._decide,
+            concurrency_limit=4,
+            **PAGE_EVENT,
+        ).then(None, [self._decisions_file], None, js=SAVE_FILE, **PAGE_EVENT)
 
     def _switch_task(self, task_key: str) -> Updates:
         return {
@@ -104,9 +125,29 @@ class BatchEvaluationTab(BatchLayout):
         if session is None:
             return {self._status: cards.status_html(_EXPIRED)}
         session.cancel()
+        doing = (
+            "Leaving out what is not measured yet"
+            if session.result
+            else "Finishing the images that are being read"
+        )
         return {
-            self._status: cards.status_html("Finishing the images that are being read …"),
+            self._status: cards.status_html(f"{doing} …"),
             self._cancel: gr.update(interactive=False),
+        }
+
+    def _turn_away(self, session: Session | None) -> Updates:
+        """What Gradio itself has refused, which its own note, that fades, says too."""
+        has_begun = session is not None and session.has_begun
+        if has_begun:
+            session.is_over = True
+            session.cancel()
+        elif session is not None:
+            session.give_back()
+        return {
+            self._session: None,
+            self._status: cards.failure_html(_CUT_OFF if has_begun else _BUSY),
+            self._progress: "",
+            **self._idle(),
         }
 
     def _run(self, task: Any, models: Any, views: Any, session: Session | None) -> Iterator[Updates]:
@@ -114,6 +155,7 @@ class BatchEvaluationTab(BatchLayout):
         yield gr.skip()
         if session is None or session.is_over:
             return
+        session.has_begun = True
         try:
             for updates in self._steps(Order(session.payload, task, models, views), session):
                 if session.is_over:
@@ -147,16 +189,24 @@ class BatchEvaluationTab(BatchLayout):
                 yield {self._status: cards.status_html("Reading the images … Cancel keeps what is done.")}
             # Giving the session again keeps it from expiring.
             yield {self._session: session, self._progress: batch_tables.progress_html(step)}
-        result = session.result
+        count = len(session.result.items)
         yield {
             self._session: session,
             self._files: None,
-            self._progress: batch_tables.progress_html(
-                Progress(len(result.items), len(result.items), None, None)
-            ),
+            self._progress: batch_tables.progress_html(Progress(count, count, None, None)),
+            # It may have been pressed to end the reading.
+            self._cancel: gr.update(interactive=True),
         }
         for sentence in evaluate_batch(session):
-            yield {self._status: cards.status_html(sentence)}
+            if session.result.labelled and not session.is_measured_enough:
+                yield {self._status: cards.status_html(f"{sentence} Cancel keeps what is measured.")}
+        result = session.result
+        yield {
+            self._status: cards.status_html(
+                "Drawing the curves …" if result.labelled else "Making the table …"
+            ),
+            self._cancel: gr.update(interactive=False),
+        }
         figures = draw_curves(result) if result.labelled else []
         yield {
             self._results: gr.update(visible=True),
@@ -173,6 +223,8 @@ class BatchEvaluationTab(BatchLayout):
         figures += draw_matrices(result, session.evaluations) if result.labelled else []
         files = write_files(result, session.evaluations, figures, folder)
         ending = "Cancelled. What was read is evaluated below." if result.missing else "Done."
+        if session.is_unfinished:
+            ending = "Cancelled. What was measured until then is below."
         yield {
             self._session: session,
             self._status: cards.status_html(f"{ending} The uploads have been deleted."),
@@ -183,13 +235,13 @@ class BatchEvaluationTab(BatchLayout):
     def _choose_rule(self, session: Session | None, rule: str) -> Updates:
         if session is None or session.result is None:
             return {self._status: cards.status_html(_EXPIRED)}
-        session.threshold = session.threshold_of(str(rule))
+        session.decide_by(str(rule))
         return {**self._decided(session), **self._slider(session)}
 
     def _move(self, session: Session | None, threshold: float) -> Updates:
         if session is None or session.result is None:
             return {self._status: cards.status_html(_EXPIRED)}
-        session.threshold = min(max(float(threshold), 0.0), 1.0)
+        session.decide_from(threshold)
         return {**self._decided(session), self._rule: OWN_THRESHOLD}
 
     def _pick(self, session: Session | None, event: gr.EventData) -> Updates:
@@ -198,6 +250,15 @@ class BatchEvaluationTab(BatchLayout):
         session.keep()
         session.pick(str((event._data or {}).get("pick")))
         return {self._matrix: session.matrix(), self._gallery: session.gallery()}
+
+    def _make_decisions(self, session: Session | None) -> Updates:
+        if session is None or session.result is None:
+            return {self._decisions_file: None, self._status: cards.status_html(_EXPIRED)}
+        session.keep()
+        try:
+            return {self._decisions_file: str(write_decisions(session, private_folder()))}
+        except Exception as error:
+            return {self._decisions_file: None, self._status: cards.failure_html(presentable(error))}
 
     def _look_at(self, session: Session | None, model: str) -> Updates:
         if session is None or session.result is None:
@@ -224,7 +285,7 @@ class BatchEvaluationTab(BatchLayout):
         }
         if not session.result.labelled:
             return shown
-        session.threshold = None
+        session.decide_by(LIKELIEST)
         return {
             **shown,
             self._rule: gr.update(choices=session.rules(), value=LIKELIEST),

@@ -11,29 +11,28 @@ from dermadeit.predictor import DEFAULT_VIEWS
 from dermadeit.tasks import BINARY, TASKS
 from dermadeit.views import batch_tables, cards
 from dermadeit.views.batch_gallery import PICKING
+from dermadeit.views.files_panel import add_files_choice
 from dermadeit.views.page_scripts import ANNOUNCE
-from dermadeit.views.uploads import FilesInput
 
 _SESSION_SECONDS = 3600
-_FILE_TYPES = ["image", ".zip", ".csv", ".tsv", ".dcm", ".heic", ".heif"]
 
 _INTRODUCTION = """
 <h2>Many photos at once</h2>
-<p class="dd-lead">Hand in images or a ZIP to get a table of predictions. With the true classes, from folders in
-the ZIP or from a CSV, you also get every figure with its interval, and the images behind each error.</p>"""
+<p class="dd-lead">Hand in images, a folder or a ZIP to get a table of predictions. With the true classes, from the
+names of folders or a CSV, you also get every figure with its interval, and the images behind each error.</p>"""
 
 _HELP = """
 <details class="dd-help">
-  <summary>How to hand in folders and the true classes</summary>
+  <summary>How to hand in the true classes</summary>
   <ul>
-    <li>A ZIP with a folder for each class, such as <code>nevus/</code> and <code>others/</code>, or for each ISIC
-    diagnosis, such as <code>MEL/</code> and <code>NV/</code>.</li>
-    <li>Or a CSV beside the images or in the ZIP. It needs <code>file</code> or <code>image_id</code>, and
-    <code>label</code> (a class of the task) or <code>diagnosis</code> (an ISIC 2019 name). It may have
-    <code>lesion_group</code>, <code>source</code>, <code>sex</code>, <code>age</code> and
+    <li>A folder or ZIP that has a folder for each class, such as <code>nevus/</code> and <code>others/</code>, or
+    for each ISIC diagnosis, such as <code>MEL/</code> and <code>NV/</code>.</li>
+    <li>Or a CSV beside the images, in the folder or in the ZIP. It needs <code>file</code> or
+    <code>image_id</code>, and <code>label</code> (a class of the task) or <code>diagnosis</code> (an ISIC 2019
+    name). It may have <code>lesion_group</code>, <code>source</code>, <code>sex</code>, <code>age</code> and
     <code>anatomic_site</code>.</li>
     <li>Or a <code>predictions.csv</code> alone, to evaluate answers without images and weights.</li>
-    <li>A folder has to be packed into a ZIP first. At most 10,000 images are read at once.</li>
+    <li>At most 10,000 images are read at once.</li>
   </ul>
 </details>"""
 
@@ -84,13 +83,7 @@ class BatchLayout:
         )
 
     def _render_files(self) -> None:
-        self._files = FilesInput(
-            file_count="multiple",
-            file_types=_FILE_TYPES,
-            label="Images, a ZIP, and a CSV with the true classes, up to 100 MB each",
-            height=190,
-            elem_id="batch-files",
-        )
+        self._files = add_files_choice("batch-files", "batch-start", "batch-folder", 190)
         gr.HTML(_HELP)
         with gr.Row(elem_classes="dd-buttons"):
             self._start = gr.Button("Start", variant="primary", elem_id="batch-start")
@@ -119,6 +112,8 @@ class BatchLayout:
                 )
                 self._matrix = gr.HTML(elem_id="batch-matrix", js_on_load=PICKING)
                 self._points = gr.HTML(elem_id="batch-points")
+                self._decide = gr.Button("Download these decisions", size="md", elem_id="batch-decisions")
+                self._decisions_file = gr.DownloadButton(visible="hidden", elem_id="batch-decisions-file")
             with gr.Column(scale=6, min_width=300, elem_classes="dd-output"):
                 self._gallery = gr.HTML(elem_id="batch-gallery", js_on_load=PICKING)
 
@@ -143,8 +138,6 @@ class BatchLayout:
         gr.HTML(
             '<h2>Downloads</h2><p class="dd-lead">Each says which version, weights, task, views and images it is '
             "of. They are deleted ten minutes after the last use of this page.</p>"
-            '<p class="dd-quiet">They hold the most probable class and the operating points, not the threshold '
-            "that is set on this page.</p>"
         )
         with gr.Row(elem_classes="dd-buttons"):
             self._everything = _download("Everything as ZIP", "batch-zip", variant="primary")

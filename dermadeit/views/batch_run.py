@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -22,6 +22,11 @@ from dermadeit.views.uploads import uploaded_files
 
 CANCELLED = "cancelled"
 """Code of the refusal to evaluate what was cancelled before anything was read."""
+
+UNFINISHED = (
+    "The measuring was cancelled. The figures of all images are there; their intervals, and the figures by part "
+    "and about doubts and decisions, may be missing."
+)
 
 
 @dataclass(frozen=True)
@@ -77,12 +82,23 @@ def read_batch(zoo: ModelZoo, order: Order, session: Session) -> Iterator[Progre
 
 
 def evaluate_batch(session: Session) -> Iterator[str]:
-    """Measures the result of a session model by model; yields a sentence before each."""
-    evaluations = []
-    for model in session.result.models:
-        yield f"Measuring the figures of {model_title(model)} and their intervals …"
-        evaluations.append(session.result.evaluation(model))
+    """Measures the result of a session model by model; yields a sentence before each, and again while it goes on.
+
+    Where the visitor has had enough, the rest is left out, and the evaluations and the notes of the result say so.
+    """
+    evaluations, result = [], session.result
+    for model in result.models:
+        sentence = f"Measuring the figures of {model_title(model)} and their intervals …"
+        yield sentence
+        for evaluation in result.evaluation_in_steps(model):
+            if session.is_measured_enough and result.labelled:
+                evaluation = replace(evaluation, metrics={**evaluation.metrics, "unfinished": UNFINISHED})
+                break
+            yield sentence
+        evaluations.append(evaluation)
     session.evaluations = tuple(evaluations)
+    if session.is_unfinished:
+        session.result = replace(result, notes=(*result.notes, UNFINISHED))
 
 
 def _calibration_of(zoo: ModelZoo, answers: PredictionSet) -> Calibration | None:

@@ -19,7 +19,15 @@ from dermadeit.records import ABSTAIN, Evaluation, Prediction
 from dermadeit.views.batch_gallery import Picture, gallery_html, matrix_html, point_figures_html
 from dermadeit.views.cards import score_name
 from dermadeit.views.decision import OPERATING_POINT_TITLES, OWN_THRESHOLD
-from dermadeit.views.uploads import CACHE_SECONDS, claimed, hold, keep_alive, private_folder, release
+from dermadeit.views.uploads import (
+    CACHE_SECONDS,
+    claimed,
+    hold,
+    keep_alive,
+    private_folder,
+    release,
+    unclaim,
+)
 
 LIKELIEST = "likeliest"
 """Rule that answers the most probable class; the others are operating points and `OWN_THRESHOLD`."""
@@ -34,12 +42,16 @@ class Session:
     Attributes:
         folder: Pictures and files of the run; nobody else can guess it.
         payload: What was handed in. Everything in it is untrusted.
+        handed: The same as the page knows it, with the places of before it was claimed.
         batch: The run in progress; None before, and for a table of predictions.
-        is_cancelled: Whether the visitor has had enough; what is finished is evaluated.
+        has_begun: Whether its turn has come.
+        is_cancelled: Whether the visitor has had enough of the reading; what is finished is evaluated.
+        is_measured_enough: Whether the visitor has had enough of the measuring too.
         is_over: Whether the visitor has started another run.
         result: What came of it; None before.
         evaluations: Its figures, one for each model.
         model: The model that is looked at.
+        rule: The way to decide, one of `rules`.
         threshold: Score of the target class from which on it is answered; None for the most probable class.
         cell: The cell of the matrix whose images are shown, true class first; None for the mistakes.
         page: The page of these images.
@@ -47,12 +59,16 @@ class Session:
 
     folder: Path
     payload: Any = None
+    handed: Any = None
     batch: Batch | None = None
+    has_begun: bool = False
     is_cancelled: bool = False
+    is_measured_enough: bool = False
     is_over: bool = False
     result: BatchResult | None = None
     evaluations: Sequence[Evaluation] = ()
     model: str = ""
+    rule: str = LIKELIEST
     threshold: float | None = None
     cell: tuple[int, int] | None = None
     page: int = 0
@@ -64,16 +80,25 @@ class Session:
     def begin(cls, payload: Any) -> Session:
         """A run that may have to wait long for its turn: its files stay until then, and until `settle`."""
         folder = private_folder()
-        session = cls(folder, claimed(payload, folder))
+        session = cls(folder, claimed(payload, folder), payload)
         hold(session, folder)
         return session
+
+    def give_back(self) -> None:
+        """Ends a run whose turn never came: its files can be handed in again as they are."""
+        unclaim(self.payload, self.handed)
+        self.is_over = True
+        self.settle()
 
     def settle(self) -> None:
         """Ends the run: from now on its files stay only while they are looked at."""
         release(self)
 
     def cancel(self) -> None:
-        """Ends the run early; what is finished stays."""
+        """Ends early what goes on, the reading or the measuring; what is finished stays."""
+        if self.result is not None:
+            self.is_measured_enough = True
+            return
         self.is_cancelled = True
         if self.batch is not None:
             self.batch.cancel()
@@ -125,33 +150,52 @@ class Session:
             return points[rule]
         return self.threshold if self.threshold is not None else 1 / len(self.result.task.classes)
 
+    def decide_by(self, rule: str) -> None:
+        """Chooses the way to decide; an unknown one is one's own threshold."""
+        known = [key for _, key in self.rules()]
+        self.rule, self.threshold = rule if rule in known else OWN_THRESHOLD, self.threshold_of(rule)
+
+    def decide_from(self, threshold: float) -> None:
+        """Sets one's own threshold."""
+        # The other way around, what is no number would pass.
+        self.rule, self.threshold = OWN_THRESHOLD, min(max(0.0, float(threshold)), 1.0)
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether the measuring was cancelled."""
+        return any("unfinished" in evaluation.metrics for evaluation in self.evaluations)
+
+    @property
+    def target(self) -> str:
+        """Key of the class that the threshold is about."""
+        return self.result.task.classes[self.decisions().target]
+
     @property
     def target_name(self) -> str:
-        """The class that the threshold is about, for people."""
-        task = self.result.task
-        return task.display_names[task.classes[self._of_model().target]]
+        """The same, for people."""
+        return self.result.task.display_names[self.target]
 
     @property
     def score_name(self) -> str:
         """What the scores of the model may be called."""
-        read = self._answers()
+        read = self.answers()
         return score_name(read[0][1]) if read else "Model score"
 
     def matrix(self) -> str:
         """HTML of the confusion matrix at the threshold."""
-        decisions = self._of_model()
+        decisions = self.decisions()
         return matrix_html(decisions.task, decisions.counts(decisions.at(self.threshold)), self.cell)
 
     def point_figures(self) -> str:
         """HTML of the figures at the threshold."""
-        decisions = self._of_model()
+        decisions = self.decisions()
         return point_figures_html(
             decisions.task, decisions.target, decisions.figures(decisions.at(self.threshold))
         )
 
     def gallery(self) -> str:
         """HTML of the images of the chosen cell, else of all that are answered wrongly, the surest first."""
-        decisions, task = self._of_model(), self.result.task
+        decisions, task = self.decisions(), self.result.task
         decided = decisions.at(self.threshold)
         if self.cell is None:
             wanted = decided != decisions.labels
@@ -169,7 +213,7 @@ class Session:
         """The model's answers, one row an image."""
         task, named = self.result.task, self.score_name
         rows = []
-        for item, record in self._answers():
+        for item, record in self.answers():
             row = {"File": item.image.file}
             if self.result.labelled:
                 row["Truth"] = task.display_names[item.image.label]
@@ -194,12 +238,14 @@ class Session:
         """Figures of the model that is looked at."""
         return self.evaluations[self.result.models.index(self.model)]
 
-    def _answers(self) -> list[tuple[BatchItem, Prediction]]:
+    def answers(self) -> list[tuple[BatchItem, Prediction]]:
+        """The images that the model has answered, with its answers."""
         if self.model not in self._read:
             self._read[self.model] = self.result.read(self.model)
         return self._read[self.model]
 
-    def _of_model(self) -> Decisions:
+    def decisions(self) -> Decisions:
+        """What the model decides about them at any threshold; only where they are labelled."""
         if self.model not in self._decisions:
             self._decisions[self.model] = Decisions.of(self.result.prediction_set(self.model))
         return self._decisions[self.model]
@@ -213,8 +259,8 @@ class Session:
     def _pictures(self, wanted: np.ndarray, decided: np.ndarray) -> list[Picture]:
         """The wanted images, those with the highest score of what is answered first."""
         indices = np.flatnonzero(wanted)
-        scores = self._of_model().probabilities[indices, decided[indices]]
-        classes, answers = self.result.task.classes, self._answers()
+        scores = self.decisions().probabilities[indices, decided[indices]]
+        classes, answers = self.result.task.classes, self.answers()
         return [
             (*answers[index], classes[decided[index]])
             for index in indices[np.argsort(-scores, kind="stable")]

@@ -30,6 +30,8 @@ _MOST_ROWS = 200
 
 _SHOWN_FILES = 3
 
+_UNMEASURED = '<p class="dd-quiet">What is missing here was not measured, because you have cancelled.</p>'
+
 
 def progress_html(progress: Progress | None, text: str = "") -> str:
     """A bar and a line: how far the batch is, how fast it goes, and how long it will take."""
@@ -108,9 +110,13 @@ def figures_html(evaluations: Sequence[Evaluation]) -> str:
         [escape(figure_name(name)), *(_figure(evaluation.metrics, name) for evaluation in evaluations)]
         for name in FIGURES
     ]
-    return table_html("All figures with 95 % intervals", header, rows) + (
-        f'<p class="dd-quiet">In brackets: {escape(INTERVAL_METHOD)}. Of the most probable class, whatever the '
-        "threshold below.</p>"
+    note = f"In brackets: {INTERVAL_METHOD}. Of the most probable class, whatever the threshold below."
+    measured = [evaluation.metrics for evaluation in evaluations]
+    if any(metrics.get("unfinished") and "intervals" not in metrics for metrics in measured):
+        note += " A figure without brackets is measured, but its interval is not, because you have cancelled."
+    return (
+        table_html("All figures with 95 % intervals", header, rows)
+        + f'<p class="dd-quiet">{escape(note)}</p>'
     )
 
 
@@ -147,9 +153,11 @@ def trust_html(evaluation: Evaluation) -> str:
                 for point in OPERATING_POINTS
             ],
         )
-    elif conformal:
+    if metrics.get("unfinished"):
+        html += _UNMEASURED
+    elif conformal and not points:
         html += '<p class="dd-quiet">Operating points were not measured: the checkpoint is not at hand.</p>'
-    else:
+    elif not points:
         html += (
             '<p class="dd-quiet">Without a calibration of its weights this model has no operating points, no sets '
             "and no abstention to measure.</p>"
@@ -179,8 +187,12 @@ def slices_html(evaluation: Evaluation) -> str:
         too_few += [f"{SLICED_BY[attribute]}: {value} ({count})" for value, count in part["too_few"].items()]
         if known and part["caveat"]:
             caveats.append(part["caveat"])
+    unmeasured = _UNMEASURED if evaluation.metrics.get("unfinished") else ""
     if not rows:
-        return f'<p class="dd-quiet">No part of the images has {SMALLEST_SLICE} of them or more.</p>'
+        return (
+            unmeasured
+            or f'<p class="dd-quiet">No part of the images has {SMALLEST_SLICE} of them or more.</p>'
+        )
     header = ["Part", "Value", "Images", *(figure_name(name) for name in names)]
     notes = [*caveats]
     if too_few:
@@ -188,7 +200,7 @@ def slices_html(evaluation: Evaluation) -> str:
             f"Not shown, because they have fewer than {SMALLEST_SLICE} images: {'; '.join(too_few)}."
         )
     lines = "".join(f'<p class="dd-quiet">{escape(note)}</p>' for note in notes)
-    return table_html("Figures by part, with 95 % intervals", header, rows, heads=2) + lines
+    return table_html("Figures by part, with 95 % intervals", header, rows, heads=2) + lines + unmeasured
 
 
 def failures_html(result: BatchResult) -> str:

@@ -10,21 +10,20 @@ from dermadeit.model_zoo import ModelZoo
 from dermadeit.predictor import DEFAULT_VIEWS
 from dermadeit.tasks import BINARY
 from dermadeit.views import comparison_results as results
-from dermadeit.views.batch_folder import OTHER_KINDS
 from dermadeit.views.batch_gallery import PICKING
 from dermadeit.views.batch_tables import missing_models_html
 from dermadeit.views.cards import status_html
 from dermadeit.views.comparison_teacher import NEVER_ASKED, TEACHER_TITLE
+from dermadeit.views.files_panel import add_files_choice
 from dermadeit.views.page_scripts import ANNOUNCE
 from dermadeit.views.uploads import FilesInput
 
 _SESSION_SECONDS = 3600
-_FILE_TYPES = ["image", ".zip", *OTHER_KINDS]
 
 _ABOUT_IMAGES = """
 <h2 class="dd-small">Your own images</h2>
-<p class="dd-quiet">With their true classes: a ZIP with a folder for each class, or images and a CSV, as in the
-batch tab.</p>"""
+<p class="dd-quiet">With their true classes, as in the batch tab: a folder or a ZIP with a folder for each class,
+or images and a CSV.</p>"""
 
 _ABOUT_PREDICTIONS = """
 <h2 class="dd-small">Or predictions, without images and weights</h2>
@@ -57,13 +56,7 @@ class ComparisonLayout:
 
     def _render_images(self) -> None:
         gr.HTML(_ABOUT_IMAGES)
-        self._files = FilesInput(
-            file_count="multiple",
-            file_types=_FILE_TYPES,
-            label="Images, a ZIP, and a CSV with the true classes, up to 100 MB each",
-            height=170,
-            elem_id="compare-files",
-        )
+        self._files = add_files_choice("compare-files", "compare-start", "compare-folder", 170)
         self._models = gr.CheckboxGroup(
             **self._model_choices(BINARY.key), label="Models", elem_id="compare-models"
         )

@@ -11,6 +11,9 @@ _ASSETS = Path(__file__).resolve().parents[2] / "assets"
 SHELL_SCRIPT = _ASSETS / "shell.js"
 """JavaScript of the tab bar, a function."""
 
+FOLDER_SCRIPT = _ASSETS / "folder.js"
+"""JavaScript of the button that hands in a folder: what runs once its HTML part is there."""
+
 _SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "Liberation Sans", "sans-serif")
 _MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "Liberation Mono", "monospace")
 

@@ -24,10 +24,11 @@ from uuid import uuid4
 
 import gradio as gr
 import numpy as np
+from gradio.blocks import BlockFunction
 from gradio.component_meta import ComponentMeta
 from gradio.data_classes import ImageData
 from gradio.utils import get_upload_folder
-from gradio_client.utils import is_http_url_like
+from gradio_client.utils import is_file_obj_with_meta, is_http_url_like, traverse
 from pydantic import model_validator
 
 from dermadeit.collection import HandedFile
@@ -41,6 +42,13 @@ CACHE_SECONDS = 600
 
 MAX_UPLOAD_BYTES = 5 * MAX_BYTES
 """What Gradio takes. Its own refusal is a note that fades and leaves the old result, so ours should come first."""
+
+FOLDER_MARK = "\N{DIVISION SLASH}\N{WORD JOINER}"
+"""Stands for a slash in the path of a file of a folder, since browsers and Gradio keep only bare names.
+
+It passes for a part of a name all the way and reads like a slash. The invisible half keeps it from being one of a
+name that has the visible half by itself.
+"""
 
 NOT_AN_UPLOAD = (
     "Only an uploaded image is read here: no web address, data URL or path on the server. "
@@ -98,6 +106,20 @@ def _refuse_web_address(path: str | Path | None) -> None:
         raise gr.Error(NOT_AN_UPLOAD, title="Not an upload", print_exception=False)
 
 
+class ClosedBlocks(gr.Blocks):
+    """An app that fetches no web address for anybody, whatever input of whichever event names it."""
+
+    def validate_inputs(self, block_fn: BlockFunction, inputs: list[Any]) -> None:
+        """Refuses file records with a web address, which Gradio would fetch for texts and JSON too."""
+        super().validate_inputs(block_fn, inputs)
+        traverse(inputs, _refuse_record, is_file_obj_with_meta)
+
+
+def _refuse_record(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    _refuse_web_address(record["path"])
+    return record
+
+
 @contextmanager
 def opened_photo(payload: object) -> Iterator[LesionImage]:
     """Decodes the image of a payload, and deletes the upload when the block is left, however it is left.
@@ -141,8 +163,7 @@ def uploaded_files(payload: object, folder: Path) -> Iterator[list[HandedFile]]:
                 raise ImageError(NOT_AN_UPLOAD, code="not_an_upload")
             if path not in moved:
                 moved[path] = _moved(path, folder)
-            name = record.get("orig_name")
-            handed.append(HandedFile(moved[path], name if isinstance(name, str) else path.name))
+            handed.append(HandedFile(moved[path], _name_or_path(record, path)))
         yield handed
     finally:
         for path in moved.values():
@@ -172,6 +193,25 @@ def claimed(payload: object, folder: Path) -> object:
                 record = {**record, "path": str(moved[path])}
         records.append(record)
     return records
+
+
+def unclaim(payload: object, original: object) -> None:
+    """Puts the files of a payload that got no turn back to where the page knows them.
+
+    Args:
+        payload: What `claimed` returned.
+        original: What it was given.
+    """
+    if not isinstance(payload, list):
+        return
+    for record, before in zip(payload, original, strict=True):
+        if record is before:
+            continue
+        place, _ = _permitted(before["path"])
+        # Of two records of one file, only the first finds it.
+        with suppress(OSError):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            Path(record["path"]).rename(place)
 
 
 def hold(holder: object, folder: Path) -> None:
@@ -262,6 +302,11 @@ def _store(name: str, data: bytes) -> str:
     path = private_folder() / name
     path.write_bytes(data)
     return str(path)
+
+
+def _name_or_path(record: Mapping[str, Any], path: Path) -> str:
+    name = record.get("orig_name")
+    return name.replace(FOLDER_MARK, "/") if isinstance(name, str) else path.name
 
 
 def _moved(path: Path, folder: Path) -> Path:

@@ -9,7 +9,14 @@ from gradio.utils import get_upload_folder
 
 from dermadeit.errors import ImageError
 from dermadeit.views.batch_session import Session
-from dermadeit.views.uploads import CACHE_SECONDS, hold, private_cache, sweep, uploaded_files
+from dermadeit.views.uploads import (
+    CACHE_SECONDS,
+    FOLDER_MARK,
+    hold,
+    private_cache,
+    sweep,
+    uploaded_files,
+)
 
 
 def test_the_private_cache_is_where_gradio_looks_and_is_gone_afterwards(
@@ -65,3 +72,33 @@ def test_a_batch_that_waits_keeps_its_files_from_whoever_sends_the_same(cache, e
         assert files[0].path.read_bytes() == encoded_photo()
     with pytest.raises(ImageError), uploaded_files(session.payload[2:3], session.folder):
         pass
+
+
+def test_files_of_one_name_and_content_keep_their_places_in_a_folder(cache, tmp_path, encoded_photo):
+    shared = cache / "digest" / "a.jpg"
+    shared.parent.mkdir()
+    shared.write_bytes(encoded_photo())
+    names = ["set/nevus/a.jpg", "set/others/a.jpg", "set∕odd.jpg"]
+    records = [{"path": str(shared), "orig_name": name.replace("/", FOLDER_MARK)} for name in names]
+    with uploaded_files([*records, {"path": str(shared)}], tmp_path) as files:
+        # A name may hold the sign that stands for a slash by itself.
+        assert [file.name for file in files] == [*names, "a.jpg"]
+        assert {file.path.parent for file in files} == {tmp_path}
+
+
+def test_a_run_that_gets_no_turn_leaves_its_files_to_be_handed_in_again(cache, encoded_photo):
+    place = cache / "waiting" / "a.jpg"
+    place.parent.mkdir()
+    place.write_bytes(encoded_photo())
+    records = [{"path": str(place), "orig_name": name} for name in ("a.jpg", "b.jpg")]
+    records += [{"path": "/etc/passwd"}, "nonsense"]
+    session = Session.begin(records)
+    assert not place.exists()
+    place.parent.rmdir()
+    session.give_back()
+    assert place.read_bytes() == encoded_photo()
+    assert session.is_over
+    assert Path("/etc/passwd").exists()
+    again = Session.begin(records)
+    with uploaded_files(again.payload[:2], again.folder) as files:
+        assert [file.name for file in files] == ["a.jpg", "b.jpg"]

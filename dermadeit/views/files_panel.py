@@ -1,0 +1,57 @@
+"""The box that takes many images, and the button that hands a folder to it."""
+
+from __future__ import annotations
+
+from html import escape
+
+import gradio as gr
+
+from dermadeit.archives import MAX_INFLATED_BYTES
+from dermadeit.collection import MAX_IMAGES
+from dermadeit.views.theme import FOLDER_SCRIPT
+from dermadeit.views.uploads import FOLDER_MARK, MAX_UPLOAD_BYTES, FilesInput
+
+_OTHER_KINDS = (".csv", ".tsv", ".dcm", ".heic", ".heif")
+"""Suffixes that are taken besides those that browsers know to be images."""
+
+
+def add_files_choice(elem_id: str, start: str, folder: str, height: int) -> FilesInput:
+    """Adds the box and the button to the Blocks that is being built.
+
+    Args:
+        elem_id: Id of the box on the page.
+        start: Id of the button that starts the reading.
+        folder: Id of the part with the button that chooses a folder.
+        height: Of the box, in pixels.
+    """
+    files = FilesInput(
+        file_count="multiple",
+        file_types=["image", ".zip", *_OTHER_KINDS],
+        label="Images, a ZIP or a CSV, up to 100 MB each",
+        height=height,
+        elem_id=elem_id,
+    )
+    script = FOLDER_SCRIPT.read_text(encoding="utf-8")
+    gr.HTML(_folder_html(elem_id, start), elem_id=folder, js_on_load=script)
+    return files
+
+
+def _folder_html(box: str, start: str) -> str:
+    """The button, and the line below it, which `assets/folder.js` fills when a folder was chosen."""
+    data = {
+        "box": box,
+        "start": start,
+        "mark": FOLDER_MARK,
+        "most": MAX_IMAGES,
+        "bytes": MAX_INFLATED_BYTES,
+        "largest": MAX_UPLOAD_BYTES,
+        "kinds": " ".join(_OTHER_KINDS),
+    }
+    given = " ".join(f'data-{name}="{escape(str(value))}"' for name, value in data.items())
+    return f"""
+<div class="dd-folder" {given}>
+  <button type="button">Choose a folder</button>
+  <input type="file" webkitdirectory multiple hidden aria-label="Folder">
+  <p class="dd-quiet" role="status">Or drop it on the box above. Up to {MAX_IMAGES:,} images and
+  {MAX_INFLATED_BYTES // 1_000_000_000} GB; hidden files stay where they are.</p>
+</div>"""

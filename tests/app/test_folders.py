@@ -1,0 +1,106 @@
+"""Folders, as the page hands them in and as programs may; and a queue that is full."""
+
+import json
+import zipfile
+
+import httpx
+import pytest
+from visitor import Visit
+
+from dermadeit.tabular import read_csv
+from dermadeit.views.application import QUEUE_SIZE
+
+DONE = "#batch-status :text('The uploads have been deleted')"
+TAKEN = ("nevus/a.jpg", "nevus/b.jpg", "others/a.jpg", "others/deep/c.jpg")
+HIDDEN = (".DS_Store", "others/.c.jpg", "__MACOSX/a.jpg")
+
+
+@pytest.fixture
+def folder(tmp_path, encoded_photo):
+    """A folder with class folders, files that systems hide, and one of another kind."""
+    made = tmp_path / "set"
+    for seed, name in enumerate((*TAKEN, *HIDDEN, "notes.txt")):
+        (made / name).parent.mkdir(parents=True, exist_ok=True)
+        (made / name).write_bytes(encoded_photo(seed))
+    return made
+
+
+@pytest.fixture
+def busy(cache, chromium, start_app):
+    """An app whose queue takes nothing, and a page of its batch tab."""
+    app, url = start_app()
+    context = chromium.new_context(viewport={"width": 1280, "height": 900})
+    page = Visit(context.new_page(), f"{url}/#batch").page
+    app._queue.max_size = 0
+    yield app, page
+    context.close()
+    app.close(verbose=False)
+
+
+def wait_for_files(page, count, box="#batch-files"):
+    page.wait_for_function(f"() => document.querySelectorAll('{box} .file').length === {count}")
+
+
+@pytest.mark.browser
+def test_a_folder_is_evaluated_by_its_class_folders(open_tab, folder, tmp_path):
+    page = open_tab("batch")
+    page.set_input_files("#batch-folder input", folder)
+    wait_for_files(page, len(TAKEN))
+    said = page.inner_text("#batch-folder")
+    assert "Taken from the folder: 4 files." in said
+    assert "too large: 1 file." in said
+    page.locator("#batch-views").get_by_label("1 view").check()
+    page.click("#batch-start")
+    page.wait_for_selector(DONE)
+    assert "Nevus 2, Others 2" in page.inner_text("#batch-overview")
+    page.wait_for_selector("#batch-table :text('set/others/deep/c.jpg'):visible")
+    with page.expect_download() as download:
+        page.click("#batch-decisions")
+    assert download.value.suggested_filename == "dermadeit-batch-binary-decisions.zip"
+    with zipfile.ZipFile(download.value.path()) as archive:
+        archive.extractall(tmp_path / "out")
+    rows = read_csv(tmp_path / "out" / "decisions.csv").rows
+    assert [(row["file"], row["label_true"]) for row in rows] == [
+        (f"set/{name}", name.split("/")[0]) for name in TAKEN
+    ]
+
+
+@pytest.mark.browser
+def test_the_comparison_takes_a_folder_too(open_tab, folder):
+    page = open_tab("comparison")
+    page.get_by_role("tab", name="Labelled images").click()
+    page.set_input_files("#compare-folder input", folder)
+    wait_for_files(page, len(TAKEN), "#compare-files")
+    assert "Taken from the folder: 4 files." in page.inner_text("#compare-folder")
+
+
+@pytest.mark.browser
+def test_a_full_queue_says_so_and_start_can_be_pressed_again(busy, folder):
+    app, page = busy
+    page.get_by_role("tab", name="Batch").click()
+    page.set_input_files("#batch-files input[type=file]", [folder / name for name in TAKEN[:2]])
+    wait_for_files(page, 2)
+    page.locator("#batch-views").get_by_label("1 view").check()
+    page.click("#batch-start")
+    page.wait_for_selector("#batch-status .dd-failure[data-code=queue_full]")
+    app._queue.max_size = QUEUE_SIZE
+    page.click("#batch-start:enabled")
+    page.wait_for_selector(DONE)
+    page.wait_for_selector("#batch-table :text('b.jpg'):visible")
+
+
+def test_programs_may_give_files_their_paths_in_a_folder(app_url, folder):
+    photos = [("files", ("same.jpg", (folder / name).read_bytes())) for name in TAKEN]
+    places = httpx.post(f"{app_url}/gradio_api/upload", files=photos).json()
+    names = [*TAKEN[:3], "others/../../c.jpg"]
+    records = [
+        {"path": place, "orig_name": name, "meta": {"_type": "gradio.FileData"}}
+        for place, name in zip(places, names, strict=True)
+    ]
+    base = f"{app_url}/gradio_api/call/evaluate"
+    event = httpx.post(base, json={"data": [records, "binary", ["dermadeit"], 1]}).json()["event_id"]
+    *_, last = httpx.get(f"{base}/{event}", timeout=60).text.strip().splitlines()
+    answer, _ = json.loads(last.removeprefix("data: "))
+    figures = answer["models"]["dermadeit"]
+    assert [sum(row) for row in figures["confusion_matrix"]["counts"]] == [2, 1]
+    assert answer["left_out"] == [{"file": "others/c.jpg", "reason": "its path leaves the folder"}]
