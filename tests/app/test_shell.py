@@ -3,9 +3,7 @@
 import hashlib
 import importlib
 import platform
-import re
 import sys
-import textwrap
 from pathlib import Path
 
 import httpx
@@ -70,23 +68,6 @@ def test_nothing_is_loaded_or_drawn_before_it_is_looked_at(predictors, zoo, monk
     monkeypatch.setattr(ModelZoo, "predictor", refuse)
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", refuse)
     build_app(predictors, zoo)
-
-
-def test_the_readme_example_for_programs_runs(app_url, monkeypatch):
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    [example] = [
-        block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "gradio_client" in block
-    ]
-    # The client, not the app, would report its start to its makers.
-    monkeypatch.setenv("GRADIO_ANALYTICS_ENABLED", "False")
-    monkeypatch.chdir(ROOT)
-    assert "http://127.0.0.1:7860" in example
-    names = {}
-    exec(textwrap.dedent(example).replace("http://127.0.0.1:7860", app_url), names)
-    names["client"].close()
-    [record] = names["records"]
-    assert record["status"] == "ok"
-    assert set(record["probabilities"]) == {"nevus", "others"}
 
 
 @pytest.mark.browser
