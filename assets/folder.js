@@ -33,7 +33,9 @@ const refusal = (taken) => {
 const hand = (found) => {
   const seen = found.filter(([path]) => !isHidden(path));
   const taken = seen.filter(([, file]) => isKnown(file) && file.size <= largest);
-  const why = refusal(taken);
+  const why = found.length > 4 * most
+    ? "That folder has too many files to look through. Nothing was sent. Choose a folder inside it."
+    : refusal(taken);
   if (why) return say(why, true);
   // There is none while the box is still sending something.
   const picker = document.querySelector(`#${box} input[type=file]`);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from copy import copy
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -147,6 +148,7 @@ class BatchEvaluationTab(BatchLayout):
             self._session: None,
             self._status: cards.failure_html(_CUT_OFF if has_begun else _BUSY),
             self._progress: "",
+            **({self._files: None} if has_begun else {}),
             **self._idle(),
         }
 
@@ -256,7 +258,8 @@ class BatchEvaluationTab(BatchLayout):
             return {self._decisions_file: None, self._status: cards.status_html(_EXPIRED)}
         session.keep()
         try:
-            return {self._decisions_file: str(write_decisions(session, private_folder()))}
+            # A copy, since the visitor may move the threshold while it is written.
+            return {self._decisions_file: str(write_decisions(copy(session), private_folder()))}
         except Exception as error:
             return {self._decisions_file: None, self._status: cards.failure_html(presentable(error))}
 

@@ -13,8 +13,7 @@ from dermadeit.views import batch_tables, cards
 from dermadeit.views.batch_gallery import PICKING
 from dermadeit.views.files_panel import add_files_choice
 from dermadeit.views.page_scripts import ANNOUNCE
-
-_SESSION_SECONDS = 3600
+from dermadeit.views.uploads import SESSION_SECONDS
 
 _INTRODUCTION = """
 <h2>Many photos at once</h2>
@@ -48,7 +47,7 @@ class BatchLayout:
         self._zoo = zoo
 
     def _render_parts_of_tab(self) -> None:
-        self._session = gr.State(None, time_to_live=_SESSION_SECONDS)
+        self._session = gr.State(None, time_to_live=SESSION_SECONDS)
         gr.HTML(_INTRODUCTION)
         with gr.Row(elem_classes="dd-columns", equal_height=False):
             with gr.Column(scale=5, min_width=300, elem_classes="dd-input"):

@@ -168,8 +168,10 @@ class BatchSection(ComparisonLayout):
             if run.is_stopping and not found.is_finished:
                 yield self._stopped(run)
                 return
+        # While the files are written, a switch of the task must still end the run.
+        finished = self._finished(run, sentence)
         run.is_running = False
-        yield self._finished(run, sentence)
+        yield finished
 
     def _read(self, order: Order, run: ImagesRun) -> Iterator[Updates]:
         if run.source != IMAGES:

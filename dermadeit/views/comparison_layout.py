@@ -16,9 +16,7 @@ from dermadeit.views.cards import status_html
 from dermadeit.views.comparison_teacher import NEVER_ASKED, TEACHER_TITLE
 from dermadeit.views.files_panel import add_files_choice
 from dermadeit.views.page_scripts import ANNOUNCE
-from dermadeit.views.uploads import FilesInput
-
-_SESSION_SECONDS = 3600
+from dermadeit.views.uploads import SESSION_SECONDS, FilesInput
 
 _ABOUT_IMAGES = """
 <h2 class="dd-small">Your own images</h2>
@@ -43,7 +41,7 @@ class ComparisonLayout:
         self._zoo = zoo
 
     def _render_parts(self) -> None:
-        self._run = gr.State(None, time_to_live=_SESSION_SECONDS)
+        self._run = gr.State(None, time_to_live=SESSION_SECONDS)
         with gr.Row(elem_classes="dd-columns", equal_height=False):
             with gr.Column(scale=5, min_width=300, elem_classes="dd-input"):
                 self._render_images()

@@ -38,8 +38,8 @@ EMPTY_RESULTS = """
 
 
 WITHOUT_TRUTH = (
-    "A comparison of figures needs the true classes. Hand the images in again with them: in a ZIP with a folder "
-    "for each class, or with a CSV that has the columns file and label."
+    "A comparison of figures needs the true classes. Hand the images in again with them: in a folder or a ZIP "
+    "with a folder for each class, or with a CSV that has the columns file and label."
 )
 
 

@@ -64,6 +64,8 @@ def add_decide_endpoint(predictors: Mapping[str, Predictor]) -> None:
             `prevalence`: each from `low` to `high`, which are equal where it is known, with its 95 % `interval`
             and the number of `images` where it was measured. Beside it `conformal_set`, the classes that can't be
             ruled out, `cautions`, and `verdict` of the record: at `abstain` the answer must not be shown.
+            `weights_sha256` is of the weights whose thresholds these are; whether the record is of them is not
+            checked.
         """
         try:
             predictor = predictors[get_task(str(task)).key]

@@ -40,6 +40,9 @@ EXAMPLES_FOLDER = Path(__file__).resolve().parents[2] / "assets" / "examples"
 CACHE_SECONDS = 600
 """How long anything derived from an upload is kept."""
 
+SESSION_SECONDS = 3600
+"""How long a page may stand unused before its run is forgotten."""
+
 MAX_UPLOAD_BYTES = 5 * MAX_BYTES
 """What Gradio takes. Its own refusal is a note that fades and leaves the old result, so ours should come first."""
 
@@ -211,7 +214,8 @@ def unclaim(payload: object, original: object) -> None:
         # Of two records of one file, only the first finds it.
         with suppress(OSError):
             place.parent.mkdir(parents=True, exist_ok=True)
-            Path(record["path"]).rename(place)
+            # Or it would be as old as its waiting was long, and be swept.
+            os.utime(Path(record["path"]).rename(place))
 
 
 def hold(holder: object, folder: Path) -> None:

@@ -1,6 +1,7 @@
 """Models compared on many images: photos with or without their classes, and tables of predictions as an API."""
 
 import json
+import os
 import shutil
 import zipfile
 from dataclasses import replace
@@ -134,9 +135,12 @@ def test_stopping_before_its_turn_gives_the_files_back(uploaded, file_of, encode
     record = uploaded(file_of(encoded_photo()))
     run = ImagesRun.begin(IMAGES, [record])
     assert not Path(record["path"]).exists()
+    [claimed] = run.session.payload
+    # Waiting long must not make them a prey of the sweep.
+    os.utime(claimed["path"], (0, 0))
     run.stop()
     assert run.is_over
-    assert Path(record["path"]).is_file()
+    assert Path(record["path"]).stat().st_mtime > 0
 
 
 def test_pages_of_disagreements_are_turned_and_forged_presses_do_nothing(cache):
@@ -171,7 +175,7 @@ def test_shipped_predictions_have_pictures_where_a_local_copy_does(cache, tmp_pa
 
 
 def test_the_teacher_is_never_asked_and_shows_what_is_filed_of_it(tmp_path):
-    missing = teacher_card_html(BINARY)
+    missing = teacher_card_html(BINARY, tmp_path)
     assert "does not ship with the app" in missing
     assert "python train/evaluate_teacher.py --task binary --split test" in missing
     folder = tmp_path / "binary"

@@ -62,8 +62,9 @@ def test_the_models_come_one_by_one_and_those_without_weights_say_what_makes_the
     assert [tuple(step.outcomes) for step in steps] == [(), HERE[:1], HERE]
     page = drawn(zoo, steps[-1])
     assert page.count('data-state="read"') == 2
-    # Three have no weights here, and the teacher never has.
-    assert page.count('data-state="missing"') == 4
+    # Three have no weights here; of the teacher there are filed answers.
+    assert page.count('data-state="missing"') == 3
+    assert page.count('data-state="filed"') == 1
     assert "python train/distill.py --recipe plain --task multiclass<" in page
     assert page.count("data:image/webp;base64,") == 2
     records = steps[-1].records(zoo)
@@ -200,10 +201,10 @@ def states(page):
 def test_an_example_is_read_by_every_model_then_by_those_of_the_other_task(open_tab):
     page = open_tab("comparison")
     page.wait_for_selector("#compare-cards .dd-model")
-    assert states(page) == ["waiting", "missing", "waiting", "missing", "missing", "missing"]
+    assert states(page) == ["waiting", "missing", "waiting", "missing", "missing", "filed"]
     page.locator("#compare-photo-examples button").first.click()
     page.wait_for_selector(DONE)
-    assert states(page) == ["read", "missing", "read", "missing", "missing", "missing"]
+    assert states(page) == ["read", "missing", "read", "missing", "missing", "filed"]
     assert page.inner_text("#compare-agreement .dd-consensus") in page.inner_text("#compare-status")
     assert page.locator("#compare-cards img").evaluate_all(
         "pictures => pictures.map(picture => picture.complete && picture.naturalWidth > 0)"
