@@ -18,7 +18,7 @@ from dermadeit.views.batch_session import Session
 from dermadeit.views.docstrings import documented
 from dermadeit.views.events import BATCH_EVENT
 from dermadeit.views.failures import presentable
-from dermadeit.views.uploads import FilesInput, hold, private_folder
+from dermadeit.views.uploads import FilesInput, JsonInput, hold, private_folder
 
 
 def add_evaluate_endpoint(zoo: ModelZoo) -> None:
@@ -66,7 +66,7 @@ def add_evaluate_endpoint(zoo: ModelZoo) -> None:
     with gr.Column(visible=False):
         files = FilesInput(file_count="multiple", label="Files")
         task = gr.Textbox(BINARY.key, label="Task")
-        models = gr.JSON(["dermadeit"], label="Models")
+        models = JsonInput({"type": "array", "items": {"type": "string"}}, ["dermadeit"], label="Models")
         views = gr.Number(DEFAULT_VIEWS, precision=0, label="Views")
         answer = gr.JSON(label="Figures")
         everything = gr.File(label="Everything")

@@ -18,6 +18,7 @@ from dermadeit.views.decision import OWN_THRESHOLD, Choice
 from dermadeit.views.docstrings import documented
 from dermadeit.views.exports import with_decision
 from dermadeit.views.failures import presentable
+from dermadeit.views.uploads import JsonInput
 
 _NO_RECORD = (
     "There is nothing to decide on. Give the record of /predict for this task as it came, or, with two classes, "
@@ -28,6 +29,10 @@ _TOLD = (
     "probabilities", "calibrated", "views", "conformal_set", "cautions", "decision", "disclaimer",
 )  # fmt: skip
 """What is said of a decision, of all that an exported reading says."""
+
+_RECORD_SCHEMA = {
+    "anyOf": [{"type": "object"}, {"type": "array", "items": {"type": "object"}}, {"type": "number"}]
+}
 
 _ROUNDING = 1e-3
 """How far probabilities that were rounded on their way may be from summing to 1."""
@@ -83,7 +88,7 @@ def add_decide_endpoint(predictors: Mapping[str, Predictor]) -> None:
             raise gr.Error(presentable(error).message, print_exception=False) from None
 
     with gr.Column(visible=False):
-        record = gr.JSON(label="Record or probability")
+        record = JsonInput(_RECORD_SCHEMA, label="Record or probability")
         task = gr.Textbox(BINARY.key, label="Task")
         operating_point = gr.Textbox(None, label="Operating point")
         threshold = gr.Number(None, label="Threshold")

@@ -63,11 +63,11 @@ class ModelComparisonTab:
             task = gr.Textbox(BINARY.key, label="Task")
             records = gr.JSON(label="Records")
             gr.Button().click(
-                self._compare, [image, task], [records], api_name="compare", preprocess=False, **COMPARE_EVENT
+                self.compare, [image, task], [records], api_name="compare", preprocess=False, **COMPARE_EVENT
             )
 
     @documented
-    def _compare(self, image: Any, task: str) -> Iterator[list[dict[str, Any]]]:
+    def compare(self, image: Any, task: str) -> Iterator[list[dict[str, Any]]]:
         """Reads one photo of a skin lesion with every model that is here.
 
         Research and teaching demo, not a medical device.

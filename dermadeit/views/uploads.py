@@ -104,6 +104,26 @@ class FilesInput(gr.File, metaclass=_WithoutStub):
         return await super().async_move_resource_to_block_cache(url_or_file_path)
 
 
+class JsonInput(gr.JSON, metaclass=_WithoutStub):
+    """An input for programs that says what it takes. Gradio's own says so in a way that MCP clients refuse.
+
+    Args:
+        schema: JSON Schema of what it takes.
+        value: What stands for nothing given.
+        label: For people.
+    """
+
+    is_template = True
+
+    def __init__(self, schema: Mapping[str, Any], value: Any = None, *, label: str) -> None:
+        self._schema = dict(schema)
+        super().__init__(value, label=label)
+
+    def api_info(self) -> dict[str, Any]:
+        """The schema."""
+        return dict(self._schema)
+
+
 def _refuse_web_address(path: str | Path | None) -> None:
     if path is not None and is_http_url_like(str(path)):
         raise gr.Error(NOT_AN_UPLOAD, title="Not an upload", print_exception=False)

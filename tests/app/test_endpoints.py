@@ -57,6 +57,8 @@ def test_every_public_event_says_what_it_does_takes_and_gives(event_loops, predi
         assert len(parameters) == len(event.inputs)
         assert [name for name, said in parameters.items() if not said.endswith(".")] == [], event.api_name
         assert [said[-1] for said in returns] == ["."], event.api_name
+        # MCP clients refuse a tool with a schema that is none, as that of Gradio's own JSON input.
+        assert [block.label for block in event.inputs if block.api_info().get("type") == {}] == []
 
 
 def test_a_report_is_the_one_that_the_page_makes(calibrated, mixed, encoded_photo, file_of):

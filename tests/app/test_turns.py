@@ -275,7 +275,7 @@ def test_whoever_looks_at_other_classes_does_not_lose_the_comparison(section):
 
 
 def test_a_program_that_compares_can_leave_after_each_model(zoo):
-    steps = ModelComparisonTab(zoo)._compare(FIRST, "binary")
+    steps = ModelComparisonTab(zoo).compare(FIRST, "binary")
     read = [
         [record["model"] for record in records if record["status"] == "ok"]
         for records in (next(steps), next(steps))
