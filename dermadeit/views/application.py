@@ -14,11 +14,12 @@ from dermadeit.views.batch_evaluation import BatchEvaluationTab
 from dermadeit.views.endpoints import add_endpoints
 from dermadeit.views.header import header_html
 from dermadeit.views.health import health_route
+from dermadeit.views.inputs import ClosedBlocks
 from dermadeit.views.model_comparison import ModelComparisonTab
 from dermadeit.views.single_image import SingleImageTab
 from dermadeit.views.theme import SHELL_SCRIPT, create_theme, style_sheets
 from dermadeit.views.training_and_card import TrainingAndCardTab
-from dermadeit.views.uploads import EXAMPLES_FOLDER, MAX_UPLOAD_BYTES, ClosedBlocks
+from dermadeit.views.uploads import EXAMPLES_FOLDER, MAX_UPLOAD_BYTES
 
 QUEUE_SIZE = 64
 SESSIONS_REMEMBERED = 128

@@ -17,8 +17,9 @@ from dermadeit.views.batch_run import Order, evaluate_batch, read_batch
 from dermadeit.views.batch_session import Session
 from dermadeit.views.docstrings import documented
 from dermadeit.views.events import BATCH_EVENT
-from dermadeit.views.failures import presentable
-from dermadeit.views.uploads import FilesInput, JsonInput, hold, private_folder
+from dermadeit.views.failures import refusal
+from dermadeit.views.inputs import FilesInput, JsonInput
+from dermadeit.views.uploads import hold, private_folder
 
 
 def add_evaluate_endpoint(zoo: ModelZoo) -> None:
@@ -58,8 +59,7 @@ def add_evaluate_endpoint(zoo: ModelZoo) -> None:
             folder.mkdir()
             yield _answer(session), str(write_files(result, evaluations, figures, folder).everything)
         except Exception as error:
-            # The chain would print the traceback of a mere refusal.
-            raise gr.Error(presentable(error).message, print_exception=False) from None
+            raise refusal(error) from None
         finally:
             session.settle()
 

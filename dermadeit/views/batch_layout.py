@@ -7,11 +7,10 @@ from typing import Any
 import gradio as gr
 
 from dermadeit.model_zoo import ModelZoo
-from dermadeit.predictor import DEFAULT_VIEWS
 from dermadeit.tasks import BINARY, TASKS
 from dermadeit.views import batch_tables, cards
 from dermadeit.views.batch_gallery import PICKING
-from dermadeit.views.files_panel import add_files_choice
+from dermadeit.views.files_panel import add_files_choice, add_views_choice, available_models
 from dermadeit.views.page_scripts import ANNOUNCE
 from dermadeit.views.uploads import SESSION_SECONDS
 
@@ -74,12 +73,7 @@ class BatchLayout:
             **self._model_choices(BINARY.key), label="Models", elem_id="batch-models"
         )
         self._missing = gr.HTML(self._missing_html(BINARY.key))
-        self._views = gr.Radio(
-            [("8 views: turned and mirrored, averaged", DEFAULT_VIEWS), ("1 view: eight times as fast", 1)],
-            value=DEFAULT_VIEWS,
-            label="Views of each photo",
-            elem_id="batch-views",
-        )
+        self._views = add_views_choice("batch-views")
 
     def _render_files(self) -> None:
         self._files = add_files_choice("batch-files", "batch-start", "batch-folder", 190)
@@ -151,10 +145,10 @@ class BatchLayout:
         ]  # fmt: skip
 
     def _model_choices(self, task_key: str) -> dict[str, Any]:
-        available = [entry for entry in self._zoo.entries(task_key) if entry.available]
+        choices = available_models(self._zoo, task_key)
         return {
-            "choices": [(entry.title, entry.name) for entry in available],
-            "value": [entry.name for entry in available[:1]],
+            "choices": choices,
+            "value": [name for _, name in choices[:1]],
         }
 
     def _missing_html(self, task_key: str) -> str:

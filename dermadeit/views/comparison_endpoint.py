@@ -14,8 +14,8 @@ from dermadeit.views.comparison_files import table_entrants
 from dermadeit.views.comparison_steps import ImagesComparison, compared_in_steps
 from dermadeit.views.docstrings import documented
 from dermadeit.views.events import BATCH_EVENT
-from dermadeit.views.failures import presentable
-from dermadeit.views.uploads import FilesInput
+from dermadeit.views.failures import refusal
+from dermadeit.views.inputs import FilesInput
 
 
 def add_compare_predictions_endpoint(zoo: ModelZoo) -> None:
@@ -47,8 +47,7 @@ def add_compare_predictions_endpoint(zoo: ModelZoo) -> None:
                     yield {"doing": sentence}
             yield export(found)
         except Exception as error:
-            # The chain would print the traceback of a mere refusal.
-            raise gr.Error(presentable(error).message, print_exception=False) from None
+            raise refusal(error) from None
 
     with gr.Column(visible=False):
         files = FilesInput(file_count="multiple", label="Predictions")

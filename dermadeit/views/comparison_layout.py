@@ -7,16 +7,16 @@ from typing import Any
 import gradio as gr
 
 from dermadeit.model_zoo import ModelZoo
-from dermadeit.predictor import DEFAULT_VIEWS
 from dermadeit.tasks import BINARY
 from dermadeit.views import comparison_results as results
 from dermadeit.views.batch_gallery import PICKING
 from dermadeit.views.batch_tables import missing_models_html
 from dermadeit.views.cards import status_html
 from dermadeit.views.comparison_teacher import NEVER_ASKED, TEACHER_TITLE
-from dermadeit.views.files_panel import add_files_choice
+from dermadeit.views.files_panel import add_files_choice, add_views_choice, available_models
+from dermadeit.views.inputs import FilesInput
 from dermadeit.views.page_scripts import ANNOUNCE
-from dermadeit.views.uploads import SESSION_SECONDS, FilesInput
+from dermadeit.views.uploads import SESSION_SECONDS
 
 _ABOUT_IMAGES = """
 <h2 class="dd-small">Your own images</h2>
@@ -59,12 +59,7 @@ class ComparisonLayout:
             **self._model_choices(BINARY.key), label="Models", elem_id="compare-models"
         )
         self._missing = gr.HTML(self._missing_html(BINARY.key))
-        self._views = gr.Radio(
-            [("8 views: turned and mirrored, averaged", DEFAULT_VIEWS), ("1 view: eight times as fast", 1)],
-            value=DEFAULT_VIEWS,
-            label="Views of each photo",
-            elem_id="compare-views",
-        )
+        self._views = add_views_choice("compare-views")
         self._start = gr.Button("Compare on these images", variant="primary", elem_id="compare-start")
 
     def _render_predictions(self) -> None:
@@ -97,10 +92,10 @@ class ComparisonLayout:
             )
 
     def _model_choices(self, task_key: str) -> dict[str, Any]:
-        available = [entry for entry in self._zoo.entries(task_key) if entry.available]
+        choices = available_models(self._zoo, task_key)
         return {
-            "choices": [(entry.title, entry.name) for entry in available],
-            "value": [entry.name for entry in available],
+            "choices": choices,
+            "value": [name for _, name in choices],
         }
 
     def _missing_html(self, task_key: str) -> str:

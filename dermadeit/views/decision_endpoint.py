@@ -17,8 +17,8 @@ from dermadeit.trust_files import CALIBRATE_COMMAND
 from dermadeit.views.decision import OWN_THRESHOLD, Choice
 from dermadeit.views.docstrings import documented
 from dermadeit.views.exports import with_decision
-from dermadeit.views.failures import presentable
-from dermadeit.views.uploads import JsonInput
+from dermadeit.views.failures import refusal
+from dermadeit.views.inputs import JsonInput
 
 _NO_RECORD = (
     "There is nothing to decide on. Give the record of /predict for this task as it came, or, with two classes, "
@@ -84,8 +84,7 @@ def add_decide_endpoint(predictors: Mapping[str, Predictor]) -> None:
                 "verdict": told["verdict"] if is_read else None,
             }
         except Exception as error:
-            # The chain would print the traceback of a mere refusal.
-            raise gr.Error(presentable(error).message, print_exception=False) from None
+            raise refusal(error) from None
 
     with gr.Column(visible=False):
         record = JsonInput(_RECORD_SCHEMA, label="Record or probability")

@@ -22,10 +22,11 @@ from dermadeit.views.cards import saliency_verdict
 from dermadeit.views.decision_endpoint import add_decide_endpoint
 from dermadeit.views.docstrings import documented
 from dermadeit.views.events import MODEL_EVENT
-from dermadeit.views.failures import presentable
+from dermadeit.views.failures import presentable, refusal
+from dermadeit.views.inputs import PhotoInput
 from dermadeit.views.reading import predict_one
 from dermadeit.views.report_endpoint import add_report_endpoint
-from dermadeit.views.uploads import PhotoInput, opened_photo, store_png
+from dermadeit.views.uploads import opened_photo, store_png
 
 MOST_NEIGHBOURS = 50
 
@@ -102,8 +103,7 @@ def add_endpoints(predictors: Mapping[str, Predictor]) -> None:
             }
             return store_png(picture if check.faithful else _grey(picture)), tested
         except Exception as error:
-            # The chain would print the traceback of a mere refusal.
-            raise gr.Error(presentable(error).message, print_exception=False) from None
+            raise refusal(error) from None
 
     with gr.Column(visible=False):
         image = PhotoInput(type="filepath", label="Image")

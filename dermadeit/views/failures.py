@@ -7,6 +7,8 @@ import traceback
 from dataclasses import dataclass
 from uuid import uuid4
 
+import gradio as gr
+
 from dermadeit.errors import DermaDeiTError
 
 logger = logging.getLogger(__name__)
@@ -34,3 +36,8 @@ def presentable(error: Exception) -> Failure:
     place = "".join(traceback.format_tb(error.__traceback__))
     logger.error("incident %s: %s\n%s", incident, type(error).__name__, place)
     return Failure("defect", f"Something went wrong on our side (id {incident}). Please try again.")
+
+
+def refusal(error: Exception) -> gr.Error:
+    """What a program is told of a failure. Raise it `from None`, or a traceback is printed."""
+    return gr.Error(presentable(error).message, print_exception=False)

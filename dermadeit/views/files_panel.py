@@ -1,4 +1,4 @@
-"""The box that takes many images, and the button that hands a folder to it."""
+"""What the tabs that read many images ask for: the files or a folder, the models, the views."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ import gradio as gr
 
 from dermadeit.archives import MAX_INFLATED_BYTES
 from dermadeit.collection import MAX_IMAGES
+from dermadeit.model_zoo import ModelZoo
+from dermadeit.predictor import DEFAULT_VIEWS
+from dermadeit.views.inputs import FilesInput
 from dermadeit.views.theme import FOLDER_SCRIPT
-from dermadeit.views.uploads import FOLDER_MARK, MAX_UPLOAD_BYTES, FilesInput
+from dermadeit.views.uploads import FOLDER_MARK, MAX_UPLOAD_BYTES
 
 _OTHER_KINDS = (".csv", ".tsv", ".dcm", ".heic", ".heif")
 """Suffixes that are taken besides those that browsers know to be images."""
@@ -34,6 +37,21 @@ def add_files_choice(elem_id: str, start: str, folder: str, height: int) -> File
     script = FOLDER_SCRIPT.read_text(encoding="utf-8")
     gr.HTML(_folder_html(elem_id, start), elem_id=folder, js_on_load=script)
     return files
+
+
+def add_views_choice(elem_id: str) -> gr.Radio:
+    """Adds the choice of how many views of each image are read."""
+    return gr.Radio(
+        [("8 views: turned and mirrored, averaged", DEFAULT_VIEWS), ("1 view: eight times as fast", 1)],
+        value=DEFAULT_VIEWS,
+        label="Views of each photo",
+        elem_id=elem_id,
+    )
+
+
+def available_models(zoo: ModelZoo, task_key: str) -> list[tuple[str, str]]:
+    """Titles and names of the models that can read images here, as choices."""
+    return [(entry.title, entry.name) for entry in zoo.entries(task_key) if entry.available]
 
 
 def _folder_html(box: str, start: str) -> str:

@@ -16,7 +16,8 @@ from dermadeit.views.comparison_run import compared
 from dermadeit.views.docstrings import documented
 from dermadeit.views.endpoints import failed_record
 from dermadeit.views.events import COMPARE_EVENT, PAGE_EVENT
-from dermadeit.views.uploads import PhotoInput, opened_photo
+from dermadeit.views.inputs import PhotoInput
+from dermadeit.views.uploads import opened_photo
 
 
 class ModelComparisonTab:

@@ -8,8 +8,9 @@ import gradio as gr
 
 from dermadeit.display_names import capitalised
 from dermadeit.tasks import BINARY, DIAGNOSES, TASKS
+from dermadeit.views.inputs import PhotoInput
 from dermadeit.views.page_scripts import refuse_oversized
-from dermadeit.views.uploads import PhotoInput, list_examples
+from dermadeit.views.uploads import list_examples
 
 
 class PhotoPanel:

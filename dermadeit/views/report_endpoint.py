@@ -15,9 +15,10 @@ from dermadeit.views.decision_endpoint import asked_choice, calibration_of
 from dermadeit.views.docstrings import documented
 from dermadeit.views.events import MODEL_EVENT
 from dermadeit.views.exports import export, store_report
-from dermadeit.views.failures import presentable
+from dermadeit.views.failures import refusal
+from dermadeit.views.inputs import PhotoInput
 from dermadeit.views.reading import read_labels, tasks_shown, with_map
-from dermadeit.views.uploads import PhotoInput, opened_photo
+from dermadeit.views.uploads import opened_photo
 
 
 def add_report_endpoint(predictors: Mapping[str, Predictor]) -> None:
@@ -68,8 +69,7 @@ def add_report_endpoint(predictors: Mapping[str, Predictor]) -> None:
             file = store_report(reading, predictors, key, choice, shown, DEFAULT_OPACITY)
             return file, export(reading, predictors, key, choice)
         except Exception as error:
-            # The chain would print the traceback of a mere refusal.
-            raise gr.Error(presentable(error).message, print_exception=False) from None
+            raise refusal(error) from None
 
     with gr.Column(visible=False):
         image = PhotoInput(type="filepath", label="Image")

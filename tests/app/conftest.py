@@ -7,6 +7,9 @@ import shutil
 import socket
 import subprocess
 import sys
+import zipfile
+from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -132,6 +135,28 @@ def open_tab(chromium, app_url):
         context.close()
     assert [visited.errors for visited in visits if visited.errors] == []
     assert [visited.foreign for visited in visits if visited.foreign] == []
+
+
+@pytest.fixture
+def class_zip(tmp_path, photos):
+    """A ZIP of the test module's own `photos`, name to bytes."""
+    path = tmp_path / "classes.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in photos.items():
+            archive.writestr(name, data)
+    return path
+
+
+@pytest.fixture
+def uploaded(cache):
+    """Puts a file where Gradio puts uploads: `uploaded(path)` gives its record."""
+
+    def upload(path):
+        folder = Path(cache) / uuid4().hex
+        folder.mkdir()
+        return {"path": str(shutil.copy(path, folder)), "orig_name": path.name}
+
+    return upload
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """Many photos at once: through the page, and as an API."""
 
 import json
-import shutil
 import zipfile
 from pathlib import Path
 from uuid import uuid4
@@ -31,15 +30,6 @@ def photos(encoded_photo):
     named = {f"nevus/n{seed}.jpg": encoded_photo(seed) for seed in range(6)}
     named |= {f"others/o{seed}.jpg": encoded_photo(seed) for seed in range(6, 12)}
     return named | {"others/<b id=injected>.jpg": b"\xff\xd8\xff not a photo"}
-
-
-@pytest.fixture
-def class_zip(tmp_path, photos):
-    path = tmp_path / "classes.zip"
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, data in photos.items():
-            archive.writestr(name, data)
-    return path
 
 
 @pytest.fixture
@@ -241,18 +231,6 @@ def session(cache):
     folder = Path(cache) / uuid4().hex
     folder.mkdir()
     return Session(folder)
-
-
-@pytest.fixture
-def uploaded(cache):
-    """Puts a file where Gradio puts uploads: `uploaded(path)` gives its record."""
-
-    def upload(path):
-        folder = Path(cache) / uuid4().hex
-        folder.mkdir()
-        return {"path": str(shutil.copy(path, folder)), "orig_name": path.name}
-
-    return upload
 
 
 def test_a_run_deletes_its_uploads_even_when_cancelled(session, uploaded, zoo, class_zip):

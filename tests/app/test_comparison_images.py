@@ -2,11 +2,8 @@
 
 import json
 import os
-import shutil
-import zipfile
 from dataclasses import replace
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -38,27 +35,6 @@ def photos(encoded_photo):
     named = {f"nevus/n{seed}.jpg": encoded_photo(seed) for seed in range(4)}
     named |= {f"others/o{seed}.jpg": encoded_photo(seed) for seed in range(4, 8)}
     return named | {"others/<i>.jpg": b"\xff\xd8\xff not a photo"}
-
-
-@pytest.fixture
-def class_zip(tmp_path, photos):
-    path = tmp_path / "classes.zip"
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, data in photos.items():
-            archive.writestr(name, data)
-    return path
-
-
-@pytest.fixture
-def uploaded(cache):
-    """Puts a file where Gradio puts uploads: `uploaded(path)` gives its record."""
-
-    def upload(path):
-        folder = Path(cache) / uuid4().hex
-        folder.mkdir()
-        return {"path": str(shutil.copy(path, folder)), "orig_name": path.name}
-
-    return upload
 
 
 @pytest.fixture

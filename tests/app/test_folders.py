@@ -19,7 +19,8 @@ HIDDEN = (".DS_Store", "others/.c.jpg", "__MACOSX/a.jpg")
 def folder(tmp_path, encoded_photo):
     """A folder with class folders, files that systems hide, and one of another kind."""
     made = tmp_path / "set"
-    for seed, name in enumerate((*TAKEN, *HIDDEN, "notes.txt")):
+    # Photos of their own: other tests look for what is left of theirs in the same cache.
+    for seed, name in enumerate((*TAKEN, *HIDDEN, "notes.txt"), start=100):
         (made / name).parent.mkdir(parents=True, exist_ok=True)
         (made / name).write_bytes(encoded_photo(seed))
     return made
