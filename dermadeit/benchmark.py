@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dermadeit.about import DISCLAIMER, VERSION
-from dermadeit.benchmark_files import IMAGE_LEVEL_SPLIT, FiledModels, read_benchmark
+from dermadeit.benchmark_files import LEAK_METER, FiledModels, read_benchmark
 from dermadeit.comparison import Comparison, compare, holm
 from dermadeit.predictions import Measurement, measure, measure_sources
 from dermadeit.tasks import Task
@@ -31,21 +31,22 @@ def measure_benchmark(root: Path, task: Task) -> dict[str, Any]:
     Returns:
         JSON-ready: how many `images` and `lesions` there are, `models` (name to `views` to figures with
         intervals, those with the most views by source too), `comparisons` (name to ours minus that model;
-        `p_value_holm` is adjusted over all of them) and `image_level_split` (the same without comparisons, None
-        where there is none).
+        `p_value_holm` is adjusted over all of them) and `leak_meter` (`lesion` and `image`, each like the whole
+        without comparisons, or None where nothing was filed).
 
     Raises:
         ManifestError: A file is missing or contradicts the others.
     """
     filed = read_benchmark(root / task.key, task)
     measured = _measure(filed)
-    leaking = root / task.key / IMAGE_LEVEL_SPLIT
-    leaked = read_benchmark(leaking, task) if leaking.is_dir() else None
     return {
         "task": task.key,
         **_describe(filed, measured),
         "comparisons": _compare_all(measured),
-        "image_level_split": _describe(leaked, _measure(leaked)) if leaked else None,
+        "leak_meter": {
+            split_by: _describe_folder(root / task.key / LEAK_METER / split_by, task)
+            for split_by in ("lesion", "image")
+        },
         "dermadeit_version": VERSION,
         "disclaimer": DISCLAIMER,
     }
@@ -56,6 +57,13 @@ def _measure(filed: FiledModels) -> _Measured:
         model: {views: measure(predictions) for views, predictions in by_views.items()}
         for model, by_views in filed.models.items()
     }
+
+
+def _describe_folder(folder: Path, task: Task) -> dict[str, Any] | None:
+    if not folder.is_dir():
+        return None
+    filed = read_benchmark(folder, task)
+    return _describe(filed, _measure(filed))
 
 
 def _describe(filed: FiledModels, measured: _Measured) -> dict[str, Any]:

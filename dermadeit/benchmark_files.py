@@ -4,7 +4,9 @@
                       its lesion), source, split
 <task>/<model>.csv    image_id and, for each number of views, logit_<class>_views<n>, to four decimals
 <task>/weights.json   SHA-256 of the weights behind a model's file, where they were one checkpoint's
-<task>/image_level_split/   the same for models trained and tested on a split by image: the leak meter
+<task>/leak_meter/image/      the same for models trained and tested on a split by image
+<task>/leak_meter/lesion/     their partners, of the same recipe on the split by lesion, where it is not that of
+                              the models above
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from scipy.special import softmax
@@ -31,7 +33,7 @@ BENCHMARK_ROOT = Path(__file__).resolve().parent.parent / "assets" / "benchmark"
 
 IMAGES_FILE = "images.csv"
 WEIGHTS_FILE = "weights.json"
-IMAGE_LEVEL_SPLIT = "image_level_split"
+LEAK_METER = "leak_meter"
 
 _DECIMALS = 4
 _IMAGE_COLUMNS = ("image_id", "label", "lesion_group", "source", "split")
@@ -58,7 +60,7 @@ def add_predictions(
     root: Path = BENCHMARK_ROOT,
     *,
     name: str | None = None,
-    image_level_split: bool = False,
+    split_by: Literal["image", "lesion"] | None = None,
 ) -> list[Path]:
     """Files the predictions of one or more models, replacing all that was filed of these models before.
 
@@ -67,7 +69,7 @@ def add_predictions(
             views belong into one call.
         root: The benchmark. The first model of a task decides which images it holds.
         name: Name to file the model under instead of its own; then the tables must be of one model.
-        image_level_split: File them for the leak meter.
+        split_by: File them for the leak meter, as one or the other of its two arms.
 
     Returns:
         The files that were written for the models.
@@ -99,7 +101,7 @@ def add_predictions(
                 "number of views.",
                 code="weights_differ",
             )
-        folder = root / task / IMAGE_LEVEL_SPLIT if image_level_split else root / task
+        folder = root / task / LEAK_METER / split_by if split_by else root / task
         written.append(
             _write_model(folder, name or model, by_views, next(iter(weights_of[task, model]), None))
         )

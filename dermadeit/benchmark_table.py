@@ -37,7 +37,8 @@ _COMPARISON_CAPTION = (
     "intervals do not. Their p-values are adjusted for {count} comparisons (Holm)."
 )
 _LEAK_CAPTION = (
-    "Leak meter: the same recipe with a split by image, which leaves other images of test lesions in train."
+    "Leak meter: one recipe on a split by lesion and on a split by image, which leaves other images of test "
+    "lesions in train. Each is tested on the test images of its own split."
 )
 
 
@@ -78,7 +79,7 @@ def _render_task(task: Task, metrics: Mapping[str, Any], models: Mapping[str, An
     if metrics["comparisons"]:
         caption = _COMPARISON_CAPTION.format(ours=ours, target=target, count=len(metrics["comparisons"]))
         parts += [caption, _comparison_table(metrics, models)]
-    if metrics["image_level_split"]:
+    if metrics["leak_meter"]["image"]:
         parts += [_LEAK_CAPTION, _leak_table(metrics, models)]
     return "\n\n".join(parts) + "\n"
 
@@ -129,10 +130,10 @@ def _comparison_table(metrics: Mapping[str, Any], models: Mapping[str, Any]) -> 
 
 
 def _leak_table(metrics: Mapping[str, Any], models: Mapping[str, Any]) -> str:
-    leaking = metrics["image_level_split"]
+    leaking, partners = metrics["leak_meter"]["image"], metrics["leak_meter"]["lesion"] or metrics
     rows = []
     for model in _ordered(leaking["models"], models):
-        for split, part in (("lesion", metrics), ("image", leaking)):
+        for split, part in (("lesion", partners), ("image", leaking)):
             if model in part["models"]:
                 figures = part["models"][model]
                 rows.append(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -38,18 +38,19 @@ def add_to_benchmark(
         ),
     ],
     name: Annotated[str | None, typer.Option(help="File the model under this name.")] = None,
-    image_level_split: Annotated[
-        bool, typer.Option("--image-level-split", help="File it for the leak meter.")
-    ] = False,
+    leak_meter: Annotated[
+        Literal["image", "lesion"] | None,
+        typer.Option(
+            help="File it for the leak meter: what this model was trained and tested on a split by."
+        ),
+    ] = None,
     root: BenchmarkOption = None,
 ) -> None:
     """File a model's predictions on the test split."""
     with user_errors():
         from dermadeit.benchmark_files import BENCHMARK_ROOT, add_predictions
 
-        for path in add_predictions(
-            predictions, root or BENCHMARK_ROOT, name=name, image_level_split=image_level_split
-        ):
+        for path in add_predictions(predictions, root or BENCHMARK_ROOT, name=name, split_by=leak_meter):
             typer.echo(str(path))
 
 

@@ -181,16 +181,31 @@ def test_the_leak_meter_stands_side_by_side_and_takes_no_part_in_the_comparison(
     root: Path, readme: Path, tmp_path: Path
 ) -> None:
     leaking = _write_predictions(tmp_path / "leaking", "deit", 4.0, overwrite={"lesion_group": ""})
-    _benchmark("add", leaking, "--image-level-split", "--root", root)
+    _benchmark("add", leaking, "--leak-meter", "image", "--root", root)
     _benchmark("table", "--root", root, "--readme", readme)
     metrics, text = _metrics(root), readme.read_text()
-    flattered = metrics["image_level_split"]["models"]["deit"]["views"]["8"]["accuracy"]
+    flattered = metrics["leak_meter"]["image"]["models"]["deit"]["views"]["8"]["accuracy"]
     rows = [row for row in _rows(text, "DeiT (tiny) (three seeds)") if row[0].startswith("by ")]
     assert [row[0] for row in rows] == ["by lesion", "by image"]
     assert rows[0][2].startswith(f"{metrics['models']['deit']['views']['8']['accuracy']:.3f} ")
     assert rows[1][2].startswith(f"{flattered:.3f} ")
-    assert metrics["image_level_split"]["lesions"] == IMAGES
+    assert metrics["leak_meter"]["image"]["lesions"] == IMAGES
     assert "by image" not in render_tables(root).split("### ")[2]
+
+
+def test_a_leak_meter_with_a_recipe_of_its_own_has_a_partner_of_its_own(
+    root: Path, readme: Path, tmp_path: Path
+) -> None:
+    for split_by, skill in (("image", 4.0), ("lesion", 0.0)):
+        predictions = _write_predictions(tmp_path / split_by, "deit", skill)
+        _benchmark("add", predictions, "--leak-meter", split_by, "--root", root)
+    _benchmark("table", "--root", root, "--readme", readme)
+    metrics = _metrics(root)
+    rows = [row for row in _rows(readme.read_text(), "DeiT (tiny) (three seeds)") if row[0].startswith("by ")]
+    partner = metrics["leak_meter"]["lesion"]["models"]["deit"]["views"]["8"]["accuracy"]
+    assert partner != metrics["models"]["deit"]["views"]["8"]["accuracy"]
+    assert rows[0][2].startswith(f"{partner:.3f} ")
+    assert metrics["comparisons"]["deit"]["views"] == [8, 8]
 
 
 def test_adding_a_model_again_replaces_all_that_was_filed_of_it(root: Path, tmp_path: Path) -> None:

@@ -158,7 +158,9 @@ class Programme:
         """Whether a training has been finished and validated, as far as known with its present arguments."""
         known = self.account.get(name)
         wanted = self._wanted.get(name)
-        as_wanted = not known or not wanted or all(known.get(key) == wanted[key] for key in wanted)
+        as_wanted = (
+            not known or not wanted or all(known.get(key, wanted[key]) == wanted[key] for key in wanted)
+        )
         return (self.output / name / DONE_FILE).is_file() and as_wanted
 
     def next_step(self, running: Sequence[str]) -> Step | None:

@@ -5,8 +5,9 @@
 For every model of the stage `final` that is done, and once all choices are made: copies its checkpoint to
 assets/checkpoints/<task>/<model>, fits what belongs to it on the calibration split, reads the test split with
 eight views and with one, files the predictions and the programme's account in assets/benchmark, and the figures of
-ours for the model card in assets/evidence. What has been published is not read again. `make benchmark-table` and
-`python -m dermadeit model-card` then write the documents.
+ours for the model card in assets/evidence. With --image-level-data it files both arms of the leak meter too. What
+has been published is not read again. `make benchmark-table` and `python -m dermadeit model-card` then write the
+documents.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import logging
 import os
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -42,6 +44,12 @@ logger = logging.getLogger("train.publish")
 STAGE = "final"
 NOT_SHIPPED = ("original",)
 """Trainings that are measured for comparison only; their model has the name of another one."""
+
+LEAK_METER = {
+    "lesion": Path("three-way") / "no-teacher",
+    "image": Path("leak-meter") / "image-level-split",
+}
+"""What the train split was split by, to the training of a task: the same recipe twice."""
 
 ONE_VIEW = "one_view"
 LAST_FILE = "failures.csv"
@@ -77,6 +85,33 @@ def publish(name: str, manifest: Manifest, source: Path, runs: Path, not_skin: P
         (EVIDENCE_ROOT / task.key).mkdir(parents=True, exist_ok=True)
         shutil.copy(measured / METRICS_FILE, EVIDENCE_ROOT / task.key / METRICS_FILE)
     logger.info("%s, %s: published", task.key, name)
+
+
+def publish_leak_meter(manifests: Mapping[str, Manifest], runs: Path) -> None:
+    """Files both arms of the leak meter of one task, each on the test images of its own split.
+
+    Args:
+        manifests: All splits of the task, split by `lesion` and by `image`.
+        runs: The programme's output folder.
+
+    Raises:
+        ConfigurationError: One of the two trainings is not done.
+        DermaDeiTError: A checkpoint or the images can't be used.
+    """
+    task = manifests["lesion"].task
+    for split_by, training in LEAK_METER.items():
+        folder = runs / task.key / training
+        if not (folder / DONE_FILE).is_file():
+            raise ConfigurationError(
+                f"“{folder}” holds no training that is done. Run python train/programme.py --stage three-way "
+                "--stage leak-meter --image-level-data FOLDER first."
+            )
+        measured = runs / task.key / "test" / f"leak-meter-{split_by}"
+        checkpoint = load_checkpoint(folder, task.key)
+        if _measured_weights(measured) != checkpoint.weights_sha256:
+            _measure(checkpoint, manifests[split_by].select("test"), measured)
+        add_predictions([measured, measured / ONE_VIEW], BENCHMARK_ROOT, split_by=split_by)
+    logger.info("%s, leak meter: published", task.key)
 
 
 def _measured_weights(measured: Path) -> str | None:
@@ -118,6 +153,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="the programme's output folder")
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("DERMADEIT_DATA", "data")))
     parser.add_argument("--not-skin", type=Path, help="folder of photos of anything else")
+    parser.add_argument(
+        "--image-level-data", type=Path, help="data folder with a split by image, for the leak meter"
+    )
     parser.add_argument("--task", choices=tuple(TASKS), help="only this task")
     parser.add_argument("--model", action="append", default=[], help="only this model; may be repeated")
     options = parser.parse_args(arguments)
@@ -135,6 +173,9 @@ def main(arguments: list[str] | None = None) -> int:
                 continue
             publish(name, manifest, source, options.runs, options.not_skin)
             published.append(name)
+        if options.image_level_data is not None:
+            by_image = read_source(find_manifest(options.image_level_data), task)
+            publish_leak_meter({"lesion": manifest, "image": by_image}, options.runs)
     if not published:
         raise ConfigurationError(
             f"“{options.runs}” holds no final training that is done. Run python train/programme.py first."
