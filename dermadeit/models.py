@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -243,7 +244,9 @@ def _fit_prefix_and_positions(state: dict[str, torch.Tensor], backbone: nn.Modul
         # the two alike, and what tells them apart reaches the first layer too weakly.
         state["dist_token"] = backbone.dist_token.detach().clone()
         positions = torch.cat([positions[:, :1], positions], dim=1)
-    if positions.shape[1] != backbone.pos_embed.shape[1]:
+    patches = positions.shape[1] - backbone.num_prefix_tokens
+    # Weights of another network need not fill a square; they are refused by the shapes they have.
+    if positions.shape[1] != backbone.pos_embed.shape[1] and math.isqrt(patches) ** 2 == patches:
         positions = resample_abs_pos_embed(
             positions, list(backbone.patch_embed.grid_size), num_prefix_tokens=backbone.num_prefix_tokens
         )

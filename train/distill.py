@@ -26,7 +26,7 @@ import timm
 import torch
 
 from dermadeit.about import VERSION
-from dermadeit.checkpoints import load_checkpoint, save_checkpoint
+from dermadeit.checkpoints import WEIGHTS_FILE, load_checkpoint, save_checkpoint
 from dermadeit.evaluation import evaluate, write_evaluations
 from dermadeit.files import write_atomically, write_json
 from dermadeit.manifest import Manifest
@@ -157,9 +157,10 @@ def describe(training: Training, manifest: Manifest, best_epoch: int) -> dict:
             # Folders of the machine that trained say nothing to anyone else.
             **{
                 name: Path(value).name
-                for name in ("data", "output", "init", "teacher_cache")
+                for name in ("data", "output", "teacher_cache")
                 if (value := getattr(configuration, name))
             },
+            "init": _start_of(configuration),
             "model": configuration.model_name,
             "image_size": training.preprocessing.size,
             "teacher": training.targets.identity if training.targets else "none",
@@ -188,6 +189,12 @@ def describe(training: Training, manifest: Manifest, best_epoch: int) -> dict:
         "best_epoch": best_epoch,
         "curves": training.curves,
     }
+
+
+def _start_of(configuration: TrainingConfiguration) -> str:
+    """What the weights came from; every checkpoint has the same file name, so its folder's is told too."""
+    path = Path(configuration.init)
+    return f"{path.parent.name}/{path.name}" if path.name == WEIGHTS_FILE else path.name
 
 
 if __name__ == "__main__":

@@ -152,6 +152,14 @@ def test_training_learns_something(settings: dict) -> None:
     assert curves[-1]["classification_loss"] < curves[0]["classification_loss"]
 
 
+def test_a_training_from_a_checkpoint_names_whose_it_was(settings: dict, checkpoint_root: Path) -> None:
+    start = checkpoint_root / "binary" / "mobilenetv2" / "model.safetensors"
+    changes = {"epochs": 1, "model": "mobilenetv2", "teacher": "none", "init": str(start)}
+    folder = distill.train(TrainingConfiguration(**settings | changes))
+    record = json.loads((folder / "training.json").read_text())
+    assert record["configuration"]["init"] == "mobilenetv2/model.safetensors"
+
+
 def test_another_training_in_the_folder_is_not_continued(settings: dict, tmp_path: Path) -> None:
     settings |= {"epochs": 1, "teacher": "none"}
     distill.train(TrainingConfiguration(**settings))
