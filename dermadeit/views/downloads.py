@@ -11,7 +11,7 @@ from dermadeit.predictor import Predictor
 from dermadeit.views.cards import NO_READING, failure_html, status_html
 from dermadeit.views.decision_controls import DecisionControls
 from dermadeit.views.events import PAGE_EVENT, Updates
-from dermadeit.views.exports import export, file_stem, store_report
+from dermadeit.views.exports import export, file_stem, report, store_report
 from dermadeit.views.failures import presentable
 from dermadeit.views.heatmap import HeatmapPanel, as_share
 from dermadeit.views.page_scripts import SAVE_FILE
@@ -88,7 +88,7 @@ class Downloads:
             shown_task, _, class_key = (chosen or "").partition("/")
             shown = self._heatmap.known_method(method), class_key
             is_drawn = shown_task == task_key and shown in reading.maps.get(task_key, {})
-            return store_report(
+            html = report(
                 reading,
                 self._predictors,
                 task_key,
@@ -96,6 +96,7 @@ class Downloads:
                 shown if is_drawn else None,
                 as_share(opacity),
             )
+            return store_report(reading, html)
 
         return self._made(visit.reading, make)
 

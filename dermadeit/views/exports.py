@@ -97,17 +97,10 @@ def report(
     return single_image_report(exported, encode_png(reading.preview.pixels), figures)
 
 
-def store_report(
-    reading: Reading,
-    predictors: Mapping[str, Predictor],
-    task_key: str,
-    choice: Choice,
-    shown: tuple[str, str] | None,
-    opacity: float,
-) -> str:
-    """Writes what `report` gives into the cache, in a folder that nobody can guess; returns its path."""
+def store_report(reading: Reading, html: str) -> str:
+    """Writes a report of a reading into the cache, in a folder that nobody can guess; returns its path."""
     path = private_folder() / f"{file_stem(reading)}.html"
-    path.write_text(report(reading, predictors, task_key, choice, shown, opacity), encoding="utf-8")
+    path.write_text(html, encoding="utf-8")
     return str(path)
 
 

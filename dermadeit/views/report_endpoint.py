@@ -10,11 +10,11 @@ import gradio as gr
 from dermadeit.predictor import Predictor
 from dermadeit.saliency import DEFAULT_METHOD, DEFAULT_OPACITY
 from dermadeit.tasks import BINARY, get_task
+from dermadeit.views import exports
 from dermadeit.views.answer_card import is_hidden
 from dermadeit.views.decision_endpoint import asked_choice, calibration_of
 from dermadeit.views.docstrings import documented
 from dermadeit.views.events import MODEL_EVENT
-from dermadeit.views.exports import export, store_report
 from dermadeit.views.failures import refusal
 from dermadeit.views.inputs import PhotoInput
 from dermadeit.views.reading import read_labels, tasks_shown, with_map
@@ -66,8 +66,8 @@ def add_report_endpoint(predictors: Mapping[str, Predictor]) -> None:
                 reading = with_map(reading, predictors, task_key, reading.predictions[task_key].label)
             answer = reading.predictions[key]
             shown = None if is_hidden(answer, choice) else (DEFAULT_METHOD, answer.label)
-            file = store_report(reading, predictors, key, choice, shown, DEFAULT_OPACITY)
-            return file, export(reading, predictors, key, choice)
+            html = exports.report(reading, predictors, key, choice, shown, DEFAULT_OPACITY)
+            return exports.store_report(reading, html), exports.export(reading, predictors, key, choice)
         except Exception as error:
             raise refusal(error) from None
 
