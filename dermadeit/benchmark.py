@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from dermadeit.about import DISCLAIMER, VERSION
 from dermadeit.benchmark_files import LEAK_METER, FiledModels, read_benchmark
@@ -16,6 +19,7 @@ OURS = "dermadeit"
 """The model that all others are compared with."""
 
 METRICS_FILE = "metrics.json"
+ENSEMBLE_TITLE = "The models above together"
 
 _Measured = Mapping[str, Mapping[int, Measurement]]
 """Model name to number of views to figures."""
@@ -31,8 +35,9 @@ def measure_benchmark(root: Path, task: Task) -> dict[str, Any]:
     Returns:
         JSON-ready: how many `images` and `lesions` there are, `models` (name to `views` to figures with
         intervals, those with the most views by source too), `comparisons` (name to ours minus that model;
-        `p_value_holm` is adjusted over all of them) and `leak_meter` (`lesion` and `image`, each like the whole
-        without comparisons, or None where nothing was filed).
+        `p_value_holm` is adjusted over all of them), `ensemble` (figures of the mean of all models' probabilities,
+        a hint at what the data allows; None where there is one model) and `leak_meter` (`lesion` and `image`, each
+        like the whole without comparisons, or None where nothing was filed).
 
     Raises:
         ManifestError: A file is missing or contradicts the others.
@@ -43,6 +48,7 @@ def measure_benchmark(root: Path, task: Task) -> dict[str, Any]:
         "task": task.key,
         **_describe(filed, measured),
         "comparisons": _compare_all(measured),
+        "ensemble": _measure_ensemble(filed) if len(filed.models) > 1 else None,
         "leak_meter": {
             split_by: _describe_folder(root / task.key / LEAK_METER / split_by, task)
             for split_by in ("lesion", "image")
@@ -57,6 +63,12 @@ def _measure(filed: FiledModels) -> _Measured:
         model: {views: measure(predictions) for views, predictions in by_views.items()}
         for model, by_views in filed.models.items()
     }
+
+
+def _measure_ensemble(filed: FiledModels) -> dict[str, Any]:
+    members = [by_views[max(by_views)] for by_views in filed.models.values()]
+    mean = np.mean([member.probabilities for member in members], axis=0)
+    return measure(replace(members[0], probabilities=mean, logits=np.log(mean))).to_dict()
 
 
 def _describe_folder(folder: Path, task: Task) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from dermadeit.benchmark import METRICS_FILE, OURS, measure_benchmark
+from dermadeit.benchmark import ENSEMBLE_TITLE, METRICS_FILE, OURS, measure_benchmark
 from dermadeit.benchmark_files import BENCHMARK_ROOT
 from dermadeit.comparison import Difference
 from dermadeit.files import write_atomically, write_json
@@ -89,6 +89,8 @@ def _model_table(task: Task, metrics: Mapping[str, Any], models: Mapping[str, An
         [_row_title(model, metrics["models"][model], models), *_cells(_most_views(metrics["models"][model]))]
         for model in _ordered(metrics["models"], models)
     ]
+    if metrics["ensemble"]:
+        rows.append([ENSEMBLE_TITLE, *_cells(metrics["ensemble"])])
     nothing = [""] * (len(HEADLINE_FIGURES) - 1)
     rows += [
         [_title(model, models), f"not run: `{entry['command'].format(task=task.key)}`", *nothing]

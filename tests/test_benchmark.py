@@ -177,6 +177,15 @@ def test_a_model_without_predictions_is_shown_as_not_run(readme: Path) -> None:
     assert cells == [f"not run: `python train/distill.py --model dinov2 --task {task}`" for task in TASKS]
 
 
+def test_all_models_together_answer_with_their_mean_probability(root: Path, readme: Path) -> None:
+    filed = read_benchmark(root / "binary", get_task("binary")).models
+    mean = sum(by_views[max(by_views)].probabilities for by_views in filed.values()) / len(filed)
+    accuracy = (mean.argmax(axis=1) == filed["deit"][8].labels).mean()
+    assert _metrics(root)["ensemble"]["accuracy"] == pytest.approx(accuracy)
+    [row, _] = _rows(readme.read_text(), "The models above together")
+    assert row[0].startswith(f"{accuracy:.3f} [")
+
+
 def test_the_leak_meter_stands_side_by_side_and_takes_no_part_in_the_comparison(
     root: Path, readme: Path, tmp_path: Path
 ) -> None:
