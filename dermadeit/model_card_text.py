@@ -46,7 +46,9 @@ Code: Apache-2.0. Weights: CC BY-NC 4.0, research use only, because of the image
 - HAM10000: Tschandl, Rosendahl and Kittler, *Scientific Data* 2018 (CC BY-NC 4.0).
 - BCN_20000: Combalia et al., 1908.02288, 2019 (CC BY-NC 4.0).
 - MSK: Codella et al., *ISBI* 2018, ISIC Archive.
-- DeiT: Touvron et al., *ICML* 2021 (Apache-2.0)."""
+- DeiT: Touvron et al., *ICML* 2021 (Apache-2.0). MobileNetV2: Sandler et al., *CVPR* 2018 (Apache-2.0).
+  EfficientNetV2: Tan and Le, *ICML* 2021 (Apache-2.0). AugReg, the teacher's ViT: Steiner et al., *TMLR* 2022
+  (Apache-2.0)."""
 
 REGENERATE = """\
 Every figure here is copied from a result file, and this file is written by the last command. `TASK` is `binary` or
