@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from dermadeit.about import DISCLAIMER, VERSION
-from dermadeit.benchmark_files import LEAK_METER, FiledModels, read_benchmark
+from dermadeit.benchmark_files import LEAK_METER, FiledModels, SplitBy, read_benchmark
 from dermadeit.comparison import Comparison, compare, holm
 from dermadeit.predictions import Measurement, measure, measure_sources
 from dermadeit.tasks import Task
@@ -20,6 +20,9 @@ OURS = "dermadeit"
 
 METRICS_FILE = "metrics.json"
 ENSEMBLE_TITLE = "The models above together"
+ENSEMBLE_CAPTION = (
+    "Together the models answer with the mean of their probabilities, a hint at what these images allow."
+)
 
 _Measured = Mapping[str, Mapping[int, Measurement]]
 """Model name to number of views to figures."""
@@ -51,7 +54,7 @@ def measure_benchmark(root: Path, task: Task) -> dict[str, Any]:
         "ensemble": _measure_ensemble(filed) if len(filed.models) > 1 else None,
         "leak_meter": {
             split_by: _describe_folder(root / task.key / LEAK_METER / split_by, task)
-            for split_by in ("lesion", "image")
+            for split_by in get_args(SplitBy)
         },
         "dermadeit_version": VERSION,
         "disclaimer": DISCLAIMER,

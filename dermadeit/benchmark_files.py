@@ -34,6 +34,9 @@ BENCHMARK_ROOT = Path(__file__).resolve().parent.parent / "assets" / "benchmark"
 IMAGES_FILE = "images.csv"
 WEIGHTS_FILE = "weights.json"
 LEAK_METER = "leak_meter"
+SplitBy = Literal["lesion", "image"]
+"""What the data of a model of the leak meter were split by."""
+
 
 _DECIMALS = 4
 _IMAGE_COLUMNS = ("image_id", "label", "lesion_group", "source", "split")
@@ -60,7 +63,7 @@ def add_predictions(
     root: Path = BENCHMARK_ROOT,
     *,
     name: str | None = None,
-    split_by: Literal["image", "lesion"] | None = None,
+    split_by: SplitBy | None = None,
 ) -> list[Path]:
     """Files the predictions of one or more models, replacing all that was filed of these models before.
 

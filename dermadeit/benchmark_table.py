@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from dermadeit.benchmark import ENSEMBLE_TITLE, METRICS_FILE, OURS, measure_benchmark
+from dermadeit.benchmark import ENSEMBLE_CAPTION, ENSEMBLE_TITLE, METRICS_FILE, OURS, measure_benchmark
 from dermadeit.benchmark_files import BENCHMARK_ROOT
 from dermadeit.comparison import Difference
 from dermadeit.files import write_atomically, write_json
@@ -72,7 +72,8 @@ def render_tables(root: Path = BENCHMARK_ROOT) -> str:
 def _render_task(task: Task, metrics: Mapping[str, Any], models: Mapping[str, Any]) -> str:
     ours, target = _title(OURS, models), task.classes[target_class(task.classes)]
     size = f"{metrics['images']:,} test images of {metrics['lesions']:,} lesions."
-    parts = [f"### {task.title}", f"{size} {_CAPTION}", _model_table(task, metrics, models)]
+    caption = " ".join([size, _CAPTION, *([ENSEMBLE_CAPTION] if metrics["ensemble"] else [])])
+    parts = [f"### {task.title}", caption, _model_table(task, metrics, models)]
     if OURS in metrics["models"]:
         caption = f"{ours} by source, and by the number of views whose logits are averaged:"
         parts += [caption, _source_table(metrics)]

@@ -125,12 +125,17 @@ def class_of_folder(name: str, task: Task) -> str | None:
     return key if key in task.classes else task.class_of_diagnosis.get(key.upper())
 
 
-def check_leaks(manifest: Manifest) -> None:
-    """Raises `ManifestError` where images of one lesion lie in two splits."""
+def leaking_lesions(manifest: Manifest) -> list[str]:
+    """The lesion groups whose images lie in more than one split."""
     splits_of_group: dict[str, set[str]] = defaultdict(set)
     for row in manifest.rows:
         splits_of_group[row.lesion_group].add(row.split)
-    leaking = [group for group, splits in splits_of_group.items() if len(splits) > 1]
+    return [group for group, splits in splits_of_group.items() if len(splits) > 1]
+
+
+def check_leaks(manifest: Manifest) -> None:
+    """Raises `ManifestError` where images of one lesion lie in two splits."""
+    leaking = leaking_lesions(manifest)
     if leaking:
         raise ManifestError(
             f"{len(leaking)} lesions have images in two splits, such as {', '.join(leaking[:_SHOWN])}: a model "

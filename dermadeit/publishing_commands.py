@@ -40,9 +40,7 @@ def add_to_benchmark(
     name: Annotated[str | None, typer.Option(help="File the model under this name.")] = None,
     leak_meter: Annotated[
         Literal["image", "lesion"] | None,
-        typer.Option(
-            help="File it for the leak meter: what this model was trained and tested on a split by."
-        ),
+        typer.Option(help="File it for the leak meter, as the model of a split by image or by lesion."),
     ] = None,
     root: BenchmarkOption = None,
 ) -> None:

@@ -205,16 +205,19 @@ def test_the_leak_meter_stands_side_by_side_and_takes_no_part_in_the_comparison(
 def test_a_leak_meter_with_a_recipe_of_its_own_has_a_partner_of_its_own(
     root: Path, readme: Path, tmp_path: Path
 ) -> None:
+    before = _metrics(root)
     for split_by, skill in (("image", 4.0), ("lesion", 0.0)):
         predictions = _write_predictions(tmp_path / split_by, "deit", skill)
         _benchmark("add", predictions, "--leak-meter", split_by, "--root", root)
     _benchmark("table", "--root", root, "--readme", readme)
     metrics = _metrics(root)
     rows = [row for row in _rows(readme.read_text(), "DeiT (tiny) (three seeds)") if row[0].startswith("by ")]
-    partner = metrics["leak_meter"]["lesion"]["models"]["deit"]["views"]["8"]["accuracy"]
-    assert partner != metrics["models"]["deit"]["views"]["8"]["accuracy"]
-    assert rows[0][2].startswith(f"{partner:.3f} ")
-    assert metrics["comparisons"]["deit"]["views"] == [8, 8]
+    arms = [
+        metrics["leak_meter"][split_by]["models"]["deit"]["views"]["8"] for split_by in ("lesion", "image")
+    ]
+    assert arms[0]["accuracy"] < before["models"]["deit"]["views"]["8"]["accuracy"] < arms[1]["accuracy"]
+    assert all(row[2].startswith(f"{arm['accuracy']:.3f} ") for row, arm in zip(rows, arms, strict=True))
+    assert all(metrics[part] == before[part] for part in ("models", "comparisons", "ensemble"))
 
 
 def test_adding_a_model_again_replaces_all_that_was_filed_of_it(root: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import logging
 import platform
 import sys
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -27,6 +28,7 @@ import torch
 
 from dermadeit.about import VERSION
 from dermadeit.checkpoints import WEIGHTS_FILE, load_checkpoint, save_checkpoint
+from dermadeit.errors import CheckpointError
 from dermadeit.evaluation import evaluate, write_evaluations
 from dermadeit.files import write_atomically, write_json
 from dermadeit.manifest import Manifest
@@ -192,9 +194,13 @@ def describe(training: Training, manifest: Manifest, best_epoch: int) -> dict:
 
 
 def _start_of(configuration: TrainingConfiguration) -> str:
-    """What the weights came from; every checkpoint has the same file name, so its folder's is told too."""
+    """What the weights came from. All checkpoints have one file name, so whose it was is told with it."""
     path = Path(configuration.init)
-    return f"{path.parent.name}/{path.name}" if path.name == WEIGHTS_FILE else path.name
+    if path.name == WEIGHTS_FILE:
+        with suppress(CheckpointError):
+            start = load_checkpoint(path.parent, calibrated=False)
+            return f"{start.task.key}/{start.model}/{path.name}"
+    return path.name
 
 
 if __name__ == "__main__":

@@ -158,6 +158,7 @@ class Programme:
         """Whether a training has been finished and validated, as far as known with its present arguments."""
         known = self.account.get(name)
         wanted = self._wanted.get(name)
+        # Older accounts don't say what a training built on.
         as_wanted = (
             not known or not wanted or all(known.get(key, wanted[key]) == wanted[key] for key in wanted)
         )
@@ -221,7 +222,7 @@ def run(programme: Programme, lanes: int, hours: float) -> bool:
     """
     deadline = time.monotonic() + 3600 * hours
     # The trainings are stopped and counted when the programme is told to end.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     running: dict[int, tuple[Step, subprocess.Popen, float]] = {}
     try:
@@ -246,6 +247,7 @@ def run(programme: Programme, lanes: int, hours: float) -> bool:
             process.terminate()
             process.wait()
             programme.record(step, time.monotonic() - started, succeeded=True)
+        signal.signal(signal.SIGTERM, before)
     return all(programme.is_done(step.name) for step in programme.steps)
 
 

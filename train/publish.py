@@ -24,16 +24,16 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from dermadeit.benchmark import METRICS_FILE, OURS
-from dermadeit.benchmark_files import BENCHMARK_ROOT, add_predictions
+from dermadeit.benchmark_files import BENCHMARK_ROOT, SplitBy, add_predictions
 from dermadeit.checkpoints import CHECKPOINT_ROOT, CONFIG_FILE, WEIGHTS_FILE, Checkpoint, load_checkpoint
 from dermadeit.errors import ConfigurationError
 from dermadeit.evaluation import evaluate, write_evaluations
 from dermadeit.fitting import fit_trust, read_cases
-from dermadeit.manifest import Manifest, check_leaks, read_source
+from dermadeit.manifest import Manifest, check_leaks, leaking_lesions, read_source
 from dermadeit.model_card import EVIDENCE_ROOT
 from dermadeit.predictor import DEFAULT_VIEWS, Predictor
 from dermadeit.slices import describe_images, write_attributes
-from dermadeit.tasks import TASKS
+from dermadeit.tasks import TASKS, Task
 from dermadeit.trust_files import remove_trust, write_trust
 from train.loaders import find_manifest
 from train.programme import ACCOUNT_FILE, DONE_FILE
@@ -45,11 +45,11 @@ STAGE = "final"
 NOT_SHIPPED = ("original",)
 """Trainings that are measured for comparison only; their model has the name of another one."""
 
-LEAK_METER = {
+LEAK_METER_ARMS: Mapping[SplitBy, Path] = {
     "lesion": Path("three-way") / "no-teacher",
     "image": Path("leak-meter") / "image-level-split",
 }
-"""What the train split was split by, to the training of a task: the same recipe twice."""
+"""What the data were split by, to the training of a task; both have the same recipe."""
 
 ONE_VIEW = "one_view"
 LAST_FILE = "failures.csv"
@@ -87,31 +87,40 @@ def publish(name: str, manifest: Manifest, source: Path, runs: Path, not_skin: P
     logger.info("%s, %s: published", task.key, name)
 
 
-def publish_leak_meter(manifests: Mapping[str, Manifest], runs: Path) -> None:
+def publish_leak_meter(manifests: Mapping[SplitBy, Manifest], runs: Path) -> None:
     """Files both arms of the leak meter of one task, each on the test images of its own split.
 
     Args:
-        manifests: All splits of the task, split by `lesion` and by `image`.
+        manifests: All splits of the task, split by lesion and by image.
         runs: The programme's output folder.
 
     Raises:
-        ConfigurationError: One of the two trainings is not done.
+        ConfigurationError: The second manifest does not leak.
         DermaDeiTError: A checkpoint or the images can't be used.
     """
     task = manifests["lesion"].task
-    for split_by, training in LEAK_METER.items():
+    if not leaking_lesions(manifests["image"]):
+        raise ConfigurationError(
+            "The data of --image-level-data are not split by image: no lesion lies in two splits. Make them with "
+            "python train/prepare_isic2019.py --image-level-split."
+        )
+    for split_by, training in LEAK_METER_ARMS.items():
+        measured = runs / task.key / "test" / f"leak-meter-{split_by}"
+        checkpoint = load_checkpoint(runs / task.key / training, task.key)
+        if _measured_weights(measured) != checkpoint.weights_sha256:
+            _measure(checkpoint, manifests[split_by].select("test"), measured)
+        add_predictions([measured, measured / ONE_VIEW], BENCHMARK_ROOT, split_by=split_by)
+    logger.info("%s, leak meter: published", task.key)
+
+
+def _check_arms(task: Task, runs: Path) -> None:
+    for training in LEAK_METER_ARMS.values():
         folder = runs / task.key / training
         if not (folder / DONE_FILE).is_file():
             raise ConfigurationError(
                 f"“{folder}” holds no training that is done. Run python train/programme.py --stage three-way "
                 "--stage leak-meter --image-level-data FOLDER first."
             )
-        measured = runs / task.key / "test" / f"leak-meter-{split_by}"
-        checkpoint = load_checkpoint(folder, task.key)
-        if _measured_weights(measured) != checkpoint.weights_sha256:
-            _measure(checkpoint, manifests[split_by].select("test"), measured)
-        add_predictions([measured, measured / ONE_VIEW], BENCHMARK_ROOT, split_by=split_by)
-    logger.info("%s, leak meter: published", task.key)
 
 
 def _measured_weights(measured: Path) -> str | None:
@@ -160,22 +169,26 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--model", action="append", default=[], help="only this model; may be repeated")
     options = parser.parse_args(arguments)
     source = find_manifest(options.data)
+    tasks = [TASKS[options.task]] if options.task else list(TASKS.values())
+    by_image = find_manifest(options.image_level_data) if options.image_level_data else None
+    if by_image:
+        for task in tasks:
+            _check_arms(task, options.runs)
     published = []
-    for task in [TASKS[options.task]] if options.task else TASKS.values():
-        done = sorted((options.runs / task.key / STAGE).glob(f"*/{DONE_FILE.as_posix()}"))
-        if not done:
+    for task in tasks:
+        done = (options.runs / task.key / STAGE).glob(f"*/{DONE_FILE.as_posix()}")
+        names = sorted(marker.relative_to(options.runs / task.key / STAGE).parts[0] for marker in done)
+        chosen = [name for name in names if not options.model or name in options.model]
+        if not chosen and not by_image:
             continue
         manifest = read_source(source, task)
         check_leaks(manifest)
-        for marker in done:
-            name = marker.relative_to(options.runs / task.key / STAGE).parts[0]
-            if options.model and name not in options.model:
-                continue
+        for name in chosen:
             publish(name, manifest, source, options.runs, options.not_skin)
-            published.append(name)
-        if options.image_level_data is not None:
-            by_image = read_source(find_manifest(options.image_level_data), task)
-            publish_leak_meter({"lesion": manifest, "image": by_image}, options.runs)
+        published += chosen
+        if by_image:
+            publish_leak_meter({"lesion": manifest, "image": read_source(by_image, task)}, options.runs)
+            published.append("leak meter")
     if not published:
         raise ConfigurationError(
             f"“{options.runs}” holds no final training that is done. Run python train/programme.py first."

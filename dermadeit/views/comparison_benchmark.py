@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from dermadeit.benchmark import ENSEMBLE_TITLE, METRICS_FILE, OURS
+from dermadeit.benchmark import ENSEMBLE_CAPTION, ENSEMBLE_TITLE, METRICS_FILE, OURS
 from dermadeit.benchmark_files import BENCHMARK_ROOT
 from dermadeit.benchmark_table import MODELS_FILE
 from dermadeit.comparison import Difference
@@ -56,6 +56,8 @@ def _ours_html(task: Task, metrics: Mapping[str, Any], models: Mapping[str, Any]
         "training. An answer is the mean over the views that a row names. In brackets: 95 % intervals from "
         "resampled lesions."
     )
+    if metrics["ensemble"]:
+        caption += f" {ENSEMBLE_CAPTION}"
     parts = [
         f'<p class="dd-quiet">{caption}</p>',
         _models_table(task, metrics, models),
@@ -71,8 +73,8 @@ def _models_table(task: Task, metrics: Mapping[str, Any], models: Mapping[str, A
     for model in _ordered(metrics["models"], models):
         for views, figures in metrics["models"][model]["views"].items():
             rows.append([_title(model, models), views, *_cells(figures)])
-    if metrics.get("ensemble"):
-        rows.append([ENSEMBLE_TITLE, "most", *_cells(metrics["ensemble"])])
+    if metrics["ensemble"]:
+        rows.append([ENSEMBLE_TITLE, "", *_cells(metrics["ensemble"])])
     not_run = [
         f"{_title(model, models)} (<code>{escape(entry['command'].format(task=task.key))}</code>)"
         for model, entry in models.items()

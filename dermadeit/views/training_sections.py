@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from dermadeit.benchmark_files import FiledModels, read_benchmark
-from dermadeit.checkpoints import WEIGHTS_FILE, training_command
+from dermadeit.checkpoints import training_command
 from dermadeit.errors import ManifestError
 from dermadeit.figures import alt_text, confusion_figure, inline_svg, training_curves
 from dermadeit.models import get_spec
@@ -75,7 +75,7 @@ def _facts(record: TrainingRecord) -> str:
     size = record.config.get("pretrained_cfg", {}).get("input_size", [3, 0, 0])
     facts = {
         "Network": f"{record.config.get('architecture', 'unknown')}, {size[1]} × {size[2]} px",
-        "Started from": _start(settings.get("init")),
+        "Started from": settings.get("init"),
         "Teacher": settings.get("teacher"),
         "Chosen": _chosen(training),
         "Trained on": ", ".join(
@@ -88,12 +88,6 @@ def _facts(record: TrainingRecord) -> str:
         f"<div><dt>{name}</dt><dd>{escape(str(value))}</dd></div>" for name, value in facts.items() if value
     )
     return f'<dl class="dd-facts">{items}</dl>'
-
-
-def _start(init: str | None) -> str | None:
-    if init is None or not init.endswith(WEIGHTS_FILE):
-        return init
-    return f"the checkpoint of an earlier training ({init})"
 
 
 def _chosen(training: Mapping[str, Any]) -> str:

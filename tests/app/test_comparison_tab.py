@@ -11,6 +11,7 @@ from calibrated_checkpoint import calibrated_predictor
 from gradio_client import Client, handle_file
 from test_http import SERVER_FILE, call_raw, file_record
 
+from dermadeit.benchmark import ENSEMBLE_TITLE
 from dermadeit.benchmark_files import BENCHMARK_ROOT, read_benchmark
 from dermadeit.calibration import OPERATING_POINTS
 from dermadeit.entrants import compare_with, disagreements, gather
@@ -164,6 +165,8 @@ def test_the_published_figures_are_those_of_the_files(task):
             for part in (figures, *figures.get("sources", {}).values()):
                 for name in HEADLINE_FIGURES:
                     assert f"<td>{shown(part, name)}</td>" in page
+    together = "".join(f"<td>{shown(metrics['ensemble'], name)}</td>" for name in HEADLINE_FIGURES)
+    assert f'<th scope="row">{ENSEMBLE_TITLE}</th><td></td>{together}' in page
     original = json.loads((BENCHMARK_ROOT / ORIGINAL_FILE).read_text(encoding="utf-8"))
     for row in original["tasks"][task.key]:
         assert f'<th scope="row">{row["model"]}</th><td>{row["accuracy"]:.4f}</td>' in page

@@ -157,7 +157,7 @@ def test_a_training_from_a_checkpoint_names_whose_it_was(settings: dict, checkpo
     changes = {"epochs": 1, "model": "mobilenetv2", "teacher": "none", "init": str(start)}
     folder = distill.train(TrainingConfiguration(**settings | changes))
     record = json.loads((folder / "training.json").read_text())
-    assert record["configuration"]["init"] == "mobilenetv2/model.safetensors"
+    assert record["configuration"]["init"] == "binary/mobilenetv2/model.safetensors"
 
 
 def test_another_training_in_the_folder_is_not_continued(settings: dict, tmp_path: Path) -> None:

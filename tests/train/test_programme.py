@@ -114,6 +114,10 @@ def test_trainings_wait_for_what_they_need_and_are_not_run_twice(tmp_path: Path)
     # As it is with another teacher.
     fewer = [Step("students", "student", ("--teacher", "{teacher}"), ("a",)), *steps[1:]]
     assert not _programme(fewer, tmp_path / "runs").is_done("student")
+    # An account that does not say what it built on is believed.
+    del account["trainings"]["student"]["needs"]
+    (tmp_path / "runs" / "programme.json").write_text(json.dumps(account))
+    assert _programme(fewer, tmp_path / "runs").is_done("student")
 
 
 @pytest.mark.usefixtures("stand_in")

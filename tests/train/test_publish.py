@@ -84,28 +84,25 @@ def test_without_a_final_training_it_names_the_program_to_run_first(
 
 
 def test_both_arms_of_the_leak_meter_are_read_on_the_test_images_of_their_own_split(
-    runs: Path, places: Path, data: Path, checkpoint_root: Path, caplog: pytest.LogCaptureFixture
+    runs: Path, places: Path, data: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     by_image = data.with_name("by_image")
     shutil.copytree(data, by_image)
-    text = (by_image / "manifest.csv").read_text()
-    # One lesion in two splits: refused, were it not the leak meter.
-    (by_image / "manifest.csv").write_text(text.replace(",lesion1,", ",lesion0,"))
-    arguments = ["--runs", str(runs), "--data", str(data), "--model", "mobilenetv2"]
-    arguments += ["--image-level-data", str(by_image)]
+    arguments = ["--runs", str(runs), "--data", str(data), "--image-level-data", str(by_image)]
+    arguments += ["--task", "binary", "--model", "none of them"]
     assert publish_module.main(arguments) == 2
     assert "three-way/no-teacher" in caplog.text
-    for training in publish_module.LEAK_METER.values():
-        folder = runs / "binary" / training
-        shutil.copytree(checkpoint_root / "binary" / "mobilenetv2", folder)
-        (folder / DONE_FILE).parent.mkdir()
-        (folder / DONE_FILE).touch()
+    for split_by, model in (("lesion", "dermadeit"), ("image", "mobilenetv2")):
+        folder = runs / "binary" / publish_module.LEAK_METER_ARMS[split_by]
+        shutil.copytree(runs / "binary" / "final" / model, folder)
+    assert publish_module.main(arguments) == 2
+    assert "no lesion lies in two splits" in caplog.text
+    table = by_image / "manifest.csv"
+    table.write_text(table.read_text().replace(",lesion1,", ",lesion0,"))
     assert publish_module.main(arguments) == 0
-    filed = places / "benchmark_root" / "binary"
-    groups = {
-        split_by: (filed / "leak_meter" / split_by / "images.csv").read_text()
-        for split_by in ("lesion", "image")
-    }
-    assert (filed / "leak_meter" / "image" / "mobilenetv2.csv").is_file()
-    assert groups["lesion"] == (filed / "images.csv").read_text()
-    assert "image1,nevus,lesion0,,test" in groups["image"]
+    filed = places / "benchmark_root" / "binary" / "leak_meter"
+    assert {path.relative_to(filed).as_posix() for path in filed.rglob("*.csv")} == {
+        "lesion/dermadeit.csv", "lesion/images.csv", "image/mobilenetv2.csv", "image/images.csv",
+    }  # fmt: skip
+    assert "image1,nevus,,,test" in (filed / "lesion" / "images.csv").read_text()
+    assert "image1,nevus,lesion0,,test" in (filed / "image" / "images.csv").read_text()
