@@ -104,5 +104,5 @@ def test_both_arms_of_the_leak_meter_are_read_on_the_test_images_of_their_own_sp
     assert {path.relative_to(filed).as_posix() for path in filed.rglob("*.csv")} == {
         "lesion/dermadeit.csv", "lesion/images.csv", "image/mobilenetv2.csv", "image/images.csv",
     }  # fmt: skip
-    assert "image1,nevus,,,test" in (filed / "lesion" / "images.csv").read_text()
+    assert "image1,nevus,lesion1,,test" in (filed / "lesion" / "images.csv").read_text()
     assert "image1,nevus,lesion0,,test" in (filed / "image" / "images.csv").read_text()
