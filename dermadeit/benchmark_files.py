@@ -37,7 +37,6 @@ LEAK_METER = "leak_meter"
 SplitBy = Literal["lesion", "image"]
 """What the data of a model of the leak meter were split by."""
 
-
 _DECIMALS = 4
 _IMAGE_COLUMNS = ("image_id", "label", "lesion_group", "source", "split")
 _LOGIT_COLUMN = re.compile(r"logit_.+_views(\d+)")

@@ -18,7 +18,7 @@ import platform
 import sys
 import time
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -162,7 +162,7 @@ def describe(training: Training, manifest: Manifest, best_epoch: int) -> dict:
                 for name in ("data", "output", "teacher_cache")
                 if (value := getattr(configuration, name))
             },
-            "init": _start_of(configuration),
+            "init": _start_of(configuration.init),
             "model": configuration.model_name,
             "image_size": training.preprocessing.size,
             "teacher": training.targets.identity if training.targets else "none",
@@ -193,9 +193,10 @@ def describe(training: Training, manifest: Manifest, best_epoch: int) -> dict:
     }
 
 
-def _start_of(configuration: TrainingConfiguration) -> str:
+@cache
+def _start_of(init: str) -> str:
     """What the weights came from. All checkpoints have one file name, so whose it was is told with it."""
-    path = Path(configuration.init)
+    path = Path(init)
     if path.name == WEIGHTS_FILE:
         with suppress(CheckpointError):
             start = load_checkpoint(path.parent, calibrated=False)

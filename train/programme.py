@@ -156,12 +156,9 @@ class Programme:
 
     def is_done(self, name: str) -> bool:
         """Whether a training has been finished and validated, as far as known with its present arguments."""
-        known = self.account.get(name)
-        wanted = self._wanted.get(name)
+        known, wanted = self.account.get(name, {}), self._wanted.get(name, {})
         # Older accounts don't say what a training built on.
-        as_wanted = (
-            not known or not wanted or all(known.get(key, wanted[key]) == wanted[key] for key in wanted)
-        )
+        as_wanted = all(known.get(key, value) == value for key, value in wanted.items())
         return (self.output / name / DONE_FILE).is_file() and as_wanted
 
     def next_step(self, running: Sequence[str]) -> Step | None:
