@@ -27,6 +27,7 @@ CHECKPOINT_ROOT = Path(__file__).resolve().parent.parent / "assets" / "checkpoin
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
+TRAINING_FILE = "training.json"
 FORMAT_VERSION = 1
 
 _PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")

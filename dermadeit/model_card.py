@@ -15,7 +15,7 @@ from dermadeit import model_card_text as text
 from dermadeit.about import DISCLAIMER
 from dermadeit.benchmark import METRICS_FILE, OURS
 from dermadeit.benchmark_files import BENCHMARK_ROOT
-from dermadeit.checkpoints import CHECKPOINT_ROOT
+from dermadeit.checkpoints import CHECKPOINT_ROOT, TRAINING_FILE
 from dermadeit.errors import ManifestError
 from dermadeit.files import write_atomically
 from dermadeit.metrics import FIGURES, HEADLINE_FIGURES
@@ -145,7 +145,7 @@ def _collect(task: Task, checkpoints: Path, benchmark: Path, evidence: Path) -> 
     folder = checkpoints / task.key / OURS
     files = {
         "config": _read(folder / "config.json"),
-        "training": _read(folder / "training.json"),
+        "training": _read(folder / TRAINING_FILE),
         "fitted": _read(folder / "calibration.json"),
         "benchmark": _read(benchmark / task.key / METRICS_FILE),
         "evaluation": _read(evidence / task.key / METRICS_FILE).get(OURS, {}),

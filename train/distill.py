@@ -27,7 +27,7 @@ import timm
 import torch
 
 from dermadeit.about import VERSION
-from dermadeit.checkpoints import WEIGHTS_FILE, load_checkpoint, save_checkpoint
+from dermadeit.checkpoints import TRAINING_FILE, WEIGHTS_FILE, load_checkpoint, save_checkpoint
 from dermadeit.errors import CheckpointError
 from dermadeit.evaluation import evaluate, write_evaluations
 from dermadeit.files import write_atomically, write_json
@@ -125,7 +125,7 @@ def _keep(training: Training, manifest: Manifest, metric: str) -> None:
     )  # fmt: skip
     if best is curve:
         save_checkpoint(output, training.classifier, manifest.task, training.preprocessing)
-    write_json(output / "training.json", describe(training, manifest, best["epoch"]))
+    write_json(output / TRAINING_FILE, describe(training, manifest, best["epoch"]))
     write_atomically(output / STATE_FILE, partial(torch.save, training.state()))
     # It imports TensorFlow where that is installed, which takes seconds.
     from torch.utils.tensorboard import SummaryWriter

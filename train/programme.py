@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import yaml
 
-from dermadeit.checkpoints import WEIGHTS_FILE
+from dermadeit.checkpoints import TRAINING_FILE, WEIGHTS_FILE
 from dermadeit.errors import ConfigurationError
 from dermadeit.files import write_json
 from train.command_line import parse_arguments
@@ -45,7 +45,6 @@ DONE_FILE = Path("validation") / "failures.csv"
 """The last file that a training writes."""
 
 SECONDS_BETWEEN_LOOKS = 2.0
-TEACHER = "{teacher}"
 IMAGE_LEVEL_DATA = "{image-level-data}"
 
 # glibc gives the big buffers of each step back to the kernel and faults them in again: a tenth of the time.
@@ -88,7 +87,7 @@ def read_steps(
             f"There is no stage “{unknown[0]}” in the programme. Its stages are {', '.join(programme['stages'])}."
         )
     return [
-        Step(stage, name, tuple(arguments), _needs(arguments, programme["teacher"]))
+        Step(stage, name, tuple(arguments), _needs(arguments, programme["teachers"]))
         for stage, content in programme["stages"].items()
         if not stages or stage in stages
         for name, arguments in _trainings(stage, content)
@@ -96,14 +95,14 @@ def read_steps(
     ]
 
 
-def _needs(arguments: Sequence[str], teacher: Sequence[str]) -> tuple[str, ...]:
+def _needs(arguments: Sequence[str], teachers: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
     """The trainings that arguments name: the teacher's, and the one to start from."""
-    return tuple(
-        name
+    named = [
+        argument.strip("{}")
         for argument in arguments
         if argument.startswith("{") and argument != IMAGE_LEVEL_DATA
-        for name in (teacher if argument == TEACHER else [argument.strip("{}")])
-    )
+    ]
+    return tuple(training for name in named for training in teachers.get(name, [name]))
 
 
 def _trainings(stage: str, content: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
@@ -172,11 +171,16 @@ class Programme:
 
     def command(self, step: Step) -> list[str]:
         """The command of a training."""
-        values = {"{" + name + "}": str(self.output / name / WEIGHTS_FILE) for name in step.needs}
-        values[IMAGE_LEVEL_DATA] = str(self._image_level_data)
-        teacher = [name for name in step.needs if "{" + name + "}" not in step.arguments]
-        values[TEACHER] = CHECKPOINT_PREFIX + ",".join(str(self.output / name) for name in teacher)
-        arguments = [*self._extra, *(values.get(argument, argument) for argument in step.arguments)]
+        starts = {"{" + name + "}": str(self.output / name / WEIGHTS_FILE) for name in step.needs}
+        networks = [str(self.output / name) for name in step.needs if "{" + name + "}" not in step.arguments]
+        values = {IMAGE_LEVEL_DATA: str(self._image_level_data), **starts}
+        arguments = [
+            # Whatever else stands in braces is the name of a teacher.
+            values.get(argument, CHECKPOINT_PREFIX + ",".join(networks))
+            if argument.startswith("{")
+            else argument
+            for argument in (*self._extra, *step.arguments)
+        ]
         arguments += ["--output", str(self.output / step.name)]
         arguments += ["--teacher-cache", str(self.output / "teacher_cache")]
         if self._weights is not None and "--init" not in step.arguments:
@@ -191,6 +195,9 @@ class Programme:
         entry["seconds"] = round(entry["seconds"] + seconds, 1)
         entry["ended"] = datetime.now(UTC).isoformat(timespec="seconds")
         entry["state"] = "done" if self.is_done(step.name) else "cut off" if succeeded else "failed"
+        training = self.output / step.name / TRAINING_FILE
+        if training.is_file():
+            entry["device"] = json.loads(training.read_text(encoding="utf-8"))["environment"]["device"]
         if entry["state"] == "failed":
             self._failed.add(step.name)
         to_come = [other.name for other in self.steps if not self.is_done(other.name)]

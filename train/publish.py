@@ -25,7 +25,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from dermadeit.benchmark import METRICS_FILE, OURS
 from dermadeit.benchmark_files import BENCHMARK_ROOT, SplitBy, add_predictions
-from dermadeit.checkpoints import CHECKPOINT_ROOT, CONFIG_FILE, WEIGHTS_FILE, Checkpoint, load_checkpoint
+from dermadeit.checkpoints import (
+    CHECKPOINT_ROOT,
+    CONFIG_FILE,
+    TRAINING_FILE,
+    WEIGHTS_FILE,
+    Checkpoint,
+    load_checkpoint,
+)
 from dermadeit.errors import ConfigurationError
 from dermadeit.evaluation import evaluate, write_evaluations
 from dermadeit.fitting import fit_trust, read_cases
@@ -55,7 +62,7 @@ ONE_VIEW = "one_view"
 LAST_FILE = "failures.csv"
 """What an evaluation writes last."""
 
-_FILES = (CONFIG_FILE, WEIGHTS_FILE, "training.json")
+_FILES = (CONFIG_FILE, WEIGHTS_FILE, TRAINING_FILE)
 
 
 def publish(name: str, manifest: Manifest, source: Path, runs: Path, not_skin: Path | None) -> None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 
-from dermadeit.checkpoints import CONFIG_FILE, Checkpoint, load_checkpoint
+from dermadeit.checkpoints import CONFIG_FILE, TRAINING_FILE, Checkpoint, load_checkpoint
 from dermadeit.errors import CheckpointError, ConfigurationError
 from dermadeit.manifest import Manifest
 from dermadeit.models import MODEL_SPECS
@@ -207,7 +207,7 @@ def _find_checkpoints(task: str, runs: Path) -> list[Path]:
 
 def _is_trustworthy(folder: Path) -> bool:
     """Whether a training was not told to ignore leaks, so that it can have seen no lesion of another split."""
-    training = folder / "training.json"
+    training = folder / TRAINING_FILE
     if not training.is_file():
         return True
     configuration = json.loads(training.read_text(encoding="utf-8"))["configuration"]
@@ -247,7 +247,7 @@ def _encoder_of(checkpoint: Checkpoint, device: torch.device) -> Encoder:
 
 def _read_folds(folder: Path) -> tuple[int, int]:
     """How a checkpoint was cross-fitted, from its `training.json`: `folds` and `held_out_fold`, or zeros."""
-    path = folder / "training.json"
+    path = folder / TRAINING_FILE
     if not path.is_file():
         return 0, 0
     try:

@@ -22,7 +22,7 @@ from dermadeit.views.tables import NOTHING, figure_cell
 TEACHER = "teacher-mlp"
 """Name under which the answers of the classifier are filed."""
 
-TEACHER_TITLE = "MLP on the teacher's features"
+TEACHER_TITLE = "MLP on the small teacher's features"
 
 NEVER_ASKED = (
     "its features come from a model that does not ship with the app, so it can't be asked about a photo here."

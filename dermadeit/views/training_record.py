@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dermadeit.checkpoints import CHECKPOINT_ROOT, CONFIG_FILE
+from dermadeit.checkpoints import CHECKPOINT_ROOT, CONFIG_FILE, TRAINING_FILE
 from dermadeit.model_zoo import COMPARED_MODELS
 from dermadeit.models import MODEL_SPECS
-
-TRAINING_FILE = "training.json"
 
 _CONFIGURATION_SOURCE = CHECKPOINT_ROOT.parents[1] / "train" / "configuration.py"
 

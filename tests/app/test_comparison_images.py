@@ -78,7 +78,7 @@ def test_a_batch_with_classes_is_compared_and_its_disagreements_have_pictures(
     page = results_html(run.found, run.batch)
     for part in ("images", "figures", "kappas", "plot"):
         assert f'data-part="{part}"' in page
-    assert "MLP on the teacher's features" in page
+    assert "MLP on the small teacher's features" in page
     assert run.listed().count('src="data:image/jpeg;base64,') == len(differing)
     assert not Path(record["path"]).exists()
     content = json.loads(json.dumps(export(run.found, run.batch), allow_nan=False))

@@ -26,6 +26,7 @@ for needed in [a for a in sys.argv if a.startswith("checkpoint:")]:
         assert (pathlib.Path(folder) / "validation" / "failures.csv").is_file(), folder
 (output / "validation").mkdir(parents=True)
 (output / "validation" / "failures.csv").write_text("")
+(output / "training.json").write_text('{"environment": {"device": "cpu"}}')
 """
 
 
@@ -56,7 +57,11 @@ def test_every_shipped_training_has_arguments_that_train_accepts(tmp_path: Path)
         folder = tmp_path / own_start[0] if own_start else tmp_path / "weights"
         assert configuration.init.startswith(str(folder))
         assert "{" not in configuration.teacher + configuration.data + configuration.init
-        assert (configuration.teacher.count("vit-augreg") == 2) == ("{teacher}" in step.arguments)
+        for teacher, networks in SHIPPED["teachers"].items():
+            folders = ",".join(str(tmp_path / name) for name in networks)
+            assert (configuration.teacher == f"checkpoint:{folders}") == (
+                "{" + teacher + "}" in step.arguments
+            )
         assert configuration.data == (str(tmp_path / "leaky") if step.stage == "leak-meter" else "isic")
         assert configuration.seed == 7
         assert (configuration.epochs < 99) == ("--epochs" in step.arguments)
@@ -64,7 +69,7 @@ def test_every_shipped_training_has_arguments_that_train_accepts(tmp_path: Path)
 
 def test_a_ladder_adds_to_the_rungs_above_and_tasks_multiply() -> None:
     content = {
-        "teacher": ["t"],
+        "teachers": {"teacher": ["t"]},
         "stages": {
             "climb": {
                 "tasks": {"binary": "--epochs 1", "multiclass": "--epochs 2"},
@@ -102,6 +107,7 @@ def test_trainings_wait_for_what_they_need_and_are_not_run_twice(tmp_path: Path)
     assert {name: entry["state"] for name, entry in account["trainings"].items()} == dict.fromkeys(
         ("a", "b", "student"), "done"
     )
+    assert account["trainings"]["student"]["device"] == "cpu"
     assert account["to_come"] == []
     ended = account["trainings"]["student"]["ended"]
     assert run(_programme(steps, tmp_path / "runs"), lanes=2, hours=1)
