@@ -94,6 +94,14 @@ def test_what_a_record_says_is_shown_as_text(tmp_path):
     assert "<b>" not in page.lower()
 
 
+def test_the_networks_of_a_teacher_are_counted(tmp_path):
+    network = "vit-augreg@sha256:" + 64 * "0"
+    teacher = f"{network}+{network}+deit@sha256:{64 * '1'}"
+    write(tmp_path / "binary/deit/config.json", {"architecture": "deit"})
+    write(tmp_path / "binary/deit/training.json", {"configuration": {"teacher": teacher}})
+    assert "<dd>2 × vit-augreg, deit</dd>" in model_html("deit", tmp_path, BENCHMARK_ROOT)
+
+
 def test_figures_of_other_weights_are_called_so(tmp_path):
     config = json.loads((CHECKPOINT_ROOT / "binary" / "dermadeit" / "config.json").read_text())
     config["dermadeit"]["weights_sha256"] = "0" * 64
