@@ -196,7 +196,7 @@ class Programme:
         entry["ended"] = datetime.now(UTC).isoformat(timespec="seconds")
         entry["state"] = "done" if self.is_done(step.name) else "cut off" if succeeded else "failed"
         training = self.output / step.name / TRAINING_FILE
-        if training.is_file():
+        if entry["state"] == "done":
             entry["device"] = json.loads(training.read_text(encoding="utf-8"))["environment"]["device"]
         if entry["state"] == "failed":
             self._failed.add(step.name)

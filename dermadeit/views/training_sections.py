@@ -77,7 +77,7 @@ def _facts(record: TrainingRecord) -> str:
     facts = {
         "Network": f"{record.config.get('architecture', 'unknown')}, {size[1]} × {size[2]} px",
         "Started from": settings.get("init"),
-        "Teacher": _teacher(settings.get("teacher", "")),
+        "Teacher": _teacher(str(settings.get("teacher") or "")),
         "Chosen": _chosen(training),
         "Trained on": ", ".join(
             str(training.get("environment", {}).get(key)) for key in ("device", "precision", "torch")
