@@ -42,7 +42,7 @@ def stages_html(benchmark: Path) -> str:
 
 def _stage(benchmark: Path, stage: str) -> str:
     title, meaning = _STAGES[stage]
-    tables = [_table(task, _read(benchmark / task.key / f"{stage}.json")) for task in TASKS.values()]
+    tables = [_table(title, task, _read(benchmark / task.key / f"{stage}.json")) for task in TASKS.values()]
     content = "".join(tables) or (
         "<p>This has not been run yet. These commands run it and fill this place:</p>"
         + command_html(
@@ -58,7 +58,7 @@ def _stage(benchmark: Path, stage: str) -> str:
 </section>"""
 
 
-def _table(task: Task, report: Mapping[str, Any]) -> str:
+def _table(title: str, task: Task, report: Mapping[str, Any]) -> str:
     trainings = report.get("trainings", [])
     if not trainings:
         return ""
@@ -74,7 +74,9 @@ def _table(task: Task, report: Mapping[str, Any]) -> str:
     header = [capitalised(name) for name in names]
     images, views = trainings[0]["figures"]["n"], trainings[0]["views"]
     caption = f"{task.title}: {images:,} images of the {report['split']} split, {views} views an image"
-    return f"<h4>{escape(caption)}</h4>{table_html(caption, header, rows, titled=False)}"
+    # Stages have tables of the same images: a name that two regions share tells a screen reader nothing.
+    table = table_html(f"{title}. {caption}", header, rows, titled=False)
+    return f"<h4>{escape(caption)}</h4>{table}"
 
 
 def _difference(training: Mapping[str, Any]) -> str:
