@@ -173,14 +173,11 @@ class Programme:
         """The command of a training."""
         starts = {"{" + name + "}": str(self.output / name / WEIGHTS_FILE) for name in step.needs}
         networks = [str(self.output / name) for name in step.needs if "{" + name + "}" not in step.arguments]
-        values = {IMAGE_LEVEL_DATA: str(self._image_level_data), **starts}
-        arguments = [
-            # Whatever else stands in braces is the name of a teacher.
-            values.get(argument, CHECKPOINT_PREFIX + ",".join(networks))
-            if argument.startswith("{")
-            else argument
-            for argument in (*self._extra, *step.arguments)
-        ]
+        teacher = CHECKPOINT_PREFIX + ",".join(networks)
+        # Whatever else stands in braces is the name of the teacher.
+        values = {argument: teacher for argument in step.arguments if argument.startswith("{")}
+        values |= {IMAGE_LEVEL_DATA: str(self._image_level_data), **starts}
+        arguments = [*self._extra, *(values.get(argument, argument) for argument in step.arguments)]
         arguments += ["--output", str(self.output / step.name)]
         arguments += ["--teacher-cache", str(self.output / "teacher_cache")]
         if self._weights is not None and "--init" not in step.arguments:
@@ -195,8 +192,8 @@ class Programme:
         entry["seconds"] = round(entry["seconds"] + seconds, 1)
         entry["ended"] = datetime.now(UTC).isoformat(timespec="seconds")
         entry["state"] = "done" if self.is_done(step.name) else "cut off" if succeeded else "failed"
-        training = self.output / step.name / TRAINING_FILE
         if entry["state"] == "done":
+            training = self.output / step.name / TRAINING_FILE
             entry["device"] = json.loads(training.read_text(encoding="utf-8"))["environment"]["device"]
         if entry["state"] == "failed":
             self._failed.add(step.name)
