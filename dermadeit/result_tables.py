@@ -108,6 +108,20 @@ def difference_text(difference: Difference) -> str:
     return f"**{text}**" if difference.excludes_zero else text
 
 
+def seeds_column(trainings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """For each training of a stage its accuracy with each seed; empty where none was repeated.
+
+    Args:
+        trainings: As `train/programme_report.py` writes them.
+    """
+    if not any("by_seed" in training for training in trainings):
+        return []
+    return [
+        ", ".join(_decimals(figures["accuracy"]) for figures in training.get("by_seed", [])) or "–"
+        for training in trainings
+    ]
+
+
 def marks(name: str) -> tuple[str, str]:
     """The comments that stand before and after the tables of a name in a Markdown file."""
     return f"<!-- {name} -->", f"<!-- /{name} -->"

@@ -111,12 +111,35 @@ def _trainings(stage: str, content: Mapping[str, Any]) -> Iterator[tuple[str, li
     for name, arguments in content.get("ladder", {}).items():
         rung = rung + shlex.split(arguments)
         named[name] = rung
+    named = {
+        repetition: [*arguments, *seed]
+        for name, arguments in named.items()
+        for repetition, seed in _repetitions(name, content)
+    }
     if "tasks" not in content:
         yield from named.items()
         return
     for task, of_task in content["tasks"].items():
         for name, arguments in named.items():
             yield f"{task}/{stage}/{name}", [*arguments, "--task", task, *shlex.split(of_task)]
+
+
+def _repetitions(name: str, content: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
+    if "seeds" not in content:
+        yield name, []
+        return
+    for seed in range(content["seeds"]):
+        yield f"{name}-seed{seed}", ["--seed", str(seed)]
+
+
+def names_of_repetitions(name: str, content: Mapping[str, Any]) -> list[str]:
+    """The names of a training's repetitions: one for each seed of its stage, or its own where that has none.
+
+    Args:
+        name: Its key in the stage.
+        content: The stage's entry in programme.yaml.
+    """
+    return [repetition for repetition, _ in _repetitions(name, content)]
 
 
 class Programme:

@@ -53,7 +53,7 @@ NOT_SHIPPED = ("original",)
 """Trainings that are measured for comparison only; their model has the name of another one."""
 
 LEAK_METER_ARMS: Mapping[SplitBy, Path] = {
-    "lesion": Path("three-way") / "no-teacher",
+    "lesion": Path("three-way") / "no-teacher-seed0",
     "image": Path("leak-meter") / "image-level-split",
 }
 """What the data were split by, to the training of a task; both have the same recipe."""

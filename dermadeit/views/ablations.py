@@ -6,29 +6,44 @@ import json
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dermadeit.comparison import Difference
 from dermadeit.display_names import capitalised
 from dermadeit.metrics import HEADLINE_FIGURES
-from dermadeit.result_tables import difference_text, figure_text
+from dermadeit.result_tables import difference_text, figure_text, seeds_column
 from dermadeit.tasks import TASKS, Task
 from dermadeit.views.tables import table_html
 from dermadeit.views.training_sections import command_html
 
 _FIGURES = ("accuracy", "cohen_kappa", "f1_macro", "roc_auc")
 
-_STAGES: Mapping[str, tuple[str, str]] = {
-    "ablations": (
-        "From the original to ours",
-        "Each training has everything of the one above it, and one change more.",
+
+class _Stage(NamedTuple):
+    title: str
+    meaning: str
+    after: tuple[str, ...]
+
+
+_STAGES: Mapping[str, _Stage] = {
+    "ablations": _Stage(
+        title="From the original to ours",
+        meaning="Each training has everything of the one above it, and one change more.",
+        after=("teachers",),
     ),
-    "three-way": (
-        "What a teacher brings",
-        "The same short training without a teacher, with its embeddings, and with its soft logits too.",
+    "three-way": _Stage(
+        title="What a teacher brings",
+        meaning="The same short training without a teacher, with its embeddings, and with its soft logits too, "
+        "which in the last row follow the class token.",
+        after=("teachers",),
+    ),
+    "resolution": _Stage(
+        title="Whether more pixels help",
+        meaning="A few more epochs of the plain DeiT that ships, at its own resolution and at a higher one.",
+        after=("ensemble", "diagnoses", "final"),
     ),
 }
-"""Name of a stage in train/programme.yaml to its title and what it compares."""
+"""Name of a stage in train/programme.yaml to what it compares, and to the stages that it builds on."""
 
 
 def stages_html(benchmark: Path) -> str:
@@ -41,12 +56,12 @@ def stages_html(benchmark: Path) -> str:
 
 
 def _stage(benchmark: Path, stage: str) -> str:
-    title, meaning = _STAGES[stage]
+    title, meaning, after = _STAGES[stage]
     tables = [_table(title, task, _read(benchmark / task.key / f"{stage}.json")) for task in TASKS.values()]
     content = "".join(tables) or (
         "<p>This has not been run yet. These commands run it and fill this place:</p>"
         + command_html(
-            f"python train/programme.py --stage teachers --stage {stage}",
+            f"python train/programme.py {' '.join(f'--stage {name}' for name in (*after, stage))}",
             f"python train/programme_report.py --stage {stage}",
         )
     )
@@ -62,15 +77,18 @@ def _table(title: str, task: Task, report: Mapping[str, Any]) -> str:
     trainings = report.get("trainings", [])
     if not trainings:
         return ""
+    seeds = seeds_column(trainings)
     rows = [
         [
             escape(str(training["name"])),
             *(figure_text(training["figures"], name) for name in _FIGURES),
+            *seeds[index : index + 1],
             _difference(training),
         ]
-        for training in trainings
+        for index, training in enumerate(trainings)
     ]
-    names = ["training", *(HEADLINE_FIGURES[name] for name in _FIGURES), "difference of accuracy"]
+    names = ["training", *(HEADLINE_FIGURES[name] for name in _FIGURES)]
+    names += ["accuracy by seed", "difference of accuracy"] if seeds else ["difference of accuracy"]
     header = [capitalised(name) for name in names]
     images, views = trainings[0]["figures"]["n"], trainings[0]["views"]
     caption = f"{task.title}: {images:,} images of the {report['split']} split, {views} views an image"

@@ -120,10 +120,21 @@ def test_only_a_difference_whose_interval_excludes_zero_is_bold(tmp_path, interv
     assert "python train/programme_report.py --stage three-way" in page
 
 
+def test_repeated_trainings_show_what_each_seed_gave(tmp_path):
+    report = stage_report([0.01, 0.09])
+    write(tmp_path / "binary" / "ablations.json", report)
+    assert "Accuracy by seed" not in stages_html(tmp_path)
+    report["trainings"][1]["by_seed"] = [{"accuracy": 0.74}, {"accuracy": 0.76}]
+    write(tmp_path / "binary" / "ablations.json", report)
+    page = stages_html(tmp_path)
+    assert "Accuracy by seed" in page
+    assert "0.740, 0.760" in page
+
+
 def test_stages_that_were_not_run_come_with_their_commands(tmp_path):
     page = stages_html(tmp_path)
-    for stage in ("ablations", "three-way"):
-        assert f"python train/programme.py --stage teachers --stage {stage}" in page
+    for stages in ("teachers --stage ablations", "teachers --stage three-way", "final --stage resolution"):
+        assert f"--stage {stages}" in page
     assert "<table" not in page
 
 

@@ -63,7 +63,8 @@ def test_every_shipped_training_has_arguments_that_train_accepts(tmp_path: Path)
                 "{" + teacher + "}" in step.arguments
             )
         assert configuration.data == (str(tmp_path / "leaky") if step.stage == "leak-meter" else "isic")
-        assert configuration.seed == 7
+        # What a training says itself wins.
+        assert configuration.seed == (int(step.name[-1]) if "--seed" in step.arguments else 7)
         assert (configuration.epochs < 99) == ("--epochs" in step.arguments)
 
 
@@ -91,6 +92,10 @@ def test_a_ladder_adds_to_the_rungs_above_and_tasks_multiply() -> None:
     assert [step.name for step in read_steps(content, patterns=["*/first"])] == [
         "binary/climb/first", "multiclass/climb/first",
     ]  # fmt: skip
+    content["stages"]["climb"]["seeds"] = 2
+    repeated = {step.name: step.arguments for step in read_steps(content, patterns=["binary/*/first*"])}
+    assert list(repeated) == ["binary/climb/first-seed0", "binary/climb/first-seed1"]
+    assert "--seed 1 --task binary" in " ".join(repeated["binary/climb/first-seed1"])
     with pytest.raises(ConfigurationError, match="climb"):
         read_steps(content, ["fall"])
 

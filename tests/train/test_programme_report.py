@@ -1,6 +1,7 @@
 """The ablation tables: the right trainings compared, on validation, and README changed only between its marks."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,9 @@ from train.programme_report import measure_stage
 LADDER = {"tasks": {"binary": ""}, "ladder": {"first": "", "second": "", "third": ""}}
 
 
-@pytest.fixture
-def runs(tmp_path: Path) -> Path:
-    """Three trainings of 200 images: chance, always right, and one that has not been run."""
-    rng = np.random.default_rng(0)
-    labels = rng.integers(0, 2, 200)
-    for name, said in (("first", rng.integers(0, 2, 200)), ("second", labels)):
-        folder = tmp_path / "runs" / "binary" / "climb" / name / "validation"
+def write_validations(runs: Path, said_by: Mapping[str, np.ndarray], labels: np.ndarray) -> None:
+    for name, said in said_by.items():
+        folder = runs / "binary" / "climb" / name / "validation"
         rows = [
             {
                 "image_id": str(number), "task": "binary", "model": "deit", "views": 8,
@@ -30,6 +27,15 @@ def runs(tmp_path: Path) -> Path:
         ]  # fmt: skip
         write_csv(folder / "predictions.csv", tuple(rows[0]), rows)
         (folder / "failures.csv").write_text("")
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    """Three trainings of 200 images: chance, always right, and one that has not been run."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 200)
+    said_by = {"first": rng.integers(0, 2, 200), "second": labels}
+    write_validations(tmp_path / "runs", said_by, labels)
     return tmp_path / "runs"
 
 
@@ -41,6 +47,27 @@ def test_rungs_are_compared_with_the_rung_above(runs: Path) -> None:
     difference = second["differences"]["accuracy"]
     assert difference["difference"] == pytest.approx(1 - first["figures"]["accuracy"])
     assert difference["interval"][0] > 0
+
+
+def test_figures_of_several_seeds_are_means_and_vary_with_the_seed(tmp_path: Path) -> None:
+    labels = np.tile([0, 1], 100)
+    wrong_for_40 = np.where(np.arange(200) < 40, 1 - labels, labels)
+    said_by = {
+        "plain-seed0": wrong_for_40, "plain-seed1": wrong_for_40, "other-seed0": labels, "other-seed1": 1 - labels,
+    }  # fmt: skip
+    write_validations(tmp_path, said_by, labels)
+    content = {"seeds": 3, "tasks": {"binary": ""}, "trainings": {"plain": "", "other": ""}}
+    plain, other = measure_stage("climb", content, "binary", tmp_path)["trainings"]
+    assert plain["figures"]["accuracy"] == pytest.approx(0.8)
+    assert 0.7 < plain["figures"]["intervals"]["accuracy"][0] < 0.8
+    assert [figures["accuracy"] for figures in other["by_seed"]] == [1, 0]
+    assert other["figures"]["accuracy"] == 0.5
+    assert "seeds" in other["figures"]["intervals"]["method"]
+    # Its seeds alone make it anything from never to always right.
+    assert other["figures"]["intervals"]["accuracy"] == [0, 1]
+    low, high = other["differences"]["accuracy"]["interval"]
+    assert low < -0.7 and high > 0.1
+    assert other["differences"]["accuracy"]["difference"] == pytest.approx(-0.3)
 
 
 def test_readme_changes_between_its_marks_only(
