@@ -17,6 +17,7 @@ from dermadeit.views.health import health_route
 from dermadeit.views.inputs import ClosedBlocks
 from dermadeit.views.model_comparison import ModelComparisonTab
 from dermadeit.views.single_image import SingleImageTab
+from dermadeit.views.streaming import StreamedBlocks
 from dermadeit.views.theme import SHELL_SCRIPT, create_theme, style_sheets
 from dermadeit.views.training_and_card import TrainingAndCardTab
 from dermadeit.views.uploads import EXAMPLES_FOLDER, MAX_UPLOAD_BYTES
@@ -33,6 +34,10 @@ TAB_TITLES: Mapping[str, str] = {
 """Key of a tab, which its address ends in (`/#batch`), to the title on its button."""
 
 
+class _App(ClosedBlocks, StreamedBlocks):
+    pass
+
+
 def build_app(predictors: Mapping[str, Predictor], zoo: ModelZoo) -> gr.Blocks:
     """Builds the page and the API endpoints. Nothing is loaded or drawn before somebody looks at it.
 
@@ -45,7 +50,7 @@ def build_app(predictors: Mapping[str, Predictor], zoo: ModelZoo) -> gr.Blocks:
     """
     # Served from where they lie: copies in the cache would be gone after its first clean-up.
     gr.set_static_paths([EXAMPLES_FOLDER])
-    with ClosedBlocks(title="DermaDeiT", analytics_enabled=False, fill_width=True) as app:
+    with _App(title="DermaDeiT", analytics_enabled=False, fill_width=True) as app:
         gr.HTML(header_html("training"))
         with gr.Tabs(elem_id="tabs", overflow_behavior="wrap"):
             with _tab("single"):

@@ -144,6 +144,16 @@ def test_an_example_works_more_than_once(visit):
         visited.page.wait_for_selector("#result :text('No photo yet')")
 
 
+def test_updates_that_reach_the_page_all_at_once_are_all_shown(visit):
+    visited = visit()
+    # The whole stream is read before the page sees any of it, as on a machine that is too busy to draw.
+    visited.page.route("**/queue/data*", lambda route: route.fulfill(response=route.fetch(timeout=60_000)))
+    visited.page.locator(".dd-examples button").first.click()
+    visited.page.wait_for_selector(DONE)
+    visited.heatmap()
+    expect(visited.page.locator("#stop")).to_be_disabled()
+
+
 def test_the_last_of_two_hasty_choices_wins_even_if_both_had_to_wait(
     visit, app_url, predictors, encoded_photo, file_of, monkeypatch
 ):

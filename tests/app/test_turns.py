@@ -127,6 +127,26 @@ def test_taking_a_photo_away_does_not_clear_the_one_chosen_since(tab):
     assert last == gr.skip()
 
 
+def test_a_photo_that_is_taken_away_is_not_read_again_though_the_page_sends_it_once_more(tab, uploaded):
+    payload = uploaded(902)
+    visit = chosen(tab, payload)
+    steps = tab._read(payload, visit, *SEEN)
+    next(steps), next(steps)
+    on_the_page = {"path": visit.turn.shown}
+    assert Path(on_the_page["path"]).is_file()
+    for sent in (on_the_page, payload):
+        emptied = tab._clear_for_upload(sent, Visit(replace(visit.turn)), "binary", *CONTROLS)
+        assert "No photo yet" in emptied[tab._result]
+        assert not emptied[tab._stop]["interactive"]
+    # Chosen once more after all, the same photo is read.
+    tab._clear_for_upload(on_the_page, visit, "binary", *CONTROLS)
+    assert list(steps) == [gr.skip()]
+    steps = tab._read_upload(on_the_page, visit, *SEEN)
+    assert next(steps) == gr.skip()
+    assert "The label is ready" in next(steps)[tab._status]
+    assert visit.turn.is_running
+
+
 def test_a_visitor_who_leaves_is_noticed_within_a_step(whole, mixed):
     maps_and_checks = 2 * sum(len(predictor.checkpoint.task.classes) for predictor in mixed.values())
     assert len(whole[1]) > maps_and_checks
@@ -230,6 +250,24 @@ def test_another_task_for_a_photo_that_has_expired_says_so(tab):
     assert "No photo yet" in updates[tab._result]
     assert "expired" in updates[tab._status]
     assert not updates[tab._heatmap.overlay]["visible"]
+
+
+def test_a_compared_photo_that_is_taken_away_is_not_asked_about_again(section, uploaded):
+    payload = uploaded(903)
+    settings = None, "binary", "balanced"
+    run = section._clear_for_upload(payload, None, *settings)[section._run]
+    steps = section._read(payload, run)
+    next(steps), next(steps)
+    on_the_page = {"path": run.shown}
+    emptied = section._clear_for_upload(on_the_page, run, *settings)
+    assert "Ready." in emptied[section._status]
+    assert not emptied[section._stop]["interactive"]
+    assert list(section._read(None, emptied[section._run])) == [gr.skip(), gr.skip()]
+    again = section._clear_for_upload(on_the_page, run, *settings)[section._run]
+    steps = section._read(on_the_page, again)
+    assert next(steps) == gr.skip()
+    assert section._photo in next(steps)
+    assert again.is_running
 
 
 def test_an_overtaken_comparison_leaves_the_next_photo_alone(section):
