@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -35,6 +36,16 @@ _POINT_TITLES = {
     "balanced": "balanced",
     "own_threshold": "own threshold",
 }
+
+
+def teacher_networks(identity: str) -> str:
+    """The networks of a teacher, equal ones counted, without the hashes of their weights.
+
+    Args:
+        identity: The teacher's in `training.json`, such as `deit@sha256:…+deit@sha256:…`.
+    """
+    networks = Counter(network.partition("@")[0] for network in identity.split("+"))
+    return ", ".join(f"{count} × {name}" if count > 1 else name for name, count in networks.items())
 
 
 def capitalised(words: str) -> str:

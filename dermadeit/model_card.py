@@ -16,6 +16,7 @@ from dermadeit.about import DISCLAIMER
 from dermadeit.benchmark import METRICS_FILE, OURS
 from dermadeit.benchmark_files import BENCHMARK_ROOT
 from dermadeit.checkpoints import CHECKPOINT_ROOT, TRAINING_FILE
+from dermadeit.display_names import teacher_networks
 from dermadeit.errors import ManifestError
 from dermadeit.files import write_atomically
 from dermadeit.metrics import FIGURES, HEADLINE_FIGURES
@@ -224,13 +225,16 @@ def _training(known: _Evidence) -> list[str]:
     training = known.show("training")
     if not training:
         return [known.missing("training")]
-    settings = [
-        f"`{name}` {value_text(value)}"
-        for name, value in training.get("configuration", {}).items()
-        if value is not None
-    ]
+    settings = dict(training.get("configuration", {}))
+    teacher = str(settings.pop("teacher", None) or "not recorded")
+    where = f", whose hashes are in `{TRAINING_FILE}` beside the weights" if "@" in teacher else ""
     environment = [f"{name} {value_text(value)}" for name, value in training.get("environment", {}).items()]
-    lines = ["Settings: " + "; ".join(settings) + ".", "Environment: " + ", ".join(environment) + "."]
+    rows = [[f"`{name}`", value_text(value)] for name, value in settings.items() if value not in (None, "")]
+    lines = [
+        f"Teacher: {teacher_networks(teacher)}{where}.",
+        "Environment: " + ", ".join(environment) + ".",
+        folded(f"All {len(rows)} settings", markdown_table(["setting", "value"], rows)),
+    ]
     if "best_epoch" in training:
         chosen = f"Epoch {training['best_epoch']} of {len(training.get('curves', ()))} was chosen"
         lines.append(f"{chosen} by {training.get('selection_metric', 'a figure')} on validation.")

@@ -233,7 +233,7 @@ def test_every_figure_of_every_file_is_in_the_card(assets: Path) -> None:
         "41",
         "other (19)",
         "Epoch 5 of 7",
-        "`learning_rate` 0.0005",
+        "`learning_rate` | 0.0005",
         "3,865",
         "temperature",
     ):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
@@ -12,6 +11,7 @@ from matplotlib.figure import Figure
 
 from dermadeit.benchmark_files import FiledModels, read_benchmark
 from dermadeit.checkpoints import training_command
+from dermadeit.display_names import teacher_networks
 from dermadeit.errors import ManifestError
 from dermadeit.figures import alt_text, confusion_figure, inline_svg, training_curves
 from dermadeit.models import get_spec
@@ -77,7 +77,7 @@ def _facts(record: TrainingRecord) -> str:
     facts = {
         "Network": f"{record.config.get('architecture', 'unknown')}, {size[1]} × {size[2]} px",
         "Started from": settings.get("init"),
-        "Teacher": _teacher(str(settings.get("teacher") or "")),
+        "Teacher": teacher_networks(str(settings.get("teacher") or "")),
         "Chosen": _chosen(training),
         "Trained on": ", ".join(
             str(training.get("environment", {}).get(key)) for key in ("device", "precision", "torch")
@@ -89,12 +89,6 @@ def _facts(record: TrainingRecord) -> str:
         f"<div><dt>{name}</dt><dd>{escape(str(value))}</dd></div>" for name, value in facts.items() if value
     )
     return f'<dl class="dd-facts">{items}</dl>'
-
-
-def _teacher(identity: str) -> str:
-    """The networks of a teacher, equal ones counted; which weights they were is among the settings."""
-    networks = Counter(network.partition("@")[0] for network in identity.split("+"))
-    return ", ".join(f"{count} × {name}" if count > 1 else name for name, count in networks.items())
 
 
 def _chosen(training: Mapping[str, Any]) -> str:
