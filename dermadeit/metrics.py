@@ -52,6 +52,7 @@ HEADLINE_FIGURES: Mapping[str, str] = MappingProxyType(
 """The figures that are shown where there is no room for all, and their names for people."""
 
 INTERVAL_METHOD = f"95 %, percentile bootstrap of lesions, {RESAMPLES} resamples"
+SEEDED_INTERVAL_METHOD = f"95 %, percentile bootstrap of lesions and seeds, {RESAMPLES} resamples"
 
 _BLOCK = 100
 _LEAST_DEFINED = 0.95

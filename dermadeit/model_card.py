@@ -227,13 +227,13 @@ def _training(known: _Evidence) -> list[str]:
         return [known.missing("training")]
     settings = dict(training.get("configuration", {}))
     teacher = str(settings.pop("teacher", None) or "not recorded")
-    where = f", whose hashes are in `{TRAINING_FILE}` beside the weights" if "@" in teacher else ""
+    where = f"; the hashes of their weights are in `{TRAINING_FILE}`" if "@" in teacher else ""
     environment = [f"{name} {value_text(value)}" for name, value in training.get("environment", {}).items()]
     rows = [[f"`{name}`", value_text(value)] for name, value in settings.items() if value not in (None, "")]
     lines = [
         f"Teacher: {teacher_networks(teacher)}{where}.",
         "Environment: " + ", ".join(environment) + ".",
-        folded(f"All {len(rows)} settings", markdown_table(["setting", "value"], rows)),
+        folded(f"Settings: {len(rows)}", markdown_table(["setting", "value"], rows)),
     ]
     if "best_epoch" in training:
         chosen = f"Epoch {training['best_epoch']} of {len(training.get('curves', ()))} was chosen"

@@ -10,6 +10,11 @@ from dermadeit.comparison import Difference
 from dermadeit.errors import ConfigurationError
 from dermadeit.metrics import HEADLINE_FIGURES
 
+STAGE_FIGURES = ("accuracy", "cohen_kappa", "f1_macro", "roc_auc")
+"""The figures that are shown of the trainings of a stage."""
+
+STAGE_DIFFERENCE = "difference of accuracy"
+
 _POINT_KEYS = ("value", "mean", "difference")
 
 _LONGEST_OPEN = 24
@@ -108,18 +113,35 @@ def difference_text(difference: Difference) -> str:
     return f"**{text}**" if difference.excludes_zero else text
 
 
-def seeds_column(trainings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """For each training of a stage its accuracy with each seed; empty where none was repeated.
+def stage_table(trainings: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of a stage of trainings, without their differences to each other.
 
     Args:
         trainings: As `train/programme_report.py` writes them.
     """
-    if not any("by_seed" in training for training in trainings):
-        return []
-    return [
-        ", ".join(_decimals(figures["accuracy"]) for figures in training.get("by_seed", [])) or "–"
+    is_repeated = any(len(training.get("by_seed", {})) > 1 for training in trainings)
+    header = ["training", *(HEADLINE_FIGURES[name] for name in STAGE_FIGURES)]
+    rows = [
+        [
+            str(training["name"]),
+            *(figure_text(training["figures"], name) for name in STAGE_FIGURES),
+            *([_by_seed(training)] if is_repeated else []),
+        ]
         for training in trainings
     ]
+    return [*header, *(["accuracy by seed"] if is_repeated else [])], rows
+
+
+def _by_seed(training: Mapping[str, Any]) -> str:
+    return (
+        ", ".join(_decimals(figures["accuracy"]) for figures in training.get("by_seed", {}).values()) or "–"
+    )
+
+
+def stage_difference(training: Mapping[str, Any]) -> Difference | None:
+    """How much more accurate a training of a stage is than the one it is compared with; None for the first."""
+    found = training.get("differences", {}).get("accuracy")
+    return found and Difference(found["difference"], found["interval"] and tuple(found["interval"]))
 
 
 def marks(name: str) -> tuple[str, str]:

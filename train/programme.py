@@ -112,9 +112,9 @@ def _trainings(stage: str, content: Mapping[str, Any]) -> Iterator[tuple[str, li
         rung = rung + shlex.split(arguments)
         named[name] = rung
     named = {
-        repetition: [*arguments, *seed]
+        repetition: [*arguments, *([] if seed is None else ["--seed", str(seed)])]
         for name, arguments in named.items()
-        for repetition, seed in _repetitions(name, content)
+        for seed, repetition in repetitions(name, content).items()
     }
     if "tasks" not in content:
         yield from named.items()
@@ -124,22 +124,16 @@ def _trainings(stage: str, content: Mapping[str, Any]) -> Iterator[tuple[str, li
             yield f"{task}/{stage}/{name}", [*arguments, "--task", task, *shlex.split(of_task)]
 
 
-def _repetitions(name: str, content: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
-    if "seeds" not in content:
-        yield name, []
-        return
-    for seed in range(content["seeds"]):
-        yield f"{name}-seed{seed}", ["--seed", str(seed)]
-
-
-def names_of_repetitions(name: str, content: Mapping[str, Any]) -> list[str]:
-    """The names of a training's repetitions: one for each seed of its stage, or its own where that has none.
+def repetitions(name: str, content: Mapping[str, Any]) -> dict[int | None, str]:
+    """Each seed of a stage to the name of a training with it; without seeds, None to the training's own name.
 
     Args:
         name: Its key in the stage.
         content: The stage's entry in programme.yaml.
     """
-    return [repetition for repetition, _ in _repetitions(name, content)]
+    if "seeds" not in content:
+        return {None: name}
+    return {seed: f"{name}-seed{seed}" for seed in range(content["seeds"])}
 
 
 class Programme:

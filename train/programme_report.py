@@ -13,7 +13,7 @@ import json
 import logging
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +26,23 @@ from dermadeit.benchmark_files import BENCHMARK_ROOT
 from dermadeit.comparison import Difference
 from dermadeit.errors import ConfigurationError
 from dermadeit.files import write_atomically, write_json
-from dermadeit.metrics import CONFIDENCE, FIGURES, HEADLINE_FIGURES, RESAMPLES, percentile_intervals
-from dermadeit.predictions import Measurement, measure, on_shared_images, read_predictions
-from dermadeit.result_tables import around_marks, difference_text, figure_text, markdown_table, seeds_column
+from dermadeit.metrics import FIGURES, INTERVAL_METHOD, SEEDED_INTERVAL_METHOD, percentile_intervals
+from dermadeit.predictions import Measurement, PredictionSet, measure, on_shared_images, read_predictions
+from dermadeit.result_tables import (
+    STAGE_DIFFERENCE,
+    around_marks,
+    difference_text,
+    markdown_table,
+    stage_difference,
+    stage_table,
+)
 from dermadeit.tasks import TASKS
-from train.programme import DONE_FILE, PROGRAMME_FILE, names_of_repetitions
+from train.programme import DONE_FILE, PROGRAMME_FILE, repetitions
 from train.programs import explaining_mistakes
 
 logger = logging.getLogger("train.programme_report")
 
-SHOWN = ("accuracy", "cohen_kappa", "f1_macro", "roc_auc")
 README = Path(__file__).resolve().parent.parent / "README.md"
-
-_METHOD = f"{100 * CONFIDENCE:g} %, percentile bootstrap of lesions and seeds, {RESAMPLES} resamples"
 
 
 @dataclass(frozen=True)
@@ -47,58 +51,69 @@ class Repeated:
 
     Attributes:
         name: Its key in the programme.
-        measurements: One for each seed, of the same images in the same order.
+        by_seed: Each seed to what was measured with it, of the same images in the same order; None for a training
+            of a stage without seeds.
     """
 
     name: str
-    measurements: Sequence[Measurement]
+    by_seed: Mapping[int | None, Measurement]
 
-    def mean(self, figure: str) -> float | None:
-        """The mean of a figure over the seeds, None where it is undefined for one of them."""
-        values = [measurement.figures[figure] for measurement in self.measurements]
+    def mean(self, figure: str, seeds: Sequence[int | None]) -> float | None:
+        """The mean of a figure over seeds, None where it is undefined for one of them."""
+        values = [self.by_seed[seed].figures[figure] for seed in seeds]
         return None if None in values else float(np.mean(values))
 
-    def resampled(self, figure: str) -> np.ndarray:
-        """The mean of a figure on every resample of the lesions and of the seeds: float [resamples].
+    def resampled(self, figure: str, seeds: Sequence[int | None]) -> np.ndarray:
+        """The mean of a figure over seeds, on every resample of the lesions and of the seeds: float [resamples].
 
         Two trainings with the same seeds on the same images are resampled alike, so the differences of their
-        figures are a paired bootstrap. A few seeds say little of how much another one would change: three, drawn
-        with replacement, vary by a third less than what they were drawn from.
+        figures are a paired bootstrap. The mean of n seeds drawn from n varies by (n - 1) / n of what a mean of n
+        new ones would, so it is stretched; that n seeds may be unlike all others can't be made good.
         """
-        by_seed = np.stack([measurement.resampled[figure] for measurement in self.measurements])
-        seeds, resamples = by_seed.shape
-        drawn = np.random.default_rng(0).integers(0, seeds, (seeds, resamples))
-        return np.take_along_axis(by_seed, drawn, axis=0).mean(axis=0)
+        by_seed = np.stack([self.by_seed[seed].resampled[figure] for seed in seeds])
+        n, resamples = by_seed.shape
+        drawn = np.random.default_rng(0).integers(0, n, (n, resamples))
+        mean, of_drawn = by_seed.mean(axis=0), np.take_along_axis(by_seed, drawn, axis=0).mean(axis=0)
+        return mean + (of_drawn - mean) * np.sqrt(n / max(n - 1, 1))
 
     def to_dict(self) -> dict[str, Any]:
         """Its entry in the report."""
-        [first, *others] = self.measurements
+        seeds, [first, *_] = list(self.by_seed), self.by_seed.values()
         entry: dict[str, Any] = {"name": self.name, "views": first.predictions.views}
-        if not others:
+        if seeds == [None]:
             return entry | {"figures": first.to_dict()}
-        intervals = percentile_intervals({figure: self.resampled(figure) for figure in FIGURES})
+        intervals = percentile_intervals({figure: self.resampled(figure, seeds) for figure in FIGURES})
+        described = {
+            "method": SEEDED_INTERVAL_METHOD if len(seeds) > 1 else INTERVAL_METHOD,
+            "lesions": len(set(first.predictions.lesion_groups)),
+            "seeds": len(seeds),
+        }
         return entry | {
             "figures": {
                 "n": first.figures["n"],
-                **{figure: self.mean(figure) for figure in FIGURES},
-                "intervals": {"method": _METHOD, **intervals},
+                **{figure: self.mean(figure, seeds) for figure in FIGURES},
+                "intervals": described | intervals,
             },
-            "by_seed": [
-                {figure: of_seed.figures[figure] for figure in FIGURES} for of_seed in self.measurements
-            ],
+            "by_seed": {
+                str(seed): {figure: measured.figures[figure] for figure in FIGURES}
+                for seed, measured in self.by_seed.items()
+            },
         }
 
-    def minus(self, other: Repeated) -> dict[str, dict[str, Any]]:
-        """Each figure to its `difference` to that of another training, and the `interval` of it."""
+    def minus(self, other: Repeated) -> dict[str, Difference]:
+        """Each figure to its difference to that of another training, with the seeds that both were run with."""
+        seeds = [seed for seed in self.by_seed if seed in other.by_seed]
+        if not seeds:
+            return {}
         intervals = percentile_intervals(
-            {figure: self.resampled(figure) - other.resampled(figure) for figure in FIGURES}
+            {figure: self.resampled(figure, seeds) - other.resampled(figure, seeds) for figure in FIGURES}
         )
-        means = {figure: (self.mean(figure), other.mean(figure)) for figure in FIGURES}
+        means = {figure: (self.mean(figure, seeds), other.mean(figure, seeds)) for figure in FIGURES}
         return {
-            figure: {
-                "difference": None if None in (ours, theirs) else ours - theirs,
-                "interval": intervals.get(figure),
-            }
+            figure: Difference(
+                None if None in (ours, theirs) else ours - theirs,
+                tuple(intervals[figure]) if figure in intervals else None,
+            )
             for figure, (ours, theirs) in means.items()
         }
 
@@ -115,57 +130,50 @@ def measure_stage(stage: str, content: Mapping[str, Any], task: str, runs: Path)
 
     Returns:
         JSON-ready: `stage`, `task`, `split`, and `trainings` with `name`, `views`, `figures`, `compared_with` and
-        `differences`; with more than one seed the figures are means, and `by_seed` holds those of each. All of
-        them are measured on the images that every training could read.
+        `differences`; in a stage with seeds the figures are means over those that were run, and `by_seed` holds
+        those of each. All of them are measured on the images that every training could read.
 
     Raises:
-        ManifestError: The trainings disagree about the truth of an image.
+        ManifestError: The trainings have no image in common, or disagree about the truth of one.
     """
-    names = [*content.get("trainings", {}), *content.get("ladder", {})]
-    done: list[tuple[str, Path]] = []
-    for name in names:
-        for repetition in names_of_repetitions(name, content):
+    done: list[tuple[str, int | None, PredictionSet]] = []
+    for name in (*content.get("trainings", {}), *content.get("ladder", {})):
+        for seed, repetition in repetitions(name, content).items():
             folder = runs / task / stage / repetition
             if (folder / DONE_FILE).is_file():
-                done.append((name, folder / DONE_FILE.parent / "predictions.csv"))
+                [predictions] = read_predictions(folder / DONE_FILE.parent / "predictions.csv")
+                done.append((name, seed, predictions))
             else:
                 logger.info("%s/%s/%s has not been run", task, stage, repetition)
-    shared = on_shared_images([read_predictions(path)[0] for _, path in done]) if done else ()
-    measurements: dict[str, list[Measurement]] = {}
-    for (name, _), predictions in zip(done, shared, strict=True):
-        measurements.setdefault(name, []).append(measure(predictions))
-    repeated = [Repeated(name, measured) for name, measured in measurements.items()]
+    shared = on_shared_images([predictions for *_, predictions in done]) if done else ()
+    measured: dict[str, dict[int | None, Measurement]] = {}
+    for (name, seed, _), predictions in zip(done, shared, strict=True):
+        measured.setdefault(name, {})[seed] = measure(predictions)
+    repeated = [Repeated(name, by_seed) for name, by_seed in measured.items()]
     trainings = [training.to_dict() for training in repeated]
     for index in range(1, len(repeated)):
         other = repeated[index - 1 if "ladder" in content else 0]
-        trainings[index]["compared_with"] = other.name
-        trainings[index]["differences"] = repeated[index].minus(other)
+        differences = repeated[index].minus(other)
+        if differences:
+            trainings[index]["compared_with"] = other.name
+            trainings[index]["differences"] = {name: asdict(value) for name, value in differences.items()}
     return {"stage": stage, "task": task, "split": "validation", "trainings": trainings}
 
 
 def render_stage(report: Mapping[str, Any]) -> str:
     """A stage's figures as a Markdown table."""
-    seeds = seeds_column(report["trainings"])
-    rows = [
-        [
-            training["name"],
-            *(figure_text(training["figures"], name) for name in SHOWN),
-            *seeds[index : index + 1],
-            _accuracy_difference(training),
-        ]
-        for index, training in enumerate(report["trainings"])
+    trainings = report["trainings"]
+    header, rows = stage_table(trainings)
+    differences = [stage_difference(training) for training in trainings]
+    cells = [
+        [*row, difference_text(difference) if difference else "–"]
+        for row, difference in zip(rows, differences, strict=True)
     ]
-    images = report["trainings"][0]["figures"]["n"] if report["trainings"] else 0
-    header = ["training", *(HEADLINE_FIGURES[name] for name in SHOWN)]
-    header += ["accuracy by seed", "difference of accuracy"] if seeds else ["difference of accuracy"]
-    caption = f"`{report['task']}`, validation, {images:,} images, eight views:"
-    return f"{caption}\n\n{markdown_table(header, rows)}"
-
-
-def _accuracy_difference(training: Mapping[str, Any]) -> str:
-    if "differences" not in training:
-        return "–"
-    return difference_text(Difference(**training["differences"]["accuracy"]))
+    first = trainings[0]
+    caption = (
+        f"`{report['task']}`, {report['split']}, {first['figures']['n']:,} images, {first['views']} views:"
+    )
+    return f"{caption}\n\n{markdown_table([*header, STAGE_DIFFERENCE], cells)}"
 
 
 def write_tables(readme: Path, stage: str, reports: Sequence[Mapping[str, Any]]) -> None:

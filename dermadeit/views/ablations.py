@@ -8,42 +8,39 @@ from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dermadeit.comparison import Difference
 from dermadeit.display_names import capitalised
-from dermadeit.metrics import HEADLINE_FIGURES
-from dermadeit.result_tables import difference_text, figure_text, seeds_column
+from dermadeit.result_tables import STAGE_DIFFERENCE, difference_text, stage_difference, stage_table
 from dermadeit.tasks import TASKS, Task
 from dermadeit.views.tables import table_html
 from dermadeit.views.training_sections import command_html
-
-_FIGURES = ("accuracy", "cohen_kappa", "f1_macro", "roc_auc")
 
 
 class _Stage(NamedTuple):
     title: str
     meaning: str
-    after: tuple[str, ...]
+    command: str
 
 
 _STAGES: Mapping[str, _Stage] = {
     "ablations": _Stage(
         title="From the original to ours",
         meaning="Each training has everything of the one above it, and one change more.",
-        after=("teachers",),
+        command="python train/programme.py --stage teachers --stage ablations",
     ),
     "three-way": _Stage(
         title="What a teacher brings",
-        meaning="The same short training without a teacher, with its embeddings, and with its soft logits too, "
-        "which in the last row follow the class token.",
-        after=("teachers",),
+        meaning="The same short training without a teacher, with its embeddings, and with its soft logits too; in "
+        "the last one the class token learns them as well, in place of a token of its own. Figures are means over "
+        "seeds. A few seeds tell little of how much others would differ, so the intervals are too narrow.",
+        command="python train/programme.py --stage teachers --stage three-way",
     ),
     "resolution": _Stage(
         title="Whether more pixels help",
         meaning="A few more epochs of the plain DeiT that ships, at its own resolution and at a higher one.",
-        after=("ensemble", "diagnoses", "final"),
+        command="python train/programme.py --only diagnosis/deit --only '*/final/deit' --only '*/resolution/*'",
     ),
 }
-"""Name of a stage in train/programme.yaml to what it compares, and to the stages that it builds on."""
+"""Name of a stage in train/programme.yaml to what it compares, and what runs it."""
 
 
 def stages_html(benchmark: Path) -> str:
@@ -56,14 +53,11 @@ def stages_html(benchmark: Path) -> str:
 
 
 def _stage(benchmark: Path, stage: str) -> str:
-    title, meaning, after = _STAGES[stage]
+    title, meaning, command = _STAGES[stage]
     tables = [_table(title, task, _read(benchmark / task.key / f"{stage}.json")) for task in TASKS.values()]
     content = "".join(tables) or (
         "<p>This has not been run yet. These commands run it and fill this place:</p>"
-        + command_html(
-            f"python train/programme.py {' '.join(f'--stage {name}' for name in (*after, stage))}",
-            f"python train/programme_report.py --stage {stage}",
-        )
+        + command_html(command, f"python train/programme_report.py --stage {stage}")
     )
     return f"""
 <section class="dd-card dd-stage">
@@ -77,19 +71,11 @@ def _table(title: str, task: Task, report: Mapping[str, Any]) -> str:
     trainings = report.get("trainings", [])
     if not trainings:
         return ""
-    seeds = seeds_column(trainings)
+    names, cells = stage_table(trainings)
+    header = [capitalised(name) for name in (*names, STAGE_DIFFERENCE)]
     rows = [
-        [
-            escape(str(training["name"])),
-            *(figure_text(training["figures"], name) for name in _FIGURES),
-            *seeds[index : index + 1],
-            _difference(training),
-        ]
-        for index, training in enumerate(trainings)
+        [*map(escape, row), _difference(training)] for row, training in zip(cells, trainings, strict=True)
     ]
-    names = ["training", *(HEADLINE_FIGURES[name] for name in _FIGURES)]
-    names += ["accuracy by seed", "difference of accuracy"] if seeds else ["difference of accuracy"]
-    header = [capitalised(name) for name in names]
     images, views = trainings[0]["figures"]["n"], trainings[0]["views"]
     caption = f"{task.title}: {images:,} images of the {report['split']} split, {views} views an image"
     # Stages have tables of the same images: a name that two regions share tells a screen reader nothing.
@@ -98,10 +84,9 @@ def _table(title: str, task: Task, report: Mapping[str, Any]) -> str:
 
 
 def _difference(training: Mapping[str, Any]) -> str:
-    if "differences" not in training:
+    difference = stage_difference(training)
+    if difference is None:
         return "–"
-    found = training["differences"]["accuracy"]
-    difference = Difference(found["difference"], found["interval"] and tuple(found["interval"]))
     text = difference_text(difference).strip("*")
     shown = f"<strong>{text}</strong>" if difference.excludes_zero else text
     return f"{shown} <span>to {escape(str(training['compared_with']))}</span>"

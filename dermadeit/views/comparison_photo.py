@@ -20,7 +20,7 @@ from dermadeit.views.failures import presentable
 from dermadeit.views.page_scripts import ANNOUNCE
 from dermadeit.views.photo_panel import add_photo_choice
 from dermadeit.views.reading import shrunk
-from dermadeit.views.turn import discard, is_taken_away, source_of
+from dermadeit.views.turn import discard, source_of
 from dermadeit.views.uploads import CACHE_SECONDS, opened_photo, store_json, store_png
 
 _PHOTO_SIDE = 800
@@ -95,7 +95,14 @@ class PhotoSection:
 
     def _connect(self) -> None:
         shown = [self._status, self._agreement, self._cards, self._stop, self._download]
-        sources = [(self._photo.input, self._clear_for_upload, self._read, [self._photo])]
+        # The page's input event of a photo that is taken away still carries that photo.
+        self._photo.clear(
+            partial(self._clear, None),
+            [self._run, self._result, self._task, self._point],
+            [self._run, self._result, self._class, *shown],
+            **INSTANT_EVENT,
+        )
+        sources = [(self._photo.upload, self._clear, self._read, [self._photo])]
         for path, button in self._examples:
             example = {"path": str(path)}
             sources.append((button.click, partial(self._clear, example), partial(self._read, example), []))
@@ -145,13 +152,6 @@ class PhotoSection:
         run = Run(source, task.key, point=_known_point(point), is_running=source is not None)
         return {self._run: run, **self._started(task, running=run.is_running)}
 
-    def _clear_for_upload(self, payload: Any, previous: Run | None, *rest: Any) -> Updates:
-        source = source_of(payload)
-        is_gone = is_taken_away(source, previous)
-        updates = self._clear(None if is_gone else payload, previous, *rest)
-        updates[self._run].taken_away = source if is_gone else None
-        return updates
-
     def _switch_task(
         self, run: Run | None, result: PhotoComparison | None, task_key: str, point: str
     ) -> Updates:
@@ -188,8 +188,6 @@ class PhotoSection:
         # A generator that yields nothing empties its outputs, and what it yields last is sent again at its end.
         yield gr.skip()
         source = source_of(payload)
-        if run is not None and source is not None and run.taken_away == source:
-            run.source, run.is_running = source, True
         if run is None or source is None or source != run.source:
             discard(payload)
         else:
@@ -222,8 +220,8 @@ class PhotoSection:
 
     def _photo_and_all(self, payload: Any, run: Run) -> Iterator[Updates]:
         with opened_photo(payload) as photo:
-            run.shown = store_png(shrunk(photo, _PHOTO_SIDE).pixels)
-        yield {self._photo: run.shown}
+            shown = store_png(shrunk(photo, _PHOTO_SIDE).pixels)
+        yield {self._photo: shown}
         yield from self._ask_all(photo, run)
 
     def _ask_all(self, photo: LesionImage, run: Run) -> Iterator[Updates]:

@@ -101,9 +101,6 @@ class Run:
         is_running: Whether a reading is going on.
         is_stopping: Whether the visitor has asked it to stop after the model that is being asked.
         is_over: Whether the visitor has chosen another photo since.
-        shown: Path of the copy of the photo that the page was given; None before it was.
-        taken_away: Path of the photo before, if its choice looked like its being taken away: see
-            `turn.is_taken_away`.
     """
 
     source: str | None
@@ -114,8 +111,6 @@ class Run:
     is_running: bool = False
     is_stopping: bool = False
     is_over: bool = False
-    shown: str | None = None
-    taken_away: str | None = None
 
 
 def compared(zoo: ModelZoo, task: Task, photo: LesionImage) -> Iterator[PhotoComparison]:

@@ -25,7 +25,7 @@ from dermadeit.views.page_scripts import ANNOUNCE
 from dermadeit.views.photo_panel import PhotoPanel
 from dermadeit.views.reading import Reading, answered, explained, read_labels, with_map
 from dermadeit.views.similar_cases import cases_html
-from dermadeit.views.turn import Turn, Visit, discard, is_taken_away, source_of
+from dermadeit.views.turn import Turn, Visit, discard, source_of
 from dermadeit.views.uploads import CACHE_SECONDS, opened_photo, store_png
 
 _STOPPED = "Stopped. Other heatmaps are drawn when they are chosen."
@@ -126,8 +126,15 @@ class SingleImageTab:
         controls.connect(self._input.task)
         self._stop.click(self._end, [self._visit], [self._stop, self._status], **INSTANT_EVENT)
         self._downloads.connect(self._visit, self._input.task, self._status)
+        # The page's input event of a photo that is taken away still carries that photo.
+        self._input.photo.clear(
+            partial(self._clear, None),
+            [*here, *controls.inputs],
+            [*shown, controls.override],
+            **INSTANT_EVENT,
+        )
         # First everything old is taken away, outside the queue; only then is the new photo read.
-        sources = [(self._input.photo.input, self._clear_for_upload, self._read_upload, [self._input.photo])]
+        sources = [(self._input.photo.upload, self._clear, self._read, [self._input.photo])]
         for path, button in self._input.examples:
             example = {"path": str(path)}
             sources.append((button.click, partial(self._clear, example), partial(self._read, example), []))
@@ -152,13 +159,6 @@ class SingleImageTab:
                 **MODEL_EVENT,
             )
 
-    def _clear_for_upload(self, payload: Any, visit: Visit, task_key: str, *controls: Any) -> Updates:
-        source = source_of(payload)
-        is_gone = is_taken_away(source, visit.turn)
-        updates = self._clear(None if is_gone else payload, visit, task_key, *controls)
-        visit.turn.taken_away = source if is_gone else None
-        return updates
-
     def _clear(self, payload: Any, visit: Visit, task_key: str, *controls: Any) -> Updates:
         if visit.turn is not None:
             visit.turn.is_over = True
@@ -175,22 +175,11 @@ class SingleImageTab:
             self._result: cards.READING_RESULT,
         }
 
-    def _read_upload(self, payload: Any, visit: Visit, method: Any, opacity: float) -> Iterator[Updates]:
-        if payload is None:
-            is_gone = visit.turn is None or visit.turn.source is None
-            yield self._nothing_read() if is_gone else gr.skip()
-            yield gr.skip()
-        else:
-            turn = visit.turn
-            if turn is not None and turn.taken_away is not None and turn.taken_away == source_of(payload):
-                turn.source, turn.is_running = turn.taken_away, True
-            yield from self._read(payload, visit, method, opacity)
-
     def _read(self, payload: Any, visit: Visit, method: Any, opacity: float) -> Iterator[Updates]:
         # A generator that yields nothing empties its outputs, and what it yields last is sent again at its end.
         yield gr.skip()
         turn = visit.turn
-        if turn is None or turn.source != source_of(payload):
+        if turn is None or turn.source is None or turn.source != source_of(payload):
             discard(payload)
         else:
             with closing(
@@ -207,9 +196,8 @@ class SingleImageTab:
             with opened_photo(payload) as photo:
                 task_key = turn.task_key
                 turn.reading = reading = read_labels(self._predictors, photo, task_key)
-                turn.shown = store_png(reading.preview.pixels)
                 yield {
-                    self._input.photo: turn.shown,
+                    self._input.photo: store_png(reading.preview.pixels),
                     **self._told(reading, task_key, turn.choice),
                     self._status: cards.status_html("The label is ready. Drawing the heatmap …"),
                 }

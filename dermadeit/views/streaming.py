@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import gradio as gr
 from gradio.blocks import BlockFunction
 
@@ -26,14 +24,11 @@ class StreamedBlocks(gr.Blocks):
         simple_format: bool = False,
     ) -> list:
         """Gradio's, with each new value as one difference at the root."""
-        is_streamed = session_hash is not None and run is not None and not final and not simple_format
-        if not is_streamed or run not in self.pending_diff_streams[session_hash]:
-            return super().handle_streaming_diffs(block_fn, data, session_hash, run, final, simple_format)
-        known = list(self.pending_diff_streams[session_hash][run])
-        whole = super().handle_streaming_diffs(block_fn, data, session_hash, run, final, True)
-        return [_difference(old, new) for old, new in zip(known, whole, strict=True)]
-
-
-def _difference(old: Any, new: Any) -> list[list[Any]]:
-    """A list of edits as `gradio.utils.diff` gives them; a root edit on equal values would be sent for nothing."""
-    return [] if old == new else [["replace", [], new]]
+        is_later = (
+            session_hash is not None and run is not None and run in self.pending_diff_streams[session_hash]
+        )
+        sent = super().handle_streaming_diffs(block_fn, data, session_hash, run, final, simple_format)
+        if final or simple_format or not is_later:
+            return sent
+        values = self.pending_diff_streams[session_hash][run]
+        return [[["replace", [], value]] if edits else [] for edits, value in zip(sent, values, strict=True)]

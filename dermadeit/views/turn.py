@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from dermadeit.errors import ImageError
 from dermadeit.views.decision import Choice
@@ -28,8 +28,6 @@ class Turn:
         is_running: Whether the photo is still being read.
         is_stopping: Whether the visitor has asked to leave the rest of the reading.
         is_over: Whether the visitor has chosen another photo since.
-        shown: Path of the copy of the photo that the page was given; None before it was.
-        taken_away: Path of the photo before, if its choice looked like its being taken away: see `is_taken_away`.
     """
 
     source: str | None
@@ -40,8 +38,6 @@ class Turn:
     is_running: bool = False
     is_stopping: bool = False
     is_over: bool = False
-    shown: str | None = None
-    taken_away: str | None = None
 
 
 @dataclass
@@ -59,22 +55,6 @@ class Visit:
     def reading(self) -> Reading | None:
         """The finished reading of the photo; None before there is one."""
         return self.turn.reading if self.turn and not self.turn.is_running else None
-
-
-class Photo(Protocol):
-    """A chosen photo, as far as the next choice asks about it."""
-
-    source: str | None
-    shown: str | None
-
-
-def is_taken_away(source: str | None, before: Photo | None) -> bool:
-    """Whether a choice is most likely none: it names the photo that the page shows already.
-
-    A page whose photo is taken away sends that photo once more. Only the event after it, which sends none, or the
-    same photo chosen again, leaves no doubt.
-    """
-    return source is not None and before is not None and source in (before.source, before.shown)
 
 
 def source_of(payload: Any) -> str | None:

@@ -124,7 +124,7 @@ def test_repeated_trainings_show_what_each_seed_gave(tmp_path):
     report = stage_report([0.01, 0.09])
     write(tmp_path / "binary" / "ablations.json", report)
     assert "Accuracy by seed" not in stages_html(tmp_path)
-    report["trainings"][1]["by_seed"] = [{"accuracy": 0.74}, {"accuracy": 0.76}]
+    report["trainings"][1]["by_seed"] = {"0": {"accuracy": 0.74}, "1": {"accuracy": 0.76}}
     write(tmp_path / "binary" / "ablations.json", report)
     page = stages_html(tmp_path)
     assert "Accuracy by seed" in page
@@ -133,8 +133,9 @@ def test_repeated_trainings_show_what_each_seed_gave(tmp_path):
 
 def test_stages_that_were_not_run_come_with_their_commands(tmp_path):
     page = stages_html(tmp_path)
-    for stages in ("teachers --stage ablations", "teachers --stage three-way", "final --stage resolution"):
+    for stages in ("teachers --stage ablations", "teachers --stage three-way", "three-way"):
         assert f"--stage {stages}" in page
+    assert "--only '*/resolution/*'" in page or "--only &#x27;*/resolution/*&#x27;" in page
     assert "<table" not in page
 
 

@@ -118,33 +118,13 @@ def test_a_photo_whose_turn_is_over_is_deleted_unread_and_still_there_for_who_se
         assert photo.width == 240
 
 
-def test_taking_a_photo_away_does_not_clear_the_one_chosen_since(tab):
+def test_a_photo_taken_away_while_it_waits_is_not_read(tab):
     visit = chosen(tab, FIRST)
-    assert list(tab._read_upload(None, visit, *SEEN)) == [gr.skip(), gr.skip()]
-    chosen(tab, None, visit)
-    emptied, last = tab._read_upload(None, visit, *SEEN)
+    emptied = tab._clear(None, visit, "binary", *CONTROLS)
     assert "No photo yet" in emptied[tab._result]
-    assert last == gr.skip()
-
-
-def test_a_photo_that_is_taken_away_is_not_read_again_though_the_page_sends_it_once_more(tab, uploaded):
-    payload = uploaded(902)
-    visit = chosen(tab, payload)
-    steps = tab._read(payload, visit, *SEEN)
-    next(steps), next(steps)
-    on_the_page = {"path": visit.turn.shown}
-    assert Path(on_the_page["path"]).is_file()
-    for sent in (on_the_page, payload):
-        emptied = tab._clear_for_upload(sent, Visit(replace(visit.turn)), "binary", *CONTROLS)
-        assert "No photo yet" in emptied[tab._result]
-        assert not emptied[tab._stop]["interactive"]
-    # Chosen once more after all, the same photo is read.
-    tab._clear_for_upload(on_the_page, visit, "binary", *CONTROLS)
-    assert list(steps) == [gr.skip()]
-    steps = tab._read_upload(on_the_page, visit, *SEEN)
-    assert next(steps) == gr.skip()
-    assert "The label is ready" in next(steps)[tab._status]
-    assert visit.turn.is_running
+    assert not emptied[tab._stop]["interactive"]
+    for payload in (FIRST, None):
+        assert list(tab._read(payload, visit, *SEEN)) == [gr.skip(), gr.skip()]
 
 
 def test_a_visitor_who_leaves_is_noticed_within_a_step(whole, mixed):
@@ -252,22 +232,13 @@ def test_another_task_for_a_photo_that_has_expired_says_so(tab):
     assert not updates[tab._heatmap.overlay]["visible"]
 
 
-def test_a_compared_photo_that_is_taken_away_is_not_asked_about_again(section, uploaded):
-    payload = uploaded(903)
-    settings = None, "binary", "balanced"
-    run = section._clear_for_upload(payload, None, *settings)[section._run]
-    steps = section._read(payload, run)
-    next(steps), next(steps)
-    on_the_page = {"path": run.shown}
-    emptied = section._clear_for_upload(on_the_page, run, *settings)
+def test_a_photo_taken_away_while_its_comparison_waits_is_not_read(section):
+    waiting = section._clear(FIRST, None, None, "binary", "balanced")[section._run]
+    emptied = section._clear(None, waiting, None, "binary", "balanced")
+    assert waiting.is_over
     assert "Ready." in emptied[section._status]
     assert not emptied[section._stop]["interactive"]
-    assert list(section._read(None, emptied[section._run])) == [gr.skip(), gr.skip()]
-    again = section._clear_for_upload(on_the_page, run, *settings)[section._run]
-    steps = section._read(on_the_page, again)
-    assert next(steps) == gr.skip()
-    assert section._photo in next(steps)
-    assert again.is_running
+    assert list(section._read(FIRST, emptied[section._run])) == [gr.skip(), gr.skip()]
 
 
 def test_an_overtaken_comparison_leaves_the_next_photo_alone(section):

@@ -60,14 +60,28 @@ def test_figures_of_several_seeds_are_means_and_vary_with_the_seed(tmp_path: Pat
     plain, other = measure_stage("climb", content, "binary", tmp_path)["trainings"]
     assert plain["figures"]["accuracy"] == pytest.approx(0.8)
     assert 0.7 < plain["figures"]["intervals"]["accuracy"][0] < 0.8
-    assert [figures["accuracy"] for figures in other["by_seed"]] == [1, 0]
+    assert {seed: figures["accuracy"] for seed, figures in other["by_seed"].items()} == {"0": 1, "1": 0}
     assert other["figures"]["accuracy"] == 0.5
     assert "seeds" in other["figures"]["intervals"]["method"]
-    # Its seeds alone make it anything from never to always right.
-    assert other["figures"]["intervals"]["accuracy"] == [0, 1]
+    # Two seeds so far apart leave nothing known.
+    low, high = other["figures"]["intervals"]["accuracy"]
+    assert low <= 0 and high >= 1
+    assert other["figures"]["intervals"]["seeds"] == 2
     low, high = other["differences"]["accuracy"]["interval"]
     assert low < -0.7 and high > 0.1
     assert other["differences"]["accuracy"]["difference"] == pytest.approx(-0.3)
+
+
+def test_trainings_are_compared_with_the_seeds_that_both_were_run_with(tmp_path: Path) -> None:
+    labels = np.tile([0, 1], 100)
+    said_by = {"plain-seed0": 1 - labels, "plain-seed1": labels, "other-seed1": labels}
+    write_validations(tmp_path, said_by, labels)
+    content = {"seeds": 2, "tasks": {"binary": ""}, "trainings": {"plain": "", "other": ""}}
+    plain, other = measure_stage("climb", content, "binary", tmp_path)["trainings"]
+    assert plain["figures"]["accuracy"] == 0.5
+    assert other["differences"]["accuracy"]["difference"] == 0
+    # One seed says nothing of others, and says so.
+    assert other["figures"]["intervals"]["seeds"] == 1
 
 
 def test_readme_changes_between_its_marks_only(
