@@ -165,7 +165,7 @@ def test_the_tab_fills_when_it_is_opened(open_tab):
     assert page.locator("#trainings .dd-training h3").all_inner_texts() == [
         task.title for task in TASKS.values()
     ]
-    assert page.locator("#stages h3").count() == 2
+    assert page.locator("#stages h3").count() == 3
     assert LICENCES.splitlines()[0] in page.inner_text("#panel-training")
     page.wait_for_selector("#training-status :text('The trainings of DermaDeiT')")
     for radio in page.locator("#training-model input").all()[1:]:
