@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from scipy import stats
@@ -24,6 +24,18 @@ EXACT_BELOW = 25
 """Discordant images below which McNemar's test is exact."""
 
 _SHOWN = 3
+
+
+class Figures(Protocol):
+    """Each of `metrics.FIGURES`, and each on resamples, as a `predictions.Measurement` holds them."""
+
+    @property
+    def figures(self) -> Mapping[str, Any]:
+        """Figure name to its value, None where it is undefined."""
+
+    @property
+    def resampled(self) -> Mapping[str, np.ndarray]:
+        """Figure name to float [resamples]."""
 
 
 @dataclass(frozen=True)
@@ -113,25 +125,36 @@ def compare(first: Measurement, second: Measurement) -> Comparison:
     Raises:
         ManifestError: They don't hold the same images with the same labels and lesions.
     """
-    second = _aligned(first.predictions, second)
+    second = aligned(first.predictions, second)
     ours, theirs = first.predictions, second.predictions
-    intervals = percentile_intervals(
-        {name: first.resampled[name] - second.resampled[name] for name in FIGURES}
-    )
     target = target_class(ours.task.classes)
     return Comparison(
         ours.model,
         theirs.model,
-        {
-            name: Difference(
-                _difference(first.figures[name], second.figures[name]),
-                tuple(intervals[name]) if name in intervals else None,
-            )
-            for name in FIGURES
-        },
+        paired_differences(first, second),
         mcnemar_test(ours.hits, theirs.hits),
         delong_test(ours.labels == target, ours.target_scores, theirs.target_scores),
     )
+
+
+def paired_differences(first: Figures, second: Figures) -> dict[str, Difference]:
+    """Each of `metrics.FIGURES` to its difference, first minus second.
+
+    Args:
+        first: Figures of one model.
+        second: Figures of another, on the same images in the same order, resampled alike.
+    """
+    intervals = percentile_intervals(
+        {name: first.resampled[name] - second.resampled[name] for name in FIGURES}
+    )
+    differences = {}
+    for name in FIGURES:
+        values = first.figures[name], second.figures[name]
+        differences[name] = Difference(
+            None if None in values else values[0] - values[1],
+            tuple(intervals[name]) if name in intervals else None,
+        )
+    return differences
 
 
 def mcnemar_test(first_right: np.ndarray, second_right: np.ndarray) -> McNemarTest:
@@ -203,12 +226,12 @@ def _placements(positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, n
     )
 
 
-def _difference(first: float | None, second: float | None) -> float | None:
-    return None if first is None or second is None else first - second
+def aligned(first: PredictionSet, second: Measurement) -> Measurement:
+    """The second model's measurement with its images in the order of the first.
 
-
-def _aligned(first: PredictionSet, second: Measurement) -> Measurement:
-    """The second model's measurement with its images in the order of the first."""
+    Raises:
+        ManifestError: They don't hold the same images with the same labels and lesions.
+    """
     theirs = second.predictions
     pair = f"{first.model} and {theirs.model}"
     if first.task.key != theirs.task.key:

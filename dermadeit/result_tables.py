@@ -141,7 +141,7 @@ def _by_seed(training: Mapping[str, Any]) -> str:
 def stage_difference(training: Mapping[str, Any]) -> Difference | None:
     """How much more accurate a training of a stage is than the one it is compared with; None for the first."""
     found = training.get("differences", {}).get("accuracy")
-    return found and Difference(found["difference"], found["interval"] and tuple(found["interval"]))
+    return found and Difference(**found)
 
 
 def marks(name: str) -> tuple[str, str]:

@@ -12,8 +12,9 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,11 @@ import numpy as np
 import yaml
 
 from dermadeit.benchmark_files import BENCHMARK_ROOT
-from dermadeit.comparison import Difference
+from dermadeit.comparison import Difference, aligned, paired_differences
 from dermadeit.errors import ConfigurationError
 from dermadeit.files import write_atomically, write_json
 from dermadeit.metrics import FIGURES, INTERVAL_METHOD, SEEDED_INTERVAL_METHOD, percentile_intervals
-from dermadeit.predictions import Measurement, PredictionSet, measure, on_shared_images, read_predictions
+from dermadeit.predictions import Measurement, PredictionSet, measure, read_predictions
 from dermadeit.result_tables import (
     STAGE_DIFFERENCE,
     around_marks,
@@ -45,7 +46,7 @@ logger = logging.getLogger("train.programme_report")
 README = Path(__file__).resolve().parent.parent / "README.md"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Repeated:
     """The figures of one training over its seeds.
 
@@ -58,19 +59,24 @@ class Repeated:
     name: str
     by_seed: Mapping[int | None, Measurement]
 
-    def mean(self, figure: str, seeds: Sequence[int | None]) -> float | None:
-        """The mean of a figure over seeds, None where it is undefined for one of them."""
-        values = [self.by_seed[seed].figures[figure] for seed in seeds]
-        return None if None in values else float(np.mean(values))
+    @property
+    def figures(self) -> dict[str, float | None]:
+        """Each figure's mean over the seeds, None where it is undefined for one of them."""
+        values = {name: [measured.figures[name] for measured in self.by_seed.values()] for name in FIGURES}
+        return {name: None if None in found else float(np.mean(found)) for name, found in values.items()}
 
-    def resampled(self, figure: str, seeds: Sequence[int | None]) -> np.ndarray:
-        """The mean of a figure over seeds, on every resample of the lesions and of the seeds: float [resamples].
+    @cached_property
+    def resampled(self) -> dict[str, np.ndarray]:
+        """Each figure's mean over the seeds, on every resample of the lesions and of the seeds: float [resamples].
 
         Two trainings with the same seeds on the same images are resampled alike, so the differences of their
         figures are a paired bootstrap. The mean of n seeds drawn from n varies by (n - 1) / n of what a mean of n
         new ones would, so it is stretched; that n seeds may be unlike all others can't be made good.
         """
-        by_seed = np.stack([self.by_seed[seed].resampled[figure] for seed in seeds])
+        return {name: self._resampled(name) for name in FIGURES}
+
+    def _resampled(self, figure: str) -> np.ndarray:
+        by_seed = np.stack([measured.resampled[figure] for measured in self.by_seed.values()])
         n, resamples = by_seed.shape
         drawn = np.random.default_rng(0).integers(0, n, (n, resamples))
         mean, of_drawn = by_seed.mean(axis=0), np.take_along_axis(by_seed, drawn, axis=0).mean(axis=0)
@@ -78,21 +84,20 @@ class Repeated:
 
     def to_dict(self) -> dict[str, Any]:
         """Its entry in the report."""
-        seeds, [first, *_] = list(self.by_seed), self.by_seed.values()
+        first = next(iter(self.by_seed.values()))
         entry: dict[str, Any] = {"name": self.name, "views": first.predictions.views}
-        if seeds == [None]:
+        if None in self.by_seed:
             return entry | {"figures": first.to_dict()}
-        intervals = percentile_intervals({figure: self.resampled(figure, seeds) for figure in FIGURES})
         described = {
-            "method": SEEDED_INTERVAL_METHOD if len(seeds) > 1 else INTERVAL_METHOD,
+            "method": SEEDED_INTERVAL_METHOD if len(self.by_seed) > 1 else INTERVAL_METHOD,
             "lesions": len(set(first.predictions.lesion_groups)),
-            "seeds": len(seeds),
+            "seeds": len(self.by_seed),
         }
         return entry | {
             "figures": {
                 "n": first.figures["n"],
-                **{figure: self.mean(figure, seeds) for figure in FIGURES},
-                "intervals": described | intervals,
+                **self.figures,
+                "intervals": described | percentile_intervals(self.resampled),
             },
             "by_seed": {
                 str(seed): {figure: measured.figures[figure] for figure in FIGURES}
@@ -102,20 +107,14 @@ class Repeated:
 
     def minus(self, other: Repeated) -> dict[str, Difference]:
         """Each figure to its difference to that of another training, with the seeds that both were run with."""
-        seeds = [seed for seed in self.by_seed if seed in other.by_seed]
-        if not seeds:
-            return {}
-        intervals = percentile_intervals(
-            {figure: self.resampled(figure, seeds) - other.resampled(figure, seeds) for figure in FIGURES}
-        )
-        means = {figure: (self.mean(figure, seeds), other.mean(figure, seeds)) for figure in FIGURES}
-        return {
-            figure: Difference(
-                None if None in (ours, theirs) else ours - theirs,
-                tuple(intervals[figure]) if figure in intervals else None,
-            )
-            for figure, (ours, theirs) in means.items()
-        }
+        seeds = self.by_seed.keys() & other.by_seed.keys()
+        return paired_differences(self._with(seeds), other._with(seeds)) if seeds else {}
+
+    def _with(self, seeds: Set[int | None]) -> Repeated:
+        """The training with some of its seeds; itself, with what it has computed, where they are all."""
+        if seeds == self.by_seed.keys():
+            return self
+        return Repeated(self.name, {seed: self.by_seed[seed] for seed in self.by_seed if seed in seeds})
 
 
 def measure_stage(stage: str, content: Mapping[str, Any], task: str, runs: Path) -> dict[str, Any]:
@@ -131,24 +130,22 @@ def measure_stage(stage: str, content: Mapping[str, Any], task: str, runs: Path)
     Returns:
         JSON-ready: `stage`, `task`, `split`, and `trainings` with `name`, `views`, `figures`, `compared_with` and
         `differences`; in a stage with seeds the figures are means over those that were run, and `by_seed` holds
-        those of each. All of them are measured on the images that every training could read.
+        those of each.
 
     Raises:
-        ManifestError: The trainings have no image in common, or disagree about the truth of one.
+        ManifestError: The trainings were not validated on the same images with the same labels and lesions.
     """
-    done: list[tuple[str, int | None, PredictionSet]] = []
+    measured: dict[str, dict[int | None, Measurement]] = {}
+    reference: PredictionSet | None = None
     for name in (*content.get("trainings", {}), *content.get("ladder", {})):
         for seed, repetition in repetitions(name, content).items():
             folder = runs / task / stage / repetition
-            if (folder / DONE_FILE).is_file():
-                [predictions] = read_predictions(folder / DONE_FILE.parent / "predictions.csv")
-                done.append((name, seed, predictions))
-            else:
+            if not (folder / DONE_FILE).is_file():
                 logger.info("%s/%s/%s has not been run", task, stage, repetition)
-    shared = on_shared_images([predictions for *_, predictions in done]) if done else ()
-    measured: dict[str, dict[int | None, Measurement]] = {}
-    for (name, seed, _), predictions in zip(done, shared, strict=True):
-        measured.setdefault(name, {})[seed] = measure(predictions)
+                continue
+            [predictions] = read_predictions(folder / DONE_FILE.parent / "predictions.csv")
+            reference = predictions if reference is None else reference
+            measured.setdefault(name, {})[seed] = aligned(reference, measure(predictions))
     repeated = [Repeated(name, by_seed) for name, by_seed in measured.items()]
     trainings = [training.to_dict() for training in repeated]
     for index in range(1, len(repeated)):

@@ -120,6 +120,8 @@ def test_a_photo_whose_turn_is_over_is_deleted_unread_and_still_there_for_who_se
 
 def test_a_photo_taken_away_while_it_waits_is_not_read(tab):
     visit = chosen(tab, FIRST)
+    assert list(tab._read(None, visit, *SEEN)) == [gr.skip(), gr.skip()]
+    assert visit.turn.is_running
     emptied = tab._clear(None, visit, "binary", *CONTROLS)
     assert "No photo yet" in emptied[tab._result]
     assert not emptied[tab._stop]["interactive"]

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dermadeit.errors import ManifestError
 from dermadeit.tabular import write_csv
 from train import programme_report
 from train.programme_report import measure_stage
@@ -82,6 +83,14 @@ def test_trainings_are_compared_with_the_seeds_that_both_were_run_with(tmp_path:
     assert other["differences"]["accuracy"]["difference"] == 0
     # One seed says nothing of others, and says so.
     assert other["figures"]["intervals"]["seeds"] == 1
+
+
+def test_trainings_that_were_validated_on_other_images_are_refused(tmp_path: Path) -> None:
+    labels = np.tile([0, 1], 100)
+    write_validations(tmp_path, {"first": labels}, labels)
+    write_validations(tmp_path, {"second": labels[:-1]}, labels[:-1])
+    with pytest.raises(ManifestError, match="199"):
+        measure_stage("climb", LADDER, "binary", tmp_path)
 
 
 def test_readme_changes_between_its_marks_only(
