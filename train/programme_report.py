@@ -123,7 +123,7 @@ def measure_stage(stage: str, content: Mapping[str, Any], task: str, runs: Path)
     Args:
         stage: Name of the stage.
         content: Its entry in programme.yaml. The rungs of a ladder are compared with the rung above, other
-            trainings with the first.
+            trainings with the first, or with those of the same names in the stage `compared_with`.
         task: Key of the task.
         runs: The programme's output folder.
 
@@ -135,22 +135,29 @@ def measure_stage(stage: str, content: Mapping[str, Any], task: str, runs: Path)
     Raises:
         ManifestError: The trainings were not validated on the same images with the same labels and lesions.
     """
-    measured: dict[str, dict[int | None, Measurement]] = {}
+    elsewhere = content.get("compared_with")
+    names = (*content.get("trainings", {}), *content.get("ladder", {}))
+    measured: dict[str, dict[str, dict[int | None, Measurement]]] = {stage: {}}
     reference: PredictionSet | None = None
-    for name in (*content.get("trainings", {}), *content.get("ladder", {})):
-        for seed, repetition in repetitions(name, content).items():
-            folder = runs / task / stage / repetition
-            if not (folder / DONE_FILE).is_file():
-                logger.info("%s/%s/%s has not been run", task, stage, repetition)
-                continue
-            [predictions] = read_predictions(folder / DONE_FILE.parent / "predictions.csv")
-            reference = predictions if reference is None else reference
-            measured.setdefault(name, {})[seed] = aligned(reference, measure(predictions))
-    repeated = [Repeated(name, by_seed) for name, by_seed in measured.items()]
+    for part in dict.fromkeys([stage, elsewhere or stage]):
+        for name in names:
+            for seed, repetition in repetitions(name, content).items():
+                folder = runs / task / part / repetition
+                if not (folder / DONE_FILE).is_file():
+                    logger.info("%s/%s/%s has not been run", task, part, repetition)
+                    continue
+                [predictions] = read_predictions(folder / DONE_FILE.parent / "predictions.csv")
+                reference = predictions if reference is None else reference
+                by_name = measured.setdefault(part, {})
+                by_name.setdefault(name, {})[seed] = aligned(reference, measure(predictions))
+    repeated = [Repeated(name, by_seed) for name, by_seed in measured[stage].items()]
     trainings = [training.to_dict() for training in repeated]
-    for index in range(1, len(repeated)):
-        other = repeated[index - 1 if "ladder" in content else 0]
-        differences = repeated[index].minus(other)
+    for index, training in enumerate(repeated):
+        if elsewhere:
+            other = Repeated(elsewhere, measured.get(elsewhere, {}).get(training.name, {}))
+        else:
+            other = repeated[max(index - 1, 0) if "ladder" in content else 0]
+        differences = training.minus(other) if other is not training else {}
         if differences:
             trainings[index]["compared_with"] = other.name
             trainings[index]["differences"] = {name: asdict(value) for name, value in differences.items()}

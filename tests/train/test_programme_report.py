@@ -15,9 +15,11 @@ from train.programme_report import measure_stage
 LADDER = {"tasks": {"binary": ""}, "ladder": {"first": "", "second": "", "third": ""}}
 
 
-def write_validations(runs: Path, said_by: Mapping[str, np.ndarray], labels: np.ndarray) -> None:
+def write_validations(
+    runs: Path, said_by: Mapping[str, np.ndarray], labels: np.ndarray, stage: str = "climb"
+) -> None:
     for name, said in said_by.items():
-        folder = runs / "binary" / "climb" / name / "validation"
+        folder = runs / "binary" / stage / name / "validation"
         rows = [
             {
                 "image_id": str(number), "task": "binary", "model": "deit", "views": 8,
@@ -71,6 +73,19 @@ def test_figures_of_several_seeds_are_means_and_vary_with_the_seed(tmp_path: Pat
     low, high = other["differences"]["accuracy"]["interval"]
     assert low < -0.7 and high > 0.1
     assert other["differences"]["accuracy"]["difference"] == pytest.approx(-0.3)
+
+
+def test_trainings_are_compared_with_those_of_the_same_names_in_another_stage(tmp_path: Path) -> None:
+    labels = np.tile([0, 1], 100)
+    wrong_for_40 = np.where(np.arange(200) < 40, 1 - labels, labels)
+    write_validations(tmp_path, {"plain": labels, "other": wrong_for_40, "lonely": labels}, labels)
+    write_validations(tmp_path, {"other": labels, "plain": wrong_for_40}, labels, stage="before")
+    content = {"compared_with": "before", "trainings": {"plain": "", "other": "", "lonely": ""}}
+    plain, other, lonely = measure_stage("climb", content, "binary", tmp_path)["trainings"]
+    assert plain["compared_with"] == other["compared_with"] == "before"
+    assert plain["differences"]["accuracy"]["difference"] == pytest.approx(0.2)
+    assert other["differences"]["accuracy"]["difference"] == pytest.approx(-0.2)
+    assert "compared_with" not in lonely
 
 
 def test_trainings_are_compared_with_the_seeds_that_both_were_run_with(tmp_path: Path) -> None:
