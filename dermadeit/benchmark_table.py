@@ -70,7 +70,7 @@ def render_tables(root: Path = BENCHMARK_ROOT) -> str:
 
 
 def _render_task(task: Task, metrics: Mapping[str, Any], models: Mapping[str, Any]) -> str:
-    ours, target = _title(OURS, models), task.classes[target_class(task.classes)]
+    ours, target = model_title(OURS, models), task.classes[target_class(task.classes)]
     size = f"{metrics['images']:,} test images of {metrics['lesions']:,} lesions."
     caption = " ".join([size, _CAPTION, *([ENSEMBLE_CAPTION] if metrics["ensemble"] else [])])
     parts = [f"### {task.title}", caption, _model_table(task, metrics, models)]
@@ -87,14 +87,17 @@ def _render_task(task: Task, metrics: Mapping[str, Any], models: Mapping[str, An
 
 def _model_table(task: Task, metrics: Mapping[str, Any], models: Mapping[str, Any]) -> str:
     rows = [
-        [_row_title(model, metrics["models"][model], models), *_cells(_most_views(metrics["models"][model]))]
-        for model in _ordered(metrics["models"], models)
+        [
+            _row_title(model, metrics["models"][model], models),
+            *_cells(with_most_views(metrics["models"][model])),
+        ]
+        for model in in_order(metrics["models"], models)
     ]
     if metrics["ensemble"]:
         rows.append([ENSEMBLE_TITLE, *_cells(metrics["ensemble"])])
     nothing = [""] * (len(HEADLINE_FIGURES) - 1)
     rows += [
-        [_title(model, models), f"not run: `{entry['command'].format(task=task.key)}`", *nothing]
+        [model_title(model, models), f"not run: `{entry['command'].format(task=task.key)}`", *nothing]
         for model, entry in models.items()
         if "command" in entry and model not in metrics["models"]
     ]
@@ -108,20 +111,20 @@ def _source_table(metrics: Mapping[str, Any]) -> str:
     ]
     rows += [
         [source, f"{part['n']:,}", *_cells(part)]
-        for source, part in _most_views(metrics["models"][OURS])["sources"].items()
+        for source, part in with_most_views(metrics["models"][OURS])["sources"].items()
     ]
     return markdown_table(["source", "images", *HEADLINE_FIGURES.values()], rows)
 
 
 def _comparison_table(metrics: Mapping[str, Any], models: Mapping[str, Any]) -> str:
     rows = []
-    for model in _ordered(metrics["comparisons"], models):
+    for model in in_order(metrics["comparisons"], models):
         comparison = metrics["comparisons"][model]
         ours, theirs = comparison["views"]
         compared = "" if ours == theirs == DEFAULT_VIEWS else f" ({_views(ours)} against {_views(theirs)})"
         rows.append(
             [
-                _title(model, models) + compared,
+                model_title(model, models) + compared,
                 *(
                     difference_text(Difference(**comparison["differences"][name]))
                     for name in HEADLINE_FIGURES
@@ -135,7 +138,7 @@ def _comparison_table(metrics: Mapping[str, Any], models: Mapping[str, Any]) -> 
 def _leak_table(metrics: Mapping[str, Any], models: Mapping[str, Any]) -> str:
     leaking, partners = metrics["leak_meter"]["image"], metrics["leak_meter"]["lesion"] or metrics
     rows = []
-    for model in _ordered(leaking["models"], models):
+    for model in in_order(leaking["models"], models):
         for split, part in (("lesion", partners), ("image", leaking)):
             if model in part["models"]:
                 figures = part["models"][model]
@@ -144,18 +147,20 @@ def _leak_table(metrics: Mapping[str, Any], models: Mapping[str, Any]) -> str:
                         _row_title(model, figures, models),
                         f"by {split}",
                         f"{part['images']:,}",
-                        *_cells(_most_views(figures)),
+                        *_cells(with_most_views(figures)),
                     ]
                 )
     return markdown_table(["model", "split", "images", *HEADLINE_FIGURES.values()], rows)
 
 
-def _ordered(present: Iterable[str], models: Mapping[str, Any]) -> list[str]:
+def in_order(present: Iterable[str], models: Mapping[str, Any]) -> list[str]:
+    """Names of models in the order of `models.json`, those that it does not know behind."""
     known = set(present)
     return [model for model in models if model in known] + sorted(known - models.keys())
 
 
-def _title(model: str, models: Mapping[str, Any]) -> str:
+def model_title(model: str, models: Mapping[str, Any]) -> str:
+    """What a model is called: its title in `models.json`, else that of its spec, else its name."""
     spec = MODEL_SPECS.get(model)
     return models.get(model, {}).get("title") or (spec.title if spec else model)
 
@@ -164,10 +169,11 @@ def _row_title(model: str, figures: Mapping[str, Any], models: Mapping[str, Any]
     views = max(map(int, figures["views"]))
     notes = [note] if (note := models.get(model, {}).get("note")) else []
     notes += [_views(views)] if views != DEFAULT_VIEWS else []
-    return _title(model, models) + (f" ({', '.join(notes)})" if notes else "")
+    return model_title(model, models) + (f" ({', '.join(notes)})" if notes else "")
 
 
-def _most_views(figures: Mapping[str, Any]) -> Mapping[str, Any]:
+def with_most_views(figures: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of a model's entry in `metrics.json`, the figures with the most views."""
     return figures["views"][str(max(map(int, figures["views"])))]
 
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from dermadeit.benchmark import ENSEMBLE_CAPTION, ENSEMBLE_TITLE, METRICS_FILE, OURS
 from dermadeit.benchmark_files import BENCHMARK_ROOT
-from dermadeit.benchmark_table import MODELS_FILE
+from dermadeit.benchmark_table import MODELS_FILE, in_order, model_title, with_most_views
 from dermadeit.comparison import Difference
 from dermadeit.display_names import capitalised
 from dermadeit.metrics import HEADLINE_FIGURES
-from dermadeit.models import MODEL_SPECS
 from dermadeit.tasks import Task
 from dermadeit.views.tables import (
     difference_cell,
@@ -70,7 +69,7 @@ def _ours_html(task: Task, metrics: Mapping[str, Any], models: Mapping[str, Any]
 
 def _models_table(task: Task, metrics: Mapping[str, Any], models: Mapping[str, Any]) -> str:
     rows = []
-    for model in _ordered(metrics["models"], models):
+    for model in in_order(metrics["models"], models):
         for views, figures in metrics["models"][model]["views"].items():
             rows.append([_title(model, models), views, *_cells(figures)])
     if metrics["ensemble"]:
@@ -86,8 +85,8 @@ def _models_table(task: Task, metrics: Mapping[str, Any], models: Mapping[str, A
 
 def _sources_table(metrics: Mapping[str, Any], models: Mapping[str, Any]) -> str:
     of_model = {
-        model: _most_views(metrics["models"][model]).get("sources", {})
-        for model in _ordered(metrics["models"], models)
+        model: with_most_views(metrics["models"][model]).get("sources", {})
+        for model in in_order(metrics["models"], models)
     }
     sources = sorted({source for figures in of_model.values() for source in figures})
     rows = [
@@ -105,7 +104,7 @@ def _sources_table(metrics: Mapping[str, Any], models: Mapping[str, Any]) -> str
 def _differences_table(metrics: Mapping[str, Any], models: Mapping[str, Any]) -> str:
     comparisons = metrics["comparisons"]
     rows = []
-    for model in _ordered(comparisons, models):
+    for model in in_order(comparisons, models):
         found = comparisons[model]
         rows.append(
             [
@@ -118,7 +117,7 @@ def _differences_table(metrics: Mapping[str, Any], models: Mapping[str, Any]) ->
             ]
         )
     caption = (
-        f"{_plain_title(OURS, models)} minus each other model, on the same resamples; marked where the interval "
+        f"{model_title(OURS, models)} minus each other model, on the same resamples; marked where the interval "
         f"excludes 0. p-values are adjusted for {len(rows)} comparisons (Holm)"
     )
     return table_html(caption, ["Minus", *_names(), "McNemar p", "DeLong p"], rows)
@@ -144,24 +143,10 @@ def _original_html(task: Task, path: Path) -> str:
 </div>"""
 
 
-def _ordered(present: Iterable[str], models: Mapping[str, Any]) -> list[str]:
-    known = set(present)
-    return [model for model in models if model in known] + sorted(known - models.keys())
-
-
 def _title(model: str, models: Mapping[str, Any]) -> str:
     """The model's name as HTML, with the note that belongs to it."""
     note = models.get(model, {}).get("note")
-    return escape(_plain_title(model, models) + (f" ({note})" if note else ""))
-
-
-def _plain_title(model: str, models: Mapping[str, Any]) -> str:
-    spec = MODEL_SPECS.get(model)
-    return models.get(model, {}).get("title") or (spec.title if spec else model)
-
-
-def _most_views(figures: Mapping[str, Any]) -> Mapping[str, Any]:
-    return figures["views"][str(max(map(int, figures["views"])))]
+    return escape(model_title(model, models) + (f" ({note})" if note else ""))
 
 
 def _cells(figures: Mapping[str, Any]) -> list[str]:

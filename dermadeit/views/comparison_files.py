@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dermadeit.batch import read_handed_predictions
 from dermadeit.benchmark_files import BENCHMARK_ROOT, read_benchmark
-from dermadeit.benchmark_table import MODELS_FILE
+from dermadeit.benchmark_table import MODELS_FILE, in_order
 from dermadeit.entrants import Entrant, gather
 from dermadeit.errors import ManifestError
 from dermadeit.imaging import sanitise_name
@@ -28,8 +28,7 @@ def shipped_entrants(task: Task, root: Path = BENCHMARK_ROOT) -> tuple[Entrant, 
     """
     filed = read_benchmark(root / task.key, task)
     described = json.loads((root / MODELS_FILE).read_text(encoding="utf-8"))
-    order = [model for model in described if model in filed.models]
-    order += sorted(filed.models.keys() - described.keys())
+    order = in_order(filed.models, described)
     titles = {model: entry["title"] for model, entry in described.items() if "title" in entry}
     most_views = [
         replace(
