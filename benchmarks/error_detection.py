@@ -2,11 +2,12 @@
 
     python benchmarks/error_detection.py MANIFEST --task binary --output error_detection.json
 
-Reads the images of one split in all views, and those of the training split once for the index of similar cases.
-Each signal is scored by the AUROC of wrong against right answers. Signals are combined by a logistic regression
-whose score of a lesion comes from the other four fifths of the lesions. Intervals resample lesions; each signal is
-also compared with the answer's own probability on the same resamples. Alongside: how often a turned image flips
-the answer, and how often the answer is wrong where the neighbours contradict it.
+Reads the images of one split in all views. Similar cases come from the checkpoint's own index; where it has
+none, or with `--index-images`, the images of the training split are read for one. Each signal is scored by the
+AUROC of wrong against right answers. Signals are combined by a logistic regression whose score of a lesion
+comes from the other four fifths of the lesions. Intervals resample lesions; each signal is also compared with
+the answer's own probability on the same resamples. Alongside: how often a turned image flips the answer, and
+how often the answer is wrong where the neighbours contradict it.
 """
 
 from __future__ import annotations
@@ -213,19 +214,16 @@ def measure_error_detection(
     """Reads the images and returns the whole report, JSON-ready."""
     task = predictor.checkpoint.task
     rows = draw_lesions(read_source(table, task).select(split).rows, images, seed)
-    known = draw_lesions(read_source(table, DIAGNOSIS).select("train").rows, index_images, seed)
-    logger.info("Reading %d images in %d views, and %d training images", len(rows), views, len(known))
+    logger.info("Reading %d images in %d views", len(rows), views)
     found = Answers(
         *read_images(predictor, rows, views),
         np.array([task.index_of(row.label) for row in rows]),
         tuple(row.lesion_group for row in rows),
     )
-    index = NeighbourIndex.build(
-        read_images(predictor, known, views=1)[1],
-        [row.image_id for row in known],
-        [row.label.upper() for row in known],
-        [row.lesion_group for row in known],
-    )
+    trust = predictor.checkpoint.trust
+    index = trust.neighbours if trust is not None and index_images is None else None
+    if index is None:
+        index = _build_index(predictor, table, index_images, seed)
     near = [index.query(token, neighbours) for token in found.tokens]
     answered = answers(found.view_logits)
     wrong = answered != found.labels
@@ -251,6 +249,17 @@ def measure_error_detection(
             flipped(found.view_logits).sum(axis=1), signals["views"], views, found.lesion_groups
         ),
     }
+
+
+def _build_index(predictor: Predictor, table: Path, images: int | None, seed: int) -> NeighbourIndex:
+    known = draw_lesions(read_source(table, DIAGNOSIS).select("train").rows, images, seed)
+    logger.info("Reading %d training images", len(known))
+    return NeighbourIndex.build(
+        read_images(predictor, known, views=1)[1],
+        [row.image_id for row in known],
+        [row.label.upper() for row in known],
+        [row.lesion_group for row in known],
+    )
 
 
 def _held_out_score(columns: np.ndarray, wrong: np.ndarray, groups: Sequence[str], seed: int) -> np.ndarray:
