@@ -182,7 +182,8 @@ class Predictor:
                 embeddings = classifier.embed(view.to(self.device))
                 logits.append(classifier.head(embeddings[0]).float().cpu())
                 if len(logits) == 1:
-                    of_first_view = [part.float().cpu().numpy() for part in (*embeddings, *shallow)]
+                    # An embedding is a slice of all tokens, which it would keep in memory for as long as it lives.
+                    of_first_view = [part.float().cpu().numpy().copy() for part in (*embeddings, *shallow)]
         per_image = zip(torch.stack(logits, dim=1).numpy(), *of_first_view, strict=True)
         return [ViewOutputs(*parts) for parts in per_image]
 

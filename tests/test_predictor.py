@@ -4,6 +4,7 @@ import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -122,6 +123,19 @@ def test_numbers_that_are_no_answer_are_a_failure(
     assert isinstance(result, ItemFailure)
     assert result.code == "non_finite_output"
     assert result.sha256
+
+
+def test_embeddings_that_are_kept_do_not_keep_all_tokens(
+    predictors: dict[str, Predictor], lesion_files: list[Path]
+) -> None:
+    images = [decode_image(path) for path in lesion_files]
+    for output in predictors["binary"].outputs(images, views=1):
+        for embedding in (output.class_embedding, output.distillation_embedding, output.shallow_embedding):
+            owner = embedding
+            while not owner.flags.owndata:
+                owner = owner.base
+                assert isinstance(owner, np.ndarray)
+            assert owner.nbytes == len(images) * embedding.nbytes
 
 
 def test_threads_share_a_predictor(predictors: dict[str, Predictor], lesion_files: list[Path]) -> None:
