@@ -299,7 +299,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--views", type=int, default=DIHEDRAL_VIEWS)
     parser.add_argument("--neighbours", type=int, default=VOTERS, help="lesions that vote")
     parser.add_argument("--images", type=int, help="read only about so many, whole lesions at random")
-    parser.add_argument("--index-images", type=int, help="index only about so many training images")
+    parser.add_argument("--index-images", type=int, help="index about so many training images instead")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, help="a JSON file to write")
     options = parser.parse_args(arguments)

@@ -14,9 +14,9 @@ from typing import Any
 from dermadeit.benchmark import ENSEMBLE_CAPTION, ENSEMBLE_TITLE, METRICS_FILE, OURS, measure_benchmark
 from dermadeit.benchmark_files import BENCHMARK_ROOT
 from dermadeit.comparison import Difference
+from dermadeit.display_names import model_name
 from dermadeit.files import write_atomically, write_json
 from dermadeit.metrics import HEADLINE_FIGURES
-from dermadeit.models import MODEL_SPECS
 from dermadeit.predictor import DEFAULT_VIEWS
 from dermadeit.result_tables import around_marks, difference_text, figure_text, markdown_table, marks
 from dermadeit.tasks import TASKS, Task
@@ -70,7 +70,7 @@ def render_tables(root: Path = BENCHMARK_ROOT) -> str:
 
 
 def _render_task(task: Task, metrics: Mapping[str, Any], models: Mapping[str, Any]) -> str:
-    ours, target = model_title(OURS, models), task.classes[target_class(task.classes)]
+    ours, target = published_title(OURS, models), task.classes[target_class(task.classes)]
     size = f"{metrics['images']:,} test images of {metrics['lesions']:,} lesions."
     caption = " ".join([size, _CAPTION, *([ENSEMBLE_CAPTION] if metrics["ensemble"] else [])])
     parts = [f"### {task.title}", caption, _model_table(task, metrics, models)]
@@ -97,7 +97,7 @@ def _model_table(task: Task, metrics: Mapping[str, Any], models: Mapping[str, An
         rows.append([ENSEMBLE_TITLE, *_cells(metrics["ensemble"])])
     nothing = [""] * (len(HEADLINE_FIGURES) - 1)
     rows += [
-        [model_title(model, models), f"not run: `{entry['command'].format(task=task.key)}`", *nothing]
+        [published_title(model, models), f"not run: `{entry['command'].format(task=task.key)}`", *nothing]
         for model, entry in models.items()
         if "command" in entry and model not in metrics["models"]
     ]
@@ -124,7 +124,7 @@ def _comparison_table(metrics: Mapping[str, Any], models: Mapping[str, Any]) -> 
         compared = "" if ours == theirs == DEFAULT_VIEWS else f" ({_views(ours)} against {_views(theirs)})"
         rows.append(
             [
-                model_title(model, models) + compared,
+                published_title(model, models) + compared,
                 *(
                     difference_text(Difference(**comparison["differences"][name]))
                     for name in HEADLINE_FIGURES
@@ -159,17 +159,16 @@ def in_order(present: Iterable[str], models: Mapping[str, Any]) -> list[str]:
     return [model for model in models if model in known] + sorted(known - models.keys())
 
 
-def model_title(model: str, models: Mapping[str, Any]) -> str:
-    """What a model is called: its title in `models.json`, else that of its spec, else its name."""
-    spec = MODEL_SPECS.get(model)
-    return models.get(model, {}).get("title") or (spec.title if spec else model)
+def published_title(model: str, models: Mapping[str, Any]) -> str:
+    """What a model is called in the benchmark: its title in `models.json`, else its usual one."""
+    return models.get(model, {}).get("title") or model_name(model)
 
 
 def _row_title(model: str, figures: Mapping[str, Any], models: Mapping[str, Any]) -> str:
     views = max(map(int, figures["views"]))
     notes = [note] if (note := models.get(model, {}).get("note")) else []
     notes += [_views(views)] if views != DEFAULT_VIEWS else []
-    return model_title(model, models) + (f" ({', '.join(notes)})" if notes else "")
+    return published_title(model, models) + (f" ({', '.join(notes)})" if notes else "")
 
 
 def with_most_views(figures: Mapping[str, Any]) -> Mapping[str, Any]:

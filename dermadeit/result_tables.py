@@ -139,7 +139,7 @@ def _by_seed(training: Mapping[str, Any]) -> str:
 
 
 def stage_difference(training: Mapping[str, Any]) -> Difference | None:
-    """How much more accurate a training of a stage is than the one it is compared with; None for the first."""
+    """How much more accurate a training of a stage is than what it is compared with; None if that is nothing."""
     found = training.get("differences", {}).get("accuracy")
     return found and Difference(**found)
 

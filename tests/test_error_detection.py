@@ -1,7 +1,9 @@
 """The benchmark of what catches errors, against scikit-learn and hand-made tables."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,12 +14,13 @@ from benchmarks.error_detection import (
     draw_lesions,
     error_signals,
     flag_figures,
+    measure_error_detection,
     read_images,
     score_signals,
 )
 from dermadeit.errors import ManifestError
 from dermadeit.manifest import read_source
-from dermadeit.neighbours import Neighbour
+from dermadeit.neighbours import Neighbour, NeighbourIndex
 from dermadeit.predictor import Predictor
 from dermadeit.tasks import BINARY
 
@@ -105,3 +108,21 @@ def test_the_images_are_read_in_the_order_of_their_rows(
     last = predictors["binary"].predict([rows[-1].path], views=2)[0]
     assert logits[-1].mean(axis=0).tolist() == pytest.approx(list(last.logits.values()), abs=1e-4)
     assert len(tokens) == 20
+
+
+def test_similar_cases_come_from_the_checkpoints_own_index_unless_another_is_asked_for(
+    synthetic_data: Path, predictors: dict[str, Predictor]
+) -> None:
+    predictor, table = predictors["binary"], synthetic_data / "manifest.csv"
+    rows = read_source(table, BINARY).select("train").rows[:7]
+    _, tokens = read_images(predictor, rows, views=1)
+    own = NeighbourIndex.build(tokens, [row.image_id for row in rows], ["NV"] * 7)
+    with_index = Predictor(replace(predictor.checkpoint, trust=SimpleNamespace(neighbours=own)))
+
+    def images_asked(of: Predictor, index_images: int | None) -> int:
+        return measure_error_detection(
+            of, table, split="train", views=1, neighbours=3, images=None, index_images=index_images, seed=0
+        )["index_images"]
+
+    assert images_asked(with_index, None) == 7
+    assert 7 < images_asked(with_index, 10) < images_asked(predictor, None)

@@ -172,10 +172,8 @@ class Programme:
 
     def is_done(self, name: str) -> bool:
         """Whether a training has been finished and validated, as far as known with its present arguments."""
-        known, wanted = self.account.get(name, {}), self._wanted.get(name, {})
-        # Older accounts don't say what a training built on.
-        as_wanted = all(known.get(key, value) == value for key, value in wanted.items())
-        return (self.output / name / DONE_FILE).is_file() and as_wanted
+        is_wanted = self._is_known_as(name, self._wanted.get(name, {}))
+        return (self.output / name / DONE_FILE).is_file() and is_wanted
 
     def next_step(self, running: Sequence[str]) -> Step | None:
         """The first training that can start, given the names of those that run."""
@@ -185,6 +183,12 @@ class Programme:
             if all(self.is_done(name) for name in step.needs):
                 return step
         return None
+
+    def _is_known_as(self, name: str, identity: Mapping[str, Any]) -> bool:
+        """Whether the account knows no other training of this name."""
+        known = self.account.get(name, {})
+        # Older accounts don't say what a training built on.
+        return all(known.get(key, value) == value for key, value in identity.items())
 
     def command(self, step: Step) -> list[str]:
         """The command of a training."""
@@ -204,9 +208,11 @@ class Programme:
 
     def record(self, step: Step, seconds: float, *, succeeded: bool) -> None:
         """Adds a run of a training to the account."""
-        entry = self.account.setdefault(step.name, {"stage": step.stage, "seconds": 0.0})
-        entry |= _identity(step)
-        entry["seconds"] = round(entry["seconds"] + seconds, 1)
+        identity = _identity(step)
+        # What another training of this name took is not this one's.
+        known = self.account.get(step.name, {}) if self._is_known_as(step.name, identity) else {}
+        entry = {"stage": step.stage, "seconds": round(known.get("seconds", 0.0) + seconds, 1), **identity}
+        self.account[step.name] = entry
         entry["ended"] = datetime.now(UTC).isoformat(timespec="seconds")
         entry["state"] = "done" if self.is_done(step.name) else "cut off" if succeeded else "failed"
         if entry["state"] == "done":
@@ -272,6 +278,8 @@ def run(programme: Programme, lanes: int, hours: float) -> bool:
 def _start(programme: Programme, step: Step, cores: Sequence[int]) -> subprocess.Popen:
     folder = programme.output / step.name
     folder.mkdir(parents=True, exist_ok=True)
+    # One of a training with other arguments would vouch for this one.
+    (folder / DONE_FILE).unlink(missing_ok=True)
     environment = os.environ | _KEEP_MEMORY
     command = programme.command(step)
     if cores:

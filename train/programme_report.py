@@ -60,6 +60,11 @@ class Repeated:
     by_seed: Mapping[int | None, Measurement]
 
     @property
+    def first(self) -> Measurement:
+        """What was measured with the first seed."""
+        return next(iter(self.by_seed.values()))
+
+    @property
     def figures(self) -> dict[str, float | None]:
         """Each figure's mean over the seeds, None where it is undefined for one of them."""
         values = {name: [measured.figures[name] for measured in self.by_seed.values()] for name in FIGURES}
@@ -84,7 +89,7 @@ class Repeated:
 
     def to_dict(self) -> dict[str, Any]:
         """Its entry in the report."""
-        first = next(iter(self.by_seed.values()))
+        first = self.first
         entry: dict[str, Any] = {"name": self.name, "views": first.predictions.views}
         if None in self.by_seed:
             return entry | {"figures": first.to_dict()}
@@ -128,40 +133,45 @@ def measure_stage(stage: str, content: Mapping[str, Any], task: str, runs: Path)
         runs: The programme's output folder.
 
     Returns:
-        JSON-ready: `stage`, `task`, `split`, and `trainings` with `name`, `views`, `figures`, `compared_with` and
-        `differences`; in a stage with seeds the figures are means over those that were run, and `by_seed` holds
-        those of each.
+        JSON-ready: `stage`, `task`, `split`, and `trainings` with `name`, `views`, `figures`, `compared_with` (a
+        training of the stage, or the stage that has one of the same name) and `differences`; in a stage with seeds
+        the figures are means over those that were run, and `by_seed` holds those of each.
 
     Raises:
         ManifestError: The trainings were not validated on the same images with the same labels and lesions.
     """
     elsewhere = content.get("compared_with")
-    names = (*content.get("trainings", {}), *content.get("ladder", {}))
-    measured: dict[str, dict[str, dict[int | None, Measurement]]] = {stage: {}}
-    reference: PredictionSet | None = None
-    for part in dict.fromkeys([stage, elsewhere or stage]):
-        for name in names:
-            for seed, repetition in repetitions(name, content).items():
-                folder = runs / task / part / repetition
-                if not (folder / DONE_FILE).is_file():
-                    logger.info("%s/%s/%s has not been run", task, part, repetition)
-                    continue
-                [predictions] = read_predictions(folder / DONE_FILE.parent / "predictions.csv")
-                reference = predictions if reference is None else reference
-                by_name = measured.setdefault(part, {})
-                by_name.setdefault(name, {})[seed] = aligned(reference, measure(predictions))
-    repeated = [Repeated(name, by_seed) for name, by_seed in measured[stage].items()]
+    repeated = _read_trainings(stage, content, task, runs)
+    if elsewhere:
+        reference = repeated[0].first.predictions if repeated else None
+        found = {other.name: other for other in _read_trainings(elsewhere, content, task, runs, reference)}
+        others = [found.get(training.name) for training in repeated]
+    else:
+        others = [None, *(repeated if "ladder" in content else repeated[:1] * len(repeated))][: len(repeated)]
     trainings = [training.to_dict() for training in repeated]
-    for index, training in enumerate(repeated):
-        if elsewhere:
-            other = Repeated(elsewhere, measured.get(elsewhere, {}).get(training.name, {}))
-        else:
-            other = repeated[max(index - 1, 0) if "ladder" in content else 0]
-        differences = training.minus(other) if other is not training else {}
+    for entry, training, other in zip(trainings, repeated, others, strict=True):
+        differences = training.minus(other) if other else {}
         if differences:
-            trainings[index]["compared_with"] = other.name
-            trainings[index]["differences"] = {name: asdict(value) for name, value in differences.items()}
+            entry["compared_with"] = elsewhere or other.name
+            entry["differences"] = {name: asdict(value) for name, value in differences.items()}
     return {"stage": stage, "task": task, "split": "validation", "trainings": trainings}
+
+
+def _read_trainings(
+    stage: str, content: Mapping[str, Any], task: str, runs: Path, reference: PredictionSet | None = None
+) -> list[Repeated]:
+    """The trainings of these names in a stage that are done, their images in the order of the reference."""
+    measured: dict[str, dict[int | None, Measurement]] = {}
+    for name in (*content.get("trainings", {}), *content.get("ladder", {})):
+        for seed, repetition in repetitions(name, content).items():
+            folder = runs / task / stage / repetition
+            if not (folder / DONE_FILE).is_file():
+                logger.info("%s/%s/%s has not been run", task, stage, repetition)
+                continue
+            [predictions] = read_predictions(folder / DONE_FILE.parent / "predictions.csv")
+            reference = predictions if reference is None else reference
+            measured.setdefault(name, {})[seed] = aligned(reference, measure(predictions))
+    return [Repeated(name, by_seed) for name, by_seed in measured.items()]
 
 
 def render_stage(report: Mapping[str, Any]) -> str:

@@ -36,14 +36,15 @@ _STAGES: Mapping[str, _Stage] = {
     ),
     "resolution": _Stage(
         title="Whether more pixels help",
-        meaning="A few more epochs of a plain DeiT of 160 pixels, at its own resolution and at a higher one, with "
-        "several seeds.",
+        meaning="A few last epochs of a plain DeiT of 160 pixels, at its own resolution and at a higher one. They "
+        "were repeated with other seeds, always from the same start.",
         command="python train/programme.py --only diagnosis-at-160-pixels/deit --only '*/at-160-pixels/deit' "
         "--only '*/resolution/*'",
     ),
     "final": _Stage(
         title="What ships, and the same at 160 pixels",
-        meaning="The trainings of what ships, at 224 pixels, each compared with the same one at 160.",
+        meaning="The trainings of what ships, at 224 pixels, each compared with the same one at 160; the ensemble "
+        "that taught DermaDeiT was trained anew in between.",
         command="python train/programme.py --stage ensemble --stage diagnoses --stage final "
         "--stage diagnoses-at-160-pixels --stage at-160-pixels",
     ),

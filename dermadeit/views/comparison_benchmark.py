@@ -10,7 +10,7 @@ from typing import Any
 
 from dermadeit.benchmark import ENSEMBLE_CAPTION, ENSEMBLE_TITLE, METRICS_FILE, OURS
 from dermadeit.benchmark_files import BENCHMARK_ROOT
-from dermadeit.benchmark_table import MODELS_FILE, in_order, model_title, with_most_views
+from dermadeit.benchmark_table import MODELS_FILE, in_order, published_title, with_most_views
 from dermadeit.comparison import Difference
 from dermadeit.display_names import capitalised
 from dermadeit.metrics import HEADLINE_FIGURES
@@ -117,8 +117,8 @@ def _differences_table(metrics: Mapping[str, Any], models: Mapping[str, Any]) ->
             ]
         )
     caption = (
-        f"{model_title(OURS, models)} minus each other model, on the same resamples; marked where the interval "
-        f"excludes 0. p-values are adjusted for {len(rows)} comparisons (Holm)"
+        f"{published_title(OURS, models)} minus each other model, on the same resamples; marked where the "
+        f"interval excludes 0. p-values are adjusted for {len(rows)} comparisons (Holm)"
     )
     return table_html(caption, ["Minus", *_names(), "McNemar p", "DeLong p"], rows)
 
@@ -146,7 +146,7 @@ def _original_html(task: Task, path: Path) -> str:
 def _title(model: str, models: Mapping[str, Any]) -> str:
     """The model's name as HTML, with the note that belongs to it."""
     note = models.get(model, {}).get("note")
-    return escape(model_title(model, models) + (f" ({note})" if note else ""))
+    return escape(published_title(model, models) + (f" ({note})" if note else ""))
 
 
 def _cells(figures: Mapping[str, Any]) -> list[str]:

@@ -137,6 +137,7 @@ def test_stages_that_were_not_run_come_with_their_commands(tmp_path):
     for stage in ("ablations", "three-way"):
         assert f"python train/programme.py --stage teachers --stage {stage}" in page
     assert "--only '*/resolution/*'" in unescape(page)
+    assert "--stage final --stage diagnoses-at-160-pixels" in page
     assert "<table" not in page
 
 
@@ -166,7 +167,7 @@ def test_the_tab_fills_when_it_is_opened(open_tab):
     assert page.locator("#trainings .dd-training h3").all_inner_texts() == [
         task.title for task in TASKS.values()
     ]
-    assert page.locator("#stages h3").count() == 3
+    assert page.locator("#stages h3").count() == 4
     assert LICENCES.splitlines()[0] in page.inner_text("#panel-training")
     page.wait_for_selector("#training-status :text('The trainings of DermaDeiT')")
     for radio in page.locator("#training-model input").all()[1:]:

@@ -68,6 +68,16 @@ def test_every_shipped_training_has_arguments_that_train_accepts(tmp_path: Path)
         assert (configuration.epochs < 99) == ("--epochs" in step.arguments)
 
 
+def test_a_stage_is_compared_with_one_of_the_same_trainings() -> None:
+    stages = SHIPPED["stages"]
+    compared = [stage for stage in stages.values() if "compared_with" in stage]
+    assert compared
+    for stage in compared:
+        other = stages[stage["compared_with"]]
+        assert other["trainings"].keys() == stage["trainings"].keys()
+        assert other["tasks"].keys() == stage["tasks"].keys()
+
+
 def test_a_ladder_adds_to_the_rungs_above_and_tasks_multiply() -> None:
     content = {
         "teachers": {"teacher": ["t"]},
@@ -129,6 +139,23 @@ def test_trainings_wait_for_what_they_need_and_are_not_run_twice(tmp_path: Path)
     del account["trainings"]["student"]["needs"]
     (tmp_path / "runs" / "programme.json").write_text(json.dumps(account))
     assert _programme(fewer, tmp_path / "runs").is_done("student")
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_a_training_with_other_arguments_that_fails_is_not_taken_for_the_one_before(tmp_path: Path) -> None:
+    assert run(_programme([Step("teachers", "a", (), ())], tmp_path), lanes=1, hours=1)
+    account = json.loads((tmp_path / "programme.json").read_text())
+    account["trainings"]["a"]["seconds"] = 1000.0
+    (tmp_path / "programme.json").write_text(json.dumps(account))
+    steps = [
+        Step("teachers", "a", ("--fail",), ()),
+        Step("students", "student", ("--teacher", "{teacher}"), ("a",)),
+    ]
+    assert not run(_programme(steps, tmp_path), lanes=1, hours=1)
+    account = json.loads((tmp_path / "programme.json").read_text())
+    assert account["trainings"]["a"]["state"] == "failed"
+    assert account["trainings"]["a"]["seconds"] < 1000
+    assert account["to_come"] == ["a", "student"]
 
 
 @pytest.mark.usefixtures("stand_in")
