@@ -278,7 +278,7 @@ def run(programme: Programme, lanes: int, hours: float) -> bool:
 def _start(programme: Programme, step: Step, cores: Sequence[int]) -> subprocess.Popen:
     folder = programme.output / step.name
     folder.mkdir(parents=True, exist_ok=True)
-    # One of a training with other arguments would vouch for this one.
+    # What an earlier training with other arguments left would vouch for this one.
     (folder / DONE_FILE).unlink(missing_ok=True)
     environment = os.environ | _KEEP_MEMORY
     command = programme.command(step)
