@@ -10,7 +10,7 @@ What it did to the pixels is listed in the ledger of the `LesionImage` that it r
 | empty_file | zero bytes |
 | not_an_image | something else, such as a document, a video, an archive or text |
 | unsupported_format | an image of a kind that is not decoded here |
-| missing_package | HEIC or DICOM without the optional package |
+| missing_package | HEIC or DICOM where the package that reads it is missing |
 | truncated_image | the file stops early |
 | damaged_image | the format is known but the content contradicts it |
 | float_pixels | floating-point pixels, whose range nobody declares |
@@ -253,9 +253,9 @@ def _recognise(data: bytes) -> str:
     other = signatures.describe_other(data)
     is_image = other in signatures.OTHER_IMAGES
     raise ImageError(
-        f"This looks like {other}, not a photo that can be read. Use JPEG, PNG, WebP, TIFF, BMP or GIF."
+        f"This looks like {other}, not a photo that can be read. Use JPEG, PNG, WebP, TIFF, HEIC or DICOM."
         if other
-        else "This is not an image. Use JPEG, PNG, WebP, TIFF, BMP or GIF.",
+        else "This is not an image. Use JPEG, PNG, WebP, TIFF, HEIC or DICOM.",
         code="unsupported_format" if is_image else "not_an_image",
     )
 

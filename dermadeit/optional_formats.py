@@ -1,4 +1,4 @@
-"""HEIC and DICOM, each read by a package that is not installed by default.
+"""HEIC and DICOM, each read by a package of its own that is imported when the first such file comes.
 
 Both openers take the whole file and return a loaded Pillow image, upright and without metadata apart from an
 ICC profile, plus ledger lines and warnings.
@@ -38,10 +38,10 @@ def _missing(package: str, kind: str) -> ImageError:
 def open_heic(data: bytes, check_geometry: CheckGeometry) -> Opened:
     """Decodes the primary picture of a HEIC or HEIF file; rotation is applied by the library."""
     try:
-        import pillow_heif
+        import pi_heif
     except ImportError:
-        raise _missing("pillow-heif", "HEIC") from None
-    container = pillow_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=True)
+        raise _missing("pi-heif", "HEIC") from None
+    container = pi_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=True)
     check_geometry(container.size)
     decoded = container.to_pillow()
     picture = Image.frombytes(decoded.mode, decoded.size, decoded.tobytes())

@@ -1,9 +1,11 @@
-"""HEIC and DICOM, with and without the packages that read them."""
+"""HEIC and DICOM, and what is said where the packages that read them are missing."""
 
 import io
 import sys
 
 import numpy as np
+import pillow_heif
+import pydicom
 import pytest
 from encoded_images import HEIGHT, WIDTH, photo, refusal, smooth_pixels
 
@@ -13,7 +15,7 @@ from dermadeit.imaging import decode_image
 @pytest.mark.parametrize(
     ("content", "module", "package"),
     [
-        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 40, "pillow_heif", "pillow-heif"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 40, "pi_heif", "pi-heif"),
         (b"\0" * 128 + b"DICM" + b"\0" * 40, "pydicom", "pydicom"),
     ],
 )
@@ -23,7 +25,6 @@ def test_missing_package_is_named(monkeypatch, content, module, package):
 
 
 def test_heic():
-    pillow_heif = pytest.importorskip("pillow_heif")
     buffer = io.BytesIO()
     pillow_heif.from_pillow(photo()).save(buffer, quality=95)
     image = decode_image(buffer.getvalue())
@@ -38,7 +39,6 @@ def test_heic():
 
 
 def dicom_file(pixels, photometric, bits=8, frames=1, **extra):
-    pydicom = pytest.importorskip("pydicom")
     meta = pydicom.dataset.FileMetaDataset()
     meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
     meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.77.1.4"
