@@ -1,7 +1,8 @@
 # make run    serve the app on http://127.0.0.1:7860
 # make test   run every test
 # make check  lint, format and import layers
-# make benchmark-table   recompute every figure of assets/benchmark from its predictions, and README's tables
+# make benchmark-table   recompute every figure of assets/benchmark from its predictions, and the tables of
+#                        docs/results.md and README.md
 # make screenshots       photograph the app: README's picture, and every tab into screenshots/
 # Each sets up what it needs in .venv, from a Python 3.11 or newer and a package registry.
 

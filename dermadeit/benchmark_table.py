@@ -1,4 +1,4 @@
-"""The figures of the published comparison as the Markdown tables of README.
+"""The figures of the published comparison as Markdown: all of them in docs/results.md, the main ones in README.
 
 `models.json` in the benchmark gives each model's row its place, and may give it a `title` (else that of
 `MODEL_SPECS`) and a `note`. A model with a `command` and no predictions is shown as not run, with what runs it.
@@ -24,6 +24,8 @@ from dermadeit.weighted_metrics import target_class
 
 PLACE = "benchmark"
 START, END = marks(PLACE)
+SUMMARY_PLACE = "summary"
+SUMMARY_START, SUMMARY_END = marks(SUMMARY_PLACE)
 
 MODELS_FILE = "models.json"
 
@@ -37,27 +39,65 @@ _COMPARISON_CAPTION = (
     "intervals do not. Their p-values are adjusted for {count} comparisons (Holm)."
 )
 _LEAK_CAPTION = (
-    "Leak meter: one recipe on a split by lesion and on a split by image, which leaves other images of test "
+    "Leakage test: one recipe on a split by lesion and on a split by image, which leaves other images of test "
     "lesions in train. Each is tested on the test images of its own split."
 )
 
 
-def write_benchmark_table(readme: Path, root: Path = BENCHMARK_ROOT) -> None:
-    """Computes `metrics.json` of every task from the predictions, and README's tables from those.
+_SUMMARY_FIGURES = {"accuracy": "accuracy", "roc_auc": "AUROC"}
+"""The figures of each task that the short table shows, by their names in `metrics.json`."""
+
+
+def write_benchmark_tables(results: Path, readme: Path, root: Path = BENCHMARK_ROOT) -> None:
+    """Computes `metrics.json` of every task from the predictions, and the tables in two Markdown files from those.
 
     Args:
-        readme: The Markdown file; what lies between the two marks in it is replaced.
+        results: The file with all tables; what lies between the marks of `PLACE` in it is replaced.
+        readme: The file with the short table, between the marks of `SUMMARY_PLACE`.
         root: The benchmark.
 
     Raises:
         ManifestError: A file of the benchmark is missing or contradicts the others.
-        ConfigurationError: The Markdown file has no place for the tables.
+        ConfigurationError: A Markdown file has no place for its tables.
     """
-    before, after = around_marks(readme, PLACE)
+    # Before the figures are computed, so that a file without its marks costs nothing.
+    for document, place in ((results, PLACE), (readme, SUMMARY_PLACE)):
+        around_marks(document, place)
     for task in TASKS.values():
         write_json(root / task.key / METRICS_FILE, measure_benchmark(root, task))
-    text = f"{before}\n\n{render_tables(root)}\n{after}"
-    write_atomically(readme, lambda partial: partial.write_text(text, encoding="utf-8"))
+    _replace(results, PLACE, render_tables(root).strip())
+    _replace(readme, SUMMARY_PLACE, render_summary(root))
+
+
+def _replace(document: Path, place: str, tables: str) -> None:
+    before, after = around_marks(document, place)
+    text = f"{before}\n\n{tables}\n\n{after}"
+    write_atomically(document, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def render_summary(root: Path = BENCHMARK_ROOT) -> str:
+    """One Markdown table of all tasks: ours and the models that a command of ours trains, two figures a task."""
+    models = json.loads((root / MODELS_FILE).read_text(encoding="utf-8"))
+    metrics = [json.loads((root / key / METRICS_FILE).read_text(encoding="utf-8")) for key in TASKS]
+    header = ["model"]
+    for task, measured in zip(TASKS.values(), metrics, strict=True):
+        first, *others = _SUMMARY_FIGURES.values()
+        header += [f"{task.title} ({measured['images']:,} images): {first}", *others]
+    rows = [
+        [
+            published_title(model, models),
+            *(
+                figure_text(with_most_views(measured["models"][model]), name)
+                if model in measured["models"]
+                else "–"
+                for measured in metrics
+                for name in _SUMMARY_FIGURES
+            ),
+        ]
+        for model, entry in models.items()
+        if (model == OURS or "command" in entry) and any(model in measured["models"] for measured in metrics)
+    ]
+    return markdown_table(header, rows)
 
 
 def render_tables(root: Path = BENCHMARK_ROOT) -> str:

@@ -38,9 +38,9 @@ def add_to_benchmark(
         ),
     ],
     name: Annotated[str | None, typer.Option(help="File the model under this name.")] = None,
-    leak_meter: Annotated[
+    leakage_test: Annotated[
         Literal["image", "lesion"] | None,
-        typer.Option(help="File it for the leak meter, as the model of a split by image or by lesion."),
+        typer.Option(help="File it for the leakage test, as the model of a split by image or by lesion."),
     ] = None,
     root: BenchmarkOption = None,
 ) -> None:
@@ -48,23 +48,26 @@ def add_to_benchmark(
     with user_errors():
         from dermadeit.benchmark_files import BENCHMARK_ROOT, add_predictions
 
-        for path in add_predictions(predictions, root or BENCHMARK_ROOT, name=name, split_by=leak_meter):
+        for path in add_predictions(predictions, root or BENCHMARK_ROOT, name=name, split_by=leakage_test):
             typer.echo(str(path))
 
 
 @benchmark_app.command("table")
 def write_table(
-    readme: Annotated[Path, typer.Option(help="Markdown file whose tables are replaced.")] = Path(
+    results: Annotated[Path, typer.Option(help="Markdown file whose tables are replaced.")] = Path(
+        "docs/results.md"
+    ),
+    readme: Annotated[Path, typer.Option(help="Markdown file whose short table is replaced.")] = Path(
         "README.md"
     ),
     root: BenchmarkOption = None,
 ) -> None:
-    """Compute every figure from the filed predictions, and write the tables into README."""
+    """Compute every figure from the filed predictions, and write the tables of docs/results.md and README."""
     with user_errors():
         from dermadeit.benchmark_files import BENCHMARK_ROOT
-        from dermadeit.benchmark_table import write_benchmark_table
+        from dermadeit.benchmark_table import write_benchmark_tables
 
-        write_benchmark_table(readme, root or BENCHMARK_ROOT)
+        write_benchmark_tables(results, readme, root or BENCHMARK_ROOT)
 
 
 def robustness(

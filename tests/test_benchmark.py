@@ -12,7 +12,14 @@ import pytest
 from typer.testing import CliRunner
 
 from dermadeit.benchmark_files import read_benchmark
-from dermadeit.benchmark_table import END, START, render_tables
+from dermadeit.benchmark_table import (
+    END,
+    START,
+    SUMMARY_END,
+    SUMMARY_START,
+    render_summary,
+    render_tables,
+)
 from dermadeit.cli import app
 from dermadeit.tasks import TASKS, get_task
 
@@ -69,9 +76,14 @@ def _benchmark(*arguments: object, exit_code: int = 0):
     return result
 
 
+def _write_tables(root: Path, results: Path, exit_code: int = 0):
+    documents = ["--results", results, "--readme", results.with_name("README.md")]
+    return _benchmark("table", "--root", root, *documents, exit_code=exit_code)
+
+
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a benchmark of both tasks and three models, one with one view only, and README made of it."""
+    """A folder with a benchmark of both tasks and three models, one with one view only, and its two documents."""
     folder = tmp_path_factory.mktemp("published")
     root = folder / "benchmark"
     for task in TASKS:
@@ -84,8 +96,9 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
         mlp = _write_predictions(folder / f"{task}-mlp", "features", 2.1, task, views=1)
         _benchmark("add", mlp, "--name", "mlp", "--root", root)
     (root / "models.json").write_text(json.dumps(MODELS))
-    (folder / "README.md").write_text(f"# Ours\n\n{START}\nstale\n{END}\n\nThe end.\n")
-    _benchmark("table", "--root", root, "--readme", folder / "README.md")
+    (folder / "results.md").write_text(f"# Ours\n\n{START}\nstale\n{END}\n\nThe end.\n")
+    (folder / "README.md").write_text(f"# Short\n\n{SUMMARY_START}{SUMMARY_END}\n\nThe end.\n")
+    _write_tables(root, folder / "results.md")
     return folder
 
 
@@ -96,9 +109,10 @@ def root(published: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def readme(published: Path, tmp_path: Path) -> Path:
-    """A copy of README to change."""
-    return Path(shutil.copy(published / "README.md", tmp_path))
+def results(published: Path, tmp_path: Path) -> Path:
+    """A copy of the results to change, with README beside it."""
+    shutil.copy(published / "README.md", tmp_path)
+    return Path(shutil.copy(published / "results.md", tmp_path))
 
 
 def _metrics(root: Path, task: str = "binary") -> Mapping:
@@ -127,8 +141,8 @@ def test_filed_predictions_are_those_that_were_added(published: Path) -> None:
     assert [ours.task.classes[label] for label in ours.labels] == [row["label_true"] for row in added]
 
 
-def test_figures_and_tables_come_from_the_predictions_alone(root: Path, readme: Path) -> None:
-    metrics, text = _metrics(root), readme.read_text()
+def test_figures_and_tables_come_from_the_predictions_alone(root: Path, results: Path) -> None:
+    metrics, text = _metrics(root), results.read_text()
     assert text.startswith("# Ours\n") and text.endswith("The end.\n") and "stale" not in text
     assert text.split(START)[1].split(END)[0].strip() == render_tables(root).strip()
 
@@ -148,14 +162,28 @@ def test_figures_and_tables_come_from_the_predictions_alone(root: Path, readme: 
 
     for task in TASKS:
         (root / task / "metrics.json").unlink()
-    readme.write_text(text.replace(text.split(START)[1].split(END)[0], ""))
-    _benchmark("table", "--root", root, "--readme", readme)
-    assert readme.read_text() == text
+    results.write_text(text.replace(text.split(START)[1].split(END)[0], ""))
+    _write_tables(root, results)
+    assert results.read_text() == text
     assert _metrics(root) == metrics
 
 
-def test_bold_is_only_what_excludes_zero(root: Path, readme: Path) -> None:
-    comparisons, text = _metrics(root)["comparisons"], readme.read_text()
+def test_the_short_table_has_ours_and_the_baselines_of_both_tasks(root: Path, results: Path) -> None:
+    readme = results.with_name("README.md")
+    summary = readme.read_text().split(SUMMARY_START)[1].split(SUMMARY_END)[0].strip()
+    assert summary == render_summary(root).strip()
+    [row] = _rows(summary, "DermaDeiT (tiny)")
+    for task, shown in zip(TASKS, (row[:2], row[2:]), strict=True):
+        ours = _metrics(root, task)["models"]["dermadeit"]["views"]["8"]
+        for cell, name in zip(shown, ("accuracy", "roc_auc"), strict=True):
+            low, high = ours["intervals"][name]
+            assert cell == f"{ours[name]:.3f} [{low:.3f}, {high:.3f}]"
+    # What nothing here trains has its row in the results alone.
+    assert not _rows(summary, "An MLP") and _rows(results.read_text(), "An MLP (1 view)")
+
+
+def test_bold_is_only_what_excludes_zero(root: Path, results: Path) -> None:
+    comparisons, text = _metrics(root)["comparisons"], results.read_text()
     assert comparisons["deit"]["views"] == [8, 8]
     assert comparisons["mlp"]["views"] == [1, 1]
     for model, title in (("deit", "DeiT (tiny)"), ("mlp", "An MLP (1 view against 1 view)")):
@@ -172,27 +200,27 @@ def test_bold_is_only_what_excludes_zero(root: Path, readme: Path) -> None:
     assert tests[1]["p_value_holm"] == pytest.approx(tests[1]["p_value"])
 
 
-def test_a_model_without_predictions_is_shown_as_not_run(readme: Path) -> None:
-    cells = [row[0] for row in _rows(readme.read_text(), "DINOv2 (ViT-S/14)")]
+def test_a_model_without_predictions_is_shown_as_not_run(results: Path) -> None:
+    cells = [row[0] for row in _rows(results.read_text(), "DINOv2 (ViT-S/14)")]
     assert cells == [f"not run: `python train/distill.py --model dinov2 --task {task}`" for task in TASKS]
 
 
-def test_all_models_together_answer_with_their_mean_probability(root: Path, readme: Path) -> None:
+def test_all_models_together_answer_with_their_mean_probability(root: Path, results: Path) -> None:
     filed = read_benchmark(root / "binary", get_task("binary")).models
     mean = sum(by_views[max(by_views)].probabilities for by_views in filed.values()) / len(filed)
     accuracy = (mean.argmax(axis=1) == filed["deit"][8].labels).mean()
     assert _metrics(root)["ensemble"]["accuracy"] == pytest.approx(accuracy)
-    [row, _] = _rows(readme.read_text(), "The models above together")
+    [row, _] = _rows(results.read_text(), "The models above together")
     assert row[0].startswith(f"{accuracy:.3f} [")
 
 
-def test_the_leak_meter_stands_side_by_side_and_takes_no_part_in_the_comparison(
-    root: Path, readme: Path, tmp_path: Path
+def test_the_leakage_test_stands_side_by_side_and_takes_no_part_in_the_comparison(
+    root: Path, results: Path, tmp_path: Path
 ) -> None:
     leaking = _write_predictions(tmp_path / "leaking", "deit", 4.0, overwrite={"lesion_group": ""})
-    _benchmark("add", leaking, "--leak-meter", "image", "--root", root)
-    _benchmark("table", "--root", root, "--readme", readme)
-    metrics, text = _metrics(root), readme.read_text()
+    _benchmark("add", leaking, "--leakage-test", "image", "--root", root)
+    _write_tables(root, results)
+    metrics, text = _metrics(root), results.read_text()
     flattered = metrics["leak_meter"]["image"]["models"]["deit"]["views"]["8"]["accuracy"]
     rows = [row for row in _rows(text, "DeiT (tiny) (three seeds)") if row[0].startswith("by ")]
     assert [row[0] for row in rows] == ["by lesion", "by image"]
@@ -202,16 +230,18 @@ def test_the_leak_meter_stands_side_by_side_and_takes_no_part_in_the_comparison(
     assert "by image" not in render_tables(root).split("### ")[2]
 
 
-def test_a_leak_meter_with_a_recipe_of_its_own_has_a_partner_of_its_own(
-    root: Path, readme: Path, tmp_path: Path
+def test_a_leakage_test_with_a_recipe_of_its_own_has_a_partner_of_its_own(
+    root: Path, results: Path, tmp_path: Path
 ) -> None:
     before = _metrics(root)
     for split_by, skill in (("image", 4.0), ("lesion", 0.0)):
         predictions = _write_predictions(tmp_path / split_by, "deit", skill)
-        _benchmark("add", predictions, "--leak-meter", split_by, "--root", root)
-    _benchmark("table", "--root", root, "--readme", readme)
+        _benchmark("add", predictions, "--leakage-test", split_by, "--root", root)
+    _write_tables(root, results)
     metrics = _metrics(root)
-    rows = [row for row in _rows(readme.read_text(), "DeiT (tiny) (three seeds)") if row[0].startswith("by ")]
+    rows = [
+        row for row in _rows(results.read_text(), "DeiT (tiny) (three seeds)") if row[0].startswith("by ")
+    ]
     arms = [
         metrics["leak_meter"][split_by]["models"]["deit"]["views"]["8"] for split_by in ("lesion", "image")
     ]
@@ -269,15 +299,14 @@ def test_tables_that_contradict_each_other_are_refused(root: Path, tmp_path: Pat
     assert "several models" in _benchmark(*arguments, exit_code=2).stderr
 
 
-def test_missing_and_damaged_files_are_explained(root: Path, readme: Path, tmp_path: Path) -> None:
+def test_missing_and_damaged_files_are_explained(root: Path, results: Path, tmp_path: Path) -> None:
     assert "can't be read" in _benchmark("add", tmp_path / "nowhere", "--root", root, exit_code=2).stderr
     (tmp_path / "no.md").write_text("no marks")
-    arguments = ["table", "--root", root, "--readme"]
-    assert START in _benchmark(*arguments, tmp_path / "no.md", exit_code=2).stderr
-    model, before = root / "binary" / "deit.csv", readme.read_text()
+    assert START in _write_tables(root, tmp_path / "no.md", exit_code=2).stderr
+    model, before = root / "binary" / "deit.csv", results.read_text()
     model.write_text("\n".join(model.read_text().splitlines()[:-1]))
-    assert "deit.csv" in _benchmark(*arguments, readme, exit_code=2).stderr
-    assert readme.read_text() == before
+    assert "deit.csv" in _write_tables(root, results, exit_code=2).stderr
+    assert results.read_text() == before
     for path in (root / "binary").glob("*.csv"):
         path.unlink()
-    assert "holds no model" in _benchmark(*arguments, readme, exit_code=2).stderr
+    assert "holds no model" in _write_tables(root, results, exit_code=2).stderr

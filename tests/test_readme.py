@@ -1,4 +1,4 @@
-"""README says what the files say."""
+"""README and docs say what the files say, and what they name is there."""
 
 import json
 import re
@@ -8,7 +8,14 @@ import pytest
 import yaml
 
 from dermadeit.benchmark_files import read_benchmark
-from dermadeit.benchmark_table import END, START, render_tables
+from dermadeit.benchmark_table import (
+    END,
+    START,
+    SUMMARY_END,
+    SUMMARY_START,
+    render_summary,
+    render_tables,
+)
 from dermadeit.metrics import FIGURES
 from dermadeit.predictions import measure
 from dermadeit.tasks import TASKS, Task
@@ -19,7 +26,9 @@ BENCHMARK = ROOT / "assets" / "benchmark"
 
 
 def test_the_tables_of_results_equal_the_files_they_come_from() -> None:
-    assert README.split(START)[1].split(END)[0].strip() == render_tables(BENCHMARK).strip()
+    results = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    assert results.split(START)[1].split(END)[0].strip() == render_tables(BENCHMARK).strip()
+    assert README.split(SUMMARY_START)[1].split(SUMMARY_END)[0].strip() == render_summary(BENCHMARK).strip()
 
 
 @pytest.mark.parametrize("task", list(TASKS.values()), ids=list(TASKS))

@@ -3,7 +3,7 @@
     python train/programme_report.py --runs runs --stage ablations --stage three-way
 
 Reads the validation predictions of the trainings that are done, and writes `assets/benchmark/<task>/<stage>.json`
-and README's tables of the stages.
+and the tables of the stages in docs/results.md.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from train.programs import explaining_mistakes
 
 logger = logging.getLogger("train.programme_report")
 
-README = Path(__file__).resolve().parent.parent / "README.md"
+RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results.md"
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,7 +209,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Tables of the programme's ablations.")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="the programme's output folder")
     parser.add_argument("--stage", action="append", required=True, help="may be repeated")
-    parser.add_argument("--readme", type=Path, default=README)
+    parser.add_argument(
+        "--readme", type=Path, default=RESULTS, help="Markdown file whose tables are replaced"
+    )
     parser.add_argument("--root", type=Path, default=BENCHMARK_ROOT, help="where the figures are written")
     options = parser.parse_args(arguments)
     stages = yaml.safe_load(PROGRAMME_FILE.read_text(encoding="utf-8"))["stages"]

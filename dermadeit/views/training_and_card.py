@@ -40,7 +40,7 @@ _RETRAIN = (
 _RETRAINED = """\
 The first goes through all of it on synthetic lesions, in two minutes on a CPU. The second fetches and splits ISIC
 2019, takes the best teacher that can be had, and says what it is about to do. A training that was cut off goes on
-where it was. README has every setting, the recipes of the baselines, other teachers, other data, and GPUs."""
+where it was. docs/training.md has every setting, the baselines, other teachers, other data, and GPUs."""
 
 _DEPLOY = (
     "git archive --prefix=dermadeit-space/ HEAD | tar -x -C /tmp",
