@@ -14,11 +14,11 @@ from dermadeit import load_predictor
 from dermadeit.tasks import TASKS
 
 GOLDEN = Path(__file__).parent / "golden_predictions.json"
-EXAMPLES = Path(__file__).parent.parent / "assets" / "examples"
+PICTURES = Path(__file__).parent / "data"
 
 
 def _predict() -> dict[str, dict[str, dict]]:
-    images = sorted(EXAMPLES.glob("*.jpg"))
+    images = sorted(PICTURES.glob("*.jpg"))
     return {
         task: {
             result.file: {

@@ -14,7 +14,7 @@ from dermadeit.synthetic import MANIFEST_COLUMNS, SPLITS, random_recipe, render_
 from dermadeit.tabular import read_csv
 from dermadeit.tasks import DIAGNOSES
 
-SHIPPED_EXAMPLES = Path(__file__).parents[1] / "assets" / "examples"
+COMMITTED = Path(__file__).parent / "data"
 
 
 @pytest.fixture(scope="module")
@@ -116,16 +116,14 @@ def test_program(tmp_path):
     assert subprocess.run([*command[:5], "1"], capture_output=True, check=False).returncode == 2
 
 
-def test_shipped_examples_are_what_the_generator_writes(tmp_path):
+def test_committed_pictures_are_what_the_generator_writes(tmp_path):
     written = synthetic.write_examples(tmp_path)
-    assert sorted(path.name for path in SHIPPED_EXAMPLES.glob("*.jpg")) == sorted(
-        path.name for path in written
-    )
+    assert sorted(path.name for path in COMMITTED.glob("*.jpg")) == sorted(path.name for path in written)
     for path in written:
-        shipped = SHIPPED_EXAMPLES / path.name
-        assert shipped.stat().st_size < 80_000
-        with Image.open(io.BytesIO(shipped.read_bytes())) as picture:
+        committed = COMMITTED / path.name
+        assert committed.stat().st_size < 80_000
+        with Image.open(io.BytesIO(committed.read_bytes())) as picture:
             assert (picture.size, "exif" in picture.info) == ((600, 450), False)
         # Not byte for byte: another libjpeg may round otherwise.
-        difference = decode_image(shipped).pixels.astype(int) - decode_image(path).pixels
+        difference = decode_image(committed).pixels.astype(int) - decode_image(path).pixels
         assert np.abs(difference).mean() < 2

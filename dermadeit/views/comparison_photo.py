@@ -49,10 +49,7 @@ class PhotoSection:
         self._run = gr.State(None, time_to_live=CACHE_SECONDS)
         with gr.Row(elem_classes="dd-columns", equal_height=False):
             with gr.Column(scale=5, min_width=300, elem_classes="dd-input"):
-                self._photo, self._examples = add_photo_choice(
-                    "compare-photo",
-                    "What a model says of a drawing means nothing; how models differ can be seen all the same.",
-                )
+                self._photo, self._examples = add_photo_choice("compare-photo")
             with gr.Column(scale=6, min_width=300, elem_classes="dd-output"):
                 self._render_output()
         gr.HTML('<h2 class="dd-small">Model by model</h2>')

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import gradio as gr
 
-from dermadeit.display_names import capitalised
-from dermadeit.tasks import BINARY, DIAGNOSES, TASKS
+from dermadeit.tasks import BINARY, TASKS
+from dermadeit.views.events import INSTANT_EVENT
+from dermadeit.views.examples import read_examples
 from dermadeit.views.inputs import PhotoInput
-from dermadeit.views.page_scripts import refuse_oversized
-from dermadeit.views.uploads import list_examples
+from dermadeit.views.page_scripts import ANNOUNCE, refuse_oversized
+
+_INTRODUCTION = """
+<h2 class="dd-small">Examples</h2>
+<p class="dd-quiet">Real photos with a known diagnosis. The models were not trained on them. ISIC 2016 challenge,
+CC0; Gutman et al. 2016, arXiv:1605.01397.</p>"""
 
 
 class PhotoPanel:
@@ -31,18 +37,14 @@ class PhotoPanel:
             info="The second task only means something for a lesion that is malignant.",
             elem_id="task",
         )
-        self.photo, self.examples = add_photo_choice(
-            "photo",
-            "The models were trained on real photos, so what they say of a drawing means nothing.",
-        )
+        self.photo, self.examples = add_photo_choice("photo")
 
 
-def add_photo_choice(elem_id: str, about_drawings: str) -> tuple[PhotoInput, list[tuple[Path, gr.Button]]]:
+def add_photo_choice(elem_id: str) -> tuple[PhotoInput, list[tuple[Path, gr.Button]]]:
     """Adds a photo input and the examples to the Blocks that is being built.
 
     Args:
         elem_id: Id of the photo input on the page.
-        about_drawings: A sentence on what the models say of the examples.
 
     Returns:
         The input; and path of each shipped example and the button that chooses it.
@@ -59,23 +61,26 @@ def add_photo_choice(elem_id: str, about_drawings: str) -> tuple[PhotoInput, lis
         elem_id=elem_id,
     )
     gr.HTML("", elem_id=f"{elem_id}-note", js_on_load=refuse_oversized(elem_id))
-    paths = list_examples()
-    if not paths:
-        return photo, []
-    about = f"Synthetic, drawn by a program. {about_drawings}"
-    gr.HTML(f'<h2 class="dd-small">Examples</h2><p class="dd-quiet">{about}</p>')
+    return photo, _add_examples(elem_id, photo)
+
+
+def _add_examples(elem_id: str, photo: PhotoInput) -> list[tuple[Path, gr.Button]]:
+    """Adds the examples, and below the photo what is known of the one that was chosen last."""
+    examples = read_examples()
+    if not examples:
+        return []
+    caption = gr.HTML("", elem_id=f"{elem_id}-known", js_on_load=ANNOUNCE)
+    gr.HTML(_INTRODUCTION)
     with gr.Row(elem_classes="dd-examples", elem_id=f"{elem_id}-examples"):
-        return photo, [
-            (path, gr.Button(example_title(path, number), icon=path, size="sm", min_width=72))
-            for number, path in enumerate(paths, start=1)
+        buttons = [
+            gr.Button(example.title, icon=example.path, size="sm", min_width=72) for example in examples
         ]
+    for example, button in zip(examples, buttons, strict=True):
+        button.click(partial(_say, example.caption_html()), None, [caption], **INSTANT_EVENT)
+    for gone in (photo.upload, photo.clear):
+        gone(partial(_say, ""), None, [caption], **INSTANT_EVENT)
+    return [(example.path, button) for example, button in zip(examples, buttons, strict=True)]
 
 
-def example_title(path: Path, number: int) -> str:
-    """What an example is called, from its file name; its number where the name says nothing."""
-    words = path.stem.removeprefix("synthetic_").split("_")
-    # Abbreviations of diagnoses stay in capitals.
-    spoken = " ".join(
-        word.upper() if word.upper() in DIAGNOSES and len(word) == 3 else word for word in words
-    )
-    return capitalised(spoken) if any(map(str.isalpha, words)) else f"Lesion {number}"
+def _say(words: str) -> str:
+    return words

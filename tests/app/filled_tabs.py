@@ -1,38 +1,39 @@
-"""How each tab is brought to show something, with synthetic lesions only."""
+"""How each tab is brought to show something, with the photos that ship with the app only."""
 
 from __future__ import annotations
 
-import re
-
 from playwright.sync_api import Page
 
-from dermadeit.views.uploads import EXAMPLES_FOLDER
+from dermadeit.views.examples import read_examples
 
-NEVUS = re.compile(r"^\s*Nevus\s*$")
+EXAMPLE = "Nevus: clear case"
 
 
 def read_example(page: Page) -> None:
-    """Reads a synthetic lesion."""
-    page.locator("#panel-single .dd-examples button").filter(has_text=NEVUS).click()
+    """Reads a nevus."""
+    page.locator("#panel-single .dd-examples button").filter(has_text=EXAMPLE).click()
     page.wait_for_selector("#status :text('Done.')")
 
 
 def compare_example(page: Page) -> None:
-    """Lets every model that there is read a synthetic lesion."""
-    page.locator("#panel-comparison .dd-examples button").filter(has_text=NEVUS).click()
+    """Lets every model that there is read a nevus."""
+    page.locator("#panel-comparison .dd-examples button").filter(has_text=EXAMPLE).click()
     page.wait_for_selector("#compare-status :text('Done.')")
 
 
 def evaluate_examples(page: Page) -> None:
-    """Reads every synthetic lesion, labelled by what it was drawn as."""
-    examples = sorted(EXAMPLES_FOLDER.glob("*.jpg"))
-    rows = [f"{path.name},{'nevus' if 'nevus' in path.name else 'others'}" for path in examples]
+    """Reads every example with its known diagnosis."""
+    examples = read_examples()
+    rows = [f"{example.path.name},{example.diagnosis}" for example in examples]
     labels = {
         "name": "labels.csv",
         "mimeType": "text/csv",
-        "buffer": "\n".join(["file,label", *rows]).encode(),
+        "buffer": "\n".join(["file,diagnosis", *rows]).encode(),
     }
-    photos = [{"name": path.name, "mimeType": "image/jpeg", "buffer": path.read_bytes()} for path in examples]
+    photos = [
+        {"name": example.path.name, "mimeType": "image/jpeg", "buffer": example.path.read_bytes()}
+        for example in examples
+    ]
     page.set_input_files("#batch-files input[type=file]", [*photos, labels])
     page.wait_for_selector(f"#batch-files :text('{labels['name']}'), #batch-files :text('labels')")
     page.locator("#batch-start").click()

@@ -2,7 +2,7 @@
 
     make screenshots
 
-Starts the app with the embedded checkpoints and shows it the synthetic examples, never a photo of anybody. Writes
+Starts the app with the embedded checkpoints and shows it the photos that ship with it, no others. Writes
 assets/screenshot.png, and the others into screenshots/, which git ignores.
 """
 

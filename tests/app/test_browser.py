@@ -14,7 +14,8 @@ from visitor import DONE, HEATMAP, UPLOAD, Visit
 from dermadeit.faithfulness import check_saliency
 from dermadeit.imaging import MAX_BYTES, decode_image
 from dermadeit.saliency import attention_rollout, grad_cam
-from dermadeit.views.uploads import MAX_UPLOAD_BYTES, list_examples
+from dermadeit.views.examples import read_examples
+from dermadeit.views.uploads import MAX_UPLOAD_BYTES
 
 pytestmark = pytest.mark.browser
 
@@ -144,6 +145,24 @@ def test_an_example_works_more_than_once(visit):
         visited.page.wait_for_selector("#result :text('No photo yet')")
 
 
+@pytest.mark.parametrize(("tab", "photo"), [("single", "photo"), ("comparison", "compare-photo")])
+def test_an_example_comes_with_its_diagnosis_and_credit(visit, encoded_photo, file_of, tab, photo):
+    page = visit().page
+    page.locator(f"#panel-{tab}-button").click()
+    example = read_examples()[1]
+    page.locator(f"#{photo}-examples button").nth(1).click()
+    caption = page.locator(f"#{photo}-known")
+    expect(caption).to_contain_text("Known diagnosis: melanoma")
+    expect(caption).to_contain_text(example.image_id)
+    expect(caption).to_contain_text("CC0; Gutman et al. 2016, arXiv:1605.01397")
+    page.wait_for_selector(f"#{photo} img")
+    # It is of the example only, not of the photo after it.
+    page.locator(f"#{photo}").get_by_label("Clear").or_(
+        page.locator(f"#{photo}").get_by_label("Remove Image")
+    ).first.click()
+    expect(caption).not_to_contain_text("Known diagnosis")
+
+
 def test_updates_that_reach_the_page_all_at_once_are_all_shown(visit):
     visited = visit()
     # The whole stream is read before the page sees any of it, as on a machine that is too busy to draw.
@@ -173,7 +192,7 @@ def test_the_last_of_two_hasty_choices_wins_even_if_both_had_to_wait(
     # Whatever waited in the queue has been worked off when this is answered.
     client.predict(photos[2], "binary", api_name="/predict")
     visited.heatmap()
-    [expected] = predictors["binary"].predict([list_examples()[1]])
+    [expected] = predictors["binary"].predict([read_examples()[1].path])
     assert visited.page.get_attribute("#check code", "title") == expected.sha256
     assert f"{max(expected.probabilities.values()) * 100:.1f}" in visited.page.inner_text("#status")
     client.close()

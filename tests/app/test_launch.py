@@ -39,7 +39,7 @@ def test_serves_the_embedded_checkpoints(served: str, monkeypatch: pytest.Monkey
     # The client, not the app, would report its start to its makers.
     monkeypatch.setenv("GRADIO_ANALYTICS_ENABLED", "False")
     client = Client(served, verbose=False)
-    example = ROOT / "assets" / "examples" / "synthetic_nevus.jpg"
+    example = ROOT / "assets" / "examples" / "ISIC_0000185.jpg"
     for task in TASKS:
         [record] = client.predict(handle_file(example), task, api_name="/predict")
         [expected] = load_predictor(task).predict([example])
