@@ -7,8 +7,8 @@ import os
 import signal
 import sys
 
-from dermadeit.benchmark import OURS
 from dermadeit.errors import DermaDeiTError
+from dermadeit.model_specs import OURS
 from dermadeit.model_zoo import ModelZoo
 from dermadeit.predictor import Predictor, load_predictor
 from dermadeit.tasks import TASKS

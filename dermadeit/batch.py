@@ -18,6 +18,7 @@ from uuid import uuid4
 from dermadeit.calibration import Calibration
 from dermadeit.cautions import Caution
 from dermadeit.collection import Collection, check_table_size
+from dermadeit.entrants import Entrant, gather
 from dermadeit.errors import ImageError, ManifestError
 from dermadeit.evaluation import assemble_in_steps, beside_truth, unmeasured_evaluation
 from dermadeit.imaging import LesionImage
@@ -397,3 +398,31 @@ def _record(part: PredictionSet, index: int) -> Prediction:
 
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def gather_batch(result: BatchResult) -> tuple[Entrant, ...]:
+    """The models of a batch of images or of one table, on the images that all of them have read.
+
+    Raises:
+        ManifestError: No image was read by all of them.
+    """
+    sets = [_answers_of(result, model) for model in result.models]
+    if not set.intersection(*(set(predictions.image_ids) for predictions in sets)):
+        failures = [failure.message for model in result.models for _, failure in result.failed(model)]
+        raise ManifestError(
+            f"No image was read by every model, so there is nothing to compare. {' '.join(failures[:1])}".strip(),
+            code="no_images",
+        )
+    entrants = gather([("batch", sets)], result.task)
+    return tuple(replace(entrant, labelled=result.labelled) for entrant in entrants)
+
+
+def _answers_of(result: BatchResult, model: str) -> PredictionSet:
+    images = [item.image for item, _ in result.read(model)]
+    records = [record for _, record in result.read(model)]
+    if not result.labelled:
+        # The arrays need a label; `Entrant.labelled` says that it means nothing.
+        images = [replace(image, label=result.task.classes[0]) for image in images]
+    answers = PredictionSet.of_records(result.task, model, result.views[model], images, records)
+    cautions = (Caution(record.calibrated, record.verdict, record.abstain_codes) for record in records)
+    return replace(answers, cautions=tuple(cautions), weights_sha256=result.weights[model] or "")

@@ -12,11 +12,9 @@ import numpy as np
 from dermadeit.about import DISCLAIMER, VERSION
 from dermadeit.benchmark_files import LEAK_METER, FiledModels, SplitBy, read_benchmark
 from dermadeit.comparison import Comparison, compare, holm
+from dermadeit.model_specs import OURS
 from dermadeit.predictions import Measurement, measure, measure_sources
 from dermadeit.tasks import Task
-
-OURS = "dermadeit"
-"""The model that all others are compared with."""
 
 METRICS_FILE = "metrics.json"
 ENSEMBLE_TITLE = "The models above together"

@@ -23,12 +23,12 @@ import numpy as np
 from scipy.special import softmax
 
 from dermadeit.errors import ManifestError
-from dermadeit.files import write_json
+from dermadeit.files import ASSETS, write_json
 from dermadeit.predictions import PredictionSet, finite_numbers, read_predictions
 from dermadeit.tabular import read_csv, write_csv
 from dermadeit.tasks import Task
 
-BENCHMARK_ROOT = Path(__file__).resolve().parent.parent / "assets" / "benchmark"
+BENCHMARK_ROOT = ASSETS / "benchmark"
 """Where the published predictions lie."""
 
 IMAGES_FILE = "images.csv"

@@ -11,16 +11,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from dermadeit.benchmark import ENSEMBLE_CAPTION, ENSEMBLE_TITLE, METRICS_FILE, OURS, measure_benchmark
+from dermadeit.benchmark import ENSEMBLE_CAPTION, ENSEMBLE_TITLE, METRICS_FILE, measure_benchmark
 from dermadeit.benchmark_files import BENCHMARK_ROOT
 from dermadeit.comparison import Difference
-from dermadeit.display_names import model_name
 from dermadeit.files import write_atomically, write_json
 from dermadeit.metrics import HEADLINE_FIGURES
+from dermadeit.model_specs import OURS, model_name
 from dermadeit.predictor import DEFAULT_VIEWS
 from dermadeit.result_tables import around_marks, difference_text, figure_text, markdown_table, marks
-from dermadeit.tasks import TASKS, Task
-from dermadeit.weighted_metrics import target_class
+from dermadeit.tasks import TASKS, Task, target_class
 
 PLACE = "benchmark"
 START, END = marks(PLACE)

@@ -15,7 +15,7 @@ import numpy as np
 
 from dermadeit.errors import ConfigurationError, ManifestError
 from dermadeit.scaling import Scaling, fit_scaling
-from dermadeit.weighted_metrics import target_class
+from dermadeit.tasks import target_class
 
 CONFORMAL_COVERAGE = 0.90
 """Share of the lesions of each class whose set is meant to hold their class."""
@@ -326,3 +326,16 @@ def _read_view(values: Mapping[str, Any], num_classes: int) -> ViewCalibration:
     if set(points) != set(OPERATING_POINTS):
         raise ValueError("not the operating points of this version")
     return fitted
+
+
+_POINT_TITLES = {
+    "sensitivity_95": "95\u00a0% sensitivity",
+    "specificity_95": "95\u00a0% specificity",
+    "balanced": "balanced",
+    "own_threshold": "own threshold",
+}
+
+
+def operating_point_title(key: str) -> str:
+    """The name of an operating point for people."""
+    return _POINT_TITLES.get(key, key.replace("_", " "))

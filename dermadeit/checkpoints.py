@@ -16,13 +16,14 @@ from safetensors.torch import load_file, save_file
 
 from dermadeit.calibration import Calibration
 from dermadeit.errors import CheckpointError, ModelError, TaskError
-from dermadeit.files import write_atomically, write_json
-from dermadeit.models import LesionClassifier, ModelSpec, get_spec
+from dermadeit.files import ASSETS, write_atomically, write_json
+from dermadeit.model_specs import ModelSpec, get_spec
+from dermadeit.models import LesionClassifier
 from dermadeit.preprocessing import Preprocessing
 from dermadeit.tasks import TRAINABLE_TASKS, Task, get_task
 from dermadeit.trust_files import Trust, read_trust, remove_trust
 
-CHECKPOINT_ROOT = Path(__file__).resolve().parent.parent / "assets" / "checkpoints"
+CHECKPOINT_ROOT = ASSETS / "checkpoints"
 """Where the embedded checkpoints lie, as `<task>/<model>/`."""
 
 WEIGHTS_FILE = "model.safetensors"

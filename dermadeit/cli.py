@@ -216,7 +216,8 @@ def models(output_format: FormatOption = OutputFormat.table) -> None:
 
 def _model_rows() -> Iterator[dict[str, Any]]:
     from dermadeit.checkpoints import find_checkpoint, load_checkpoint, training_command
-    from dermadeit.models import MODEL_SPECS, count_parameters
+    from dermadeit.model_specs import MODEL_SPECS
+    from dermadeit.models import count_parameters
 
     for task in TASKS.values():
         for name in MODEL_SPECS:

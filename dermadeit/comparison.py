@@ -18,7 +18,7 @@ from scipy import stats
 from dermadeit.errors import ManifestError
 from dermadeit.metrics import FIGURES, percentile_intervals
 from dermadeit.predictions import Measurement, PredictionSet, check_same_truth, measure
-from dermadeit.weighted_metrics import target_class
+from dermadeit.tasks import target_class
 
 EXACT_BELOW = 25
 """Discordant images below which McNemar's test is exact."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from dermadeit.predictions import PredictionSet
-from dermadeit.tasks import Task
-from dermadeit.weighted_metrics import figures_of_counts, target_class
+from dermadeit.tasks import Task, target_class
+from dermadeit.weighted_metrics import figures_of_counts
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,12 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from html import escape
-from pathlib import Path
 from typing import Any
 
 from dermadeit.about import DISCLAIMER, VERSION
+from dermadeit.files import ASSETS
 
-STYLE_SHEET = Path(__file__).resolve().parent.parent / "assets" / "report.css"
+STYLE_SHEET = ASSETS / "report.css"
 
 # Nothing may be fetched or run, whatever a name in the report holds.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"

@@ -26,9 +26,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter
 
-from dermadeit.display_names import model_name
-from dermadeit.model_zoo import COMPARED_MODELS
-from dermadeit.models import MODEL_SPECS
+from dermadeit.model_specs import COMPARED_MODELS, MODEL_SPECS, model_name
 
 INK = "#16242a"
 """Text, axes, and whatever else takes the colour of the page's text."""

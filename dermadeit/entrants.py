@@ -15,11 +15,9 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import cohen_kappa_score
 
-from dermadeit.batch import BatchResult
-from dermadeit.cautions import Caution
 from dermadeit.comparison import Comparison, compare, holm
-from dermadeit.display_names import model_name
 from dermadeit.errors import ManifestError
+from dermadeit.model_specs import model_name
 from dermadeit.predictions import Measurement, PredictionSet, most_views, on_shared_images
 from dermadeit.records import ABSTAIN
 from dermadeit.tasks import Task
@@ -136,23 +134,6 @@ def gather(
     )
 
 
-def gather_batch(result: BatchResult) -> tuple[Entrant, ...]:
-    """The models of a batch of images or of one table, on the images that all of them have read.
-
-    Raises:
-        ManifestError: No image was read by all of them.
-    """
-    sets = [_answers_of(result, model) for model in result.models]
-    if not set.intersection(*(set(predictions.image_ids) for predictions in sets)):
-        failures = [failure.message for model in result.models for _, failure in result.failed(model)]
-        raise ManifestError(
-            f"No image was read by every model, so there is nothing to compare. {' '.join(failures[:1])}".strip(),
-            code="no_images",
-        )
-    entrants = gather([("batch", sets)], result.task)
-    return tuple(replace(entrant, labelled=result.labelled) for entrant in entrants)
-
-
 def compare_with(reference: Measurement, others: Sequence[Measurement]) -> tuple[PairedResult, ...]:
     """One model against each of the others, with p-values adjusted for how many there are (Holm).
 
@@ -196,17 +177,6 @@ def disagreements(entrants: Sequence[Entrant]) -> tuple[Disagreement, ...]:
         for index in np.flatnonzero((answers != answers[0]).any(axis=0))
     ]
     return tuple(sorted(found, key=lambda image: (-image.spread, image.image_id)))
-
-
-def _answers_of(result: BatchResult, model: str) -> PredictionSet:
-    images = [item.image for item, _ in result.read(model)]
-    records = [record for _, record in result.read(model)]
-    if not result.labelled:
-        # The arrays need a label; `Entrant.labelled` says that it means nothing.
-        images = [replace(image, label=result.task.classes[0]) for image in images]
-    answers = PredictionSet.of_records(result.task, model, result.views[model], images, records)
-    cautions = (Caution(record.calibrated, record.verdict, record.abstain_codes) for record in records)
-    return replace(answers, cautions=tuple(cautions), weights_sha256=result.weights[model] or "")
 
 
 def _is_withheld(predictions: PredictionSet, index: int) -> bool:

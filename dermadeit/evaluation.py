@@ -27,7 +27,7 @@ from dermadeit.records import (
 )
 from dermadeit.slices import SLICED_BY, Attributes, is_known, measure_slices
 from dermadeit.tabular import write_csv
-from dermadeit.tasks import TRAINABLE_TASKS, Task, get_task
+from dermadeit.tasks import TRAINABLE_TASKS, Task, get_task, target_class
 from dermadeit.trust_metrics import (
     abstention_figures,
     calibration_figures,
@@ -36,7 +36,6 @@ from dermadeit.trust_metrics import (
     risk_coverage,
     stability_figures,
 )
-from dermadeit.weighted_metrics import target_class
 
 _TRUST_FIGURES = (
     "risk_coverage", "stability", "calibration", "operating_points", "conformal", "abstention",

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 from sklearn import metrics as sk
 
-from dermadeit.display_names import FIGURE_NAMES, capitalised
+from dermadeit.display_names import capitalised
 from dermadeit.drawing import (
     INK,
     SMALL_POINTS,
@@ -35,11 +35,12 @@ from dermadeit.drawing import (
     readable_on,
     words_only,
 )
-from dermadeit.metrics import HEADLINE_FIGURES
+from dermadeit.metrics import FIGURE_NAMES, HEADLINE_FIGURES
 from dermadeit.predictions import PredictionSet
 from dermadeit.slices import SLICED_BY
+from dermadeit.tasks import target_class
 from dermadeit.trust_metrics import risk_coverage
-from dermadeit.weighted_metrics import ERROR_BINS, calibration_errors, reliability_bins, target_class
+from dermadeit.weighted_metrics import ERROR_BINS, calibration_errors, reliability_bins
 
 __all__ = [
     "ModelPoint",

@@ -8,6 +8,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+ASSETS = Path(__file__).resolve().parent.parent / "assets"
+"""Folder with checkpoints, figures, examples and style."""
+
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
     """Lets `write` fill a hidden file beside `path`, then renames it onto `path`.

@@ -23,10 +23,9 @@ from dermadeit.neighbours import NeighbourIndex
 from dermadeit.predictions import SMALLEST_SLICE
 from dermadeit.predictor import BATCH_IMAGES, DEFAULT_VIEWS, Predictor, ViewOutputs
 from dermadeit.scaling import cross_fitted, fit_temperature, fit_vector
-from dermadeit.tasks import DIAGNOSES, DIAGNOSIS, Task
+from dermadeit.tasks import DIAGNOSES, DIAGNOSIS, Task, target_class
 from dermadeit.trust_files import Trust
 from dermadeit.trust_metrics import calibration_figures, conformal_figures, operating_point_figures
-from dermadeit.weighted_metrics import target_class
 
 logger = logging.getLogger(__name__)
 

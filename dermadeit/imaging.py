@@ -32,7 +32,7 @@ import stat
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from PIL import (
@@ -398,3 +398,10 @@ def _finish(rgb: Image.Image, notes: colour.Notes, name: str | None, sha256: str
     pixels = np.asarray(rgb)
     pixels.flags.writeable = False
     return LesionImage(pixels, sanitise_name(name), sha256, kind, tuple(notes.ledger), tuple(notes.warnings))
+
+
+def shrunk(image: LesionImage, side: int) -> LesionImage:
+    """The photo with at most `side` pixels a side."""
+    picture = image.to_pil()
+    picture.thumbnail((side, side))
+    return replace(image, pixels=np.asarray(picture))

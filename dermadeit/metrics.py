@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn import metrics as sk
 
+from dermadeit.tasks import target_class
 from dermadeit.weighted_metrics import (
     OPERATING_PERCENT,
     WeightedMetrics,
@@ -16,7 +17,6 @@ from dermadeit.weighted_metrics import (
     calibration_errors,
     log_losses,
     recalibrate,
-    target_class,
 )
 
 CONFIDENCE = 0.95
@@ -202,3 +202,20 @@ def _figures_of_calibration(labels: np.ndarray, probabilities: np.ndarray) -> di
         "ece": calibration_errors(probabilities.max(axis=1), right, once)[0],
         "calibration_slope": recalibrate(labels, probabilities, once)[0, 0],
     }
+
+
+FIGURE_NAMES: Mapping[str, str] = MappingProxyType(
+    {
+        **HEADLINE_FIGURES,
+        "precision_macro": "macro precision",
+        "recall_macro": "macro recall",
+        "average_precision": "AUPRC",
+        "sensitivity_at_95_specificity": "sensitivity at 95\u00a0% specificity",
+        "specificity_at_95_sensitivity": "specificity at 95\u00a0% sensitivity",
+        "brier": "Brier score (lower is better)",
+        "nll": "negative log-likelihood (lower is better)",
+        "ece": "expected calibration error (lower is better)",
+        "calibration_slope": "calibration slope (1 is best)",
+    }
+)
+"""Each of `metrics.FIGURES` for people."""

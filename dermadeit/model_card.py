@@ -13,7 +13,7 @@ from typing import Any
 
 from dermadeit import model_card_text as text
 from dermadeit.about import DISCLAIMER
-from dermadeit.benchmark import METRICS_FILE, OURS
+from dermadeit.benchmark import METRICS_FILE
 from dermadeit.benchmark_files import BENCHMARK_ROOT
 from dermadeit.checkpoints import CHECKPOINT_ROOT, TRAINING_FILE
 from dermadeit.display_names import teacher_networks
@@ -21,6 +21,7 @@ from dermadeit.errors import ManifestError
 from dermadeit.files import write_atomically
 from dermadeit.metrics import FIGURES, HEADLINE_FIGURES
 from dermadeit.model_card_tables import conformal_tables, out_of_distribution_tables
+from dermadeit.model_specs import OURS
 from dermadeit.predictions import SMALLEST_SLICE
 from dermadeit.result_tables import (
     figure_text,

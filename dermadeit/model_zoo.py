@@ -9,11 +9,8 @@ from pathlib import Path
 
 from dermadeit.checkpoints import CHECKPOINT_ROOT, find_checkpoint
 from dermadeit.errors import CheckpointError, ModelError
-from dermadeit.models import get_spec
+from dermadeit.model_specs import COMPARED_MODELS, get_spec
 from dermadeit.predictor import Predictor, load_predictor
-
-COMPARED_MODELS = ("dermadeit", "deit", "mobilenetv2", "efficientnetv2-b0", "dinov2")
-"""Names of the student and its baselines, in the order in which they are shown."""
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 import timm
 import torch
@@ -16,73 +13,7 @@ from timm.layers import resample_abs_pos_embed
 from torch import nn
 
 from dermadeit.errors import ConfigurationError, ModelError
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """What a model name stands for.
-
-    Attributes:
-        name: Name used by the CLI, the API and the checkpoint folders.
-        title: Name shown to people.
-        architecture: timm architecture.
-        pretrained_tag: timm's name of the weights that training starts from.
-        image_size: Side of the input in pixels, unless a training chooses another.
-        patch_size: Side of a patch in pixels, or None for a convolutional network.
-        distilled: Whether there is a distillation token (index 1) beside the class token (index 0).
-    """
-
-    name: str
-    title: str
-    architecture: str
-    pretrained_tag: str
-    image_size: int = 224
-    patch_size: int | None = None
-    distilled: bool = False
-
-    @property
-    def is_transformer(self) -> bool:
-        """Whether the features are tokens rather than a feature map."""
-        return self.patch_size is not None
-
-
-def _deit(name: str, title: str, size: str, *, distilled: bool) -> ModelSpec:
-    architecture = f"deit_{size}{'_distilled' if distilled else ''}_patch16_224"
-    return ModelSpec(name, title, architecture, "fb_in1k", patch_size=16, distilled=distilled)
-
-
-MODEL_SPECS: Mapping[str, ModelSpec] = MappingProxyType(
-    {
-        spec.name: spec
-        for spec in (
-            _deit("dermadeit", "DermaDeiT (tiny)", "tiny", distilled=True),
-            _deit("dermadeit-small", "DermaDeiT (small)", "small", distilled=True),
-            _deit("dermadeit-base", "DermaDeiT (base)", "base", distilled=True),
-            _deit("deit", "DeiT (tiny)", "tiny", distilled=False),
-            _deit("deit-small", "DeiT (small)", "small", distilled=False),
-            _deit("deit-base", "DeiT (base)", "base", distilled=False),
-            ModelSpec(
-                "vit-augreg",
-                "ViT-tiny (AugReg)",
-                "vit_tiny_patch16_224",
-                "augreg_in21k_ft_in1k",
-                patch_size=16,
-            ),
-            ModelSpec("mobilenetv2", "MobileNetV2", "mobilenetv2_100", "ra_in1k"),
-            ModelSpec("efficientnetv2-b0", "EfficientNetV2-B0", "tf_efficientnetv2_b0", "in1k"),
-            ModelSpec("efficientnetv2-s", "EfficientNetV2-S", "tf_efficientnetv2_s", "in21k_ft_in1k"),
-            ModelSpec("dinov2", "DINOv2 (ViT-S/14)", "vit_small_patch14_dinov2", "lvd142m", patch_size=14),
-        )
-    }
-)
-
-
-def get_spec(name: str) -> ModelSpec:
-    """Returns the spec called `name`; raises `ModelError` for an unknown one."""
-    try:
-        return MODEL_SPECS[name]
-    except KeyError:
-        raise ModelError(f"There is no model “{name}”. Choose one of {', '.join(MODEL_SPECS)}.") from None
+from dermadeit.model_specs import ModelSpec, get_spec
 
 
 class LesionClassifier(nn.Module):

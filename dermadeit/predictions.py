@@ -16,8 +16,7 @@ from dermadeit.cautions import Caution, read_cautions
 from dermadeit.errors import ManifestError
 from dermadeit.metrics import INTERVAL_METHOD, classification_metrics, percentile_intervals, resampled_figures
 from dermadeit.tabular import Table, read_csv
-from dermadeit.tasks import TRAINABLE_TASKS, Task, get_task
-from dermadeit.weighted_metrics import target_class
+from dermadeit.tasks import TRAINABLE_TASKS, Task, get_task, target_class
 
 SMALLEST_SLICE = 20
 """Images that a slice needs before its figures are shown."""

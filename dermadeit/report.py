@@ -7,10 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from matplotlib.figure import Figure
-
-from dermadeit.about import DISCLAIMER
-from dermadeit.display_names import operating_point_title
+from dermadeit.calibration import operating_point_title
 from dermadeit.document import (
     Html,
     bullets,
@@ -28,15 +25,8 @@ from dermadeit.document import (
     table,
     text,
 )
-from dermadeit.figures import inline_svg
 from dermadeit.gating import OUT_OF_DISTRIBUTION
 from dermadeit.records import ABSTAIN
-from dermadeit.report_sections import (
-    comparison_section,
-    evaluation_sections,
-    failure_section,
-    provenance_section,
-)
 from dermadeit.tasks import BINARY, TRAINABLE_TASKS
 
 _NOT_CALIBRATED = "not calibrated, so there is none"
@@ -99,60 +89,11 @@ def single_image_report(
     return page("Reading of one skin lesion photo", body, created)
 
 
-def evaluation_report(
-    title: str,
-    evaluations: Sequence[Mapping[str, Any]],
-    figures: Sequence[tuple[str, Figure]] = (),
-    failures: Sequence[Mapping[str, Any]] = (),
-    notes: Sequence[str] = (),
-    *,
-    comparisons: Sequence[Mapping[str, Any]] = (),
-    created: datetime | None = None,
-) -> str:
-    """One or more models on the same labelled images as an HTML document that needs no network.
-
-    Args:
-        title: Of the document.
-        evaluations: Each `records.Evaluation.metrics` with the model's name added as `model`. All of one task.
-        figures: Caption and figure, in the order in which they are shown.
-        failures: Images that were not read: `image_id` or `file`, `model`, `code` and `message`.
-        notes: What a reader must know first, as sentences.
-        comparisons: As `comparison.Comparison.to_dict` gives them; a test may hold its `p_value_holm`.
-        created: When, with a time zone; None for now.
-    """
-    created = created or datetime.now(UTC)
-    drawn = join(_drawing(caption, figure) for caption, figure in figures)
-    body = join(
-        (
-            # The page says it on top already.
-            notice("Please note", [note for note in notes if note != DISCLAIMER]),
-            *evaluation_sections(
-                evaluations,
-                section("Curves and figures", Html(f'<div class="figures">{drawn}</div>') if drawn else ""),
-            ),
-            comparison_section(comparisons),
-            failure_section(
-                failures, max((metrics.get("failed") or 0 for metrics in evaluations), default=0)
-            ),
-            provenance_section(evaluations, created),
-        ),
-        "\n",
-    )
-    return page(title, body, created)
-
-
 def _warnings(exported: Mapping[str, Any]) -> list[str]:
     """What was noticed about the photo and the answers, each once."""
     told = (part["warnings"] for part in exported["readings"] if _is_weighed(part))
     parts = [exported["image"].get("warnings") or (), *told]
     return list(dict.fromkeys(warning for part in parts for warning in part))
-
-
-def _drawing(caption: str, figure: Figure) -> Html:
-    """A figure with its caption, unless that only repeats the figure's title."""
-    repeated = figure.get_suptitle().startswith(caption)
-    below = "" if repeated else f"<figcaption>{text(caption)}</figcaption>"
-    return Html(f"<figure>{inline_svg(figure)}{below}</figure>")
 
 
 def _pictures(photo_png: bytes, overlays: Sequence[ReportFigure]) -> Html:

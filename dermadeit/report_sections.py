@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
-from dermadeit.about import VERSION
-from dermadeit.display_names import (
-    FIGURE_NAMES,
-    Metrics,
-    capitalised,
-    class_name,
-    model_name,
-    model_of,
-    operating_point_title,
-)
+from matplotlib.figure import Figure
+
+from dermadeit.about import DISCLAIMER, VERSION
+from dermadeit.calibration import operating_point_title
+from dermadeit.display_names import Metrics, capitalised, class_name, model_of
 from dermadeit.document import (
     Html,
     digest,
@@ -23,14 +18,18 @@ from dermadeit.document import (
     heading,
     join,
     name,
+    notice,
     number,
+    page,
     paragraph,
     percent,
     section,
     table,
     text,
 )
-from dermadeit.metrics import FIGURES, HEADLINE_FIGURES
+from dermadeit.figures import inline_svg
+from dermadeit.metrics import FIGURE_NAMES, FIGURES, HEADLINE_FIGURES
+from dermadeit.model_specs import model_name
 from dermadeit.predictions import SMALLEST_SLICE
 from dermadeit.slices import SLICED_BY
 from dermadeit.trust_sections import (
@@ -249,3 +248,52 @@ def _p_value(test: Mapping[str, Any] | None) -> str:
     value = test.get("p_value_holm", test["p_value"])
     shown = "< 0.001" if value < 0.001 else f"{value:.3f}"
     return f"{shown} (Holm)" if "p_value_holm" in test else shown
+
+
+def evaluation_report(
+    title: str,
+    evaluations: Sequence[Mapping[str, Any]],
+    figures: Sequence[tuple[str, Figure]] = (),
+    failures: Sequence[Mapping[str, Any]] = (),
+    notes: Sequence[str] = (),
+    *,
+    comparisons: Sequence[Mapping[str, Any]] = (),
+    created: datetime | None = None,
+) -> str:
+    """One or more models on the same labelled images as an HTML document that needs no network.
+
+    Args:
+        title: Of the document.
+        evaluations: Each `records.Evaluation.metrics` with the model's name added as `model`. All of one task.
+        figures: Caption and figure, in the order in which they are shown.
+        failures: Images that were not read: `image_id` or `file`, `model`, `code` and `message`.
+        notes: What a reader must know first, as sentences.
+        comparisons: As `comparison.Comparison.to_dict` gives them; a test may hold its `p_value_holm`.
+        created: When, with a time zone; None for now.
+    """
+    created = created or datetime.now(UTC)
+    drawn = join(_drawing(caption, figure) for caption, figure in figures)
+    body = join(
+        (
+            # The page says it on top already.
+            notice("Please note", [note for note in notes if note != DISCLAIMER]),
+            *evaluation_sections(
+                evaluations,
+                section("Curves and figures", Html(f'<div class="figures">{drawn}</div>') if drawn else ""),
+            ),
+            comparison_section(comparisons),
+            failure_section(
+                failures, max((metrics.get("failed") or 0 for metrics in evaluations), default=0)
+            ),
+            provenance_section(evaluations, created),
+        ),
+        "\n",
+    )
+    return page(title, body, created)
+
+
+def _drawing(caption: str, figure: Figure) -> Html:
+    """A figure with its caption, unless that only repeats the figure's title."""
+    repeated = figure.get_suptitle().startswith(caption)
+    below = "" if repeated else f"<figcaption>{text(caption)}</figcaption>"
+    return Html(f"<figure>{inline_svg(figure)}{below}</figure>")

@@ -16,13 +16,12 @@ from dermadeit.calibration import OPERATING_POINTS
 from dermadeit.errors import PredictionError
 from dermadeit.faithfulness import SaliencyCheck, check_saliency
 from dermadeit.imaging import LesionImage
-from dermadeit.models import MODEL_SPECS
+from dermadeit.model_specs import MODEL_SPECS
 from dermadeit.predictor import DEFAULT_VIEWS, Predictor, check_views
 from dermadeit.preprocessing import dihedral_views
 from dermadeit.records import ABSTAIN, Decision, ItemFailure, Prediction
 from dermadeit.saliency import SaliencyMap, grad_cam
-from dermadeit.tasks import Task
-from dermadeit.weighted_metrics import target_class
+from dermadeit.tasks import Task, target_class
 
 TIMED_PASSES = 5
 """Passes behind a latency, after one that warms up."""

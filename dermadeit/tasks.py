@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -101,3 +101,8 @@ def get_task(key: str, among: Mapping[str, Task] = TASKS) -> Task:
         return among[key]
     except KeyError:
         raise TaskError(f"There is no task “{key}”. Choose one of {', '.join(among)}.") from None
+
+
+def target_class(classes: Sequence[str]) -> int:
+    """Index of the class that must not be missed: melanoma where there is one, else the last class."""
+    return classes.index("mel") if "mel" in classes else len(classes) - 1

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from dermadeit.display_names import FIGURE_NAMES, Metrics, class_name, model_of, operating_point_title
+from dermadeit.calibration import operating_point_title
+from dermadeit.display_names import Metrics, class_name, model_of
 from dermadeit.document import Html, name, paragraph, percent, point, section, table
+from dermadeit.metrics import FIGURE_NAMES
 from dermadeit.trust_metrics import COVERAGES
 
 _POINT_FIGURES = {

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dermadeit.tasks import target_class
+
 ERROR_BINS = 15
 """Bins of the expected calibration error."""
 
@@ -22,11 +24,6 @@ OPERATING_PERCENT = 95
 _NEWTON_STEPS = 15
 _NEWTON_TOLERANCE = 1e-5
 _SMALLEST_PROBABILITY = np.finfo(float).eps
-
-
-def target_class(classes: Sequence[str]) -> int:
-    """Index of the class that must not be missed: melanoma where there is one, else the last class."""
-    return classes.index("mel") if "mel" in classes else len(classes) - 1
 
 
 class WeightedMetrics:

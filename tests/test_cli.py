@@ -14,7 +14,7 @@ from dermadeit.checkpoints import load_checkpoint
 from dermadeit.cli import _prediction_line, app
 from dermadeit.fitting import fit_trust
 from dermadeit.manifest import read_source
-from dermadeit.models import MODEL_SPECS
+from dermadeit.model_specs import MODEL_SPECS
 from dermadeit.predictor import Predictor
 from dermadeit.tasks import BINARY
 from dermadeit.trust_files import write_trust

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from dermadeit.batch import BatchItem, BatchResult
-from dermadeit.entrants import disagreements, gather_batch, kappas
+from dermadeit.batch import BatchItem, BatchResult, gather_batch
+from dermadeit.entrants import disagreements, kappas
 from dermadeit.errors import ManifestError
 from dermadeit.labelling import CollectedImage
 from dermadeit.records import ABSTAIN, ANSWER, ItemFailure, Prediction

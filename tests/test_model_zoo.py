@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from dermadeit.errors import CheckpointError, ModelError
-from dermadeit.model_zoo import COMPARED_MODELS, ModelZoo
-from dermadeit.models import MODEL_SPECS
+from dermadeit.model_specs import COMPARED_MODELS, MODEL_SPECS
+from dermadeit.model_zoo import ModelZoo
 from dermadeit.predictor import Predictor
 
 

@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 
 from dermadeit.checkpoints import save_checkpoint
 from dermadeit.errors import ConfigurationError, ModelError
-from dermadeit.models import MODEL_SPECS, count_parameters, create_classifier, get_spec
+from dermadeit.model_specs import MODEL_SPECS, get_spec
+from dermadeit.models import count_parameters, create_classifier
 from dermadeit.preprocessing import Preprocessing
 from dermadeit.tasks import get_task
 

@@ -14,7 +14,8 @@ from dermadeit.calibration import OPERATING_POINTS
 from dermadeit.comparison import compare
 from dermadeit.figures import roc_curves
 from dermadeit.predictions import PredictionSet, measure, measure_sources
-from dermadeit.report import ReportFigure, evaluation_report, single_image_report
+from dermadeit.report import ReportFigure, single_image_report
+from dermadeit.report_sections import evaluation_report
 from dermadeit.slices import measure_slices
 from dermadeit.tasks import get_task
 from dermadeit.trust_metrics import (

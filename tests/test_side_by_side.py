@@ -13,7 +13,7 @@ from dermadeit.comparison import compare, holm
 from dermadeit.entrants import compare_with, disagreements, gather, kappas
 from dermadeit.errors import ConfigurationError, ManifestError
 from dermadeit.imaging import decode_image
-from dermadeit.models import MODEL_SPECS
+from dermadeit.model_specs import MODEL_SPECS
 from dermadeit.predictions import PredictionSet, measure
 from dermadeit.predictor import Predictor, load_predictor
 from dermadeit.records import ABSTAIN

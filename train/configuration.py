@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from dermadeit.errors import ConfigurationError
-from dermadeit.models import get_spec
+from dermadeit.model_specs import get_spec
 from dermadeit.preprocessing import DIHEDRAL_VIEWS
 from dermadeit.tasks import TRAINABLE_TASKS, get_task
 

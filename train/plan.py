@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from dermadeit.errors import ConfigurationError
 from dermadeit.manifest import Manifest
-from dermadeit.models import get_spec
+from dermadeit.model_specs import get_spec
 from train.configuration import TrainingConfiguration
 from train.loaders import find_manifest
 from train.teachers import available_teacher

@@ -23,7 +23,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from dermadeit.benchmark import METRICS_FILE, OURS
+from dermadeit.benchmark import METRICS_FILE
 from dermadeit.benchmark_files import BENCHMARK_ROOT, SplitBy, add_predictions
 from dermadeit.checkpoints import (
     CHECKPOINT_ROOT,
@@ -38,6 +38,7 @@ from dermadeit.evaluation import evaluate, write_evaluations
 from dermadeit.fitting import fit_trust, read_cases
 from dermadeit.manifest import Manifest, check_leaks, leaking_lesions, read_source
 from dermadeit.model_card import EVIDENCE_ROOT
+from dermadeit.model_specs import OURS
 from dermadeit.predictor import DEFAULT_VIEWS, Predictor
 from dermadeit.slices import describe_images, write_attributes
 from dermadeit.tasks import TASKS, Task

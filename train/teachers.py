@@ -15,7 +15,7 @@ import torch
 from dermadeit.checkpoints import CONFIG_FILE, TRAINING_FILE, Checkpoint, load_checkpoint
 from dermadeit.errors import CheckpointError, ConfigurationError
 from dermadeit.manifest import Manifest
-from dermadeit.models import MODEL_SPECS
+from dermadeit.model_specs import MODEL_SPECS
 from dermadeit.preprocessing import apply_dihedral
 from dermadeit.tasks import DIAGNOSIS
 from train.configuration import CHECKPOINT_PREFIX

@@ -28,7 +28,7 @@ from dermadeit.figures import (
     slice_figure,
 )
 from dermadeit.records import Evaluation
-from dermadeit.report import evaluation_report
+from dermadeit.report_sections import evaluation_report
 from dermadeit.tabular import write_csv
 from dermadeit.tasks import get_task
 from dermadeit.views.batch_tables import views_of

@@ -8,11 +8,11 @@ from html import escape
 from typing import Any
 
 from dermadeit.batch import BatchResult, Progress
-from dermadeit.calibration import OPERATING_POINTS
-from dermadeit.display_names import FIGURE_NAMES, capitalised, operating_point_title
+from dermadeit.calibration import OPERATING_POINTS, operating_point_title
+from dermadeit.display_names import capitalised
 from dermadeit.drawing import model_title
 from dermadeit.labelling import LeftOut
-from dermadeit.metrics import FIGURES, INTERVAL_METHOD
+from dermadeit.metrics import FIGURE_NAMES, FIGURES, INTERVAL_METHOD
 from dermadeit.model_zoo import ZooEntry
 from dermadeit.predictions import SMALLEST_SLICE
 from dermadeit.records import Evaluation

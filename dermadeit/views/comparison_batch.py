@@ -9,9 +9,9 @@ from typing import Any
 
 import gradio as gr
 
-from dermadeit.batch import Progress
+from dermadeit.batch import Progress, gather_batch
 from dermadeit.benchmark_files import BENCHMARK_ROOT
-from dermadeit.entrants import Entrant, gather_batch
+from dermadeit.entrants import Entrant
 from dermadeit.model_zoo import ModelZoo
 from dermadeit.tasks import Task, get_task
 from dermadeit.views import comparison_results as results

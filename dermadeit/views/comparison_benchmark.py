@@ -8,12 +8,13 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from dermadeit.benchmark import ENSEMBLE_CAPTION, ENSEMBLE_TITLE, METRICS_FILE, OURS
+from dermadeit.benchmark import ENSEMBLE_CAPTION, ENSEMBLE_TITLE, METRICS_FILE
 from dermadeit.benchmark_files import BENCHMARK_ROOT
 from dermadeit.benchmark_table import MODELS_FILE, in_order, published_title, with_most_views
 from dermadeit.comparison import Difference
 from dermadeit.display_names import capitalised
 from dermadeit.metrics import HEADLINE_FIGURES
+from dermadeit.model_specs import OURS
 from dermadeit.tasks import Task
 from dermadeit.views.tables import (
     difference_cell,

@@ -17,13 +17,12 @@ from dermadeit.model_zoo import ZooEntry
 from dermadeit.records import ABSTAIN, Prediction
 from dermadeit.saliency import DEFAULT_OPACITY
 from dermadeit.side_by_side import SCALE_NOTE, Agreement, ModelReading, PairAgreement
-from dermadeit.tasks import BINARY, Task
+from dermadeit.tasks import BINARY, Task, target_class
 from dermadeit.views.cards import percent, score_name
 from dermadeit.views.comparison_teacher import teacher_card_html
 from dermadeit.views.decision import OPERATING_POINT_TITLES
 from dermadeit.views.failures import Failure
 from dermadeit.views.tables import table_html
-from dermadeit.weighted_metrics import target_class
 
 OWN_ANSWER = "answer"
 """Choice of the heatmaps: what each model answers, instead of one class for all."""

@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from dermadeit.entrants import Disagreement
-from dermadeit.tasks import Task
+from dermadeit.tasks import Task, target_class
 from dermadeit.views.batch_gallery import PAGE_SIZE
 from dermadeit.views.cards import percent
 from dermadeit.views.case_pictures import ISIC_ADDRESS, isic_id
 from dermadeit.views.comparison_steps import ImagesComparison
 from dermadeit.views.tables import table_html
-from dermadeit.weighted_metrics import target_class
 
 NEXT, PREVIOUS = "next", "previous"
 """What the buttons below the images ask for."""

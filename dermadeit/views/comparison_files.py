@@ -12,7 +12,7 @@ from dermadeit.benchmark_table import MODELS_FILE, in_order
 from dermadeit.entrants import Entrant, gather
 from dermadeit.errors import ManifestError
 from dermadeit.imaging import sanitise_name
-from dermadeit.model_zoo import COMPARED_MODELS
+from dermadeit.model_specs import COMPARED_MODELS
 from dermadeit.predictions import PredictionSet
 from dermadeit.tasks import Task
 from dermadeit.views.uploads import private_folder, uploaded_files

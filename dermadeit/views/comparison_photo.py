@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from dermadeit.calibration import DEFAULT_OPERATING_POINT
-from dermadeit.imaging import LesionImage
+from dermadeit.imaging import LesionImage, shrunk
 from dermadeit.model_zoo import ModelZoo
 from dermadeit.tasks import BINARY, Task, get_task
 from dermadeit.views import comparison_cards as cards
@@ -19,9 +19,7 @@ from dermadeit.views.events import COMPARE_EVENT, INSTANT_EVENT, LATEST_EVENT, P
 from dermadeit.views.failures import presentable
 from dermadeit.views.page_scripts import ANNOUNCE
 from dermadeit.views.photo_panel import add_photo_choice
-from dermadeit.views.reading import shrunk
-from dermadeit.views.turn import discard, source_of
-from dermadeit.views.uploads import CACHE_SECONDS, opened_photo, store_json, store_png
+from dermadeit.views.uploads import CACHE_SECONDS, discard, opened_photo, source_of, store_json, store_png
 
 _PHOTO_SIDE = 800
 """Longest side of the photo that is shown in place of the upload, in pixels."""

@@ -14,7 +14,7 @@ from dermadeit.display_names import capitalised
 from dermadeit.entrants import Entrant, PairedResult
 from dermadeit.figures import ModelPoint, accuracy_latency_figure, inline_svg
 from dermadeit.metrics import HEADLINE_FIGURES
-from dermadeit.tasks import Task
+from dermadeit.tasks import Task, target_class
 from dermadeit.views.batch_tables import failures_html, overview_html
 from dermadeit.views.cards import notes_html
 from dermadeit.views.comparison_steps import ImagesComparison
@@ -26,7 +26,6 @@ from dermadeit.views.tables import (
     plain_number,
     table_html,
 )
-from dermadeit.weighted_metrics import target_class
 
 EMPTY_RESULTS = """
 <div class="dd-check">

@@ -8,14 +8,13 @@ from typing import Any
 
 from dermadeit.about import DISCLAIMER, VERSION
 from dermadeit.calibration import DEFAULT_OPERATING_POINT
-from dermadeit.imaging import LesionImage
+from dermadeit.imaging import LesionImage, shrunk
 from dermadeit.model_zoo import ModelZoo, ZooEntry
 from dermadeit.records import ItemFailure
 from dermadeit.side_by_side import Agreement, ModelReading, agreement, read_with
 from dermadeit.tasks import Task
 from dermadeit.views import comparison_cards as cards
 from dermadeit.views.failures import Failure, presentable
-from dermadeit.views.reading import shrunk
 
 _MAP_SIDE = 360
 """Longest side of the photo under a heatmap, in pixels."""

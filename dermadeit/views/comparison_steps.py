@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from dermadeit.benchmark import OURS
 from dermadeit.entrants import (
     Disagreement,
     Entrant,
@@ -16,6 +15,7 @@ from dermadeit.entrants import (
     kappas,
 )
 from dermadeit.errors import DermaDeiTError
+from dermadeit.model_specs import OURS
 from dermadeit.model_zoo import ModelZoo
 from dermadeit.predictions import Measurement, measure
 from dermadeit.predictor import DEFAULT_VIEWS

@@ -14,8 +14,8 @@ from dermadeit.calibration import (
     Calibration,
     OperatingPoint,
     ViewCalibration,
+    operating_point_title,
 )
-from dermadeit.display_names import operating_point_title
 from dermadeit.records import Prediction
 
 OWN_THRESHOLD = "own_threshold"

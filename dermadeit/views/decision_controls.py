@@ -10,7 +10,7 @@ import gradio as gr
 
 from dermadeit.calibration import DEFAULT_OPERATING_POINT, Calibration
 from dermadeit.records import ABSTAIN
-from dermadeit.tasks import BINARY, get_task
+from dermadeit.tasks import BINARY, get_task, target_class
 from dermadeit.trust_files import CALIBRATE_COMMAND
 from dermadeit.views.decision import (
     OPERATING_POINT_TITLES,
@@ -21,7 +21,6 @@ from dermadeit.views.decision import (
 )
 from dermadeit.views.events import INSTANT_EVENT, Updates
 from dermadeit.views.reading import Reading, tasks_shown
-from dermadeit.weighted_metrics import target_class
 
 _UNCALIBRATED = (
     '<p class="dd-quiet">No operating point, predictive values or abstention here: the checkpoint of this task '

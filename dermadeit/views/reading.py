@@ -6,12 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-
 from dermadeit.errors import PredictionError
 from dermadeit.faithfulness import SaliencyCheck, check_saliency
 from dermadeit.image_quality import QualityReport, QualityThresholds, assess_quality
-from dermadeit.imaging import LesionImage
+from dermadeit.imaging import LesionImage, shrunk
 from dermadeit.neighbours import NEIGHBOURS
 from dermadeit.predictor import Predictor
 from dermadeit.records import ItemFailure, Prediction
@@ -113,13 +111,6 @@ def predict_one(predictor: Predictor, image: LesionImage) -> Prediction:
     if isinstance(record, ItemFailure):
         raise PredictionError(record.message, code=record.code)
     return record
-
-
-def shrunk(image: LesionImage, side: int) -> LesionImage:
-    """The photo with at most `side` pixels a side."""
-    picture = image.to_pil()
-    picture.thumbnail((side, side))
-    return replace(image, pixels=np.asarray(picture))
 
 
 def read_labels(predictors: Mapping[str, Predictor], image: LesionImage, task_key: str) -> Reading:

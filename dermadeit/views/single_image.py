@@ -25,8 +25,8 @@ from dermadeit.views.page_scripts import ANNOUNCE
 from dermadeit.views.photo_panel import PhotoPanel
 from dermadeit.views.reading import Reading, answered, explained, read_labels, with_map
 from dermadeit.views.similar_cases import cases_html
-from dermadeit.views.turn import Turn, Visit, discard, source_of
-from dermadeit.views.uploads import CACHE_SECONDS, opened_photo, store_png
+from dermadeit.views.turn import Turn, Visit
+from dermadeit.views.uploads import CACHE_SECONDS, discard, opened_photo, source_of, store_png
 
 _STOPPED = "Stopped. Other heatmaps are drawn when they are chosen."
 

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import gradio as gr
 
-_ASSETS = Path(__file__).resolve().parents[2] / "assets"
+from dermadeit.files import ASSETS
+
+_ASSETS = ASSETS
 
 SHELL_SCRIPT = _ASSETS / "shell.js"
 """JavaScript of the tab bar, a function."""

@@ -14,7 +14,7 @@ from dermadeit import model_card_text
 from dermadeit.benchmark_files import BENCHMARK_ROOT
 from dermadeit.checkpoints import CHECKPOINT_ROOT
 from dermadeit.model_card import MODEL_CARD
-from dermadeit.models import get_spec
+from dermadeit.model_specs import get_spec
 from dermadeit.views.ablations import stages_html
 from dermadeit.views.cards import failure_html, status_html
 from dermadeit.views.events import Updates

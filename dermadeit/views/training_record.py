@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dermadeit.checkpoints import CHECKPOINT_ROOT, CONFIG_FILE, TRAINING_FILE
-from dermadeit.model_zoo import COMPARED_MODELS
-from dermadeit.models import MODEL_SPECS
+from dermadeit.model_specs import COMPARED_MODELS, MODEL_SPECS
 
 _CONFIGURATION_SOURCE = CHECKPOINT_ROOT.parents[1] / "train" / "configuration.py"
 

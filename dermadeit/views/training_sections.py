@@ -14,7 +14,7 @@ from dermadeit.checkpoints import training_command
 from dermadeit.display_names import teacher_networks
 from dermadeit.errors import ManifestError
 from dermadeit.figures import alt_text, confusion_figure, inline_svg, training_curves
-from dermadeit.models import get_spec
+from dermadeit.model_specs import get_spec
 from dermadeit.result_tables import value_text, words
 from dermadeit.tasks import TASKS, Task
 from dermadeit.views.tables import table_html

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
 
-from dermadeit.errors import ImageError
 from dermadeit.views.decision import Choice
 from dermadeit.views.reading import Reading
-from dermadeit.views.uploads import opened_photo
 
 
 @dataclass
@@ -55,16 +50,3 @@ class Visit:
     def reading(self) -> Reading | None:
         """The finished reading of the photo; None before there is one."""
         return self.turn.reading if self.turn and not self.turn.is_running else None
-
-
-def source_of(payload: Any) -> str | None:
-    """Path of the chosen photo, None for none."""
-    path = payload.get("path") if isinstance(payload, Mapping) else None
-    return path if isinstance(path, str) else None
-
-
-def discard(payload: Any) -> None:
-    """Deletes the upload of a photo that nobody wants read any more."""
-    # Whoever sent the same bytes shares the file: once opened, it can be had from memory for them.
-    with suppress(ImageError), opened_photo(payload):
-        pass

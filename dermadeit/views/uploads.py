@@ -26,10 +26,11 @@ from gradio.utils import get_upload_folder
 
 from dermadeit.collection import HandedFile
 from dermadeit.errors import ImageError
+from dermadeit.files import ASSETS
 from dermadeit.imaging import MAX_BYTES, MAX_PIXELS, LesionImage, decode_image, encode_png, sanitise_name
 from dermadeit.views.inputs import NOT_AN_UPLOAD
 
-EXAMPLES_FOLDER = Path(__file__).resolve().parents[2] / "assets" / "examples"
+EXAMPLES_FOLDER = ASSETS / "examples"
 
 CACHE_SECONDS = 600
 """How long anything derived from an upload is kept."""
@@ -318,3 +319,16 @@ class _RecentPhotos:
 
 _held: weakref.WeakKeyDictionary[object, Path] = weakref.WeakKeyDictionary()
 _recent = _RecentPhotos()
+
+
+def source_of(payload: Any) -> str | None:
+    """Path of the chosen photo, None for none."""
+    path = payload.get("path") if isinstance(payload, Mapping) else None
+    return path if isinstance(path, str) else None
+
+
+def discard(payload: Any) -> None:
+    """Deletes the upload of a photo that nobody wants read any more."""
+    # Whoever sent the same bytes shares the file: once opened, it can be had from memory for them.
+    with suppress(ImageError), opened_photo(payload):
+        pass

@@ -10,8 +10,9 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
+from dermadeit.batch import gather_batch
 from dermadeit.benchmark_files import BENCHMARK_ROOT, read_benchmark
-from dermadeit.entrants import compare_with, disagreements, gather, gather_batch
+from dermadeit.entrants import compare_with, disagreements, gather
 from dermadeit.predictions import PredictionSet, measure
 from dermadeit.tabular import read_csv
 from dermadeit.tasks import BINARY, MULTICLASS

@@ -17,7 +17,8 @@ from dermadeit.calibration import OPERATING_POINTS
 from dermadeit.entrants import compare_with, disagreements, gather
 from dermadeit.imaging import decode_image
 from dermadeit.metrics import HEADLINE_FIGURES
-from dermadeit.model_zoo import COMPARED_MODELS, ModelZoo
+from dermadeit.model_specs import COMPARED_MODELS
+from dermadeit.model_zoo import ModelZoo
 from dermadeit.predictions import measure
 from dermadeit.records import ABSTAIN
 from dermadeit.side_by_side import agreement

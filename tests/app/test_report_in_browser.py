@@ -9,7 +9,8 @@ from PIL import Image
 
 from dermadeit.figures import confusion_figure, roc_curves
 from dermadeit.predictions import PredictionSet, measure
-from dermadeit.report import ReportFigure, evaluation_report, single_image_report
+from dermadeit.report import ReportFigure, single_image_report
+from dermadeit.report_sections import evaluation_report
 from dermadeit.tasks import get_task
 
 pytestmark = pytest.mark.browser

@@ -7,8 +7,7 @@ import torch
 
 from dermadeit.checkpoints import training_command
 from dermadeit.errors import ConfigurationError, DermaDeiTError
-from dermadeit.model_zoo import COMPARED_MODELS
-from dermadeit.models import get_spec
+from dermadeit.model_specs import COMPARED_MODELS, get_spec
 from dermadeit.tasks import TASKS
 from train.command_line import RECIPES, parse_arguments
 from train.configuration import TrainingConfiguration
