@@ -8,9 +8,9 @@ import signal
 import sys
 
 from dermadeit.errors import DermaDeiTError
-from dermadeit.model_specs import OURS
-from dermadeit.model_zoo import ModelZoo
-from dermadeit.predictor import Predictor, load_predictor
+from dermadeit.inference.predictor import Predictor, load_predictor
+from dermadeit.inference.zoo import ModelZoo
+from dermadeit.models.specs import OURS
 from dermadeit.tasks import TASKS
 from dermadeit.views.application import build_app, launch_options
 from dermadeit.views.uploads import private_cache

@@ -31,24 +31,24 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
-from dermadeit.datasets import naming_the_image
+from dermadeit.data.dataset import naming_the_image
+from dermadeit.data.manifest import ManifestRow, read_source
 from dermadeit.errors import DermaDeiTError, ManifestError
 from dermadeit.files import write_json
-from dermadeit.imaging import decode_image
-from dermadeit.manifest import ManifestRow, read_source
-from dermadeit.metrics import (
+from dermadeit.imaging.decode import decode_image
+from dermadeit.imaging.preprocessing import DIHEDRAL_VIEWS
+from dermadeit.inference.predictor import BATCH_IMAGES, Predictor, load_predictor
+from dermadeit.metrics.classification import (
     INTERVAL_METHOD,
     RESAMPLES,
     classification_metrics,
     percentile_intervals,
     resampled_figures,
 )
-from dermadeit.neighbours import VOTERS, Neighbour, NeighbourIndex, disagreeing_share, disagrees
-from dermadeit.predictor import BATCH_IMAGES, Predictor, load_predictor
-from dermadeit.preprocessing import DIHEDRAL_VIEWS
-from dermadeit.stability import answers, flipped, spreads
+from dermadeit.metrics.shares import Shares, stability_figures
 from dermadeit.tasks import DIAGNOSIS, TASKS, Task
-from dermadeit.trust_metrics import Shares, stability_figures
+from dermadeit.trust.neighbours import VOTERS, Neighbour, NeighbourIndex, disagreeing_share, disagrees
+from dermadeit.trust.stability import answers, flipped, spreads
 
 logger = logging.getLogger("benchmarks.error_detection")
 

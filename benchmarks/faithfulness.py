@@ -29,8 +29,10 @@ import numpy as np
 from scipy import stats
 from tqdm import tqdm
 
-from dermadeit.checkpoints import CHECKPOINT_ROOT
-from dermadeit.faithfulness import (
+from dermadeit.data.manifest import Manifest, read_source
+from dermadeit.files import write_json
+from dermadeit.imaging.decode import LesionImage, decode_image
+from dermadeit.inference.faithfulness import (
     CURVE_STEPS,
     central_area,
     central_mass,
@@ -38,12 +40,10 @@ from dermadeit.faithfulness import (
     perturbation_curves,
     randomised_correlations,
 )
-from dermadeit.files import write_json
-from dermadeit.imaging import LesionImage, decode_image
-from dermadeit.manifest import Manifest, read_source
-from dermadeit.metrics import CONFIDENCE, INTERVAL_METHOD, RESAMPLES
-from dermadeit.predictor import Predictor, load_predictor
-from dermadeit.saliency import DEFAULT_METHOD, SALIENCY_METHODS, SaliencyMap
+from dermadeit.inference.predictor import Predictor, load_predictor
+from dermadeit.inference.saliency import DEFAULT_METHOD, SALIENCY_METHODS, SaliencyMap
+from dermadeit.metrics.classification import CONFIDENCE, INTERVAL_METHOD, RESAMPLES
+from dermadeit.models.checkpoints import CHECKPOINT_ROOT
 from dermadeit.tasks import get_task
 
 logger = logging.getLogger("benchmarks.faithfulness")

@@ -41,14 +41,14 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold
 from sklearn.preprocessing import normalize
 
-from dermadeit.checkpoints import Checkpoint, load_checkpoint
+from dermadeit.data.manifest import ManifestRow, read_source
 from dermadeit.files import write_json
-from dermadeit.gating import Gates, OutOfDistribution, gate, held_out_scores
-from dermadeit.image_quality import QualityReport, assess_quality
-from dermadeit.imaging import LesionImage, decode_image
-from dermadeit.manifest import ManifestRow, read_source
-from dermadeit.shallow_features import recording_shallow_embeddings
+from dermadeit.imaging.decode import LesionImage, decode_image
+from dermadeit.imaging.quality import QualityReport, assess_quality
+from dermadeit.models.checkpoints import Checkpoint, load_checkpoint
+from dermadeit.models.classifier import recording_shallow_embeddings
 from dermadeit.tasks import DIAGNOSIS, Task
+from dermadeit.trust.gating import Gates, OutOfDistribution, gate, held_out_scores
 
 logger = logging.getLogger("benchmarks.out_of_distribution")
 

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 
 from dermadeit.files import write_json
-from dermadeit.models import create_classifier
+from dermadeit.models.classifier import create_classifier
 
 MODELS = ("dermadeit", "dermadeit-small", "dermadeit-base")
 MEASURED_BATCH = 4

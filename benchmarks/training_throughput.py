@@ -35,12 +35,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 from timm.layers import set_fused_attn
 
-from dermadeit.datasets import PIXEL_CACHE_BYTES, LesionDataset
+from dermadeit.data.dataset import PIXEL_CACHE_BYTES, LesionDataset
+from dermadeit.data.manifest import Manifest, read_source
+from dermadeit.data.synthetic import write_dataset
 from dermadeit.files import write_json
-from dermadeit.manifest import Manifest, read_source
-from dermadeit.models import create_classifier
-from dermadeit.preprocessing import Preprocessing
-from dermadeit.synthetic import write_dataset
+from dermadeit.imaging.preprocessing import Preprocessing
+from dermadeit.models.classifier import create_classifier
 from dermadeit.tasks import get_task
 from train.augmentation import BatchAugmentation
 from train.configuration import TrainingConfiguration

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 from dermadeit.about import VERSION
 
 if TYPE_CHECKING:
-    from dermadeit.predictor import load_predictor
+    from dermadeit.inference.predictor import load_predictor
 
 __version__ = VERSION
 __all__ = ["__version__", "load_predictor"]
 
 
 def __getattr__(name: str) -> Any:
-    # torch takes seconds to import, and `dermadeit.tasks` or `dermadeit.imaging` don't need it.
+    # torch takes seconds to import, and `dermadeit.tasks` or `dermadeit.imaging.decode` don't need it.
     if name == "load_predictor":
-        from dermadeit.predictor import load_predictor
+        from dermadeit.inference.predictor import load_predictor
 
         return load_predictor
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

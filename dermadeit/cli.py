@@ -7,29 +7,181 @@ go to standard output, everything else to standard error.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from dermadeit.command_options import (
-    EXIT_SOME_FAILED,
-    ImagesOption,
-    LeaksOption,
-    ModelOption,
-    TaskOption,
-    ViewsOption,
-    create_folder,
-    open_manifest,
-    user_errors,
+from dermadeit.data.manifest import Manifest
+from dermadeit.errors import CheckpointError, ConfigurationError, DermaDeiTError, ImageError
+from dermadeit.tasks import TASKS, get_task
+
+if TYPE_CHECKING:
+    from dermadeit.data.manifest import Manifest
+
+EXIT_USAGE = 2
+EXIT_SOME_FAILED = 3
+
+TaskName = StrEnum("TaskName", {key: key for key in TASKS})
+
+TaskOption = Annotated[TaskName, typer.Option(help="Which question to ask.")]
+ModelOption = Annotated[str, typer.Option(help="A model name, or a checkpoint folder.")]
+ImagesOption = Annotated[
+    Path | None, typer.Option(help="Folder that the table's files are in; its own folder by default.")
+]
+LeaksOption = Annotated[bool, typer.Option("--allow-leaks", help="Go on although lesions lie in two splits.")]
+ViewsOption = Annotated[
+    int, typer.Option(min=1, max=8, help="Mirrored and turned views whose logits are averaged.")
+]
+
+
+def create_folder(folder: Path) -> None:
+    """Makes a folder for results; raises `ConfigurationError` where there can't be one."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"“{folder}” can't be used as a folder: {error.strerror}.") from error
+
+
+def open_manifest(
+    source: Path, task: TaskName, images: Path | None, *, split: str | None, allow_leaks: bool
+) -> Manifest:
+    """Reads labelled images, refuses leaks unless they are allowed, and keeps one split where one is named."""
+    from dermadeit.data.manifest import check_leaks, read_source
+
+    manifest = read_source(source, get_task(task.value), images)
+    if not allow_leaks:
+        check_leaks(manifest)
+    return manifest if split is None else manifest.select(split)
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Ends the program with a sentence where the user has made a mistake."""
+    try:
+        yield
+    except DermaDeiTError as error:
+        typer.echo(error.user_message, err=True)
+        sys.exit(EXIT_USAGE)
+
+
+benchmark_app = typer.Typer(
+    help="The published comparison of the models: its predictions, and the tables made of them.",
+    no_args_is_help=True,
 )
-from dermadeit.errors import CheckpointError, ConfigurationError, ImageError
-from dermadeit.publishing_commands import benchmark_app, model_card, robustness
-from dermadeit.tasks import TASKS
+
+BenchmarkOption = Annotated[
+    Path | None, typer.Option("--root", help="Folder of the benchmark; assets/benchmark by default.")
+]
+
+
+@benchmark_app.command("add")
+def add_to_benchmark(
+    predictions: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="PREDICTIONS...",
+            help="Folders that evaluate wrote, or their predictions.csv; all numbers of views of a model at once.",
+        ),
+    ],
+    name: Annotated[str | None, typer.Option(help="File the model under this name.")] = None,
+    leakage_test: Annotated[
+        Literal["image", "lesion"] | None,
+        typer.Option(help="File it for the leakage test, as the model of a split by image or by lesion."),
+    ] = None,
+    root: BenchmarkOption = None,
+) -> None:
+    """File a model's predictions on the test split."""
+    with user_errors():
+        from dermadeit.publishing.benchmark import BENCHMARK_ROOT, add_predictions
+
+        for path in add_predictions(predictions, root or BENCHMARK_ROOT, name=name, split_by=leakage_test):
+            typer.echo(str(path))
+
+
+@benchmark_app.command("table")
+def write_table(
+    results: Annotated[Path, typer.Option(help="Markdown file whose tables are replaced.")] = Path(
+        "docs/results.md"
+    ),
+    readme: Annotated[Path, typer.Option(help="Markdown file whose short table is replaced.")] = Path(
+        "README.md"
+    ),
+    root: BenchmarkOption = None,
+) -> None:
+    """Compute every figure from the filed predictions, and write the tables of docs/results.md and README."""
+    with user_errors():
+        from dermadeit.publishing.benchmark import BENCHMARK_ROOT
+        from dermadeit.publishing.benchmark_table import write_benchmark_tables
+
+        write_benchmark_tables(results, readme, root or BENCHMARK_ROOT)
+
+
+def robustness(
+    source: Annotated[Path, typer.Argument(help="A CSV table, or a folder with class subfolders.")],
+    task: TaskOption,
+    output: Annotated[Path, typer.Option(help="Folder for robustness.json.")],
+    images: ImagesOption = None,
+    model: ModelOption = "dermadeit",
+    views: Annotated[int, typer.Option(min=1, max=8, help="Views whose logits are averaged.")] = 1,
+    split: Annotated[str | None, typer.Option(help="Only the rows of this split.")] = None,
+    sample: Annotated[
+        int, typer.Option(min=1, help="About so many images, of lesions drawn at random.")
+    ] = 500,
+    seed: Annotated[int, typer.Option(help="Decides the draw and the corruptions.")] = 0,
+    allow_leaks: LeaksOption = False,
+) -> None:
+    """Read the same photos spoilt in eleven ways, at five severities."""
+    with user_errors():
+        from tqdm import tqdm
+
+        from dermadeit.evaluation.robustness import ROBUSTNESS_FILE, measure_robustness, sample_lesions
+        from dermadeit.files import write_json
+        from dermadeit.inference.predictor import load_predictor
+
+        create_folder(output)
+        manifest = open_manifest(source, task, images, split=split, allow_leaks=allow_leaks)
+        manifest = sample_lesions(manifest, sample, seed)
+        with tqdm(total=len(manifest.rows), unit="image", disable=None) as bar:
+            measured = measure_robustness(
+                manifest,
+                load_predictor(task.value, model),
+                views=views,
+                seed=seed,
+                progress=partial(bar.update, 1),
+            )
+        write_json(output / ROBUSTNESS_FILE, measured)
+        typer.echo(str(output / ROBUSTNESS_FILE))
+
+
+def model_card(
+    output: Annotated[
+        Path | None, typer.Option(help="File to write; assets/model_card.md by default.")
+    ] = None,
+    evidence: Annotated[Path | None, typer.Option(help="Folder with the result files of each task.")] = None,
+    root: BenchmarkOption = None,
+    checkpoints: Annotated[Path | None, typer.Option(help="Folder of the checkpoints of each task.")] = None,
+) -> None:
+    """Write the model card from the result files; what no file says is called not measured."""
+    with user_errors():
+        from dermadeit.models.checkpoints import CHECKPOINT_ROOT
+        from dermadeit.publishing.benchmark import BENCHMARK_ROOT
+        from dermadeit.publishing.model_card import EVIDENCE_ROOT, MODEL_CARD, write_model_card
+
+        path = output or MODEL_CARD
+        write_model_card(
+            path,
+            checkpoints=checkpoints or CHECKPOINT_ROOT,
+            benchmark=root or BENCHMARK_ROOT,
+            evidence=evidence or EVIDENCE_ROOT,
+        )
+        typer.echo(str(path))
 
 
 class OutputFormat(StrEnum):
@@ -77,8 +229,8 @@ def predict(
 ) -> None:
     """Read images, one record each; a bad file never stops the others."""
     with user_errors():
-        from dermadeit.predictor import load_predictor
-        from dermadeit.records import ABSTAIN, ItemFailure, Prediction
+        from dermadeit.inference.predictor import load_predictor
+        from dermadeit.inference.records import ABSTAIN, ItemFailure, Prediction
 
         if saliency is not None:
             create_folder(saliency)
@@ -123,10 +275,10 @@ def evaluate(
     with user_errors():
         from tqdm import tqdm
 
-        from dermadeit.evaluation import evaluate as evaluate_manifest
-        from dermadeit.evaluation import write_evaluations
-        from dermadeit.predictor import load_predictor
-        from dermadeit.slices import describe_images, write_attributes
+        from dermadeit.evaluation.evaluate import evaluate as evaluate_manifest
+        from dermadeit.evaluation.evaluate import write_evaluations
+        from dermadeit.evaluation.slices import describe_images, write_attributes
+        from dermadeit.inference.predictor import load_predictor
 
         create_folder(output)
         manifest = open_manifest(source, task, images, split=split, allow_leaks=allow_leaks)
@@ -178,10 +330,10 @@ def calibrate(
     with user_errors():
         from tqdm import tqdm
 
-        from dermadeit.checkpoints import find_checkpoint, load_checkpoint
-        from dermadeit.fitting import fit_trust, read_cases
-        from dermadeit.predictor import Predictor
-        from dermadeit.trust_files import write_trust
+        from dermadeit.evaluation.calibrate import fit_trust, read_cases
+        from dermadeit.inference.predictor import Predictor
+        from dermadeit.models.checkpoints import find_checkpoint, load_checkpoint
+        from dermadeit.trust.files import write_trust
 
         manifest = open_manifest(source, task, images, split="calibration", allow_leaks=allow_leaks)
         cases = read_cases(source, manifest.task, images) if similar_cases else None
@@ -215,9 +367,9 @@ def models(output_format: FormatOption = OutputFormat.table) -> None:
 
 
 def _model_rows() -> Iterator[dict[str, Any]]:
-    from dermadeit.checkpoints import find_checkpoint, load_checkpoint, training_command
-    from dermadeit.model_specs import MODEL_SPECS
-    from dermadeit.models import count_parameters
+    from dermadeit.models.checkpoints import find_checkpoint, load_checkpoint, training_command
+    from dermadeit.models.classifier import count_parameters
+    from dermadeit.models.specs import MODEL_SPECS
 
     for task in TASKS.values():
         for name in MODEL_SPECS:
@@ -250,10 +402,10 @@ def _explain(
     predictor: Any, file: str, prediction: Any, folder: Path | None, check: bool
 ) -> tuple[Any, str | None]:
     """The prediction, with its heatmap checked where asked; and the overlay's path, or None without a folder."""
-    from dermadeit.faithfulness import check_saliency
     from dermadeit.files import write_atomically
-    from dermadeit.imaging import decode_image, encode_png
-    from dermadeit.saliency import DEFAULT_OPACITY, grad_cam
+    from dermadeit.imaging.decode import decode_image, encode_png
+    from dermadeit.inference.faithfulness import check_saliency
+    from dermadeit.inference.saliency import DEFAULT_OPACITY, grad_cam
 
     try:
         image = decode_image(file)
@@ -303,7 +455,7 @@ def _prediction_line(line: dict[str, Any]) -> str:
 
 
 def _print_figures(model: str, metrics: dict[str, Any]) -> None:
-    from dermadeit.metrics import HEADLINE_FIGURES
+    from dermadeit.metrics.classification import HEADLINE_FIGURES
 
     excluded = sum(metrics["excluded"].values())
     typer.echo(

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from dermadeit.checkpoints import save_checkpoint
-from dermadeit.models import create_classifier
-from dermadeit.predictor import Predictor, load_predictor
-from dermadeit.preprocessing import Preprocessing
-from dermadeit.synthetic import write_dataset
+from dermadeit.data.synthetic import write_dataset
+from dermadeit.imaging.preprocessing import Preprocessing
+from dermadeit.inference.predictor import Predictor, load_predictor
+from dermadeit.models.checkpoints import save_checkpoint
+from dermadeit.models.classifier import create_classifier
 from dermadeit.tasks import TASKS
 
 TINY_IMAGE_SIZE = 64

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from dermadeit.errors import ImageError
-from dermadeit.imaging import decode_image
+from dermadeit.imaging.decode import decode_image
 
 WIDTH, HEIGHT = 200, 160
 

@@ -12,22 +12,22 @@ import pytest
 from PIL import Image
 from sklearn import metrics as sk
 
-from dermadeit.batch import THUMBNAIL_SIDE, Batch, read_prediction_table
-from dermadeit.calibration import Calibration
-from dermadeit.checkpoints import CHECKPOINT_ROOT
-from dermadeit.collection import Collection, HandedFile, opened_collection
-from dermadeit.decisions import Decisions
+from dermadeit.data.collection import Collection, HandedFile, opened_collection
+from dermadeit.data.labelling import CollectedImage
+from dermadeit.data.manifest import read_source
+from dermadeit.data.tabular import read_csv
 from dermadeit.errors import ManifestError
-from dermadeit.evaluation import evaluate, write_evaluations
-from dermadeit.imaging import LesionImage
-from dermadeit.labelling import CollectedImage
-from dermadeit.manifest import read_source
-from dermadeit.predictions import PredictionSet
-from dermadeit.predictor import Predictor, load_predictor
-from dermadeit.records import ABSTAIN, ANSWER
-from dermadeit.slices import SLICED_BY, describe_images
-from dermadeit.tabular import read_csv
+from dermadeit.evaluation.batch import THUMBNAIL_SIDE, Batch, read_prediction_table
+from dermadeit.evaluation.evaluate import evaluate, write_evaluations
+from dermadeit.evaluation.predictions import PredictionSet
+from dermadeit.evaluation.slices import SLICED_BY, describe_images
+from dermadeit.evaluation.thresholds import Decisions
+from dermadeit.imaging.decode import LesionImage
+from dermadeit.inference.predictor import Predictor, load_predictor
+from dermadeit.inference.records import ABSTAIN, ANSWER
+from dermadeit.models.checkpoints import CHECKPOINT_ROOT
 from dermadeit.tasks import get_task
+from dermadeit.trust.calibration import Calibration
 
 BINARY, MULTICLASS = get_task("binary"), get_task("multiclass")
 

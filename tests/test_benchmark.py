@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from dermadeit.benchmark_files import read_benchmark
-from dermadeit.benchmark_table import (
+from dermadeit.cli import app
+from dermadeit.publishing.benchmark import read_benchmark
+from dermadeit.publishing.benchmark_table import (
     END,
     START,
     SUMMARY_END,
@@ -20,7 +21,6 @@ from dermadeit.benchmark_table import (
     render_summary,
     render_tables,
 )
-from dermadeit.cli import app
 from dermadeit.tasks import TASKS, get_task
 
 IMAGES = 90

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from dermadeit.calibration import (
+from dermadeit.errors import ConfigurationError, ManifestError
+from dermadeit.metrics.weighted import log_losses
+from dermadeit.trust.calibration import (
     Calibration,
     OperatingPoint,
     ViewCalibration,
@@ -14,9 +16,7 @@ from dermadeit.calibration import (
     fit_operating_points,
     fit_view,
 )
-from dermadeit.errors import ConfigurationError, ManifestError
-from dermadeit.scaling import Scaling, fit_scaling, fit_temperature, fit_vector
-from dermadeit.weighted_metrics import log_losses
+from dermadeit.trust.scaling import Scaling, fit_scaling, fit_temperature, fit_vector
 
 CLASSES = ("mel", "bcc", "scc")
 

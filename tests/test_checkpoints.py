@@ -9,10 +9,10 @@ import timm
 import torch
 from safetensors.torch import load_file
 
-from dermadeit.checkpoints import find_checkpoint, load_checkpoint, save_checkpoint
 from dermadeit.errors import CheckpointError
-from dermadeit.models import create_classifier
-from dermadeit.preprocessing import Preprocessing
+from dermadeit.imaging.preprocessing import Preprocessing
+from dermadeit.models.checkpoints import find_checkpoint, load_checkpoint, save_checkpoint
+from dermadeit.models.classifier import create_classifier
 from dermadeit.tasks import get_task
 
 
@@ -156,7 +156,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_usable(folder: Path, monkeypatch:
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("dermadeit.checkpoints.save_file", fail)
+    monkeypatch.setattr("dermadeit.models.checkpoints.save_file", fail)
     before = load_checkpoint(folder).weights_sha256
     classifier = create_classifier("dermadeit", 2, image_size=64)
     with pytest.raises(OSError, match="No space"):

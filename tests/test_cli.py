@@ -10,14 +10,14 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from dermadeit.checkpoints import load_checkpoint
 from dermadeit.cli import _prediction_line, app
-from dermadeit.fitting import fit_trust
-from dermadeit.manifest import read_source
-from dermadeit.model_specs import MODEL_SPECS
-from dermadeit.predictor import Predictor
+from dermadeit.data.manifest import read_source
+from dermadeit.evaluation.calibrate import fit_trust
+from dermadeit.inference.predictor import Predictor
+from dermadeit.models.checkpoints import load_checkpoint
+from dermadeit.models.specs import MODEL_SPECS
 from dermadeit.tasks import BINARY
-from dermadeit.trust_files import write_trust
+from dermadeit.trust.files import write_trust
 
 KEYS = {
     "file", "sha256", "task", "model", "status", "label", "probabilities", "logits", "ledger", "warnings", "error",

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dermadeit import archives, collection
-from dermadeit.collection import (
+from dermadeit.data import archives, collection
+from dermadeit.data.collection import (
     Collection,
     HandedFile,
     check_table_size,

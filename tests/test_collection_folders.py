@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dermadeit.collection import Collection, HandedFile, opened_collection
+from dermadeit.data.collection import Collection, HandedFile, opened_collection
 from dermadeit.errors import ManifestError
 from dermadeit.tasks import BINARY
 

@@ -10,10 +10,10 @@ from sklearn import metrics as sk
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from dermadeit.comparison import DeLongTest, Difference, compare, delong_test, holm, mcnemar_test
 from dermadeit.errors import ManifestError
-from dermadeit.metrics import FIGURES
-from dermadeit.predictions import PredictionSet, measure
+from dermadeit.evaluation.comparison import DeLongTest, Difference, compare, delong_test, holm, mcnemar_test
+from dermadeit.evaluation.predictions import PredictionSet, measure
+from dermadeit.metrics.classification import FIGURES
 from dermadeit.tasks import get_task
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dermadeit.corruptions import CORRUPTIONS, SEVERITIES, corrupt
-from dermadeit.lesion_rendering import render_lesion
-from dermadeit.synthetic import random_recipe
+from dermadeit.data.synthetic import random_recipe
+from dermadeit.imaging.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from dermadeit.imaging.rendering import render_lesion
 
 SIZES = {"thumbnail": (84, 84), "landscape": (200, 150), "portrait": (150, 233)}
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from dermadeit.datasets import LesionDataset, collate
+from dermadeit.data.dataset import LesionDataset, collate
+from dermadeit.data.manifest import read_source
 from dermadeit.errors import ManifestError
-from dermadeit.imaging import decode_image
-from dermadeit.manifest import read_source
-from dermadeit.preprocessing import Preprocessing
+from dermadeit.imaging.decode import decode_image
+from dermadeit.imaging.preprocessing import Preprocessing
 from dermadeit.tasks import get_task
 
 BINARY = get_task("binary")

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from dermadeit.batch import BatchItem, BatchResult, gather_batch
-from dermadeit.entrants import disagreements, kappas
+from dermadeit.data.labelling import CollectedImage
 from dermadeit.errors import ManifestError
-from dermadeit.labelling import CollectedImage
-from dermadeit.records import ABSTAIN, ANSWER, ItemFailure, Prediction
+from dermadeit.evaluation.batch import BatchItem, BatchResult, gather_batch
+from dermadeit.evaluation.comparison import disagreements, kappas
+from dermadeit.inference.records import ABSTAIN, ANSWER, ItemFailure, Prediction
 from dermadeit.tasks import BINARY
 
 

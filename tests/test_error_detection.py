@@ -18,11 +18,11 @@ from benchmarks.error_detection import (
     read_images,
     score_signals,
 )
+from dermadeit.data.manifest import read_source
 from dermadeit.errors import ManifestError
-from dermadeit.manifest import read_source
-from dermadeit.neighbours import Neighbour, NeighbourIndex
-from dermadeit.predictor import Predictor
+from dermadeit.inference.predictor import Predictor
 from dermadeit.tasks import BINARY
+from dermadeit.trust.neighbours import Neighbour, NeighbourIndex
 
 
 def _noisy(wrong: np.ndarray, strength: float, seed: int) -> np.ndarray:

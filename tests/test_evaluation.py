@@ -10,13 +10,13 @@ import pytest
 from scipy.special import softmax
 
 from dermadeit.about import VERSION
+from dermadeit.data.manifest import ManifestRow, read_source
+from dermadeit.data.tabular import read_csv, write_csv
 from dermadeit.errors import ManifestError
-from dermadeit.evaluation import evaluate, write_evaluations
-from dermadeit.manifest import ManifestRow, read_source
-from dermadeit.predictions import measure, read_predictions
-from dermadeit.predictor import Predictor, load_predictor
-from dermadeit.records import Evaluation
-from dermadeit.tabular import read_csv, write_csv
+from dermadeit.evaluation.evaluate import evaluate, write_evaluations
+from dermadeit.evaluation.predictions import measure, read_predictions
+from dermadeit.inference.predictor import Predictor, load_predictor
+from dermadeit.inference.records import Evaluation
 from dermadeit.tasks import get_task
 
 

@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from dermadeit import load_predictor
-from dermadeit.image_quality import PROBLEMS
-from dermadeit.records import ABSTAIN
-from dermadeit.tabular import Table, read_csv
+from dermadeit.data.tabular import Table, read_csv
+from dermadeit.imaging.quality import PROBLEMS
+from dermadeit.inference.records import ABSTAIN
 from dermadeit.tasks import BINARY
 from dermadeit.views.examples import read_examples
 from dermadeit.views.uploads import EXAMPLES_FOLDER

@@ -13,7 +13,8 @@ from PIL import Image
 from torch import nn
 
 from dermadeit.errors import PredictionError, TaskError
-from dermadeit.faithfulness import (
+from dermadeit.imaging.decode import LesionImage, decode_image
+from dermadeit.inference.faithfulness import (
     central_mass,
     check_saliency,
     fill_from_surroundings,
@@ -22,9 +23,8 @@ from dermadeit.faithfulness import (
     randomised_correlations,
     salient_mask,
 )
-from dermadeit.imaging import LesionImage, decode_image
-from dermadeit.predictor import Predictor, load_predictor
-from dermadeit.saliency import SaliencyMap, grad_cam
+from dermadeit.inference.predictor import Predictor, load_predictor
+from dermadeit.inference.saliency import SaliencyMap, grad_cam
 
 PATCH = 8
 SIDE = 8 * PATCH

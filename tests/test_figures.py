@@ -15,9 +15,13 @@ from PIL import Image
 from scipy.special import softmax
 from sklearn import metrics as sk
 
-from dermadeit.checkpoints import CHECKPOINT_ROOT
-from dermadeit.drawing import line_styles
-from dermadeit.figures import (
+from dermadeit.evaluation.predictions import PredictionSet
+from dermadeit.evaluation.slices import measure_slices
+from dermadeit.metrics.shares import risk_coverage
+from dermadeit.metrics.weighted import calibration_errors, reliability_bins
+from dermadeit.models.checkpoints import CHECKPOINT_ROOT
+from dermadeit.reporting.drawing import line_styles
+from dermadeit.reporting.figures import (
     ModelPoint,
     accuracy_latency_figure,
     alt_text,
@@ -31,11 +35,7 @@ from dermadeit.figures import (
     slice_figure,
     training_curves,
 )
-from dermadeit.predictions import PredictionSet
-from dermadeit.slices import measure_slices
 from dermadeit.tasks import get_task
-from dermadeit.trust_metrics import risk_coverage
-from dermadeit.weighted_metrics import calibration_errors, reliability_bins
 
 HOSTILE = '<script>alert("$x^2$")</script>\u202e\x07'
 

@@ -10,15 +10,15 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from dermadeit.calibration import OPERATING_POINTS
-from dermadeit.checkpoints import load_checkpoint, save_checkpoint
 from dermadeit.cli import app
 from dermadeit.errors import CheckpointError, ConfigurationError
-from dermadeit.models import create_classifier
-from dermadeit.predictor import NOT_CALIBRATED, Predictor, load_predictor
-from dermadeit.preprocessing import Preprocessing
-from dermadeit.records import Prediction
+from dermadeit.imaging.preprocessing import Preprocessing
+from dermadeit.inference.predictor import NOT_CALIBRATED, Predictor, load_predictor
+from dermadeit.inference.records import Prediction
+from dermadeit.models.checkpoints import load_checkpoint, save_checkpoint
+from dermadeit.models.classifier import create_classifier
 from dermadeit.tasks import get_task
+from dermadeit.trust.calibration import OPERATING_POINTS
 
 
 def _run(*arguments: object, exit_code: int = 0):
@@ -266,7 +266,7 @@ def test_a_table_without_calibration_images_is_named(
 
 
 def test_outputs_are_those_of_each_view(calibrated: Path, lesion_files: list[Path]) -> None:
-    from dermadeit.imaging import decode_image
+    from dermadeit.imaging.decode import decode_image
 
     predictor = load_predictor("binary", str(calibrated))
     image = decode_image(lesion_files[0])

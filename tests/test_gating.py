@@ -8,7 +8,8 @@ from safetensors.numpy import load, save
 from sklearn.neighbors import NearestNeighbors
 
 from dermadeit.errors import CheckpointError, ConfigurationError
-from dermadeit.gating import (
+from dermadeit.imaging.quality import QualityReport, QualityThresholds
+from dermadeit.trust.gating import (
     OUT_OF_DISTRIBUTION,
     Gates,
     OutOfDistribution,
@@ -16,7 +17,6 @@ from dermadeit.gating import (
     gate,
     held_out_scores,
 )
-from dermadeit.image_quality import QualityReport, QualityThresholds
 
 LENGTH = 24
 

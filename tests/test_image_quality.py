@@ -7,15 +7,15 @@ import pytest
 from PIL import Image, ImageFilter
 
 from dermadeit.errors import ConfigurationError
-from dermadeit.image_quality import (
+from dermadeit.imaging.decode import decode_image
+from dermadeit.imaging.quality import (
     PROBLEMS,
     QualityReport,
     QualityThresholds,
     assess_quality,
     fit_quality_thresholds,
 )
-from dermadeit.imaging import decode_image
-from dermadeit.lesion_rendering import LesionRecipe, render_lesion
+from dermadeit.imaging.rendering import LesionRecipe, render_lesion
 
 RECIPE = LesionRecipe(0, (228, 184, 164), ((142, 92, 62),), network=0.6, dots=20, vignette=0.2)
 

@@ -17,7 +17,7 @@ from encoded_images import (
 )
 from PIL import Image
 
-from dermadeit.imaging import decode_image, encode_png
+from dermadeit.imaging.decode import decode_image, encode_png
 
 # --- accepted formats --------------------------------------------------------------------------------------
 

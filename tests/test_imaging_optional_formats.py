@@ -9,7 +9,7 @@ import pydicom
 import pytest
 from encoded_images import HEIGHT, WIDTH, photo, refusal, smooth_pixels
 
-from dermadeit.imaging import decode_image
+from dermadeit.imaging.decode import decode_image
 
 
 @pytest.mark.parametrize(

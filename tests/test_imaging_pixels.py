@@ -16,8 +16,8 @@ from encoded_images import (
 )
 from PIL import Image, ImageCms
 
-from dermadeit import imaging
-from dermadeit.imaging import decode_image
+from dermadeit.imaging import decode as imaging
+from dermadeit.imaging.decode import decode_image
 
 # --- transparency, palettes, grey --------------------------------------------------------------------------
 

@@ -13,9 +13,9 @@ import pytest
 from encoded_images import ADOBE_RGB, P3, SRGB, encoded, photo, png_chunk, refusal, tiff_file
 from PIL import Image, ImageFile, TiffImagePlugin
 
-from dermadeit import imaging
 from dermadeit.errors import ImageError
-from dermadeit.imaging import decode_image
+from dermadeit.imaging import decode as imaging
+from dermadeit.imaging.decode import decode_image
 
 
 @pytest.mark.parametrize(

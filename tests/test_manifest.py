@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from dermadeit.data.manifest import SPLITS, check_leaks, read_source
 from dermadeit.errors import ManifestError
-from dermadeit.manifest import SPLITS, check_leaks, read_source
 from dermadeit.tasks import get_task
 
 BINARY, MULTICLASS = get_task("binary"), get_task("multiclass")

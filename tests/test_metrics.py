@@ -7,8 +7,13 @@ from scipy.special import log_softmax, softmax
 from sklearn import metrics as sk
 from sklearn.linear_model import LogisticRegression
 
-from dermadeit.metrics import FIGURES, classification_metrics, percentile_intervals, resampled_figures
-from dermadeit.weighted_metrics import WeightedMetrics
+from dermadeit.metrics.classification import (
+    FIGURES,
+    classification_metrics,
+    percentile_intervals,
+    resampled_figures,
+)
+from dermadeit.metrics.weighted import WeightedMetrics
 
 BINARY, MULTICLASS = ("nevus", "others"), ("mel", "bcc", "scc")
 both_tasks = pytest.mark.parametrize("classes", [BINARY, MULTICLASS])

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dermadeit.corruptions import CORRUPTIONS, SEVERITIES
 from dermadeit.errors import ManifestError
-from dermadeit.metrics import FIGURES
-from dermadeit.model_card import write_model_card
-from dermadeit.robustness import ROBUSTNESS_FIGURES
-from dermadeit.slices import SLICED_BY
+from dermadeit.evaluation.robustness import ROBUSTNESS_FIGURES
+from dermadeit.evaluation.slices import SLICED_BY
+from dermadeit.imaging.corruptions import CORRUPTIONS, SEVERITIES
+from dermadeit.metrics.classification import FIGURES
+from dermadeit.publishing.model_card import write_model_card
 from dermadeit.tasks import TASKS
 
 WEIGHTS = "ab" * 32

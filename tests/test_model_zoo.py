@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from dermadeit.errors import CheckpointError, ModelError
-from dermadeit.model_specs import COMPARED_MODELS, MODEL_SPECS
-from dermadeit.model_zoo import ModelZoo
-from dermadeit.predictor import Predictor
+from dermadeit.inference.predictor import Predictor
+from dermadeit.inference.zoo import ModelZoo
+from dermadeit.models.specs import COMPARED_MODELS, MODEL_SPECS
 
 
 def test_every_model_is_listed_and_a_missing_one_names_the_command_that_makes_it(

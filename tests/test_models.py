@@ -10,11 +10,11 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from dermadeit.checkpoints import save_checkpoint
 from dermadeit.errors import ConfigurationError, ModelError
-from dermadeit.model_specs import MODEL_SPECS, get_spec
-from dermadeit.models import count_parameters, create_classifier
-from dermadeit.preprocessing import Preprocessing
+from dermadeit.imaging.preprocessing import Preprocessing
+from dermadeit.models.checkpoints import save_checkpoint
+from dermadeit.models.classifier import count_parameters, create_classifier
+from dermadeit.models.specs import MODEL_SPECS, get_spec
 from dermadeit.tasks import get_task
 
 
@@ -118,7 +118,7 @@ def test_hub_weights_come_from_the_hub_cache(tmp_path: Path) -> None:
     original = timm.create_model("deit_tiny_distilled_patch16_224")
     save_file(original.state_dict(), snapshot / "model.safetensors")
     program = (
-        "from dermadeit.models import create_classifier\n"
+        "from dermadeit.models.classifier import create_classifier\n"
         "backbone = create_classifier('dermadeit', 2, image_size=64, init='hub').backbone\n"
         "print(backbone.dist_token.sum().item(), backbone.pos_embed.shape[1], backbone.head.out_features)"
     )
@@ -135,7 +135,7 @@ def test_hub_weights_come_from_the_hub_cache(tmp_path: Path) -> None:
 def test_an_unreachable_hub_names_the_way_out(tmp_path: Path) -> None:
     program = (
         "from dermadeit.errors import ModelError\n"
-        "from dermadeit.models import create_classifier\n"
+        "from dermadeit.models.classifier import create_classifier\n"
         "try:\n    create_classifier('dinov2', 2, init='hub')\n"
         "except ModelError as error:\n    print(error.code, error.user_message)"
     )

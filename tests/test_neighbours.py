@@ -8,7 +8,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from dermadeit.errors import CheckpointError
-from dermadeit.neighbours import (
+from dermadeit.tasks import BINARY, MULTICLASS
+from dermadeit.trust.neighbours import (
     Neighbour,
     NeighbourIndex,
     describe_disagreement,
@@ -16,7 +17,6 @@ from dermadeit.neighbours import (
     disagrees,
     outside_share,
 )
-from dermadeit.tasks import BINARY, MULTICLASS
 
 TRAIN_IMAGES, EMBEDDING_DIM = 16_100, 192
 

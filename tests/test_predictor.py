@@ -11,10 +11,10 @@ from PIL import Image
 
 import dermadeit
 from dermadeit.errors import CheckpointError, ConfigurationError, ModelError, TaskError
-from dermadeit.imaging import decode_image
-from dermadeit.predictor import Predictor, load_predictor
-from dermadeit.preprocessing import apply_dihedral
-from dermadeit.records import ItemFailure, Prediction
+from dermadeit.imaging.decode import decode_image
+from dermadeit.imaging.preprocessing import apply_dihedral
+from dermadeit.inference.predictor import Predictor, load_predictor
+from dermadeit.inference.records import ItemFailure, Prediction
 
 
 def test_is_the_public_entry_point() -> None:

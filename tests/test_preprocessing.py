@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 from timm.data import create_transform
 
-from dermadeit.checkpoints import load_checkpoint, save_checkpoint
 from dermadeit.errors import CheckpointError
-from dermadeit.imaging import decode_image
-from dermadeit.models import create_classifier
-from dermadeit.predictor import Predictor
-from dermadeit.preprocessing import DIHEDRAL_VIEWS, Preprocessing, apply_dihedral, dihedral_views
+from dermadeit.imaging.decode import decode_image
+from dermadeit.imaging.preprocessing import DIHEDRAL_VIEWS, Preprocessing, apply_dihedral, dihedral_views
+from dermadeit.inference.predictor import Predictor
+from dermadeit.models.checkpoints import load_checkpoint, save_checkpoint
+from dermadeit.models.classifier import create_classifier
 from dermadeit.tasks import get_task
 
 

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dermadeit.benchmark_files import read_benchmark
-from dermadeit.benchmark_table import (
+from dermadeit.evaluation.predictions import measure
+from dermadeit.metrics.classification import FIGURES
+from dermadeit.publishing.benchmark import read_benchmark
+from dermadeit.publishing.benchmark_table import (
     END,
     START,
     SUMMARY_END,
@@ -16,8 +18,6 @@ from dermadeit.benchmark_table import (
     render_summary,
     render_tables,
 )
-from dermadeit.metrics import FIGURES
-from dermadeit.predictions import measure
 from dermadeit.tasks import TASKS, Task
 
 ROOT = Path(__file__).parent.parent

@@ -10,15 +10,10 @@ import pytest
 from PIL import Image
 
 from dermadeit.about import DISCLAIMER, VERSION
-from dermadeit.calibration import OPERATING_POINTS
-from dermadeit.comparison import compare
-from dermadeit.figures import roc_curves
-from dermadeit.predictions import PredictionSet, measure, measure_sources
-from dermadeit.report import ReportFigure, single_image_report
-from dermadeit.report_sections import evaluation_report
-from dermadeit.slices import measure_slices
-from dermadeit.tasks import get_task
-from dermadeit.trust_metrics import (
+from dermadeit.evaluation.comparison import compare
+from dermadeit.evaluation.predictions import PredictionSet, measure, measure_sources
+from dermadeit.evaluation.slices import measure_slices
+from dermadeit.metrics.shares import (
     abstention_figures,
     calibration_figures,
     conformal_figures,
@@ -26,6 +21,11 @@ from dermadeit.trust_metrics import (
     risk_coverage,
     stability_figures,
 )
+from dermadeit.reporting.evaluation_report import evaluation_report
+from dermadeit.reporting.figures import roc_curves
+from dermadeit.reporting.photo_report import ReportFigure, single_image_report
+from dermadeit.tasks import get_task
+from dermadeit.trust.calibration import OPERATING_POINTS
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)>\u202egpj.exe'
 CREATED = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dermadeit.corruptions import CORRUPTIONS, SEVERITIES
+from dermadeit.data.manifest import Manifest, ManifestRow
 from dermadeit.errors import ManifestError
-from dermadeit.imaging import LesionImage
-from dermadeit.manifest import Manifest, ManifestRow
-from dermadeit.records import ABSTAIN, ANSWER, ItemFailure, Prediction
-from dermadeit.robustness import measure_robustness, sample_lesions
+from dermadeit.evaluation.robustness import measure_robustness, sample_lesions
+from dermadeit.imaging.corruptions import CORRUPTIONS, SEVERITIES
+from dermadeit.imaging.decode import LesionImage
+from dermadeit.inference.records import ABSTAIN, ANSWER, ItemFailure, Prediction
 from dermadeit.tasks import get_task
 
 BINARY = get_task("binary")

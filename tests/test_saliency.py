@@ -10,13 +10,13 @@ from PIL import Image
 from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
-from dermadeit.checkpoints import load_checkpoint, save_checkpoint
 from dermadeit.errors import ModelError, TaskError
-from dermadeit.imaging import decode_image
-from dermadeit.models import create_classifier
-from dermadeit.predictor import Predictor, load_predictor
-from dermadeit.preprocessing import Preprocessing
-from dermadeit.saliency import SALIENCY_METHODS, SaliencyMap, attention_rollout, grad_cam
+from dermadeit.imaging.decode import decode_image
+from dermadeit.imaging.preprocessing import Preprocessing
+from dermadeit.inference.predictor import Predictor, load_predictor
+from dermadeit.inference.saliency import SALIENCY_METHODS, SaliencyMap, attention_rollout, grad_cam
+from dermadeit.models.checkpoints import load_checkpoint, save_checkpoint
+from dermadeit.models.classifier import create_classifier
 from dermadeit.tasks import get_task
 
 

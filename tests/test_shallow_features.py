@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from dermadeit.models import create_classifier
-from dermadeit.shallow_features import SHALLOW_BLOCK, recording_shallow_embeddings
+from dermadeit.models.classifier import SHALLOW_BLOCK, create_classifier, recording_shallow_embeddings
 
 
 @pytest.mark.parametrize(("name", "length"), [("dermadeit", 192), ("deit", 192), ("mobilenetv2", 32)])

@@ -9,16 +9,15 @@ import pytest
 from scipy.special import softmax
 from sklearn.metrics import cohen_kappa_score
 
-from dermadeit.comparison import compare, holm
-from dermadeit.entrants import compare_with, disagreements, gather, kappas
 from dermadeit.errors import ConfigurationError, ManifestError
-from dermadeit.imaging import decode_image
-from dermadeit.model_specs import MODEL_SPECS
-from dermadeit.predictions import PredictionSet, measure
-from dermadeit.predictor import Predictor, load_predictor
-from dermadeit.records import ABSTAIN
-from dermadeit.report_sections import comparison_section
-from dermadeit.side_by_side import ModelReading, agreement, measure_latency, read_with
+from dermadeit.evaluation.comparison import compare, compare_with, disagreements, gather, holm, kappas
+from dermadeit.evaluation.predictions import PredictionSet, measure
+from dermadeit.imaging.decode import decode_image
+from dermadeit.inference.predictor import Predictor, load_predictor
+from dermadeit.inference.records import ABSTAIN
+from dermadeit.inference.side_by_side import ModelReading, agreement, measure_latency, read_with
+from dermadeit.models.specs import MODEL_SPECS
+from dermadeit.reporting.evaluation_report import comparison_section
 from dermadeit.tasks import BINARY, MULTICLASS, get_task
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from dermadeit.corruptions import corrupt
-from dermadeit.skin_tone import (
+from dermadeit.imaging.corruptions import corrupt
+from dermadeit.imaging.skin_tone import (
     SKIN_TONES,
     estimate_skin_tone,
     individual_typology_angle,

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dermadeit.manifest import ManifestRow, read_source
-from dermadeit.predictions import PredictionSet, measure
-from dermadeit.slices import (
+from dermadeit.data.manifest import ManifestRow, read_source
+from dermadeit.evaluation.predictions import PredictionSet, measure
+from dermadeit.evaluation.slices import (
     SLICED_BY,
     UNKNOWN,
     describe_images,

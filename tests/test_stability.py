@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from dermadeit.stability import Stability, answers, flipped, spreads, stability
+from dermadeit.trust.stability import Stability, answers, flipped, spreads, stability
 
 
 def _logits(*probabilities: tuple[float, ...]) -> np.ndarray:

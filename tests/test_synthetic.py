@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dermadeit import synthetic
+from dermadeit.data import synthetic
+from dermadeit.data.synthetic import MANIFEST_COLUMNS, SPLITS, random_recipe, render_lesion, write_dataset
+from dermadeit.data.tabular import read_csv
 from dermadeit.errors import ConfigurationError
-from dermadeit.imaging import decode_image
-from dermadeit.synthetic import MANIFEST_COLUMNS, SPLITS, random_recipe, render_lesion, write_dataset
-from dermadeit.tabular import read_csv
+from dermadeit.imaging.decode import decode_image
 from dermadeit.tasks import DIAGNOSES
 
 COMMITTED = Path(__file__).parent / "data"
@@ -103,7 +103,7 @@ def test_program(tmp_path):
     command = [
         sys.executable,
         "-m",
-        "dermadeit.synthetic",
+        "dermadeit.data.synthetic",
         str(tmp_path / "made"),
         "--lesions",
         "32",

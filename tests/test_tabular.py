@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from dermadeit.data.tabular import read_csv, write_csv
 from dermadeit.errors import ManifestError
-from dermadeit.tabular import read_csv, write_csv
 
 AWKWARD_TEXTS = [
     "=1+1",

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dermadeit.trust_metrics import (
+from dermadeit.metrics.shares import (
     abstention_figures,
     conformal_figures,
     operating_point_figures,

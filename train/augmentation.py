@@ -8,7 +8,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 
-from dermadeit.preprocessing import DIHEDRAL_VIEWS, apply_dihedral
+from dermadeit.imaging.preprocessing import DIHEDRAL_VIEWS, apply_dihedral
 from train.appearance import (
     add_noise,
     apply_to_share,

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from dermadeit.errors import ConfigurationError
-from dermadeit.model_specs import get_spec
-from dermadeit.preprocessing import DIHEDRAL_VIEWS
+from dermadeit.imaging.preprocessing import DIHEDRAL_VIEWS
+from dermadeit.models.specs import get_spec
 from dermadeit.tasks import TRAINABLE_TASKS, get_task
 
 CHECKPOINT_PREFIX = "checkpoint:"

@@ -27,12 +27,12 @@ import timm
 import torch
 
 from dermadeit.about import VERSION
-from dermadeit.checkpoints import TRAINING_FILE, WEIGHTS_FILE, load_checkpoint, save_checkpoint
+from dermadeit.data.manifest import Manifest
 from dermadeit.errors import CheckpointError
-from dermadeit.evaluation import evaluate, write_evaluations
+from dermadeit.evaluation.evaluate import evaluate, write_evaluations
 from dermadeit.files import write_atomically, write_json
-from dermadeit.manifest import Manifest
-from dermadeit.predictor import Predictor
+from dermadeit.inference.predictor import Predictor
+from dermadeit.models.checkpoints import TRAINING_FILE, WEIGHTS_FILE, load_checkpoint, save_checkpoint
 from train.command_line import parse_arguments
 from train.configuration import TrainingConfiguration
 from train.loaders import load_manifest

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from dermadeit.manifest import Manifest
+from dermadeit.data.manifest import Manifest
 from train.folds import fold_of
 
 logger = logging.getLogger(__name__)

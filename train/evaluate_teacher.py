@@ -24,10 +24,10 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from dermadeit.data.manifest import SPLITS, Manifest
+from dermadeit.data.tabular import write_csv
 from dermadeit.errors import ConfigurationError
-from dermadeit.manifest import SPLITS, Manifest
-from dermadeit.preprocessing import DIHEDRAL_VIEWS
-from dermadeit.tabular import write_csv
+from dermadeit.imaging.preprocessing import DIHEDRAL_VIEWS
 from dermadeit.tasks import TASKS
 from train.configuration import TrainingConfiguration
 from train.loaders import load_manifest

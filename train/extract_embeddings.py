@@ -26,9 +26,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import torch
 from accelerate import PartialState
 
+from dermadeit.data.manifest import SPLITS, Manifest, read_source
 from dermadeit.errors import ConfigurationError, ManifestError
-from dermadeit.manifest import SPLITS, Manifest, read_source
-from dermadeit.preprocessing import DIHEDRAL_VIEWS
+from dermadeit.imaging.preprocessing import DIHEDRAL_VIEWS
 from dermadeit.tasks import DIAGNOSIS, TRAINABLE_TASKS, get_task
 from train.loaders import find_manifest
 from train.programs import explaining_mistakes

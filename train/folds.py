@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 
-from dermadeit.manifest import Manifest
+from dermadeit.data.manifest import Manifest
 
 
 def fold_of(lesion_group: str, folds: int) -> int:

@@ -24,8 +24,8 @@ from huggingface_hub.errors import HfHubHTTPError, HTTPError, RepositoryNotFound
 from safetensors import SafetensorError
 
 from dermadeit.errors import ConfigurationError
-from dermadeit.imaging import encode_png
-from dermadeit.preprocessing import Preprocessing
+from dermadeit.imaging.decode import encode_png
+from dermadeit.imaging.preprocessing import Preprocessing
 from train.configuration import cpu_has_bf16
 
 logger = logging.getLogger(__name__)

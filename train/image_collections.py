@@ -21,10 +21,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from dermadeit.data.manifest import IMAGE_SUFFIXES
+from dermadeit.data.tabular import Table, read_csv
 from dermadeit.errors import ConfigurationError, ImageError, ManifestError
-from dermadeit.imaging import MAX_BYTES
-from dermadeit.manifest import IMAGE_SUFFIXES
-from dermadeit.tabular import Table, read_csv
+from dermadeit.imaging.decode import MAX_BYTES
 from dermadeit.tasks import DIAGNOSES, TASKS
 
 logger = logging.getLogger(__name__)

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from dermadeit.errors import ImageError
 from dermadeit.files import write_atomically
-from dermadeit.imaging import LesionImage, decode_image
+from dermadeit.imaging.decode import LesionImage, decode_image
 from train.image_collections import Collection, ExcludedImage, SourceImage
 from train.near_duplicates import perceptual_hash
 

@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path, PurePosixPath
 
+from dermadeit.data.manifest import IMAGE_SUFFIXES
+from dermadeit.data.tabular import read_csv
 from dermadeit.errors import ConfigurationError, ImageError, ManifestError
-from dermadeit.imaging import MAX_BYTES
-from dermadeit.manifest import IMAGE_SUFFIXES
-from dermadeit.tabular import read_csv
+from dermadeit.imaging.decode import MAX_BYTES
 from dermadeit.tasks import DIAGNOSES
 from train.downloads import download, verify_checksums
 from train.image_collections import (

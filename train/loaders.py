@@ -8,9 +8,9 @@ import torch
 from accelerate.data_loader import BatchSamplerShard
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, WeightedRandomSampler
 
-from dermadeit.datasets import LesionDataset, collate
+from dermadeit.data.dataset import LesionDataset, collate
+from dermadeit.data.manifest import Manifest, check_leaks, read_source
 from dermadeit.errors import ConfigurationError, ManifestError
-from dermadeit.manifest import Manifest, check_leaks, read_source
 from dermadeit.tasks import TRAINABLE_TASKS, get_task
 from train.configuration import TrainingConfiguration
 from train.original_pipeline import OriginalDataset, SeededDraws

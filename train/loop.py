@@ -22,12 +22,12 @@ from timm.utils import ModelEmaV3
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from dermadeit.datasets import PIXEL_CACHE_BYTES, LesionDataset, collate
+from dermadeit.data.dataset import PIXEL_CACHE_BYTES, LesionDataset, collate
+from dermadeit.data.manifest import Manifest
 from dermadeit.errors import TrainingError
-from dermadeit.manifest import Manifest
-from dermadeit.metrics import classification_metrics
-from dermadeit.models import LesionClassifier, create_classifier
-from dermadeit.preprocessing import Preprocessing
+from dermadeit.imaging.preprocessing import Preprocessing
+from dermadeit.metrics.classification import classification_metrics
+from dermadeit.models.classifier import LesionClassifier, create_classifier
 from train.augmentation import BatchAugmentation
 from train.configuration import TrainingConfiguration
 from train.folds import leave_out_fold

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sized
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from dermadeit.datasets import LesionDataset, Sample
+from dermadeit.data.dataset import LesionDataset, Sample
 
 ORIGINAL_SIZE = 224
 

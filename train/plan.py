@@ -7,9 +7,9 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
+from dermadeit.data.manifest import Manifest
 from dermadeit.errors import ConfigurationError
-from dermadeit.manifest import Manifest
-from dermadeit.model_specs import get_spec
+from dermadeit.models.specs import get_spec
 from train.configuration import TrainingConfiguration
 from train.loaders import find_manifest
 from train.teachers import available_teacher

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from dermadeit.about import VERSION
+from dermadeit.data.manifest import SPLITS
+from dermadeit.data.synthetic import MANIFEST_COLUMNS
+from dermadeit.data.tabular import write_csv
 from dermadeit.files import write_json
-from dermadeit.manifest import SPLITS
-from dermadeit.synthetic import MANIFEST_COLUMNS
-from dermadeit.tabular import write_csv
 from dermadeit.tasks import DIAGNOSES
 from train.image_collections import ExcludedImage
 

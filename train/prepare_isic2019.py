@@ -29,9 +29,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
+from dermadeit.data.manifest import SPLITS
 from dermadeit.errors import ConfigurationError, ManifestError
-from dermadeit.imaging import MAX_ASPECT, MIN_SIDE, decode_image
-from dermadeit.manifest import SPLITS
+from dermadeit.imaging.decode import MAX_ASPECT, MIN_SIDE, decode_image
 from train.image_collections import (
     Collection,
     ExcludedImage,

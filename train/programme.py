@@ -30,9 +30,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import yaml
 
-from dermadeit.checkpoints import TRAINING_FILE, WEIGHTS_FILE
 from dermadeit.errors import ConfigurationError
 from dermadeit.files import write_json
+from dermadeit.models.checkpoints import TRAINING_FILE, WEIGHTS_FILE
 from train.command_line import parse_arguments
 from train.configuration import CHECKPOINT_PREFIX
 from train.programs import explaining_mistakes

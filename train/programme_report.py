@@ -23,13 +23,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 import yaml
 
-from dermadeit.benchmark_files import BENCHMARK_ROOT
-from dermadeit.comparison import Difference, aligned, paired_differences
 from dermadeit.errors import ConfigurationError
+from dermadeit.evaluation.comparison import Difference, aligned, paired_differences
+from dermadeit.evaluation.predictions import Measurement, PredictionSet, measure, read_predictions
 from dermadeit.files import write_atomically, write_json
-from dermadeit.metrics import FIGURES, INTERVAL_METHOD, SEEDED_INTERVAL_METHOD, percentile_intervals
-from dermadeit.predictions import Measurement, PredictionSet, measure, read_predictions
-from dermadeit.result_tables import (
+from dermadeit.metrics.classification import (
+    FIGURES,
+    INTERVAL_METHOD,
+    SEEDED_INTERVAL_METHOD,
+    percentile_intervals,
+)
+from dermadeit.publishing.benchmark import BENCHMARK_ROOT
+from dermadeit.reporting.markdown import (
     STAGE_DIFFERENCE,
     around_marks,
     difference_text,

@@ -23,9 +23,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from dermadeit.benchmark import METRICS_FILE
-from dermadeit.benchmark_files import BENCHMARK_ROOT, SplitBy, add_predictions
-from dermadeit.checkpoints import (
+from dermadeit.data.manifest import Manifest, check_leaks, leaking_lesions, read_source
+from dermadeit.errors import ConfigurationError
+from dermadeit.evaluation.calibrate import fit_trust, read_cases
+from dermadeit.evaluation.evaluate import evaluate, write_evaluations
+from dermadeit.evaluation.slices import describe_images, write_attributes
+from dermadeit.inference.predictor import DEFAULT_VIEWS, Predictor
+from dermadeit.models.checkpoints import (
     CHECKPOINT_ROOT,
     CONFIG_FILE,
     TRAINING_FILE,
@@ -33,16 +37,11 @@ from dermadeit.checkpoints import (
     Checkpoint,
     load_checkpoint,
 )
-from dermadeit.errors import ConfigurationError
-from dermadeit.evaluation import evaluate, write_evaluations
-from dermadeit.fitting import fit_trust, read_cases
-from dermadeit.manifest import Manifest, check_leaks, leaking_lesions, read_source
-from dermadeit.model_card import EVIDENCE_ROOT
-from dermadeit.model_specs import OURS
-from dermadeit.predictor import DEFAULT_VIEWS, Predictor
-from dermadeit.slices import describe_images, write_attributes
+from dermadeit.models.specs import OURS
+from dermadeit.publishing.benchmark import BENCHMARK_ROOT, METRICS_FILE, SplitBy, add_predictions
+from dermadeit.publishing.model_card import EVIDENCE_ROOT
 from dermadeit.tasks import TASKS, Task
-from dermadeit.trust_files import remove_trust, write_trust
+from dermadeit.trust.files import remove_trust, write_trust
 from train.loaders import find_manifest
 from train.programme import ACCOUNT_FILE, DONE_FILE
 from train.programs import explaining_mistakes

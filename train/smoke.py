@@ -9,12 +9,12 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from dermadeit.checkpoints import load_checkpoint
+from dermadeit.data.manifest import read_source
+from dermadeit.data.synthetic import write_dataset
 from dermadeit.errors import ConfigurationError
-from dermadeit.evaluation import evaluate, write_evaluations
-from dermadeit.manifest import read_source
-from dermadeit.predictor import Predictor
-from dermadeit.synthetic import write_dataset
+from dermadeit.evaluation.evaluate import evaluate, write_evaluations
+from dermadeit.inference.predictor import Predictor
+from dermadeit.models.checkpoints import load_checkpoint
 from dermadeit.tasks import TRAINABLE_TASKS, get_task
 from train.configuration import CHECKPOINT_PREFIX, TrainingConfiguration
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from dermadeit.models import LesionClassifier
+from dermadeit.models.classifier import LesionClassifier
 from train.configuration import TrainingConfiguration
 
 PROJECTOR_EXPANSION = 4

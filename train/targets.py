@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from scipy.special import softmax
 
+from dermadeit.data.manifest import Manifest
 from dermadeit.errors import ConfigurationError
-from dermadeit.manifest import Manifest
 from dermadeit.tasks import Task
 from train.configuration import TrainingConfiguration
 from train.embedding_head import cross_fitted_log_probabilities

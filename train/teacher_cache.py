@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from dermadeit.datasets import naming_the_image
+from dermadeit.data.dataset import naming_the_image
+from dermadeit.data.manifest import Manifest, ManifestRow
 from dermadeit.errors import ConfigurationError, TrainingError
 from dermadeit.files import write_atomically, write_json
-from dermadeit.imaging import LesionImage, decode_image
-from dermadeit.manifest import Manifest, ManifestRow
-from dermadeit.preprocessing import DIHEDRAL_VIEWS
+from dermadeit.imaging.decode import LesionImage, decode_image
+from dermadeit.imaging.preprocessing import DIHEDRAL_VIEWS
 from train.teachers import Teacher
 
 logger = logging.getLogger(__name__)

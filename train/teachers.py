@@ -12,11 +12,11 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 
-from dermadeit.checkpoints import CONFIG_FILE, TRAINING_FILE, Checkpoint, load_checkpoint
+from dermadeit.data.manifest import Manifest
 from dermadeit.errors import CheckpointError, ConfigurationError
-from dermadeit.manifest import Manifest
-from dermadeit.model_specs import MODEL_SPECS
-from dermadeit.preprocessing import apply_dihedral
+from dermadeit.imaging.preprocessing import apply_dihedral
+from dermadeit.models.checkpoints import CONFIG_FILE, TRAINING_FILE, Checkpoint, load_checkpoint
+from dermadeit.models.specs import MODEL_SPECS
 from dermadeit.tasks import DIAGNOSIS
 from train.configuration import CHECKPOINT_PREFIX
 from train.folds import fold_of
@@ -71,7 +71,7 @@ class Teacher(Protocol):
 
         Args:
             images: B arrays, uint8 [H, W, 3] of any sizes.
-            views: The V views to embed, each 0 to 7, as `dermadeit.preprocessing.apply_dihedral` counts them.
+            views: The V views to embed, each 0 to 7, as `imaging.preprocessing.apply_dihedral` counts them.
         """
         ...
 

@@ -8,8 +8,8 @@ from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dermadeit.display_names import capitalised
-from dermadeit.result_tables import STAGE_DIFFERENCE, difference_text, stage_difference, stage_table
+from dermadeit.reporting.markdown import STAGE_DIFFERENCE, difference_text, stage_difference, stage_table
+from dermadeit.reporting.names import capitalised
 from dermadeit.tasks import TASKS, Task
 from dermadeit.views.tables import table_html
 from dermadeit.views.training_sections import command_html

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from html import escape
 
-from dermadeit.calibration import Calibration
-from dermadeit.display_names import capitalised
-from dermadeit.gating import OUT_OF_DISTRIBUTION
-from dermadeit.predictor import NOT_CALIBRATED
-from dermadeit.records import ABSTAIN, Prediction
+from dermadeit.inference.decision import OPERATING_POINT_TITLES, OWN_THRESHOLD, Choice, Figure, Ruling, rule
+from dermadeit.inference.predictor import NOT_CALIBRATED
+from dermadeit.inference.records import ABSTAIN, Prediction
+from dermadeit.reporting.names import capitalised
 from dermadeit.tasks import BINARY, Task, get_task
+from dermadeit.trust.calibration import Calibration
+from dermadeit.trust.gating import OUT_OF_DISTRIBUTION
 from dermadeit.views.cards import notes_html, percent, score_name
-from dermadeit.views.decision import OPERATING_POINT_TITLES, OWN_THRESHOLD, Choice, Figure, Ruling, rule
 from dermadeit.views.reading import Reading, ViewScores, tasks_shown
 
 _DOT_WIDTH = 0.028

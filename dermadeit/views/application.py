@@ -8,8 +8,8 @@ from typing import Any
 
 import gradio as gr
 
-from dermadeit.model_zoo import ModelZoo
-from dermadeit.predictor import Predictor
+from dermadeit.inference.predictor import Predictor
+from dermadeit.inference.zoo import ModelZoo
 from dermadeit.views.batch_evaluation import BatchEvaluationTab
 from dermadeit.views.endpoints import add_endpoints
 from dermadeit.views.header import header_html

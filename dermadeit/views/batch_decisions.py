@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from dermadeit.about import DISCLAIMER, VERSION
+from dermadeit.data.tabular import write_csv
 from dermadeit.files import write_json
-from dermadeit.tabular import write_csv
 from dermadeit.views.batch_exports import notes_of
 from dermadeit.views.batch_session import LIKELIEST, Session
 

@@ -8,9 +8,9 @@ from typing import Any
 import gradio as gr
 
 from dermadeit.about import DISCLAIMER, VERSION
-from dermadeit.batch import Progress
-from dermadeit.model_zoo import ModelZoo
-from dermadeit.predictor import DEFAULT_VIEWS
+from dermadeit.evaluation.batch import Progress
+from dermadeit.inference.predictor import DEFAULT_VIEWS
+from dermadeit.inference.zoo import ModelZoo
 from dermadeit.tasks import BINARY
 from dermadeit.views.batch_exports import draw_curves, draw_matrices, notes_of, write_files
 from dermadeit.views.batch_run import Order, evaluate_batch, read_batch

@@ -10,8 +10,9 @@ from typing import Any
 
 import gradio as gr
 
-from dermadeit.batch import Progress
-from dermadeit.drawing import inline_svg
+from dermadeit.evaluation.batch import Progress
+from dermadeit.inference.decision import OWN_THRESHOLD
+from dermadeit.reporting.drawing import inline_svg
 from dermadeit.views import batch_tables, cards
 from dermadeit.views.batch_decisions import write_decisions
 from dermadeit.views.batch_endpoint import add_evaluate_endpoint
@@ -19,7 +20,6 @@ from dermadeit.views.batch_exports import BatchFiles, DrawnFigure, draw_curves, 
 from dermadeit.views.batch_layout import BatchLayout
 from dermadeit.views.batch_run import CANCELLED, Order, evaluate_batch, read_batch
 from dermadeit.views.batch_session import LIKELIEST, Session
-from dermadeit.views.decision import OWN_THRESHOLD
 from dermadeit.views.events import BATCH_EVENT, LATEST_EVENT, PAGE_EVENT, Updates
 from dermadeit.views.failures import Failure, presentable
 from dermadeit.views.page_scripts import SAVE_FILE

@@ -15,10 +15,13 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from dermadeit.about import DISCLAIMER, VERSION
-from dermadeit.batch import BatchResult
-from dermadeit.drawing import model_title
-from dermadeit.evaluation import write_evaluations
-from dermadeit.figures import (
+from dermadeit.data.tabular import write_csv
+from dermadeit.evaluation.batch import BatchResult
+from dermadeit.evaluation.evaluate import write_evaluations
+from dermadeit.inference.records import Evaluation
+from dermadeit.reporting.drawing import model_title
+from dermadeit.reporting.evaluation_report import evaluation_report
+from dermadeit.reporting.figures import (
     confusion_figure,
     encode_figure,
     precision_recall_curves,
@@ -27,9 +30,6 @@ from dermadeit.figures import (
     roc_curves,
     slice_figure,
 )
-from dermadeit.records import Evaluation
-from dermadeit.report_sections import evaluation_report
-from dermadeit.tabular import write_csv
 from dermadeit.tasks import get_task
 from dermadeit.views.batch_tables import views_of
 

@@ -11,10 +11,10 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
-from dermadeit.batch import BatchItem
-from dermadeit.drawing import readable_on
-from dermadeit.records import ABSTAIN, Prediction
-from dermadeit.slices import diagnosis_name
+from dermadeit.evaluation.batch import BatchItem
+from dermadeit.evaluation.slices import diagnosis_name
+from dermadeit.inference.records import ABSTAIN, Prediction
+from dermadeit.reporting.drawing import readable_on
 from dermadeit.tasks import Task, get_task
 from dermadeit.views.batch_tables import figure_name, plain_figure
 from dermadeit.views.cards import percent, score_name

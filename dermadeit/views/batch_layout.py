@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from dermadeit.model_zoo import ModelZoo
+from dermadeit.inference.zoo import ModelZoo
 from dermadeit.tasks import BINARY, TASKS
 from dermadeit.views import batch_tables, cards
 from dermadeit.views.batch_gallery import PICKING

@@ -7,16 +7,16 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from dermadeit.batch import Batch, Progress, read_prediction_table
-from dermadeit.calibration import Calibration
-from dermadeit.collection import is_prediction_table, opened_collection
-from dermadeit.drawing import model_title
+from dermadeit.data.collection import is_prediction_table, opened_collection
 from dermadeit.errors import ConfigurationError, DermaDeiTError, ManifestError
-from dermadeit.imaging import sanitise_name
-from dermadeit.model_zoo import ModelZoo
-from dermadeit.predictions import PredictionSet
-from dermadeit.predictor import check_views
+from dermadeit.evaluation.batch import Batch, Progress, read_prediction_table
+from dermadeit.evaluation.predictions import PredictionSet
+from dermadeit.imaging.decode import sanitise_name
+from dermadeit.inference.predictor import check_views
+from dermadeit.inference.zoo import ModelZoo
+from dermadeit.reporting.drawing import model_title
 from dermadeit.tasks import get_task
+from dermadeit.trust.calibration import Calibration
 from dermadeit.views.batch_session import Session
 from dermadeit.views.uploads import uploaded_files
 

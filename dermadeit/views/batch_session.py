@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dermadeit.batch import Batch, BatchItem, BatchResult
-from dermadeit.calibration import OPERATING_POINTS
-from dermadeit.decisions import Decisions
-from dermadeit.drawing import model_title
-from dermadeit.records import ABSTAIN, Evaluation, Prediction
+from dermadeit.evaluation.batch import Batch, BatchItem, BatchResult
+from dermadeit.evaluation.thresholds import Decisions
+from dermadeit.inference.decision import OPERATING_POINT_TITLES, OWN_THRESHOLD
+from dermadeit.inference.records import ABSTAIN, Evaluation, Prediction
+from dermadeit.reporting.drawing import model_title
+from dermadeit.trust.calibration import OPERATING_POINTS
 from dermadeit.views.batch_gallery import Picture, gallery_html, matrix_html, point_figures_html
 from dermadeit.views.cards import score_name
-from dermadeit.views.decision import OPERATING_POINT_TITLES, OWN_THRESHOLD
 from dermadeit.views.uploads import (
     CACHE_SECONDS,
     claimed,

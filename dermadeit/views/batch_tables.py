@@ -7,17 +7,17 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from dermadeit.batch import BatchResult, Progress
-from dermadeit.calibration import OPERATING_POINTS, operating_point_title
-from dermadeit.display_names import capitalised
-from dermadeit.drawing import model_title
-from dermadeit.labelling import LeftOut
-from dermadeit.metrics import FIGURE_NAMES, FIGURES, INTERVAL_METHOD
-from dermadeit.model_zoo import ZooEntry
-from dermadeit.predictions import SMALLEST_SLICE
-from dermadeit.records import Evaluation
-from dermadeit.slices import SLICED_BY
+from dermadeit.data.labelling import LeftOut
+from dermadeit.evaluation.batch import BatchResult, Progress
+from dermadeit.evaluation.predictions import SMALLEST_SLICE
+from dermadeit.evaluation.slices import SLICED_BY
+from dermadeit.inference.records import Evaluation
+from dermadeit.inference.zoo import ZooEntry
+from dermadeit.metrics.classification import FIGURE_NAMES, FIGURES, INTERVAL_METHOD
+from dermadeit.reporting.drawing import model_title
+from dermadeit.reporting.names import capitalised
 from dermadeit.tasks import get_task
+from dermadeit.trust.calibration import OPERATING_POINTS, operating_point_title
 from dermadeit.views.tables import table_html
 
 _TARGET_FIGURES: Mapping[str, str] = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from html import escape
 
-from dermadeit.faithfulness import SaliencyCheck
-from dermadeit.records import Prediction
+from dermadeit.inference.faithfulness import SaliencyCheck
+from dermadeit.inference.records import Prediction
 from dermadeit.views.failures import Failure
 
 NO_READING = "There is no photo, or its reading has expired. Choose a photo."

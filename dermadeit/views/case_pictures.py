@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from dermadeit.errors import ImageError
-from dermadeit.imaging import decode_image, encode_png
+from dermadeit.imaging.decode import decode_image, encode_png
 
 FOLDER_VARIABLE = "DERMADEIT_ISIC2019"
 """Environment variable that names the folder with `ISIC_XXXXXXX.jpg` in it."""

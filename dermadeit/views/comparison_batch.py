@@ -9,10 +9,10 @@ from typing import Any
 
 import gradio as gr
 
-from dermadeit.batch import Progress, gather_batch
-from dermadeit.benchmark_files import BENCHMARK_ROOT
-from dermadeit.entrants import Entrant
-from dermadeit.model_zoo import ModelZoo
+from dermadeit.evaluation.batch import Progress, gather_batch
+from dermadeit.evaluation.comparison import Entrant
+from dermadeit.inference.zoo import ModelZoo
+from dermadeit.publishing.benchmark import BENCHMARK_ROOT
 from dermadeit.tasks import Task, get_task
 from dermadeit.views import comparison_results as results
 from dermadeit.views.batch_run import CANCELLED, Order, read_batch

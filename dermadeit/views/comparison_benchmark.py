@@ -8,13 +8,12 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from dermadeit.benchmark import ENSEMBLE_CAPTION, ENSEMBLE_TITLE, METRICS_FILE
-from dermadeit.benchmark_files import BENCHMARK_ROOT
-from dermadeit.benchmark_table import MODELS_FILE, in_order, published_title, with_most_views
-from dermadeit.comparison import Difference
-from dermadeit.display_names import capitalised
-from dermadeit.metrics import HEADLINE_FIGURES
-from dermadeit.model_specs import OURS
+from dermadeit.evaluation.comparison import Difference
+from dermadeit.metrics.classification import HEADLINE_FIGURES
+from dermadeit.models.specs import OURS
+from dermadeit.publishing.benchmark import BENCHMARK_ROOT, ENSEMBLE_CAPTION, ENSEMBLE_TITLE, METRICS_FILE
+from dermadeit.publishing.benchmark_table import MODELS_FILE, in_order, published_title, with_most_views
+from dermadeit.reporting.names import capitalised
 from dermadeit.tasks import Task
 from dermadeit.views.tables import (
     difference_cell,
@@ -38,7 +37,7 @@ def benchmark_html(task: Task, root: Path = BENCHMARK_ROOT) -> str:
 
     Args:
         task: The task.
-        root: The benchmark, laid out as `benchmark_files` describes.
+        root: The benchmark, laid out as `benchmark` describes.
     """
     path = root / task.key / METRICS_FILE
     ours = _ours_html(task, _read(path), _read(root / MODELS_FILE)) if path.is_file() else NO_BENCHMARK

@@ -10,17 +10,17 @@ from types import MappingProxyType
 
 from PIL import Image
 
-from dermadeit.calibration import OPERATING_POINTS
-from dermadeit.checkpoints import training_command
-from dermadeit.imaging import LesionImage
-from dermadeit.model_zoo import ZooEntry
-from dermadeit.records import ABSTAIN, Prediction
-from dermadeit.saliency import DEFAULT_OPACITY
-from dermadeit.side_by_side import SCALE_NOTE, Agreement, ModelReading, PairAgreement
+from dermadeit.imaging.decode import LesionImage
+from dermadeit.inference.decision import OPERATING_POINT_TITLES
+from dermadeit.inference.records import ABSTAIN, Prediction
+from dermadeit.inference.saliency import DEFAULT_OPACITY
+from dermadeit.inference.side_by_side import SCALE_NOTE, Agreement, ModelReading, PairAgreement
+from dermadeit.inference.zoo import ZooEntry
+from dermadeit.models.checkpoints import training_command
 from dermadeit.tasks import BINARY, Task, target_class
+from dermadeit.trust.calibration import OPERATING_POINTS
 from dermadeit.views.cards import percent, score_name
 from dermadeit.views.comparison_teacher import teacher_card_html
-from dermadeit.views.decision import OPERATING_POINT_TITLES
 from dermadeit.views.failures import Failure
 from dermadeit.views.tables import table_html
 

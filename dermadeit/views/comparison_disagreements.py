@@ -6,7 +6,7 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from dermadeit.entrants import Disagreement
+from dermadeit.evaluation.comparison import Disagreement
 from dermadeit.tasks import Task, target_class
 from dermadeit.views.batch_gallery import PAGE_SIZE
 from dermadeit.views.cards import percent

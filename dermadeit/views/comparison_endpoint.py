@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from dermadeit.model_zoo import ModelZoo
+from dermadeit.inference.zoo import ModelZoo
 from dermadeit.tasks import BINARY, get_task
 from dermadeit.views.comparison_export import export
 from dermadeit.views.comparison_files import table_entrants

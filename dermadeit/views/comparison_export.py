@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from dermadeit.about import DISCLAIMER, VERSION
-from dermadeit.batch import BatchResult
-from dermadeit.entrants import Entrant
-from dermadeit.tabular import write_csv
+from dermadeit.data.tabular import write_csv
+from dermadeit.evaluation.batch import BatchResult
+from dermadeit.evaluation.comparison import Entrant
 from dermadeit.views.comparison_steps import ImagesComparison
 from dermadeit.views.uploads import private_folder
 

@@ -6,14 +6,14 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from dermadeit.batch import read_handed_predictions
-from dermadeit.benchmark_files import BENCHMARK_ROOT, read_benchmark
-from dermadeit.benchmark_table import MODELS_FILE, in_order
-from dermadeit.entrants import Entrant, gather
 from dermadeit.errors import ManifestError
-from dermadeit.imaging import sanitise_name
-from dermadeit.model_specs import COMPARED_MODELS
-from dermadeit.predictions import PredictionSet
+from dermadeit.evaluation.batch import read_handed_predictions
+from dermadeit.evaluation.comparison import Entrant, gather
+from dermadeit.evaluation.predictions import PredictionSet
+from dermadeit.imaging.decode import sanitise_name
+from dermadeit.models.specs import COMPARED_MODELS
+from dermadeit.publishing.benchmark import BENCHMARK_ROOT, read_benchmark
+from dermadeit.publishing.benchmark_table import MODELS_FILE, in_order
 from dermadeit.tasks import Task
 from dermadeit.views.uploads import private_folder, uploaded_files
 

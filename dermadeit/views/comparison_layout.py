@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from dermadeit.model_zoo import ModelZoo
+from dermadeit.inference.zoo import ModelZoo
 from dermadeit.tasks import BINARY
 from dermadeit.views import comparison_results as results
 from dermadeit.views.batch_gallery import PICKING

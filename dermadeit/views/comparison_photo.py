@@ -8,10 +8,10 @@ from typing import Any
 
 import gradio as gr
 
-from dermadeit.calibration import DEFAULT_OPERATING_POINT
-from dermadeit.imaging import LesionImage, shrunk
-from dermadeit.model_zoo import ModelZoo
+from dermadeit.imaging.decode import LesionImage, shrunk
+from dermadeit.inference.zoo import ModelZoo
 from dermadeit.tasks import BINARY, Task, get_task
+from dermadeit.trust.calibration import DEFAULT_OPERATING_POINT
 from dermadeit.views import comparison_cards as cards
 from dermadeit.views.cards import NO_READING, failure_html, status_html
 from dermadeit.views.comparison_run import PhotoComparison, Run, compared

@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from dermadeit.batch import BatchResult
-from dermadeit.display_names import capitalised
-from dermadeit.entrants import Entrant, PairedResult
-from dermadeit.figures import ModelPoint, accuracy_latency_figure, inline_svg
-from dermadeit.metrics import HEADLINE_FIGURES
+from dermadeit.evaluation.batch import BatchResult
+from dermadeit.evaluation.comparison import Entrant, PairedResult
+from dermadeit.metrics.classification import HEADLINE_FIGURES
+from dermadeit.reporting.figures import ModelPoint, accuracy_latency_figure, inline_svg
+from dermadeit.reporting.names import capitalised
 from dermadeit.tasks import Task, target_class
 from dermadeit.views.batch_tables import failures_html, overview_html
 from dermadeit.views.cards import notes_html

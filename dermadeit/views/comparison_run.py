@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dermadeit.about import DISCLAIMER, VERSION
-from dermadeit.calibration import DEFAULT_OPERATING_POINT
-from dermadeit.imaging import LesionImage, shrunk
-from dermadeit.model_zoo import ModelZoo, ZooEntry
-from dermadeit.records import ItemFailure
-from dermadeit.side_by_side import Agreement, ModelReading, agreement, read_with
+from dermadeit.imaging.decode import LesionImage, shrunk
+from dermadeit.inference.records import ItemFailure
+from dermadeit.inference.side_by_side import Agreement, ModelReading, agreement, read_with
+from dermadeit.inference.zoo import ModelZoo, ZooEntry
 from dermadeit.tasks import Task
+from dermadeit.trust.calibration import DEFAULT_OPERATING_POINT
 from dermadeit.views import comparison_cards as cards
 from dermadeit.views.failures import Failure, presentable
 

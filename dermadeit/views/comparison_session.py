@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dermadeit.batch import BatchResult
+from dermadeit.evaluation.batch import BatchResult
 from dermadeit.views.batch_session import Session
 from dermadeit.views.case_pictures import load_pictures
 from dermadeit.views.comparison_disagreements import (

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from dermadeit.entrants import (
+from dermadeit.errors import DermaDeiTError
+from dermadeit.evaluation.comparison import (
     Disagreement,
     Entrant,
     PairedResult,
@@ -14,12 +15,11 @@ from dermadeit.entrants import (
     disagreements,
     kappas,
 )
-from dermadeit.errors import DermaDeiTError
-from dermadeit.model_specs import OURS
-from dermadeit.model_zoo import ModelZoo
-from dermadeit.predictions import Measurement, measure
-from dermadeit.predictor import DEFAULT_VIEWS
-from dermadeit.side_by_side import Latency, measure_latency
+from dermadeit.evaluation.predictions import Measurement, measure
+from dermadeit.inference.predictor import DEFAULT_VIEWS
+from dermadeit.inference.side_by_side import Latency, measure_latency
+from dermadeit.inference.zoo import ModelZoo
+from dermadeit.models.specs import OURS
 from dermadeit.tasks import Task
 
 

@@ -12,10 +12,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from dermadeit.benchmark import METRICS_FILE
-from dermadeit.benchmark_files import BENCHMARK_ROOT
-from dermadeit.display_names import capitalised
-from dermadeit.metrics import HEADLINE_FIGURES
+from dermadeit.metrics.classification import HEADLINE_FIGURES
+from dermadeit.publishing.benchmark import BENCHMARK_ROOT, METRICS_FILE
+from dermadeit.reporting.names import capitalised
 from dermadeit.tasks import Task
 from dermadeit.views.tables import NOTHING, figure_cell
 
@@ -49,7 +48,7 @@ def teacher_entry(task: Task, root: Path = BENCHMARK_ROOT) -> TeacherEntry:
 
     Args:
         task: The task.
-        root: The benchmark, laid out as `benchmark_files` describes.
+        root: The benchmark, laid out as `benchmark` describes.
     """
     if not (root / task.key / f"{TEACHER}.csv").is_file():
         return TeacherEntry(False, {})

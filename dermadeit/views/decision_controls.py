@@ -8,17 +8,17 @@ from typing import Any
 
 import gradio as gr
 
-from dermadeit.calibration import DEFAULT_OPERATING_POINT, Calibration
-from dermadeit.records import ABSTAIN
-from dermadeit.tasks import BINARY, get_task, target_class
-from dermadeit.trust_files import CALIBRATE_COMMAND
-from dermadeit.views.decision import (
+from dermadeit.inference.decision import (
     OPERATING_POINT_TITLES,
     OWN_THRESHOLD,
     Choice,
     calibration_prevalence,
     threshold_of,
 )
+from dermadeit.inference.records import ABSTAIN
+from dermadeit.tasks import BINARY, get_task, target_class
+from dermadeit.trust.calibration import DEFAULT_OPERATING_POINT, Calibration
+from dermadeit.trust.files import CALIBRATE_COMMAND
 from dermadeit.views.events import INSTANT_EVENT, Updates
 from dermadeit.views.reading import Reading, tasks_shown
 

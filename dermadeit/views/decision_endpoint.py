@@ -8,13 +8,13 @@ from typing import Any
 import gradio as gr
 
 from dermadeit.about import VERSION
-from dermadeit.calibration import DEFAULT_OPERATING_POINT, Calibration, check_operating_point
 from dermadeit.errors import ConfigurationError
-from dermadeit.predictor import Predictor
-from dermadeit.records import ABSTAIN, ANSWER, Prediction
+from dermadeit.inference.decision import OWN_THRESHOLD, Choice
+from dermadeit.inference.predictor import Predictor
+from dermadeit.inference.records import ABSTAIN, ANSWER, Prediction
 from dermadeit.tasks import BINARY, get_task
-from dermadeit.trust_files import CALIBRATE_COMMAND
-from dermadeit.views.decision import OWN_THRESHOLD, Choice
+from dermadeit.trust.calibration import DEFAULT_OPERATING_POINT, Calibration, check_operating_point
+from dermadeit.trust.files import CALIBRATE_COMMAND
 from dermadeit.views.docstrings import documented
 from dermadeit.views.exports import with_decision
 from dermadeit.views.failures import refusal

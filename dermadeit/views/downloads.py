@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from dermadeit.predictor import Predictor
+from dermadeit.inference.predictor import Predictor
 from dermadeit.views.cards import NO_READING, failure_html, status_html
 from dermadeit.views.decision_controls import DecisionControls
 from dermadeit.views.events import PAGE_EVENT, Updates

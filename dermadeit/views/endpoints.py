@@ -12,11 +12,11 @@ from PIL import Image
 
 from dermadeit.about import DISCLAIMER
 from dermadeit.errors import ConfigurationError
-from dermadeit.faithfulness import check_saliency
-from dermadeit.imaging import LesionImage, sanitise_name
-from dermadeit.predictor import Predictor
-from dermadeit.records import ANSWER, ItemFailure
-from dermadeit.saliency import DEFAULT_METHOD, DEFAULT_OPACITY, SALIENCY_METHODS
+from dermadeit.imaging.decode import LesionImage, sanitise_name
+from dermadeit.inference.faithfulness import check_saliency
+from dermadeit.inference.predictor import Predictor
+from dermadeit.inference.records import ANSWER, ItemFailure
+from dermadeit.inference.saliency import DEFAULT_METHOD, DEFAULT_OPACITY, SALIENCY_METHODS
 from dermadeit.tasks import BINARY, get_task
 from dermadeit.views.cards import saliency_verdict
 from dermadeit.views.decision_endpoint import add_decide_endpoint

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from dermadeit.display_names import capitalised
-from dermadeit.slices import diagnosis_name
-from dermadeit.tabular import read_csv
+from dermadeit.data.tabular import read_csv
+from dermadeit.evaluation.slices import diagnosis_name
+from dermadeit.reporting.names import capitalised
 from dermadeit.views.uploads import EXAMPLES_FOLDER
 
 

@@ -7,16 +7,16 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from dermadeit.about import DISCLAIMER, VERSION
-from dermadeit.imaging import encode_png
-from dermadeit.neighbours import Neighbour
-from dermadeit.predictor import Predictor
-from dermadeit.records import ABSTAIN, Decision, Prediction
-from dermadeit.report import ReportFigure, single_image_report
+from dermadeit.imaging.decode import encode_png
+from dermadeit.inference.decision import Choice, rule
+from dermadeit.inference.predictor import Predictor
+from dermadeit.inference.records import ABSTAIN, Decision, Prediction
+from dermadeit.reporting.photo_report import ReportFigure, single_image_report
 from dermadeit.tasks import DIAGNOSES, get_task
+from dermadeit.trust.neighbours import Neighbour
 from dermadeit.views.answer_card import outside_set
 from dermadeit.views.cards import saliency_verdict
 from dermadeit.views.case_pictures import ISIC_ADDRESS, isic_id
-from dermadeit.views.decision import Choice, rule
 from dermadeit.views.reading import METHOD_TITLES, Reading, tasks_shown
 from dermadeit.views.uploads import private_folder
 

@@ -6,10 +6,10 @@ from html import escape
 
 import gradio as gr
 
-from dermadeit.archives import MAX_INFLATED_BYTES
-from dermadeit.collection import MAX_IMAGES
-from dermadeit.model_zoo import ModelZoo
-from dermadeit.predictor import DEFAULT_VIEWS
+from dermadeit.data.archives import MAX_INFLATED_BYTES
+from dermadeit.data.collection import MAX_IMAGES
+from dermadeit.inference.predictor import DEFAULT_VIEWS
+from dermadeit.inference.zoo import ModelZoo
 from dermadeit.views.inputs import FilesInput
 from dermadeit.views.theme import FOLDER_SCRIPT
 from dermadeit.views.uploads import FOLDER_MARK, MAX_UPLOAD_BYTES

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from dermadeit.about import VERSION
-from dermadeit.predictor import Predictor
+from dermadeit.inference.predictor import Predictor
 
 PATH = "/healthz"
 

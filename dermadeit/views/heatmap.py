@@ -7,8 +7,8 @@ from typing import Any
 
 import gradio as gr
 
-from dermadeit.predictor import Predictor
-from dermadeit.saliency import DEFAULT_METHOD, DEFAULT_OPACITY, SALIENCY_METHODS
+from dermadeit.inference.predictor import Predictor
+from dermadeit.inference.saliency import DEFAULT_METHOD, DEFAULT_OPACITY, SALIENCY_METHODS
 from dermadeit.tasks import BINARY, get_task
 from dermadeit.views.cards import WITHHELD_LEGEND, legend_html
 from dermadeit.views.events import Updates

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from dermadeit.imaging import LOW_RESOLUTION_SIDE
+from dermadeit.imaging.decode import LOW_RESOLUTION_SIDE
 from dermadeit.views.cards import percent
 from dermadeit.views.reading import PhotoCheck, Reading
 

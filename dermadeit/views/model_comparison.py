@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from dermadeit.model_zoo import ModelZoo
+from dermadeit.inference.zoo import ModelZoo
 from dermadeit.tasks import BINARY, TASKS, get_task
 from dermadeit.views.comparison_batch import BatchSection
 from dermadeit.views.comparison_benchmark import benchmark_html

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dermadeit.imaging import MAX_BYTES
+from dermadeit.imaging.decode import MAX_BYTES
 from dermadeit.views.uploads import MAX_UPLOAD_BYTES
 
 ANNOUNCE = "element.setAttribute('aria-live', 'polite'); element.setAttribute('role', 'status');"

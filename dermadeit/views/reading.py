@@ -7,14 +7,14 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from dermadeit.errors import PredictionError
-from dermadeit.faithfulness import SaliencyCheck, check_saliency
-from dermadeit.image_quality import QualityReport, QualityThresholds, assess_quality
-from dermadeit.imaging import LesionImage, shrunk
-from dermadeit.neighbours import NEIGHBOURS
-from dermadeit.predictor import Predictor
-from dermadeit.records import ItemFailure, Prediction
-from dermadeit.saliency import DEFAULT_METHOD, SALIENCY_METHODS, SaliencyMap
+from dermadeit.imaging.decode import LesionImage, shrunk
+from dermadeit.imaging.quality import QualityReport, QualityThresholds, assess_quality
+from dermadeit.inference.faithfulness import SaliencyCheck, check_saliency
+from dermadeit.inference.predictor import Predictor
+from dermadeit.inference.records import ItemFailure, Prediction
+from dermadeit.inference.saliency import DEFAULT_METHOD, SALIENCY_METHODS, SaliencyMap
 from dermadeit.tasks import BINARY, get_task
+from dermadeit.trust.neighbours import NEIGHBOURS
 from dermadeit.views.case_pictures import load_pictures
 
 PREVIEW_SIDE = 800

@@ -7,8 +7,8 @@ from typing import Any
 
 import gradio as gr
 
-from dermadeit.predictor import Predictor
-from dermadeit.saliency import DEFAULT_METHOD, DEFAULT_OPACITY
+from dermadeit.inference.predictor import Predictor
+from dermadeit.inference.saliency import DEFAULT_METHOD, DEFAULT_OPACITY
 from dermadeit.tasks import BINARY, get_task
 from dermadeit.views import exports
 from dermadeit.views.answer_card import is_hidden

@@ -6,13 +6,13 @@ import base64
 from collections.abc import Mapping
 from html import escape
 
-from dermadeit.display_names import capitalised
-from dermadeit.gating import OUT_OF_DISTRIBUTION
-from dermadeit.neighbours import DISAGREEING_SHARE, Neighbour, outside_share
+from dermadeit.inference.decision import Choice
+from dermadeit.reporting.names import capitalised
 from dermadeit.tasks import DIAGNOSES, get_task
+from dermadeit.trust.gating import OUT_OF_DISTRIBUTION
+from dermadeit.trust.neighbours import DISAGREEING_SHARE, Neighbour, outside_share
 from dermadeit.views.answer_card import is_hidden
 from dermadeit.views.case_pictures import FOLDER_VARIABLE, ISIC_ADDRESS, isic_id
-from dermadeit.views.decision import Choice
 from dermadeit.views.reading import Reading
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import gradio as gr
 
-from dermadeit.predictor import Predictor
+from dermadeit.inference.decision import OWN_THRESHOLD, Choice
+from dermadeit.inference.predictor import Predictor
 from dermadeit.tasks import get_task
 from dermadeit.views import cards
 from dermadeit.views.answer_card import FOLLOW_LINKS, announcement, is_hidden, result_html
 from dermadeit.views.case_pictures import case_folder
-from dermadeit.views.decision import OWN_THRESHOLD, Choice
 from dermadeit.views.decision_controls import DecisionControls
 from dermadeit.views.downloads import Downloads
 from dermadeit.views.events import INSTANT_EVENT, LATEST_EVENT, MODEL_EVENT, PAGE_EVENT, Updates

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from dermadeit.comparison import Difference
+from dermadeit.evaluation.comparison import Difference
 
 NOTHING = "–"
 """Stands where a figure is undefined or unknown."""

@@ -10,11 +10,11 @@ from typing import Any
 
 import gradio as gr
 
-from dermadeit import model_card_text
-from dermadeit.benchmark_files import BENCHMARK_ROOT
-from dermadeit.checkpoints import CHECKPOINT_ROOT
-from dermadeit.model_card import MODEL_CARD
-from dermadeit.model_specs import get_spec
+from dermadeit.models.checkpoints import CHECKPOINT_ROOT
+from dermadeit.models.specs import get_spec
+from dermadeit.publishing import model_card_text
+from dermadeit.publishing.benchmark import BENCHMARK_ROOT
+from dermadeit.publishing.model_card import MODEL_CARD
 from dermadeit.views.ablations import stages_html
 from dermadeit.views.cards import failure_html, status_html
 from dermadeit.views.events import Updates

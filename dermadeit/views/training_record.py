@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dermadeit.checkpoints import CHECKPOINT_ROOT, CONFIG_FILE, TRAINING_FILE
-from dermadeit.model_specs import COMPARED_MODELS, MODEL_SPECS
+from dermadeit.models.checkpoints import CHECKPOINT_ROOT, CONFIG_FILE, TRAINING_FILE
+from dermadeit.models.specs import COMPARED_MODELS, MODEL_SPECS
 
 _CONFIGURATION_SOURCE = CHECKPOINT_ROOT.parents[1] / "train" / "configuration.py"
 

@@ -9,13 +9,13 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from dermadeit.benchmark_files import FiledModels, read_benchmark
-from dermadeit.checkpoints import training_command
-from dermadeit.display_names import teacher_networks
 from dermadeit.errors import ManifestError
-from dermadeit.figures import alt_text, confusion_figure, inline_svg, training_curves
-from dermadeit.model_specs import get_spec
-from dermadeit.result_tables import value_text, words
+from dermadeit.models.checkpoints import training_command
+from dermadeit.models.specs import get_spec
+from dermadeit.publishing.benchmark import FiledModels, read_benchmark
+from dermadeit.reporting.figures import alt_text, confusion_figure, inline_svg, training_curves
+from dermadeit.reporting.markdown import value_text, words
+from dermadeit.reporting.names import teacher_networks
 from dermadeit.tasks import TASKS, Task
 from dermadeit.views.tables import table_html
 from dermadeit.views.training_record import TrainingRecord, default_settings, read_record

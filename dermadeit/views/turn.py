@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from dermadeit.views.decision import Choice
+from dermadeit.inference.decision import Choice
 from dermadeit.views.reading import Reading
 
 

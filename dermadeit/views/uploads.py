@@ -24,10 +24,17 @@ from uuid import uuid4
 import numpy as np
 from gradio.utils import get_upload_folder
 
-from dermadeit.collection import HandedFile
+from dermadeit.data.collection import HandedFile
 from dermadeit.errors import ImageError
 from dermadeit.files import ASSETS
-from dermadeit.imaging import MAX_BYTES, MAX_PIXELS, LesionImage, decode_image, encode_png, sanitise_name
+from dermadeit.imaging.decode import (
+    MAX_BYTES,
+    MAX_PIXELS,
+    LesionImage,
+    decode_image,
+    encode_png,
+    sanitise_name,
+)
 from dermadeit.views.inputs import NOT_AN_UPLOAD
 
 EXAMPLES_FOLDER = ASSETS / "examples"

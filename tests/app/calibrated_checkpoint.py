@@ -3,12 +3,12 @@
 from functools import cache
 from pathlib import Path
 
-from dermadeit.checkpoints import load_checkpoint
-from dermadeit.fitting import fit_trust
-from dermadeit.manifest import read_source
-from dermadeit.predictor import Predictor
+from dermadeit.data.manifest import read_source
+from dermadeit.evaluation.calibrate import fit_trust
+from dermadeit.inference.predictor import Predictor
+from dermadeit.models.checkpoints import load_checkpoint
 from dermadeit.tasks import BINARY
-from dermadeit.trust_files import write_trust
+from dermadeit.trust.files import write_trust
 
 PHOTOS = 52
 

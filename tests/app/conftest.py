@@ -22,7 +22,7 @@ INSTALL_CHROMIUM = "apt-get update && apt-get install -y --no-install-recommends
 @pytest.fixture(scope="session")
 def zoo(checkpoint_root, predictors):
     """Every compared model; of DermaDeiT and MobileNetV2 there are checkpoints, with random weights."""
-    from dermadeit.model_zoo import ModelZoo
+    from dermadeit.inference.zoo import ModelZoo
 
     return ModelZoo(
         checkpoint_root, {(task, "dermadeit"): predictor for task, predictor in predictors.items()}

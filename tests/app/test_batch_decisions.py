@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from dermadeit.about import DISCLAIMER, VERSION
-from dermadeit.batch import read_prediction_table
-from dermadeit.tabular import read_csv
+from dermadeit.data.tabular import read_csv
+from dermadeit.evaluation.batch import read_prediction_table
 from dermadeit.tasks import BINARY
 from dermadeit.views import batch_tables
 from dermadeit.views.batch_decisions import write_decisions

@@ -13,9 +13,9 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 from sklearn import metrics as sk
 
+from dermadeit.data.tabular import read_csv
 from dermadeit.errors import ImageError, ManifestError
-from dermadeit.model_zoo import ModelZoo
-from dermadeit.tabular import read_csv
+from dermadeit.inference.zoo import ModelZoo
 from dermadeit.views import batch_tables
 from dermadeit.views.batch_run import Order, evaluate_batch, read_batch
 from dermadeit.views.batch_session import Session

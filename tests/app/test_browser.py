@@ -11,9 +11,9 @@ from PIL import Image
 from playwright.sync_api import expect
 from visitor import DONE, HEATMAP, UPLOAD, Visit
 
-from dermadeit.faithfulness import check_saliency
-from dermadeit.imaging import MAX_BYTES, decode_image
-from dermadeit.saliency import attention_rollout, grad_cam
+from dermadeit.imaging.decode import MAX_BYTES, decode_image
+from dermadeit.inference.faithfulness import check_saliency
+from dermadeit.inference.saliency import attention_rollout, grad_cam
 from dermadeit.views.examples import read_examples
 from dermadeit.views.uploads import MAX_UPLOAD_BYTES
 

@@ -10,11 +10,11 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
-from dermadeit.batch import gather_batch
-from dermadeit.benchmark_files import BENCHMARK_ROOT, read_benchmark
-from dermadeit.entrants import compare_with, disagreements, gather
-from dermadeit.predictions import PredictionSet, measure
-from dermadeit.tabular import read_csv
+from dermadeit.data.tabular import read_csv
+from dermadeit.evaluation.batch import gather_batch
+from dermadeit.evaluation.comparison import compare_with, disagreements, gather
+from dermadeit.evaluation.predictions import PredictionSet, measure
+from dermadeit.publishing.benchmark import BENCHMARK_ROOT, read_benchmark
 from dermadeit.tasks import BINARY, MULTICLASS
 from dermadeit.views.batch_gallery import PAGE_SIZE
 from dermadeit.views.batch_run import Order, read_batch

@@ -11,18 +11,17 @@ from calibrated_checkpoint import calibrated_predictor
 from gradio_client import Client, handle_file
 from test_http import SERVER_FILE, call_raw, file_record
 
-from dermadeit.benchmark import ENSEMBLE_TITLE
-from dermadeit.benchmark_files import BENCHMARK_ROOT, read_benchmark
-from dermadeit.calibration import OPERATING_POINTS
-from dermadeit.entrants import compare_with, disagreements, gather
-from dermadeit.imaging import decode_image
-from dermadeit.metrics import HEADLINE_FIGURES
-from dermadeit.model_specs import COMPARED_MODELS
-from dermadeit.model_zoo import ModelZoo
-from dermadeit.predictions import measure
-from dermadeit.records import ABSTAIN
-from dermadeit.side_by_side import agreement
+from dermadeit.evaluation.comparison import compare_with, disagreements, gather
+from dermadeit.evaluation.predictions import measure
+from dermadeit.imaging.decode import decode_image
+from dermadeit.inference.records import ABSTAIN
+from dermadeit.inference.side_by_side import agreement
+from dermadeit.inference.zoo import ModelZoo
+from dermadeit.metrics.classification import HEADLINE_FIGURES
+from dermadeit.models.specs import COMPARED_MODELS
+from dermadeit.publishing.benchmark import BENCHMARK_ROOT, ENSEMBLE_TITLE, read_benchmark
 from dermadeit.tasks import BINARY, MULTICLASS, TASKS
+from dermadeit.trust.calibration import OPERATING_POINTS
 from dermadeit.views.comparison_benchmark import ORIGINAL_FILE, benchmark_html
 from dermadeit.views.comparison_cards import OWN_ANSWER, agreement_html, cards_html
 from dermadeit.views.comparison_disagreements import disagreements_html

@@ -12,15 +12,15 @@ import pytest
 from calibrated_checkpoint import calibrated_predictor
 from PIL import Image
 
-from dermadeit.calibration import OPERATING_POINTS, OperatingPoint
-from dermadeit.faithfulness import check_saliency
-from dermadeit.imaging import decode_image
-from dermadeit.predictor import Predictor
-from dermadeit.records import ABSTAIN, Prediction
-from dermadeit.saliency import attention_rollout
+from dermadeit.imaging.decode import decode_image
+from dermadeit.inference.decision import OWN_THRESHOLD, Choice, bracket, calibration_prevalence, rule
+from dermadeit.inference.faithfulness import check_saliency
+from dermadeit.inference.predictor import Predictor
+from dermadeit.inference.records import ABSTAIN, Prediction
+from dermadeit.inference.saliency import attention_rollout
+from dermadeit.trust.calibration import OPERATING_POINTS, OperatingPoint
 from dermadeit.views.answer_card import announcement, result_html
 from dermadeit.views.case_pictures import PICTURE_SIDE, isic_id, load_pictures
-from dermadeit.views.decision import OWN_THRESHOLD, Choice, bracket, calibration_prevalence, rule
 from dermadeit.views.decision_controls import DecisionControls
 from dermadeit.views.exports import export, report
 from dermadeit.views.image_check import check_html

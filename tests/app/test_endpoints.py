@@ -13,11 +13,11 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 from dermadeit.errors import ConfigurationError
-from dermadeit.imaging import decode_image
-from dermadeit.predictor import Predictor
-from dermadeit.saliency import DEFAULT_METHOD, DEFAULT_OPACITY
+from dermadeit.imaging.decode import decode_image
+from dermadeit.inference.decision import OWN_THRESHOLD, Choice, rule
+from dermadeit.inference.predictor import Predictor
+from dermadeit.inference.saliency import DEFAULT_METHOD, DEFAULT_OPACITY
 from dermadeit.views.application import build_app
-from dermadeit.views.decision import OWN_THRESHOLD, Choice, rule
 from dermadeit.views.decision_endpoint import asked_choice, read_answer
 from dermadeit.views.exports import export, report
 from dermadeit.views.reading import answered, explained, read_labels

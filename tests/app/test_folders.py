@@ -7,7 +7,7 @@ import httpx
 import pytest
 from visitor import Visit
 
-from dermadeit.tabular import read_csv
+from dermadeit.data.tabular import read_csv
 from dermadeit.views.application import QUEUE_SIZE
 
 DONE = "#batch-status :text('The uploads have been deleted')"

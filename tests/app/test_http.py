@@ -14,9 +14,9 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from dermadeit.faithfulness import check_saliency
-from dermadeit.imaging import decode_image
-from dermadeit.saliency import DEFAULT_OPACITY, attention_rollout, grad_cam
+from dermadeit.imaging.decode import decode_image
+from dermadeit.inference.faithfulness import check_saliency
+from dermadeit.inference.saliency import DEFAULT_OPACITY, attention_rollout, grad_cam
 from dermadeit.views.failures import presentable
 from dermadeit.views.image_check import check_html
 from dermadeit.views.reading import read_labels

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dermadeit.figures import confusion_figure, roc_curves
-from dermadeit.predictions import PredictionSet, measure
-from dermadeit.report import ReportFigure, single_image_report
-from dermadeit.report_sections import evaluation_report
+from dermadeit.evaluation.predictions import PredictionSet, measure
+from dermadeit.reporting.evaluation_report import evaluation_report
+from dermadeit.reporting.figures import confusion_figure, roc_curves
+from dermadeit.reporting.photo_report import ReportFigure, single_image_report
 from dermadeit.tasks import get_task
 
 pytestmark = pytest.mark.browser

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from dermadeit.about import DISCLAIMER, VERSION
-from dermadeit.model_zoo import ModelZoo
+from dermadeit.inference.zoo import ModelZoo
 from dermadeit.tasks import TASKS
 from dermadeit.views.application import TAB_TITLES, build_app, launch_options
 from dermadeit.views.theme import style_sheets

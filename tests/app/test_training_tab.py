@@ -8,9 +8,9 @@ from pathlib import Path
 import gradio as gr
 import pytest
 
-from dermadeit.benchmark_files import BENCHMARK_ROOT
-from dermadeit.checkpoints import CHECKPOINT_ROOT
-from dermadeit.model_card_text import LICENCES
+from dermadeit.models.checkpoints import CHECKPOINT_ROOT
+from dermadeit.publishing.benchmark import BENCHMARK_ROOT
+from dermadeit.publishing.model_card_text import LICENCES
 from dermadeit.tasks import TASKS
 from dermadeit.views.ablations import stages_html
 from dermadeit.views.training_and_card import TrainingAndCardTab, read_card

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from dermadeit.preprocessing import apply_dihedral
+from dermadeit.imaging.preprocessing import apply_dihedral
 from train.appearance import change_colour
 from train.augmentation import BatchAugmentation
 from train.configuration import TrainingConfiguration

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from dermadeit.checkpoints import training_command
 from dermadeit.errors import ConfigurationError, DermaDeiTError
-from dermadeit.model_specs import COMPARED_MODELS, get_spec
+from dermadeit.models.checkpoints import training_command
+from dermadeit.models.specs import COMPARED_MODELS, get_spec
 from dermadeit.tasks import TASKS
 from train.command_line import RECIPES, parse_arguments
 from train.configuration import TrainingConfiguration

@@ -14,13 +14,13 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from dermadeit.checkpoints import load_checkpoint
+from dermadeit.data.manifest import read_source
+from dermadeit.data.synthetic import write_dataset
 from dermadeit.errors import ConfigurationError, ManifestError, TrainingError
-from dermadeit.manifest import read_source
-from dermadeit.metrics import classification_metrics
-from dermadeit.predictor import Predictor
-from dermadeit.preprocessing import apply_dihedral
-from dermadeit.synthetic import write_dataset
+from dermadeit.imaging.preprocessing import apply_dihedral
+from dermadeit.inference.predictor import Predictor
+from dermadeit.metrics.classification import classification_metrics
+from dermadeit.models.checkpoints import load_checkpoint
 from dermadeit.tasks import get_task
 from train import distill, loop
 from train.configuration import TrainingConfiguration

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dermadeit.manifest import read_source
-from dermadeit.predictions import read_predictions
-from dermadeit.predictor import load_predictor
+from dermadeit.data.manifest import read_source
+from dermadeit.evaluation.predictions import read_predictions
+from dermadeit.inference.predictor import load_predictor
 from dermadeit.tasks import BINARY
 from train import evaluate_teacher
 

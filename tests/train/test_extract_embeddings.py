@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dermadeit.manifest import read_source
+from dermadeit.data.manifest import read_source
 from dermadeit.tasks import DIAGNOSIS
 from train import extract_embeddings
 from train.folds import fold_of

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from dermadeit.lesion_rendering import render_lesion
-from dermadeit.synthetic import SKIN_TONES, random_recipe
+from dermadeit.data.synthetic import SKIN_TONES, random_recipe
+from dermadeit.imaging.rendering import render_lesion
 from dermadeit.tasks import DIAGNOSES
 from train.near_duplicates import MAX_HASH_DISTANCE, find_near_duplicates, perceptual_hash
 

@@ -9,9 +9,9 @@ import torch
 from monai.transforms import NormalizeIntensity
 from torch.utils.data import DataLoader, RandomSampler, WeightedRandomSampler
 
-from dermadeit.datasets import LesionDataset, collate
-from dermadeit.manifest import read_source
-from dermadeit.preprocessing import Preprocessing
+from dermadeit.data.dataset import LesionDataset, collate
+from dermadeit.data.manifest import read_source
+from dermadeit.imaging.preprocessing import Preprocessing
 from dermadeit.tasks import get_task
 from train.original_pipeline import OriginalDataset, SeededDraws, original_transform
 

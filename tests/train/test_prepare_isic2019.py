@@ -13,9 +13,9 @@ import pytest
 from loopback import serving
 from PIL import Image
 
+from dermadeit.data.manifest import SPLITS, check_leaks, read_source
+from dermadeit.data.tabular import read_csv
 from dermadeit.errors import ConfigurationError, DermaDeiTError, ManifestError
-from dermadeit.manifest import SPLITS, check_leaks, read_source
-from dermadeit.tabular import read_csv
 from dermadeit.tasks import DIAGNOSES, get_task
 from train import image_preparation, prepare_isic2019
 from train.downloads import DownloadError

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dermadeit.data.tabular import write_csv
 from dermadeit.errors import ManifestError
-from dermadeit.tabular import write_csv
 from train import programme_report
 from train.programme_report import measure_stage
 

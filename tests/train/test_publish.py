@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dermadeit.predictor import load_predictor
+from dermadeit.inference.predictor import load_predictor
 from train import publish as publish_module
 from train.programme import ACCOUNT_FILE, DONE_FILE
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from dermadeit.data.manifest import Manifest, ManifestRow
 from dermadeit.errors import ConfigurationError
-from dermadeit.manifest import Manifest, ManifestRow
 from dermadeit.tasks import BINARY, DIAGNOSIS, MULTICLASS, Task
 from train import targets as targets_module
 from train.configuration import TrainingConfiguration

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dermadeit.data.manifest import Manifest, read_source
 from dermadeit.errors import ConfigurationError, ManifestError, TrainingError
-from dermadeit.imaging import decode_image
-from dermadeit.manifest import Manifest, read_source
+from dermadeit.imaging.decode import decode_image
 from dermadeit.tasks import BINARY, DIAGNOSIS
 from train.teacher_cache import TeacherCache, cached_embeddings, teacher_cache_folder
 from train.teachers import TeacherOutput

@@ -15,9 +15,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from dermadeit.checkpoints import load_checkpoint
+from dermadeit.data.manifest import read_source
 from dermadeit.errors import CheckpointError, ConfigurationError
-from dermadeit.manifest import read_source
+from dermadeit.models.checkpoints import load_checkpoint
 from dermadeit.tasks import DIAGNOSIS
 from train import foundation_teachers
 from train.folds import leave_out_fold

@@ -1,0 +1,1 @@
+"""Labelled images: manifests, tables, archives, and the one reader of them."""

@@ -1,0 +1,1 @@
+"""Evaluating models: predictions, comparison, thresholds, calibration, robustness."""

@@ -1,0 +1,433 @@
+"""A collection read by one or more models, a few images at a time, and what came of it.
+
+Of each image only the answers, a line of attributes and a small picture on disk are kept, never its pixels, so
+that a batch of thousands takes no more memory than a few of its images.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from uuid import uuid4
+
+from dermadeit.data.collection import Collection, check_table_size
+from dermadeit.data.labelling import CollectedImage, LeftOut
+from dermadeit.errors import ImageError, ManifestError
+from dermadeit.evaluation.comparison import Entrant, gather
+from dermadeit.evaluation.evaluate import assemble_in_steps, beside_truth, unmeasured_evaluation
+from dermadeit.evaluation.predictions import (
+    Caution,
+    PredictionSet,
+    most_views,
+    on_shared_images,
+    read_predictions,
+)
+from dermadeit.evaluation.slices import describe_image
+from dermadeit.imaging.decode import LesionImage
+from dermadeit.inference.predictor import Predictor, check_views
+from dermadeit.inference.records import ANSWER, Evaluation, ItemFailure, LabelledFailure, Prediction
+from dermadeit.tasks import Task
+from dermadeit.trust.calibration import Calibration
+
+THUMBNAIL_SIDE = 128
+"""Longest side of the pictures that are kept, in pixels."""
+
+_NOT_SHARED = "not every model of the table has read it"
+
+_PASSES = 32
+"""Views of images that go through a model before the next look at who else wants something."""
+
+_MOST_IMAGES = 16
+_PIXELS = 48_000_000
+"""Decoded pixels that are held at once."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a batch has come.
+
+    Attributes:
+        done: Images that were read or that could not be.
+        total: Images that were handed in.
+        images_per_second: Since the start; None before the first ones are done.
+        seconds_left: At this rate; None where there is no rate yet.
+    """
+
+    done: int
+    total: int
+    images_per_second: float | None
+    seconds_left: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class BatchItem:
+    """One image that was tried.
+
+    Attributes:
+        image: What was handed in; it can't be read again.
+        attributes: What it is sliced by; empty without labels.
+        thumbnail: A JPEG file of at most `THUMBNAIL_SIDE` pixels; None where there is none.
+        records: What each model made of it, in the order of `BatchResult.models`.
+    """
+
+    image: CollectedImage
+    attributes: Mapping[str, str]
+    thumbnail: Path | None
+    records: tuple[Prediction | ItemFailure, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class BatchResult:
+    """What was finished of a batch.
+
+    Attributes:
+        task: What was asked.
+        models: Names of the models.
+        views: Model to the dihedral views whose logits were averaged.
+        items: The images that were tried, in order.
+        left_out: What was handed in and not tried, and why.
+        notes: What had to be assumed, as sentences.
+        labelled: Whether the true classes are known.
+        calibrations: Model to its calibration; None where it has none or its weights are not at hand.
+        weights: Model to the hex digest of its weights; None where they are not at hand.
+        missing: Images that were not tried, because the batch was cancelled.
+    """
+
+    task: Task
+    models: tuple[str, ...]
+    views: Mapping[str, int]
+    items: tuple[BatchItem, ...]
+    left_out: tuple[LeftOut, ...]
+    notes: tuple[str, ...]
+    labelled: bool
+    calibrations: Mapping[str, Calibration | None]
+    weights: Mapping[str, str | None]
+    missing: int = 0
+
+    @property
+    def excluded(self) -> dict[str, int]:
+        """Why things were left out, and how many for each reason."""
+        reasons = Counter(item.reason for item in self.left_out)
+        return dict(reasons + Counter({"cancelled before it was read": self.missing}))
+
+    def read(self, model: str) -> list[tuple[BatchItem, Prediction]]:
+        """The images that a model answered, with its answers."""
+        place = self.models.index(model)
+        found = [(item, item.records[place]) for item in self.items]
+        return [(item, record) for item, record in found if isinstance(record, Prediction)]
+
+    def failed(self, model: str) -> list[tuple[BatchItem, ItemFailure]]:
+        """The images that a model gave no answer for, and why."""
+        place = self.models.index(model)
+        found = [(item, item.records[place]) for item in self.items]
+        return [(item, record) for item, record in found if isinstance(record, ItemFailure)]
+
+    def prediction_set(self, model: str) -> PredictionSet:
+        """A model's answers as arrays; only where the batch is labelled."""
+        read = self.read(model)
+        return PredictionSet.of_records(
+            self.task,
+            model,
+            self.views[model],
+            [item.image for item, _ in read],
+            [record for _, record in read],
+        )
+
+    def evaluation(self, model: str) -> Evaluation:
+        """A model's answers as an evaluation; without labels it holds no figures, only how it came about."""
+        [evaluation] = deque(self.evaluation_in_steps(model), maxlen=1)
+        return evaluation
+
+    def evaluation_in_steps(self, model: str) -> Iterator[Evaluation]:
+        """As `evaluate`, as far as it is measured; `evaluate.assemble_in_steps` says what comes when."""
+        predictions = [beside_truth(item.image, record) for item, record in self.read(model)]
+        failures = [
+            LabelledFailure(item.image.image_id, item.image.file, item.image.label, record)
+            for item, record in self.failed(model)
+        ]
+        answers = (self.task, model, self.views[model], predictions, failures)
+        origin = {"weights_sha256": self.weights[model], "excluded": self.excluded}
+        if not self.labelled:
+            yield unmeasured_evaluation(*answers, **origin)
+            return
+        yield from assemble_in_steps(
+            *answers, **origin, calibration=self.calibrations[model], attributes=self._attributes()
+        )
+
+    def _attributes(self) -> dict[str, Mapping[str, str]] | None:
+        described = {item.image.image_id: item.attributes for item in self.items}
+        return described if any(described.values()) else None
+
+
+class Batch:
+    """One run over a collection.
+
+    Args:
+        collection: The images.
+        predictors: Name to model, all of the collection's task.
+        views: Dihedral views whose logits are averaged, 1 to 8.
+        thumbnails: Where to keep the small pictures; None keeps none.
+        clock: Seconds, for the rate.
+    """
+
+    def __init__(
+        self,
+        collection: Collection,
+        predictors: Mapping[str, Predictor],
+        views: int,
+        thumbnails: Path | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        check_views(views)
+        self._collection = collection
+        self._predictors = predictors
+        self._views = views
+        self._thumbnails = thumbnails
+        self._clock = clock
+        self._cancelled = threading.Event()
+        self._items: list[BatchItem] = []
+
+    def cancel(self) -> None:
+        """Stops after the images that are being read; from another thread."""
+        self._cancelled.set()
+
+    def run(self) -> Iterator[Progress]:
+        """Reads the images, and yields after every few of them and once before the first."""
+        total, start = len(self._collection.images), self._clock()
+        yield Progress(0, total, None, None)
+        for chunk in self._chunks():
+            self._items += self._read(chunk)
+            done, seconds = len(self._items), self._clock() - start
+            rate = done / seconds if seconds > 0 else None
+            yield Progress(done, total, rate, (total - done) / rate if rate else None)
+
+    def result(self) -> BatchResult:
+        """What is finished so far."""
+        checkpoints = {name: predictor.checkpoint for name, predictor in self._predictors.items()}
+        return BatchResult(
+            self._collection.task,
+            tuple(self._predictors),
+            dict.fromkeys(self._predictors, self._views),
+            tuple(self._items),
+            self._collection.left_out,
+            self._collection.notes,
+            self._collection.labelled,
+            calibrations={name: checkpoint.calibration for name, checkpoint in checkpoints.items()},
+            weights={name: checkpoint.weights_sha256 for name, checkpoint in checkpoints.items()},
+            missing=len(self._collection.images) - len(self._items),
+        )
+
+    def _chunks(self) -> Iterator[list[tuple[CollectedImage, LesionImage | ImageError]]]:
+        """A few decoded images at a time: fewer where they are large or seen often."""
+        most = max(1, min(_MOST_IMAGES, _PASSES // self._views))
+        chunk, pixels = [], 0
+        for image in self._collection.images:
+            if self._cancelled.is_set():
+                break
+            try:
+                decoded = image.decode()
+                pixels += decoded.width * decoded.height
+            except ImageError as error:
+                decoded = error
+            chunk.append((image, decoded))
+            if len(chunk) >= most or pixels >= _PIXELS:
+                yield chunk
+                chunk, pixels = [], 0
+        if chunk:
+            yield chunk
+
+    def _read(self, chunk: Sequence[tuple[CollectedImage, LesionImage | ImageError]]) -> list[BatchItem]:
+        photos = [decoded for _, decoded in chunk if isinstance(decoded, LesionImage)]
+        answers = [iter(predictor.predict(photos, self._views)) for predictor in self._predictors.values()]
+        items = []
+        for image, decoded in chunk:
+            if isinstance(decoded, ImageError):
+                items.append(BatchItem(_closed(image), {}, None, self._failures(image, decoded)))
+                continue
+            attributes = describe_image(image, decoded.pixels) if image.label else {}
+            records = tuple(_compact(next(records)) for records in answers)
+            items.append(BatchItem(_closed(image), attributes, self._keep_thumbnail(decoded), records))
+        return items
+
+    def _failures(self, image: CollectedImage, error: ImageError) -> tuple[ItemFailure, ...]:
+        task, why = self._collection.task.key, {"code": error.code, "message": error.user_message}
+        return tuple(ItemFailure(image.file, error.sha256, task, name, **why) for name in self._predictors)
+
+    def _keep_thumbnail(self, photo: LesionImage) -> Path | None:
+        if self._thumbnails is None:
+            return None
+        picture = photo.to_pil()
+        picture.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+        path = self._thumbnails / f"{uuid4().hex}.jpg"
+        picture.save(path, "JPEG", quality=85)
+        return path
+
+
+def read_handed_predictions(path: Path, name: str) -> tuple[PredictionSet, ...]:
+    """Reads a table of predictions that a visitor gave; as `predictions.read_predictions`.
+
+    Args:
+        path: Where it lies, under a name of ours, which tells its owner nothing.
+        name: What its owner calls it, for the messages.
+
+    Raises:
+        ManifestError: It is too large or can't be used.
+        TaskError: It names an unknown task.
+    """
+    check_table_size(path, name)
+    try:
+        return read_predictions(path)
+    except ManifestError as error:
+        raise ManifestError(error.user_message.replace(path.name, name), code=error.code) from error
+
+
+def read_prediction_table(
+    path: Path,
+    task: Task,
+    name: str = "",
+    calibration_of: Callable[[PredictionSet], Calibration | None] = lambda _: None,
+) -> BatchResult:
+    """A table of predictions as the result of a batch, without images.
+
+    Args:
+        path: As `predictions.read_predictions` takes it. Of a model with several numbers of views, the answers of
+            the most views are taken, and of several models the images that all of them have read.
+        task: Which of its tasks to take.
+        name: What to call it; else as it is called on disk.
+        calibration_of: Gives the calibration of the weights that answered, if they are at hand.
+
+    Raises:
+        ManifestError: The table is too large, can't be used, has nothing of the task, or its models have no image
+            in common or differ in the truth of one.
+    """
+    every = read_handed_predictions(path, name or path.name)
+    sets = [part for part in every if part.task.key == task.key]
+    if not sets:
+        raise ManifestError(
+            f"The table holds no predictions for the task “{task.key}”, but for "
+            f"{', '.join(sorted({part.task.key for part in every}))}. Choose that task.",
+            code="wrong_task",
+        )
+    best = most_views(sets)
+    kept = on_shared_images(best)
+    shared = set(kept[0].image_ids)
+    seen = dict.fromkeys(image_id for part in best for image_id in part.image_ids)
+    left_out = [LeftOut(image_id, _NOT_SHARED) for image_id in seen if image_id not in shared]
+    notes = [
+        f"Left out: the answers of {part.model} with {_count(part.views, 'view')}."
+        for part in sets
+        if part not in best
+    ]
+    if left_out:
+        notes.append(f"Left out: {_count(len(left_out), 'image')} that not every model has read.")
+    images = [_tabled(kept[0], index) for index in range(len(kept[0]))]
+    has_diagnoses = any(image.metadata for image in images)
+    attributes = [describe_image(image, None) if has_diagnoses else {} for image in images]
+    items = [
+        BatchItem(images[index], attributes[index], None, tuple(_record(part, index) for part in kept))
+        for index in range(len(images))
+    ]
+    calibrations = {part.model: _usable(calibration_of(part), part.views) for part in kept}
+    return BatchResult(
+        task,
+        tuple(calibrations),
+        {part.model: part.views for part in kept},
+        tuple(items),
+        tuple(left_out),
+        tuple(notes),
+        labelled=True,
+        calibrations=calibrations,
+        weights={part.model: part.weights_sha256 if calibrations[part.model] else None for part in kept},
+    )
+
+
+def _usable(calibration: Calibration | None, views: int) -> Calibration | None:
+    # A table may claim any number of views.
+    return calibration if calibration is not None and views in calibration.by_views else None
+
+
+def _unreadable() -> bytes:
+    raise ImageError("The image is no longer here. Hand it in again.", code="upload_expired")
+
+
+def _closed(image: CollectedImage) -> CollectedImage:
+    """The image without its way back to the file, which would keep a whole ZIP in memory."""
+    return replace(image, read=_unreadable)
+
+
+def _compact(record: Prediction | ItemFailure) -> Prediction | ItemFailure:
+    return replace(record, quality=None) if isinstance(record, Prediction) else record
+
+
+def _tabled(part: PredictionSet, index: int) -> CollectedImage:
+    diagnosis = part.diagnoses[index] if part.diagnoses else ""
+    return CollectedImage(
+        part.image_ids[index],
+        part.image_ids[index],
+        part.task.classes[part.labels[index]],
+        part.lesion_groups[index],
+        part.sources[index],
+        part.splits[index],
+        MappingProxyType({"diagnosis": diagnosis} if diagnosis else {}),
+        _unreadable,
+    )
+
+
+def _record(part: PredictionSet, index: int) -> Prediction:
+    classes = part.task.classes
+    caution = part.cautions[index] if part.cautions else Caution()
+    return Prediction(
+        file=part.image_ids[index],
+        sha256="",
+        task=part.task.key,
+        model=part.model,
+        label=classes[int(part.answers[index])],
+        probabilities=dict(zip(classes, part.probabilities[index].tolist(), strict=True)),
+        logits=dict(zip(classes, part.logits[index].tolist(), strict=True)),
+        views=part.views,
+        ledger=(),
+        warnings=(),
+        calibrated=caution.calibrated,
+        verdict=caution.verdict or ANSWER,
+        abstain_codes=caution.abstain_codes,
+        conformal_set=caution.conformal_set,
+        stability=caution.stability,
+        ood_score=caution.ood_score,
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def gather_batch(result: BatchResult) -> tuple[Entrant, ...]:
+    """The models of a batch of images or of one table, on the images that all of them have read.
+
+    Raises:
+        ManifestError: No image was read by all of them.
+    """
+    sets = [_answers_of(result, model) for model in result.models]
+    if not set.intersection(*(set(predictions.image_ids) for predictions in sets)):
+        failures = [failure.message for model in result.models for _, failure in result.failed(model)]
+        raise ManifestError(
+            f"No image was read by every model, so there is nothing to compare. {' '.join(failures[:1])}".strip(),
+            code="no_images",
+        )
+    entrants = gather([("batch", sets)], result.task)
+    return tuple(replace(entrant, labelled=result.labelled) for entrant in entrants)
+
+
+def _answers_of(result: BatchResult, model: str) -> PredictionSet:
+    images = [item.image for item, _ in result.read(model)]
+    records = [record for _, record in result.read(model)]
+    if not result.labelled:
+        # The arrays need a label; `Entrant.labelled` says that it means nothing.
+        images = [replace(image, label=result.task.classes[0]) for image in images]
+    answers = PredictionSet.of_records(result.task, model, result.views[model], images, records)
+    cautions = (Caution(record.calibrated, record.verdict, record.abstain_codes) for record in records)
+    return replace(answers, cautions=tuple(cautions), weights_sha256=result.weights[model] or "")

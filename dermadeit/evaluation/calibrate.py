@@ -1,0 +1,228 @@
+"""What `calibrate` does: a trained checkpoint and a manifest to everything that is fitted after training."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.special import softmax
+
+from dermadeit.about import VERSION
+from dermadeit.data.manifest import IMAGE_SUFFIXES, Manifest, ManifestRow, read_source
+from dermadeit.errors import ImageError, ManifestError
+from dermadeit.evaluation.predictions import SMALLEST_SLICE
+from dermadeit.imaging.decode import LesionImage, decode_image
+from dermadeit.imaging.quality import QualityReport, assess_quality
+from dermadeit.inference.predictor import BATCH_IMAGES, DEFAULT_VIEWS, Predictor, ViewOutputs
+from dermadeit.metrics.shares import calibration_figures, conformal_figures, operating_point_figures
+from dermadeit.tasks import DIAGNOSES, DIAGNOSIS, Task, target_class
+from dermadeit.trust.calibration import OPERATING_POINTS, Calibration, ViewCalibration, fit_view
+from dermadeit.trust.files import Trust
+from dermadeit.trust.gating import Gates, OutOfDistribution, gate, held_out_scores
+from dermadeit.trust.neighbours import NeighbourIndex
+from dermadeit.trust.scaling import cross_fitted, fit_temperature, fit_vector
+
+logger = logging.getLogger(__name__)
+
+_FITS = {"temperature": fit_temperature, "vector": fit_vector}
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """What the model made of images that could be read.
+
+    Attributes:
+        rows: Their rows of the manifest.
+        outputs: What the model gave for each.
+        quality: What was measured on each photo.
+    """
+
+    rows: Sequence[ManifestRow]
+    outputs: Sequence[ViewOutputs]
+    quality: Sequence[QualityReport]
+
+    @property
+    def groups(self) -> list[str]:
+        return [row.lesion_group for row in self.rows]
+
+    @property
+    def view_logits(self) -> np.ndarray:
+        """float32 [N, V, K]."""
+        return np.stack([item.logits for item in self.outputs])
+
+    @property
+    def shallow_embeddings(self) -> np.ndarray:
+        """float32 [N, C]."""
+        return np.stack([item.shallow_embedding for item in self.outputs])
+
+
+def read_cases(source: Path, task: Task, images: Path | None = None) -> Manifest:
+    """The training images of a manifest, for similar cases: of every diagnosis where it has diagnoses.
+
+    A lesion that is like many nevi is worth knowing about where the model can't say nevus.
+
+    Args:
+        source: The table.
+        task: Its classes stand in for the diagnoses of a table without.
+        images: Folder that the table's files are relative to; None for the folder of the table.
+
+    Raises:
+        ManifestError: The table can't be used, or has no training images.
+    """
+    try:
+        manifest = read_source(source, DIAGNOSIS, images)
+    except ManifestError:
+        manifest = read_source(source, task, images)
+    return manifest.select("train")
+
+
+def fit_trust(
+    manifest: Manifest,
+    cases: Manifest | None,
+    predictor: Predictor,
+    *,
+    not_skin: Path | None = None,
+    views: int = DEFAULT_VIEWS,
+    progress: Callable[[], Any] = lambda: None,
+) -> Trust:
+    """Fits everything that a checkpoint gets after its training.
+
+    Args:
+        manifest: The calibration images, of the predictor's task. Nothing else decides on any number.
+        cases: The training images to find similar ones among, as `read_cases` gives them; None for no index.
+        predictor: The model.
+        not_skin: Folder of photos of anything else, on which the gates are tried; they decide on nothing.
+        views: Most dihedral views to calibrate for, 1 to 8; all smaller numbers come with them.
+        progress: Called after each image.
+
+    Raises:
+        ManifestError: Too few images could be read.
+        ConfigurationError: `views` is out of range, or the gates have too few images.
+    """
+    task = predictor.checkpoint.task
+    seen = _look(predictor, manifest.rows, views, progress)
+    labels = np.array([task.index_of(row.label) for row in seen.rows])
+    logits = seen.view_logits
+    by_views = {
+        count: fit_view(logits[:, :count].mean(axis=1), labels, seen.groups, task.classes)
+        for count in range(1, views + 1)
+    }
+    scores = held_out_scores(seen.shallow_embeddings, seen.groups)
+    gates = Gates.fit(seen.quality, scores)
+    strange = OutOfDistribution.fit(seen.shallow_embeddings, labels, logits[:, 0])
+    report = {
+        "images": len(seen.rows),
+        "lesions": len(set(seen.groups)),
+        "views": {
+            str(count): _describe_view(by_views[count], logits[:, :count].mean(axis=1), labels, seen, task)
+            for count in sorted({1, views})
+        },
+        "gates": {
+            "calibration": _describe_gates(seen.quality, scores, gates),
+            "not_skin": not_skin and _try_gates(predictor, not_skin, strange, gates),
+        },
+        "dermadeit_version": VERSION,
+    }
+    checkpoint = predictor.checkpoint
+    calibration = Calibration(
+        task.key, task.classes, checkpoint.weights_sha256, by_views, gates.to_dict(), report
+    )
+    return Trust(calibration, gates, strange, cases and _index(predictor, cases, progress))
+
+
+def _look(
+    predictor: Predictor, rows: Sequence[ManifestRow], views: int, progress: Callable[[], Any]
+) -> _Seen:
+    readable: list[ManifestRow] = []
+    outputs: list[ViewOutputs] = []
+    quality: list[QualityReport] = []
+    for start in range(0, len(rows), BATCH_IMAGES):
+        batch = rows[start : start + BATCH_IMAGES]
+        images = dict(_decoded({row.image_id: row.path for row in batch}))
+        readable += [row for row in batch if row.image_id in images]
+        quality += map(assess_quality, images.values())
+        outputs += predictor.outputs(list(images.values()), views)
+        for _ in batch:
+            progress()
+    if len(readable) < len(rows):
+        logger.warning(
+            "%d of %d images could not be read and are left out.", len(rows) - len(readable), len(rows)
+        )
+    if not readable:
+        raise ManifestError(
+            "No image could be read. If the files lie elsewhere, name their folder with --images.",
+            code="nothing_read",
+        )
+    broken = sum(not np.isfinite(item.logits).all() for item in outputs)
+    if broken:
+        raise ManifestError(
+            f"The model gives no usable numbers for {broken} images. Check the checkpoint.",
+            code="non_finite_output",
+        )
+    return _Seen(readable, outputs, quality)
+
+
+def _decoded(paths: Mapping[str, Path]) -> Iterator[tuple[str, LesionImage]]:
+    for name, path in paths.items():
+        try:
+            yield name, decode_image(path)
+        except ImageError as error:
+            logger.warning("An image is left out: %s", error.user_message)
+
+
+def _index(predictor: Predictor, cases: Manifest, progress: Callable[[], Any]) -> NeighbourIndex:
+    seen = _look(predictor, cases.rows, 1, progress)
+    return NeighbourIndex.build(
+        np.stack([item.distillation_embedding for item in seen.outputs]),
+        [row.image_id for row in seen.rows],
+        [row.label.upper() if row.label.upper() in DIAGNOSES else row.label for row in seen.rows],
+        seen.groups,
+    )
+
+
+def _describe_view(
+    fitted: ViewCalibration, logits: np.ndarray, labels: np.ndarray, seen: _Seen, task: Task
+) -> dict[str, Any]:
+    """Figures on the calibration split itself; those after scaling are of lesions that each fit had not seen."""
+    classes, groups, target = task.classes, seen.groups, target_class(task.classes)
+    probabilities = fitted.scaling(logits)
+    members = probabilities >= np.array(fitted.least_probabilities)
+    answered = {
+        name: probabilities[:, target] >= fitted.operating_points[name].threshold for name in OPERATING_POINTS
+    }
+    return {
+        "scaling": fitted.scaling.method,
+        "before": calibration_figures(labels, softmax(logits.astype(float), axis=1), groups, classes),
+        "after": calibration_figures(
+            labels, cross_fitted(_FITS[fitted.scaling.method], logits, labels, groups), groups, classes
+        ),
+        "operating_points": operating_point_figures(labels == target, answered, groups),
+        "conformal": conformal_figures(
+            members, labels, groups, classes, {"source": [row.source for row in seen.rows]}, SMALLEST_SLICE
+        ),
+    }
+
+
+def _describe_gates(quality: Sequence[QualityReport], scores: np.ndarray, gates: Gates) -> dict[str, Any]:
+    verdicts = [gate(report, float(score), gates) for report, score in zip(quality, scores, strict=True)]
+    return {
+        "images": len(verdicts),
+        "refused": sum(verdict.abstain for verdict in verdicts),
+        "codes": dict(Counter(code for verdict in verdicts for code in verdict.codes)),
+    }
+
+
+def _try_gates(
+    predictor: Predictor, folder: Path, strange: OutOfDistribution, gates: Gates
+) -> dict[str, Any]:
+    paths = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in IMAGE_SUFFIXES]
+    rows = [ManifestRow(str(path), path.name, path, "", "", str(path), "") for path in paths]
+    seen = _look(predictor, rows, 1, lambda: None)
+    return _describe_gates(
+        seen.quality, strange.score(seen.shallow_embeddings, seen.view_logits[:, 0]), gates
+    )

@@ -1,0 +1,458 @@
+"""The answers of one model on labelled images as arrays, read from files without the weights, and measured."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.special import softmax
+
+from dermadeit.data.tabular import Table, read_csv
+from dermadeit.errors import ManifestError
+from dermadeit.metrics.classification import (
+    INTERVAL_METHOD,
+    classification_metrics,
+    percentile_intervals,
+    resampled_figures,
+)
+from dermadeit.tasks import TRAINABLE_TASKS, Task, get_task, target_class
+from dermadeit.trust.stability import Stability
+
+_GATED_COLUMNS = {"verdict", "abstain_codes", "conformal_set"}
+_VIEW_COLUMNS = {"flips", "spread"}
+_VERDICTS = ("answer", "abstain")
+_TRUTHS = {"true": True, "false": False, "": False}
+
+
+@dataclass(frozen=True)
+class Caution:
+    """What one answer was served with.
+
+    Attributes:
+        calibrated: Whether its probabilities are calibrated.
+        verdict: Whether it was given or withheld, as `records.Prediction.verdict`; None where that is unknown.
+        abstain_codes: Why it was withheld.
+        conformal_set: Keys of the classes that can't be ruled out; None where that is unknown.
+        stability: How far the views agree; None where that is unknown.
+        ood_score: How strange the image is to the model; None where that is unknown.
+    """
+
+    calibrated: bool = False
+    verdict: str | None = None
+    abstain_codes: tuple[str, ...] = ()
+    conformal_set: tuple[str, ...] | None = None
+    stability: Stability | None = None
+    ood_score: float | None = None
+
+
+def read_cautions(task: Task, views: int, table: Table, path: Path) -> tuple[Caution, ...]:
+    """Reads the columns that `evaluate.write_evaluations` adds; those that are missing are taken for unknown.
+
+    Args:
+        task: What was asked.
+        views: Dihedral views whose logits were averaged.
+        table: Rows of one model.
+        path: Where they come from, for the messages.
+
+    Raises:
+        ManifestError: A cell holds nothing that can be meant; the message names the line.
+    """
+    columns = set(table.columns)
+    cautions = []
+    for row, line in zip(table.rows, table.line_numbers, strict=True):
+        try:
+            calibrated = _TRUTHS[row.get("calibrated", "").strip().lower()]
+            # In these columns an uncalibrated answer has no decision but the lack of one.
+            gated = _gated(task, row) if calibrated and columns >= _GATED_COLUMNS else {}
+            agreement = _stability(row, views) if columns >= _VIEW_COLUMNS else None
+            strangeness = _number(row.get("ood_score", ""))
+        except (KeyError, ValueError):
+            raise ManifestError(
+                f"Line {line} of “{path.name}” holds something unknown in one of the columns calibrated, verdict, "
+                "conformal_set, ood_score, flips and spread. Write the table again, or leave these columns out.",
+                code="unknown_value",
+            ) from None
+        cautions.append(Caution(calibrated, **gated, stability=agreement, ood_score=strangeness))
+    return tuple(cautions)
+
+
+def _gated(task: Task, row: Mapping[str, str]) -> dict[str, Any]:
+    verdict, kept = row["verdict"].strip(), tuple(row["conformal_set"].split())
+    if verdict not in _VERDICTS or not set(kept) <= set(task.classes):
+        raise ValueError(verdict)
+    codes = tuple(row["abstain_codes"].split())
+    return {"verdict": verdict, "abstain_codes": codes, "conformal_set": kept}
+
+
+def _stability(row: Mapping[str, str], views: int) -> Stability | None:
+    spread = _number(row["spread"])
+    if spread is None:
+        return None
+    flips = int(row["flips"])
+    if not (0 <= spread <= 1 and 0 <= flips <= views and views):
+        raise ValueError(flips)
+    return Stability(1 - flips / views, spread, flips)
+
+
+def _number(text: str) -> float | None:
+    if not text.strip():
+        return None
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number
+
+
+SMALLEST_SLICE = 20
+"""Images that a slice needs before its figures are shown."""
+
+_SUM_TOLERANCE = 1e-3
+_LONGEST_COUNT = 6
+_SHOWN = 3
+
+
+@dataclass(frozen=True, eq=False)
+class PredictionSet:
+    """What one model said of N labelled images.
+
+    Attributes:
+        task: What was asked.
+        model: Name of the model.
+        views: Dihedral views whose logits were averaged.
+        image_ids: N identifiers, each once.
+        labels: int [N], true class indices.
+        logits: float [N, K].
+        probabilities: float [N, K], rows summing to 1: what was served, so not always the softmax of the logits.
+        lesion_groups: N names; images that share one show the same lesion.
+        sources: N names of collections, empty where unknown.
+        splits: N names of splits, empty where unknown.
+        cautions: What the N answers were served with, if they were read from a table; else empty.
+        diagnoses: N diagnoses, each empty where it is unknown, if they were read from a table; else empty.
+        weights_sha256: Hex digest of the weights that the table names for all of them, or an empty string.
+    """
+
+    task: Task
+    model: str
+    views: int
+    image_ids: tuple[str, ...]
+    labels: np.ndarray
+    logits: np.ndarray
+    probabilities: np.ndarray
+    lesion_groups: tuple[str, ...]
+    sources: tuple[str, ...]
+    splits: tuple[str, ...]
+    cautions: tuple[Caution, ...] = ()
+    diagnoses: tuple[str, ...] = ()
+    weights_sha256: str = ""
+
+    @classmethod
+    def of_records(
+        cls, task: Task, model: str, views: int, images: Sequence[Any], records: Sequence[Any]
+    ) -> PredictionSet:
+        """What a predictor said of labelled images.
+
+        Args:
+            task: What was asked.
+            model: Name of the model.
+            views: Dihedral views whose logits were averaged.
+            images: N `ManifestRow` or `LabelledPrediction`, which say the truth.
+            records: Their N `Prediction`.
+        """
+        shape = (len(records), len(task.classes))
+        return cls(
+            task,
+            model,
+            views,
+            image_ids=tuple(image.image_id for image in images),
+            labels=np.array([task.index_of(image.label) for image in images], dtype=int),
+            logits=np.array([list(record.logits.values()) for record in records]).reshape(shape),
+            probabilities=np.array([list(record.probabilities.values()) for record in records]).reshape(
+                shape
+            ),
+            lesion_groups=tuple(image.lesion_group for image in images),
+            sources=tuple(image.source for image in images),
+            splits=tuple(image.split for image in images),
+        )
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    @property
+    def answers(self) -> np.ndarray:
+        """Int [N], the indices of the most probable classes."""
+        return self.probabilities.argmax(axis=1)
+
+    @property
+    def hits(self) -> np.ndarray:
+        """Bool [N], whether the most probable class is the true one."""
+        return self.answers == self.labels
+
+    @property
+    def target_scores(self) -> np.ndarray:
+        """Float [N], the probability of the class that `weighted.target_class` names."""
+        return self.probabilities[:, target_class(self.task.classes)]
+
+    def take(self, indices: Sequence[int]) -> PredictionSet:
+        """The images at these positions, in this order."""
+        picked = {
+            name: tuple(getattr(self, name)[index] for index in indices)
+            for name in ("image_ids", "lesion_groups", "sources", "splits")
+        }
+        rows = np.asarray(indices, dtype=int)
+        return PredictionSet(
+            self.task,
+            self.model,
+            self.views,
+            labels=self.labels[rows],
+            logits=self.logits[rows],
+            probabilities=self.probabilities[rows],
+            cautions=tuple(self.cautions[index] for index in indices) if self.cautions else (),
+            diagnoses=tuple(self.diagnoses[index] for index in indices) if self.diagnoses else (),
+            weights_sha256=self.weights_sha256,
+            **picked,
+        )
+
+    def by_source(self) -> dict[str, PredictionSet]:
+        """The images of each named source that has enough of them, by its name, in alphabetical order."""
+        indices_of: dict[str, list[int]] = defaultdict(list)
+        for index, source in enumerate(self.sources):
+            indices_of[source].append(index)
+        return {
+            source: self.take(indices)
+            for source, indices in sorted(indices_of.items())
+            if source and len(indices) >= SMALLEST_SLICE
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Measurement:
+    """The figures of one model, and what it takes to give them and their differences an interval.
+
+    Attributes:
+        predictions: What was measured.
+        figures: As `metrics.classification_metrics` gives them.
+    """
+
+    predictions: PredictionSet
+    figures: Mapping[str, Any]
+
+    @cached_property
+    def resampled(self) -> dict[str, np.ndarray]:
+        """Each figure on every resample of the lesions, as `metrics.resampled_figures` gives them."""
+        predictions = self.predictions
+        return resampled_figures(
+            predictions.labels, predictions.probabilities, predictions.lesion_groups, predictions.task.classes
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures with an entry `intervals`, JSON-ready; without images there are no intervals."""
+        if not len(self.predictions):
+            return dict(self.figures)
+        return {
+            **self.figures,
+            "intervals": {
+                "method": INTERVAL_METHOD,
+                "lesions": len(set(self.predictions.lesion_groups)),
+                **percentile_intervals(self.resampled),
+            },
+        }
+
+
+def measure(predictions: PredictionSet) -> Measurement:
+    """The figures of one model on one set of images."""
+    return Measurement(
+        predictions,
+        classification_metrics(predictions.labels, predictions.probabilities, predictions.task.classes),
+    )
+
+
+def measure_sources(predictions: PredictionSet) -> dict[str, dict[str, Any]]:
+    """Figures with intervals for each source.
+
+    Sources differ in resolution and case mix, so a figure over all of them can hide a shortcut.
+    """
+    return {source: measure(part).to_dict() for source, part in predictions.by_source().items()}
+
+
+def read_predictions(path: Path) -> tuple[PredictionSet, ...]:
+    """Reads `predictions.csv`, one set for each task, model and number of views in it.
+
+    Args:
+        path: A table with the columns `image_id`, `task`, `model`, `views`, `label_true` and `logit_<class>` for
+            every class; `p_<class>` (else the softmax of the logits), `lesion_group` (else every image is a
+            lesion of its own), `source` and `split` where they are known; and what the answers were served with,
+            as “evaluate” writes it: `calibrated`, `verdict` with `abstain_codes` and `conformal_set`, `flips` with
+            `spread`, and `ood_score`; and `diagnosis` and `weights_sha256`. Others are ignored.
+
+    Raises:
+        ManifestError: The table can't be read or contradicts itself; the message names the line.
+        TaskError: An unknown task.
+    """
+    table = read_csv(path)
+    _require(table.columns, ("image_id", "task", "model", "views", "label_true"), path)
+    if not table.rows:
+        raise ManifestError(f"“{path.name}” holds no predictions.", code="empty_table")
+    parts: dict[tuple[str, str, int], list[int]] = defaultdict(list)
+    for index, (row, line) in enumerate(zip(table.rows, table.line_numbers, strict=True)):
+        parts[row["task"], row["model"], _views(row["views"], line, path)].append(index)
+    return tuple(
+        _prediction_set(
+            get_task(task, TRAINABLE_TASKS),
+            model,
+            views,
+            replace(
+                table,
+                rows=tuple(table.rows[index] for index in indices),
+                line_numbers=tuple(table.line_numbers[index] for index in indices),
+            ),
+            path,
+        )
+        for (task, model, views), indices in parts.items()
+    )
+
+
+def most_views(sets: Iterable[PredictionSet]) -> tuple[PredictionSet, ...]:
+    """Of each model the set with the most views, in the order in which the models come first."""
+    best: dict[str, PredictionSet] = {}
+    for predictions in sets:
+        known = best.get(predictions.model)
+        if known is None or predictions.views > known.views:
+            best[predictions.model] = predictions
+    return tuple(best.values())
+
+
+def on_shared_images(sets: Sequence[PredictionSet]) -> tuple[PredictionSet, ...]:
+    """Several models on the images that all of them have read, in the order of the first.
+
+    Args:
+        sets: One or more, of one task.
+
+    Raises:
+        ManifestError: They have no image in common, or disagree about the truth of one.
+    """
+    shared = set.intersection(*(set(predictions.image_ids) for predictions in sets))
+    if not shared:
+        raise ManifestError(
+            "The models have no image in common, so there is nothing to compare. Evaluate all of them on the "
+            "same images.",
+            code="predictions_differ",
+        )
+    order = [image_id for image_id in sets[0].image_ids if image_id in shared]
+    first, *others = (_ordered(predictions, order) for predictions in sets)
+    for other in others:
+        check_same_truth(first, other)
+    return first, *others
+
+
+def check_same_truth(first: PredictionSet, second: PredictionSet) -> None:
+    """Raises `ManifestError` where two models were given other labels or lesions for the same images.
+
+    Args:
+        first: One model.
+        second: Another, with the same images in the same order.
+    """
+    for name in ("labels", "lesion_groups"):
+        differ = np.asarray(getattr(first, name)) != np.asarray(getattr(second, name))
+        if differ.any():
+            differing = [first.image_ids[index] for index in np.flatnonzero(differ)]
+            raise ManifestError(
+                f"{first.model} and {second.model} can't be compared: for {len(differing)} images, such as "
+                f"{', '.join(differing[:_SHOWN])}, they disagree about the {name.replace('_', ' ')}. Evaluate "
+                "both on the same table.",
+                code="predictions_differ",
+            )
+
+
+def finite_numbers(table: Table, columns: Sequence[str], path: Path) -> np.ndarray:
+    """Cells as float [rows, columns]; raises `ManifestError` for one that is missing or no finite number."""
+    _require(table.columns, columns, path)
+    numbers = np.empty((len(table.rows), len(columns)))
+    for index, row in enumerate(table.rows):
+        try:
+            numbers[index] = [float(row[column]) for column in columns]
+        except ValueError:
+            numbers[index] = np.nan
+        if not np.isfinite(numbers[index]).all():
+            raise ManifestError(
+                f"Line {table.line_numbers[index]} of “{path.name}” holds no usable number in one of the columns "
+                f"{', '.join(columns)}. Write the table again.",
+                code="not_a_number",
+            )
+    return numbers
+
+
+def _views(text: str, line: int, path: Path) -> int:
+    if not text.strip().isdecimal() or len(text) > _LONGEST_COUNT:
+        raise ManifestError(
+            f"“{text[:20]}” in line {line} of “{path.name}” is no number of views.", code="not_a_number"
+        )
+    return int(text)
+
+
+def _prediction_set(task: Task, model: str, views: int, table: Table, path: Path) -> PredictionSet:
+    image_ids = tuple(row["image_id"] for row in table.rows)
+    [(most_frequent, count)] = Counter(image_ids).most_common(1)
+    if count > 1:
+        raise ManifestError(
+            f"“{path.name}” has {count} rows for the image “{most_frequent}” by {model} with {views} views. Keep "
+            "one.",
+            code="duplicate_image",
+        )
+    logits = finite_numbers(table, [f"logit_{key}" for key in task.classes], path)
+    return PredictionSet(
+        task,
+        model,
+        views,
+        image_ids=image_ids,
+        labels=np.array([task.index_of(row["label_true"]) for row in table.rows], dtype=int),
+        logits=logits,
+        probabilities=_probabilities(task, logits, table, path),
+        lesion_groups=tuple(row.get("lesion_group") or row["image_id"] for row in table.rows),
+        sources=tuple(row.get("source", "") for row in table.rows),
+        splits=tuple(row.get("split", "") for row in table.rows),
+        cautions=read_cautions(task, views, table, path),
+        diagnoses=tuple(row.get("diagnosis", "").strip() for row in table.rows),
+        weights_sha256=_only_digest(table),
+    )
+
+
+def _only_digest(table: Table) -> str:
+    """The digest of the weights that every row names, or an empty string where they differ or name none."""
+    digests = {row.get("weights_sha256", "").strip().lower() for row in table.rows}
+    return digests.pop() if len(digests) == 1 else ""
+
+
+def _probabilities(task: Task, logits: np.ndarray, table: Table, path: Path) -> np.ndarray:
+    """Float [N, K]; the softmax of the logits where the table has no probabilities."""
+    columns = [f"p_{key}" for key in task.classes]
+    if not set(columns) <= set(table.columns):
+        return softmax(logits, axis=1)
+    found = finite_numbers(table, columns, path)
+    wrong = ((found < 0) | (found > 1)).any(axis=1) | (np.abs(found.sum(axis=1) - 1) > _SUM_TOLERANCE)
+    if wrong.any():
+        raise ManifestError(
+            f"In line {table.line_numbers[int(wrong.argmax())]} of “{path.name}” the columns {', '.join(columns)} "
+            "don't add up to 1, or one is below 0 or above 1. Write shares of 1, not percent.",
+            code="not_a_probability",
+        )
+    return found
+
+
+def _ordered(predictions: PredictionSet, image_ids: Sequence[str]) -> PredictionSet:
+    position = {image_id: index for index, image_id in enumerate(predictions.image_ids)}
+    return predictions.take([position[image_id] for image_id in image_ids])
+
+
+def _require(columns: Sequence[str], wanted: Sequence[str], path: Path) -> None:
+    missing = [column for column in wanted if column not in columns]
+    if missing:
+        raise ManifestError(
+            f"“{path.name}” has no column {', '.join(missing)}. Give the predictions.csv that “evaluate” wrote.",
+            code="missing_column",
+        )

@@ -1,0 +1,1 @@
+"""From the bytes of a photo to pixels and what can be measured on them."""

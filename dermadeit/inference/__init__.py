@@ -1,0 +1,1 @@
+"""Reading photos: predictor, records, heatmaps and their test, decisions."""

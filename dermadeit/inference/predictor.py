@@ -1,0 +1,330 @@
+"""Images to predictions: decoding, batching, views, and the lock around one model on one device."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from scipy.special import softmax
+
+from dermadeit.errors import ConfigurationError, ImageError
+from dermadeit.imaging.decode import LesionImage, decode_image, sanitise_name
+from dermadeit.imaging.preprocessing import DIHEDRAL_VIEWS, dihedral_views
+from dermadeit.imaging.quality import QualityReport, assess_quality
+from dermadeit.inference.records import ABSTAIN, ANSWER, Decision, ItemFailure, Prediction
+from dermadeit.models.checkpoints import CHECKPOINT_ROOT, Checkpoint, find_checkpoint, load_checkpoint
+from dermadeit.models.classifier import recording_shallow_embeddings
+from dermadeit.trust.calibration import DEFAULT_OPERATING_POINT, check_operating_point
+from dermadeit.trust.files import CALIBRATE_COMMAND, Trust
+from dermadeit.trust.gating import gate
+from dermadeit.trust.neighbours import VOTERS, describe_disagreement, disagrees
+from dermadeit.trust.stability import stability
+
+DEFAULT_VIEWS = DIHEDRAL_VIEWS
+"""Test-time augmentation views that an answer averages, unless asked otherwise."""
+
+BATCH_IMAGES = 16
+
+NOT_FINITE = "The model gave no usable numbers for this image. Check the checkpoint, then report this."
+"""What is said of an image for which a model gives NaN or infinity."""
+
+NOT_CALIBRATED = (
+    "These scores are not calibrated: 90 % does not mean right nine times in ten. No answer is ever withheld."
+)
+
+TRAINING_IMAGE = (
+    "This photo is one that the model was trained on ({image_id}): its answer says nothing about new lesions."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class ViewOutputs:
+    """What one pass through the model gives for one image.
+
+    Attributes:
+        logits: float32 [V, K], of each dihedral view.
+        class_embedding: float32 [D], of the first view, the unturned image.
+        distillation_embedding: float32 [D], of the same; equal to the other where there is no such token.
+        shallow_embedding: float32 [C], of the same: what the first layers see of it (`shallow_features`).
+    """
+
+    logits: np.ndarray
+    class_embedding: np.ndarray
+    distillation_embedding: np.ndarray
+    shallow_embedding: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    """What a batch needs of an image; the full photos of a batch would take gigabytes."""
+
+    tensor: torch.Tensor
+    name: str
+    sha256: str
+    ledger: tuple[str, ...]
+    warnings: tuple[str, ...]
+    quality: QualityReport | None
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What is to be answered of every image."""
+
+    views: int
+    operating_point: str
+    neighbours: int
+
+
+Source = str | os.PathLike | bytes | Image.Image | LesionImage
+
+
+class Predictor:
+    """Reads lesion images with one checkpoint. Safe to share between threads.
+
+    Attributes:
+        checkpoint: The model and what belongs to it.
+        device: Where it runs.
+        lock: Held during every pass through the model; hold it to run the model yourself.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, device: str | torch.device = "cpu") -> None:
+        self.checkpoint = checkpoint
+        self.device = torch.device(device)
+        self.lock = threading.Lock()
+        checkpoint.classifier.to(self.device)
+
+    def predict(
+        self,
+        sources: Iterable[Source],
+        views: int = DEFAULT_VIEWS,
+        *,
+        operating_point: str | None = None,
+        neighbours: int = 0,
+    ) -> list[Prediction | ItemFailure]:
+        """Reads images.
+
+        Args:
+            sources: Paths, encoded bytes, PIL images or decoded images.
+            views: Dihedral views whose logits are averaged, 1 to 8.
+            operating_point: One of `calibration.OPERATING_POINTS`, the balanced one by default.
+            neighbours: How many similar training lesions to name.
+
+        Returns:
+            One record for each source, in order. An image that can't be read is an `ItemFailure` and does not
+            stop the others.
+
+        Raises:
+            ConfigurationError: `views` is out of range, or the checkpoint was not calibrated and can't give an
+                operating point or neighbours.
+        """
+        return list(self.predict_iter(sources, views, operating_point=operating_point, neighbours=neighbours))
+
+    def predict_iter(
+        self,
+        sources: Iterable[Source],
+        views: int = DEFAULT_VIEWS,
+        *,
+        operating_point: str | None = None,
+        neighbours: int = 0,
+    ) -> Iterator[Prediction | ItemFailure]:
+        """Like `predict`, but yields each record as soon as its batch is done and holds one batch in memory."""
+        check_views(views)
+        self._check_calibrated(operating_point, neighbours)
+        request = _Request(views, operating_point or DEFAULT_OPERATING_POINT, neighbours)
+        remaining = iter(sources)
+        while batch := list(islice(remaining, BATCH_IMAGES)):
+            yield from self._predict_batch(batch, request)
+
+    def outputs(self, images: Sequence[LesionImage], views: int = DEFAULT_VIEWS) -> list[ViewOutputs]:
+        """What the model itself says of decoded images, before anything is made of it.
+
+        Args:
+            images: They go through the model as one batch.
+            views: Dihedral views, 1 to 8.
+
+        Raises:
+            ConfigurationError: `views` is out of range.
+        """
+        check_views(views)
+        return self._outputs([self.checkpoint.preprocessing(image.pixels) for image in images], views)
+
+    def _check_calibrated(self, operating_point: str | None, neighbours: int) -> None:
+        if operating_point is not None:
+            check_operating_point(operating_point)
+        if self.checkpoint.trust is None and (operating_point or neighbours):
+            raise ConfigurationError(
+                f"The checkpoint “{self.checkpoint.folder.name}” was not calibrated, so that it has no operating "
+                f"points and no similar cases. Run “{CALIBRATE_COMMAND}” for it, or leave these options out."
+            )
+        if neighbours and self.checkpoint.trust.neighbours is None:
+            raise ConfigurationError(
+                f"The checkpoint “{self.checkpoint.folder.name}” has no index of similar cases. Run "
+                f"“{CALIBRATE_COMMAND}” for it, or ask for no neighbours."
+            )
+
+    def _outputs(self, preprocessed: Sequence[torch.Tensor], views: int) -> list[ViewOutputs]:
+        """N normalised images [3, S, S], N may be 0, through the model."""
+        if not preprocessed:
+            return []
+        classifier = self.checkpoint.classifier
+        logits = []
+        # [views, N, 3, S, S] goes through the model view by view, which bounds the memory.
+        with self.lock, torch.inference_mode(), recording_shallow_embeddings(classifier) as shallow:
+            for view in dihedral_views(torch.stack(list(preprocessed)), views):
+                embeddings = classifier.embed(view.to(self.device))
+                logits.append(classifier.head(embeddings[0]).float().cpu())
+                if len(logits) == 1:
+                    # An embedding is a slice of all tokens, which it would keep in memory for as long as it lives.
+                    of_first_view = [part.float().cpu().numpy().copy() for part in (*embeddings, *shallow)]
+        per_image = zip(torch.stack(logits, dim=1).numpy(), *of_first_view, strict=True)
+        return [ViewOutputs(*parts) for parts in per_image]
+
+    def _predict_batch(self, sources: Sequence[Source], request: _Request) -> list[Prediction | ItemFailure]:
+        prepared = [self._prepare(source) for source in sources]
+        tensors = [item.tensor for item in prepared if isinstance(item, _Prepared)]
+        outputs = iter(self._outputs(tensors, request.views))
+        return [
+            self._record(item, next(outputs), request) if isinstance(item, _Prepared) else item
+            for item in prepared
+        ]
+
+    def _prepare(self, source: Source) -> _Prepared | ItemFailure:
+        try:
+            image = source if isinstance(source, LesionImage) else decode_image(source)
+            return _Prepared(
+                self.checkpoint.preprocessing(image.pixels),
+                image.name,
+                image.sha256,
+                image.ledger,
+                image.warnings,
+                assess_quality(image, self.checkpoint.trust.gates.quality) if self.checkpoint.trust else None,
+            )
+        except ImageError as error:
+            name = os.fsdecode(source) if isinstance(source, str | os.PathLike) else None
+            return self._failure(sanitise_name(name), error.sha256, error.code, error.user_message)
+
+    def _record(self, image: _Prepared, outputs: ViewOutputs, request: _Request) -> Prediction | ItemFailure:
+        if not np.isfinite(outputs.logits).all():
+            return self._failure(image.name, image.sha256, "non_finite_output", NOT_FINITE)
+        classes, trust = self.checkpoint.task.classes, self.checkpoint.trust
+        logits = outputs.logits.mean(axis=0)
+        calibrated = trust is not None and request.views in trust.calibration.by_views
+        record = Prediction(
+            file=image.name,
+            sha256=image.sha256,
+            task=self.checkpoint.task.key,
+            model=self.checkpoint.model,
+            label=classes[int(logits.argmax())],
+            probabilities=dict(zip(classes, softmax(logits.astype(float)).tolist(), strict=True)),
+            logits=dict(zip(classes, logits.tolist(), strict=True)),
+            views=request.views,
+            ledger=image.ledger,
+            warnings=image.warnings if calibrated else (*image.warnings, NOT_CALIBRATED),
+        )
+        if calibrated:
+            record = replace(record, **_calibrated(trust, logits, request), **_gated(trust, image, outputs))
+        record = replace(record, **_by_view(trust if calibrated else None, outputs.logits, record))
+        if request.neighbours:
+            record = self._with_neighbours(record, outputs.distillation_embedding, request.neighbours)
+        return record
+
+    def _with_neighbours(self, record: Prediction, embedding: np.ndarray, count: int) -> Prediction:
+        index, task = self.checkpoint.trust.neighbours, self.checkpoint.task
+        # More vote than are shown: a handful decides by chance.
+        voters = index.query(embedding, max(count, VOTERS))
+        copy = index.find_copy(embedding)
+        notes = (
+            copy and TRAINING_IMAGE.format(image_id=copy.image_id),
+            describe_disagreement(voters, record.label, task),
+        )
+        return replace(
+            record,
+            neighbours=voters[:count],
+            neighbour_disagreement=disagrees(voters, record.label, task),
+            warnings=(*record.warnings, *filter(None, notes)),
+        )
+
+    def _failure(self, file: str, sha256: str | None, code: str, message: str) -> ItemFailure:
+        return ItemFailure(
+            file, sha256, self.checkpoint.task.key, self.checkpoint.model, code=code, message=message
+        )
+
+
+def _calibrated(trust: Trust, logits: np.ndarray, request: _Request) -> dict[str, Any]:
+    """The fields of a `Prediction` that rest on its calibrated probabilities."""
+    calibration, views, name = trust.calibration, request.views, request.operating_point
+    probabilities = calibration.probabilities(logits, views).tolist()
+    by_class = dict(zip(calibration.classes, probabilities, strict=True))
+    return {
+        "calibrated": True,
+        "label": max(by_class, key=by_class.__getitem__),
+        "probabilities": by_class,
+        "operating_point": Decision(
+            name,
+            calibration.operating_point(name, views).threshold,
+            calibration.decide(probabilities, name, views),
+        ),
+        "conformal_set": calibration.conformal_set(probabilities, views),
+    }
+
+
+def _by_view(trust: Trust | None, view_logits: np.ndarray, record: Prediction) -> dict[str, Any]:
+    """The fields of a `Prediction` that say what its V views, float32 [V, K], would each answer alone."""
+    calibrated = trust is not None and 1 in trust.calibration.by_views
+    logits = np.log(trust.calibration.probabilities(view_logits, 1)) if calibrated else view_logits
+    answer = list(record.logits).index(record.label)
+    return {
+        "view_probabilities": tuple(map(tuple, softmax(logits.astype(float), axis=1).tolist())),
+        "views_calibrated": calibrated,
+        "stability": stability(logits, answer=answer) if record.views > 1 else None,
+    }
+
+
+def _gated(trust: Trust, image: _Prepared, outputs: ViewOutputs) -> dict[str, Any]:
+    """The fields of a `Prediction` that say whether its answer is withheld."""
+    ood_score = trust.out_of_distribution.score(outputs.shallow_embedding, outputs.logits[0])
+    verdict = gate(image.quality, ood_score, trust.gates)
+    return {
+        "quality": image.quality,
+        "ood_score": ood_score,
+        "verdict": ABSTAIN if verdict.abstain else ANSWER,
+        "abstain_reasons": verdict.reasons,
+        "abstain_codes": verdict.codes,
+    }
+
+
+def check_views(views: int) -> None:
+    """Raises `ConfigurationError` unless `views` is 1 to 8."""
+    if not 1 <= views <= DIHEDRAL_VIEWS:
+        raise ConfigurationError(f"{views} views were asked for; choose 1 to {DIHEDRAL_VIEWS}.")
+
+
+def load_predictor(
+    task: str,
+    model: str = "dermadeit",
+    *,
+    root: Path = CHECKPOINT_ROOT,
+    device: str | torch.device = "cpu",
+) -> Predictor:
+    """Loads a checkpoint from disk, without any network.
+
+    Args:
+        task: `binary` or `multiclass`.
+        model: Name of a model that has an embedded checkpoint, or the path of a checkpoint folder.
+        root: Folder that holds the checkpoints as `<task>/<model>/`.
+        device: Where to run.
+
+    Raises:
+        TaskError: Unknown task.
+        ModelError: Unknown model.
+        CheckpointError: No checkpoint, or one that can't be used.
+    """
+    return Predictor(load_checkpoint(find_checkpoint(task, model, root), task=task), device)

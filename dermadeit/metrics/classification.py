@@ -1,0 +1,221 @@
+"""Arrays of labels and probabilities to the figures that are reported, and to their intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from sklearn import metrics as sk
+
+from dermadeit.metrics.weighted import (
+    OPERATING_PERCENT,
+    WeightedMetrics,
+    brier_scores,
+    calibration_errors,
+    log_losses,
+    recalibrate,
+)
+from dermadeit.tasks import target_class
+
+CONFIDENCE = 0.95
+RESAMPLES = 2000
+
+FIGURES = (
+    "accuracy",
+    "precision_macro",
+    "recall_macro",
+    "f1_macro",
+    "cohen_kappa",
+    "balanced_accuracy",
+    "roc_auc",
+    "average_precision",
+    "sensitivity_at_95_specificity",
+    "specificity_at_95_sensitivity",
+    "brier",
+    "nll",
+    "ece",
+    "calibration_slope",
+)
+"""Every figure that is one number, in the order of `metrics.json`."""
+
+HEADLINE_FIGURES: Mapping[str, str] = MappingProxyType(
+    {
+        "accuracy": "accuracy",
+        "balanced_accuracy": "balanced accuracy",
+        "f1_macro": "macro F1",
+        "cohen_kappa": "Cohen's κ",
+        "roc_auc": "AUROC",
+    }
+)
+"""The figures that are shown where there is no room for all, and their names for people."""
+
+INTERVAL_METHOD = f"95 %, percentile bootstrap of lesions, {RESAMPLES} resamples"
+SEEDED_INTERVAL_METHOD = f"95 %, percentile bootstrap of lesions and seeds, {RESAMPLES} resamples"
+
+_BLOCK = 100
+_LEAST_DEFINED = 0.95
+
+
+def classification_metrics(
+    labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]
+) -> dict[str, Any]:
+    """The figures of one model on one set of images.
+
+    - Precision, recall and F1 are macro averages over the classes that are true or predicted somewhere; a class
+      that is never predicted counts as precision 0. Balanced accuracy is the mean recall of the true classes,
+      so the two recalls differ only where a class without images is predicted.
+    - AUROC and average precision (AUPRC as a sum of steps, not trapezoids) are those of the second class with
+      two classes, else the macro average of one class against the rest (Hand and Till's alternative is one
+      against one).
+    - The operating points are about one class against the rest: melanoma where there is one, else the last.
+    - Brier score, negative log-likelihood, expected calibration error and calibration slope are defined in
+      `weighted`.
+
+    Args:
+        labels: int [N], true class indices.
+        probabilities: float [N, K], rows summing to 1.
+        classes: The K class keys, in order.
+
+    Returns:
+        JSON-ready: `n`, each of `FIGURES` (None where it is undefined on these images), and `confusion_matrix`
+        (`classes`, and `counts` with a row for each true class).
+    """
+    counts = np.zeros((len(classes), len(classes)), dtype=int)
+    probabilities = np.asarray(probabilities, dtype=float)
+    np.add.at(counts, (labels, probabilities.argmax(axis=1)), 1)
+    figures = dict.fromkeys(FIGURES)
+    if len(labels):
+        figures |= {
+            **_figures_of_labels(labels, probabilities.argmax(axis=1)),
+            **_figures_of_ranking(labels, probabilities, target_class(classes)),
+            **_figures_of_calibration(labels, probabilities),
+        }
+    return {
+        "n": len(labels),
+        **{
+            name: None if value is None or np.isnan(value) else float(value)
+            for name, value in figures.items()
+        },
+        "confusion_matrix": {"classes": list(classes), "counts": counts.tolist()},
+    }
+
+
+def resampled_figures(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    groups: Sequence[str],
+    classes: Sequence[str],
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> dict[str, np.ndarray]:
+    """Every figure on resamples of lesions, not images (cluster bootstrap, Field and Welsh 2007).
+
+    Two models on the same images in the same order, with the same groups and seed, are resampled alike, so the
+    differences of their figures are a paired bootstrap.
+
+    Args:
+        labels: int [N], N at least 1.
+        probabilities: float [N, K], rows summing to 1.
+        groups: N lesion names; images of one lesion are drawn together.
+        classes: The K class keys, in order.
+        resamples: How many times the lesions are drawn.
+        seed: Decides the draws.
+
+    Returns:
+        Each of `FIGURES` to float [resamples], NaN where a resample leaves it undefined.
+    """
+    weighted = WeightedMetrics(labels, probabilities, classes)
+    blocks = [weighted(weights) for weights in lesion_weights(groups, resamples, seed)]
+    return {name: np.concatenate([block[name] for block in blocks]) for name in FIGURES}
+
+
+def percentile_intervals(resampled: Mapping[str, np.ndarray]) -> dict[str, list[float]]:
+    """Figure name to [lower, upper], the middle 95 % of its resamples.
+
+    A figure that more than one in twenty resamples leave undefined gets none: the others are not a fair sample.
+    """
+    tail = (1 - CONFIDENCE) / 2
+    return {
+        name: [float(bound) for bound in np.nanquantile(values, [tail, 1 - tail])]
+        for name, values in resampled.items()
+        if np.isfinite(values).mean() >= _LEAST_DEFINED
+    }
+
+
+def lesion_weights(groups: Sequence[str], resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each image is drawn: float [R, N], a hundred resamples at a time to stay out of main memory."""
+    names, lesion_of_image = np.unique(np.asarray(groups), return_inverse=True)
+    rng = np.random.default_rng(seed)
+    for start in range(0, resamples, _BLOCK):
+        rows = min(_BLOCK, resamples - start)
+        drawn = rng.integers(len(names), size=(rows, len(names)))
+        cells = drawn + len(names) * np.arange(rows)[:, None]
+        times = np.bincount(cells.ravel(), minlength=rows * len(names)).reshape(rows, len(names))
+        yield times[:, lesion_of_image].astype(float)
+
+
+def _figures_of_labels(labels: np.ndarray, predicted: np.ndarray) -> dict[str, float | None]:
+    precision, recall, f1, _ = sk.precision_recall_fscore_support(
+        labels, predicted, average="macro", zero_division=0
+    )
+    true = np.unique(labels)
+    one_class = len(np.union1d(true, predicted)) == 1
+    return {
+        "accuracy": sk.accuracy_score(labels, predicted),
+        "precision_macro": precision,
+        "recall_macro": recall,
+        "f1_macro": f1,
+        "cohen_kappa": None if one_class else sk.cohen_kappa_score(labels, predicted),
+        # scikit-learn's own balanced accuracy warns of a predicted class that has no images.
+        "balanced_accuracy": sk.recall_score(labels, predicted, labels=true, average="macro"),
+    }
+
+
+def _figures_of_ranking(labels: np.ndarray, probabilities: np.ndarray, target: int) -> dict[str, float]:
+    figures = {}
+    num_classes = probabilities.shape[1]
+    if len(np.unique(labels)) == num_classes:
+        truth, scores = np.eye(num_classes, dtype=int)[labels], probabilities
+        if num_classes == 2:
+            truth, scores = truth[:, target], scores[:, target]
+        figures["roc_auc"] = sk.roc_auc_score(truth, scores, average="macro")
+        figures["average_precision"] = sk.average_precision_score(truth, scores, average="macro")
+    if 0 < (labels == target).sum() < len(labels):
+        false_alarms, hits, _ = sk.roc_curve(
+            labels == target, probabilities[:, target], drop_intermediate=False
+        )
+        level, rounding = OPERATING_PERCENT / 100, 1e-12
+        figures["sensitivity_at_95_specificity"] = hits[false_alarms <= 1 - level + rounding].max()
+        figures["specificity_at_95_sensitivity"] = 1 - false_alarms[hits >= level - rounding].min()
+    return figures
+
+
+def _figures_of_calibration(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+    once = np.ones((1, len(labels)))
+    right = probabilities.argmax(axis=1) == labels
+    return {
+        "brier": brier_scores(labels, probabilities).mean(),
+        "nll": log_losses(labels, probabilities).mean(),
+        "ece": calibration_errors(probabilities.max(axis=1), right, once)[0],
+        "calibration_slope": recalibrate(labels, probabilities, once)[0, 0],
+    }
+
+
+FIGURE_NAMES: Mapping[str, str] = MappingProxyType(
+    {
+        **HEADLINE_FIGURES,
+        "precision_macro": "macro precision",
+        "recall_macro": "macro recall",
+        "average_precision": "AUPRC",
+        "sensitivity_at_95_specificity": "sensitivity at 95\u00a0% specificity",
+        "specificity_at_95_sensitivity": "specificity at 95\u00a0% sensitivity",
+        "brier": "Brier score (lower is better)",
+        "nll": "negative log-likelihood (lower is better)",
+        "ece": "expected calibration error (lower is better)",
+        "calibration_slope": "calibration slope (1 is best)",
+    }
+)
+"""Each of `metrics.FIGURES` for people."""

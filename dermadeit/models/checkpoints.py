@@ -1,0 +1,320 @@
+"""Checkpoint folders: fp16 safetensors and JSON that `timm.create_model("local-dir:FOLDER")` reads too."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from dermadeit.errors import CheckpointError, ModelError, TaskError
+from dermadeit.files import ASSETS, write_atomically, write_json
+from dermadeit.imaging.preprocessing import Preprocessing
+from dermadeit.models.classifier import LesionClassifier
+from dermadeit.models.specs import ModelSpec, get_spec
+from dermadeit.tasks import TRAINABLE_TASKS, Task, get_task
+from dermadeit.trust.calibration import Calibration
+from dermadeit.trust.files import Trust, read_trust, remove_trust
+
+CHECKPOINT_ROOT = ASSETS / "checkpoints"
+"""Where the embedded checkpoints lie, as `<task>/<model>/`."""
+
+WEIGHTS_FILE = "model.safetensors"
+CONFIG_FILE = "config.json"
+TRAINING_FILE = "training.json"
+FORMAT_VERSION = 1
+
+_PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
+
+_RECIPES = {
+    "dermadeit": "dermadeit",
+    "deit": "plain",
+    "mobilenetv2": "mobilenetv2",
+    "efficientnetv2-b0": "efficientnetv2-b0",
+    "dinov2": "dinov2",
+}
+"""Models whose training has a recipe of its own, in train/recipes."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model ready to predict, with everything that belongs to its weights.
+
+    Attributes:
+        folder: Where it was read from.
+        model: Name of the model in `MODEL_SPECS`.
+        task: What it was trained for; its class order is the order of the logits.
+        preprocessing: How it wants its images.
+        classifier: The network, float32, in evaluation mode, parameters frozen.
+        weights_sha256: Hex digest of the weights file.
+        weights_bytes: Size of the weights file.
+        trust: What was fitted for these weights after training; None for a checkpoint never calibrated.
+    """
+
+    folder: Path
+    model: str
+    task: Task
+    preprocessing: Preprocessing
+    classifier: LesionClassifier
+    weights_sha256: str
+    weights_bytes: int
+    trust: Trust | None = None
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """Probabilities, operating points and conformal sets; None for a checkpoint never calibrated."""
+        return self.trust and self.trust.calibration
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters."""
+        return sum(parameter.numel() for parameter in self.classifier.parameters())
+
+
+def save_checkpoint(
+    folder: Path,
+    classifier: LesionClassifier,
+    task: Task,
+    preprocessing: Preprocessing,
+) -> None:
+    """Writes a checkpoint folder. Killed at any moment, it leaves the old checkpoint or the new one, whole.
+
+    timm averages the two heads of a distilled transformer. Ours answers with the class token alone, so the
+    distillation head is written as zeros: timm then returns half our logits, hence the same decision.
+
+    Args:
+        folder: Where to write; created when missing.
+        classifier: The network; its weights are stored as float16.
+        task: What it was trained for.
+        preprocessing: How it wants its images.
+
+    Raises:
+        CheckpointError: A weight is not finite in float16.
+    """
+    state = {key: _as_stored(key, value) for key, value in classifier.backbone.state_dict().items()}
+    weights = folder / WEIGHTS_FILE
+    config = _describe(classifier, task, preprocessing)
+
+    def write(temporary: Path) -> None:
+        save_file(state, temporary)
+        # The configuration comes first and fits the old weights too, until the rename replaces them.
+        config["dermadeit"]["weights_sha256"] = _sha256(temporary)
+        if weights.is_file():
+            config["dermadeit"]["replaced_sha256"] = _sha256(weights)
+        write_json(folder / CONFIG_FILE, config)
+        # What was fitted for the old weights would make the new ones unreadable.
+        remove_trust(folder)
+
+    write_atomically(weights, write)
+    config["dermadeit"].pop("replaced_sha256", None)
+    write_json(folder / CONFIG_FILE, config)
+
+
+def load_checkpoint(folder: Path, task: str | None = None, *, calibrated: bool = True) -> Checkpoint:
+    """Reads a checkpoint folder.
+
+    Args:
+        folder: A folder that `save_checkpoint` wrote.
+        task: Key of the task it must have been trained for; None takes any.
+        calibrated: Whether to read what `calibrate` wrote beside the weights, where it did.
+
+    Raises:
+        CheckpointError: Missing, pickled, truncated, altered, of another format, or of another task; or the
+            calibration is damaged or of other weights.
+    """
+    config = _read_config(folder)
+    try:
+        ours = config["dermadeit"]
+        spec, own_task = get_spec(ours["model"]), get_task(ours["task"], TRAINABLE_TASKS)
+        classes = tuple(ours["classes"])
+        hashes = (ours["weights_sha256"], ours.get("replaced_sha256"))
+        preprocessing = Preprocessing.from_pretrained_cfg(
+            config["pretrained_cfg"], per_image_zscore=bool(ours.get("per_image_zscore", False))
+        )
+        architecture = config["architecture"]
+    except (KeyError, TypeError, ValueError, AttributeError, ModelError, TaskError) as error:
+        raise CheckpointError(
+            f"The {CONFIG_FILE} of the checkpoint “{folder.name}” is not one that this version writes. Train "
+            "the model again with train/distill.py, or copy the checkpoint again."
+        ) from error
+    if task is not None and own_task.key != task:
+        raise CheckpointError(
+            f"The checkpoint “{folder.name}” was trained for the task “{own_task.key}”, not “{task}”.",
+            code="wrong_task",
+        )
+    if classes != own_task.classes or architecture != spec.architecture:
+        raise CheckpointError(
+            f"The checkpoint “{folder.name}” does not fit this version: it has the classes "
+            f"{', '.join(classes)} and the architecture {architecture}."
+        )
+    weights = folder / WEIGHTS_FILE
+    state, weights_sha256 = _read_weights(weights, hashes)
+    # The file's own model_args are for timm: taken as they are, they could name a pickle to load.
+    backbone = timm.create_model(
+        architecture, num_classes=len(classes), **_model_arguments(spec, preprocessing.size)
+    )
+    try:
+        backbone.load_state_dict(
+            {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+        )
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"The weights of the checkpoint “{folder.name}” don't fit its architecture {architecture}."
+        ) from error
+    classifier = LesionClassifier(spec, backbone, preprocessing.size).eval().requires_grad_(False)
+    return Checkpoint(
+        folder,
+        spec.name,
+        own_task,
+        preprocessing,
+        classifier,
+        weights_sha256,
+        weights.stat().st_size,
+        read_trust(folder, own_task, weights_sha256) if calibrated else None,
+    )
+
+
+def find_checkpoint(task: str, model: str, root: Path = CHECKPOINT_ROOT) -> Path:
+    """Folder of a model's checkpoint; `model` may also be the path of a checkpoint folder itself.
+
+    Raises:
+        CheckpointError: There is none; the message names the command that trains it.
+    """
+    if any(separator in model for separator in ("/", "\\")) or model in (".", ".."):
+        return Path(model)
+    get_task(task)
+    spec = get_spec(model)
+    folder = root / task / spec.name
+    if not (folder / CONFIG_FILE).is_file():
+        raise CheckpointError(
+            f"There is no checkpoint of {spec.title} for the task “{task}”. Train one with "
+            f"“{training_command(task, model)}”, then name its folder: --model runs/{task}/{spec.name}",
+            code="no_checkpoint",
+        )
+    return folder
+
+
+def training_command(task: str, model: str) -> str:
+    """The command that trains a model for a task, into `runs/<task>/<model>`."""
+    teacher = " --teacher checkpoint:FOLDER" if get_spec(model).distilled else ""
+    recipe = _RECIPES.get(model)
+    named = f"--recipe {recipe}" if recipe else f"--model {model}"
+    return f"python train/distill.py {named} --task {task}{teacher}"
+
+
+def _describe(classifier: LesionClassifier, task: Task, preprocessing: Preprocessing) -> dict[str, Any]:
+    backbone_cfg = classifier.backbone.pretrained_cfg
+    return {
+        "architecture": classifier.spec.architecture,
+        "num_classes": len(task.classes),
+        "num_features": classifier.embedding_dim,
+        "label_names": list(task.classes),
+        "label_descriptions": dict(task.display_names),
+        "model_args": _model_arguments(classifier.spec, preprocessing.size),
+        "pretrained_cfg": {
+            "input_size": [3, preprocessing.size, preprocessing.size],
+            "fixed_input_size": classifier.spec.is_transformer,
+            "interpolation": preprocessing.interpolation,
+            "crop_pct": 1.0,
+            "crop_mode": "squash",
+            "mean": list(preprocessing.mean),
+            "std": list(preprocessing.std),
+            "num_classes": len(task.classes),
+            "pool_size": backbone_cfg.get("pool_size"),
+            "first_conv": backbone_cfg["first_conv"],
+            "classifier": backbone_cfg["classifier"],
+            "license": "cc-by-nc-4.0",
+        },
+        "dermadeit": {
+            "format": FORMAT_VERSION,
+            "model": classifier.spec.name,
+            "task": task.key,
+            "classes": list(task.classes),
+            "per_image_zscore": preprocessing.per_image_zscore,
+        },
+    }
+
+
+def _model_arguments(spec: ModelSpec, size: int) -> dict[str, int]:
+    return {"img_size": size} if spec.is_transformer else {}
+
+
+def _as_stored(key: str, value: torch.Tensor) -> torch.Tensor:
+    value = value.detach().cpu().contiguous()
+    if not value.is_floating_point():
+        return value
+    stored = torch.zeros_like(value) if key.startswith("head_dist.") else value
+    stored = stored.half()
+    if not torch.isfinite(stored).all():
+        raise CheckpointError(
+            f"The weights {key} are not finite in float16, so the training has gone wrong. Lower the learning "
+            "rate and train again.",
+            code="weights_not_finite",
+        )
+    return stored
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        pickles = (
+            [child.name for child in folder.glob("*") if child.suffix in _PICKLES] if folder.is_dir() else []
+        )
+        if pickles:
+            raise CheckpointError(
+                f"“{folder.name}” holds a pickle ({pickles[0]}), which can run code when it is opened. Only "
+                "safetensors checkpoints written by train/distill.py are read.",
+                code="pickle_refused",
+            )
+        raise CheckpointError(
+            f"“{folder.name}” is not a checkpoint folder: it has no {CONFIG_FILE}.", code="no_checkpoint"
+        )
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"The {CONFIG_FILE} of the checkpoint “{folder.name}” is damaged. Copy the checkpoint again.",
+            code="damaged_checkpoint",
+        ) from error
+    ours = config.get("dermadeit") if isinstance(config, dict) else None
+    version = ours.get("format") if isinstance(ours, dict) else None
+    if version != FORMAT_VERSION:
+        raise CheckpointError(
+            f"The checkpoint “{folder.name}” has the format {version}; this version reads {FORMAT_VERSION}."
+        )
+    return config
+
+
+def _read_weights(path: Path, accepted: Sequence[str | None]) -> tuple[dict[str, torch.Tensor], str]:
+    try:
+        actual = _sha256(path)
+    except OSError as error:
+        raise CheckpointError(
+            f"The checkpoint “{path.parent.name}” has no readable {path.name}. Copy it again.",
+            code="damaged_checkpoint",
+        ) from error
+    if actual not in accepted:
+        raise CheckpointError(
+            f"The weights of the checkpoint “{path.parent.name}” are not the ones its configuration names: "
+            "the file is truncated or was altered. Copy the checkpoint again.",
+            code="wrong_hash",
+        )
+    try:
+        return load_file(path), actual
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"The weights of the checkpoint “{path.parent.name}” are not safetensors.",
+            code="damaged_checkpoint",
+        ) from error
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,1 @@
+"""What is published: benchmark, its tables, model card."""

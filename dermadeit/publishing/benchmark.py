@@ -1,0 +1,355 @@
+"""The files of the published comparison: every model's predictions on test, compact enough to be shipped.
+
+<task>/images.csv     the test images: image_id, label, lesion_group (empty where the image is the only one of
+                      its lesion), source, split
+<task>/<model>.csv    image_id and, for each number of views, logit_<class>_views<n>, to four decimals
+<task>/weights.json   SHA-256 of the weights behind a model's file, where they were one checkpoint's
+<task>/leak_meter/image/      the same for models trained and tested on a split by image
+<task>/leak_meter/lesion/     their partners, of the same recipe on the split by lesion, where it is not that of
+                              the models above
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from scipy.special import softmax
+
+from dermadeit.about import DISCLAIMER, VERSION
+from dermadeit.data.tabular import read_csv, write_csv
+from dermadeit.errors import ManifestError
+from dermadeit.evaluation.comparison import Comparison, compare, holm
+from dermadeit.evaluation.predictions import (
+    Measurement,
+    PredictionSet,
+    finite_numbers,
+    measure,
+    measure_sources,
+    read_predictions,
+)
+from dermadeit.files import ASSETS, write_json
+from dermadeit.models.specs import OURS
+from dermadeit.tasks import Task
+
+BENCHMARK_ROOT = ASSETS / "benchmark"
+"""Where the published predictions lie."""
+
+IMAGES_FILE = "images.csv"
+WEIGHTS_FILE = "weights.json"
+LEAK_METER = "leak_meter"
+SplitBy = Literal["lesion", "image"]
+"""What the data of a model of the leak meter were split by."""
+
+_DECIMALS = 4
+_IMAGE_COLUMNS = ("image_id", "label", "lesion_group", "source", "split")
+_LOGIT_COLUMN = re.compile(r"logit_.+_views(\d+)")
+_MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+
+
+@dataclass(frozen=True, eq=False)
+class FiledModels:
+    """What one folder of the benchmark holds.
+
+    Attributes:
+        models: Model name to number of views to predictions, the largest number first. All have the same images
+            in the same order; probabilities are the softmax of the logits.
+        weights_sha256: Model name to the hash of its weights, where it is known.
+    """
+
+    models: Mapping[str, Mapping[int, PredictionSet]]
+    weights_sha256: Mapping[str, str]
+
+
+def add_predictions(
+    paths: Sequence[Path],
+    root: Path = BENCHMARK_ROOT,
+    *,
+    name: str | None = None,
+    split_by: SplitBy | None = None,
+) -> list[Path]:
+    """Files the predictions of one or more models, replacing all that was filed of these models before.
+
+    Args:
+        paths: `predictions.csv` files, or folders that `evaluate` wrote. Those of one model with other numbers of
+            views belong into one call.
+        root: The benchmark. The first model of a task decides which images it holds.
+        name: Name to file the model under instead of its own; then the tables must be of one model.
+        split_by: File them for the leak meter, as one or the other of its two arms.
+
+    Returns:
+        The files that were written for the models.
+
+    Raises:
+        ManifestError: The predictions contradict each other or the test images of the benchmark.
+    """
+    sets_of: dict[tuple[str, str], dict[int, PredictionSet]] = defaultdict(dict)
+    weights_of: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for path in paths:
+        table = path / "predictions.csv" if path.is_dir() else path
+        for predictions in read_predictions(table):
+            key = predictions.task.key, predictions.model
+            if predictions.views in sets_of[key]:
+                raise ManifestError(
+                    f"There are two sets of predictions of {predictions.model} with {predictions.views} views. "
+                    "Give one.",
+                    code="duplicate_predictions",
+                )
+            sets_of[key][predictions.views] = predictions
+            weights_of[key] |= _weights_beside(table, predictions.model)
+    if name is not None and len({model for _, model in sets_of}) > 1:
+        raise ManifestError("One name was given, but the tables hold several models. Give those of one.")
+    written = []
+    for (task, model), by_views in sets_of.items():
+        if len(weights_of[task, model]) > 1:
+            raise ManifestError(
+                f"The predictions of {model} come from different weights. Evaluate one checkpoint with each "
+                "number of views.",
+                code="weights_differ",
+            )
+        folder = root / task / LEAK_METER / split_by if split_by else root / task
+        written.append(
+            _write_model(folder, name or model, by_views, next(iter(weights_of[task, model]), None))
+        )
+    return written
+
+
+def read_benchmark(folder: Path, task: Task) -> FiledModels:
+    """Reads the images and every model of one folder of the benchmark.
+
+    Raises:
+        ManifestError: A file is missing, or contradicts `images.csv`.
+    """
+    paths = sorted(path for path in folder.glob("*.csv") if path.name != IMAGES_FILE)
+    if not paths:
+        raise ManifestError(
+            f"The benchmark holds no model for the task {task.key}. File one with “benchmark add”.",
+            code="empty_benchmark",
+        )
+    images = read_csv(folder / IMAGES_FILE).rows
+    return FiledModels(
+        {path.stem: _read_model(path, task, images) for path in paths}, _read_json(folder / WEIGHTS_FILE)
+    )
+
+
+def _write_model(
+    folder: Path, model: str, by_views: Mapping[int, PredictionSet], weights: str | None
+) -> Path:
+    if not _MODEL_NAME.fullmatch(model) or f"{model}.csv" == IMAGES_FILE:
+        raise ManifestError(
+            f"“{model}” can't be a model's name in the benchmark. Use small letters, digits, dots and dashes."
+        )
+    any_views = next(iter(by_views.values()))
+    images = (
+        read_csv(folder / IMAGES_FILE).rows
+        if (folder / IMAGES_FILE).is_file()
+        else _image_rows(any_views.take(np.argsort(any_views.image_ids)))
+    )
+    for predictions in by_views.values():
+        _check_images(predictions, images)
+    columns = ["image_id"]
+    rows: list[dict[str, Any]] = [{"image_id": image["image_id"]} for image in images]
+    for views, predictions in sorted(by_views.items(), reverse=True):
+        names = _logit_columns(predictions.task, views)
+        columns += names
+        logits_of = dict(
+            zip(predictions.image_ids, predictions.logits.round(_DECIMALS).tolist(), strict=True)
+        )
+        for row in rows:
+            row |= dict(zip(names, logits_of[row["image_id"]], strict=True))
+    write_csv(folder / IMAGES_FILE, _IMAGE_COLUMNS, images)
+    write_csv(folder / f"{model}.csv", columns, rows)
+    known = _read_json(folder / WEIGHTS_FILE) | {model: weights}
+    write_json(folder / WEIGHTS_FILE, {key: known[key] for key in sorted(known) if known[key]})
+    return folder / f"{model}.csv"
+
+
+def _image_rows(predictions: PredictionSet) -> list[dict[str, str]]:
+    classes = predictions.task.classes
+    columns = (
+        predictions.image_ids,
+        [classes[label] for label in predictions.labels],
+        [
+            "" if group == image_id else group
+            for image_id, group in zip(predictions.image_ids, predictions.lesion_groups, strict=True)
+        ],
+        predictions.sources,
+        predictions.splits,
+    )
+    return [dict(zip(_IMAGE_COLUMNS, cells, strict=True)) for cells in zip(*columns, strict=True)]
+
+
+def _check_images(predictions: PredictionSet, images: Sequence[Mapping[str, str]]) -> None:
+    other_splits = set(predictions.splits) - {"test", ""}
+    if other_splits:
+        raise ManifestError(
+            f"The predictions of {predictions.model} are of the split {', '.join(sorted(other_splits))}. The "
+            "benchmark holds the test split: evaluate with --split test.",
+            code="not_test",
+        )
+    expected = {image["image_id"]: image for image in images}
+    given = {row["image_id"]: row for row in _image_rows(predictions)}
+    differing = sorted(key for key in expected.keys() | given.keys() if expected.get(key) != given.get(key))
+    if differing:
+        raise ManifestError(
+            f"The predictions of {predictions.model} are not of the images that the benchmark holds: "
+            f"{len(differing)} images, such as {differing[0]}, are missing, additional, or differ in label, "
+            "lesion, source or split. Evaluate the same table, or delete the folder of the task and file every "
+            "model again.",
+            code="predictions_differ",
+        )
+
+
+def _read_model(path: Path, task: Task, images: Sequence[Mapping[str, str]]) -> dict[int, PredictionSet]:
+    table = read_csv(path)
+    image_ids = tuple(image["image_id"] for image in images)
+    if tuple(row.get("image_id") for row in table.rows) != image_ids:
+        raise ManifestError(
+            f"“{path.name}” does not hold the images of {IMAGES_FILE} in their order. File the model again with "
+            "“benchmark add”.",
+            code="predictions_differ",
+        )
+    nothing = np.empty((len(images), 0))
+    labelled = PredictionSet(
+        task,
+        path.stem,
+        views=0,
+        image_ids=image_ids,
+        labels=np.array([task.index_of(image["label"]) for image in images], dtype=int),
+        logits=nothing,
+        probabilities=nothing,
+        lesion_groups=tuple(image["lesion_group"] or image["image_id"] for image in images),
+        sources=tuple(image["source"] for image in images),
+        splits=tuple(image["split"] for image in images),
+    )
+    matches = [match for column in table.columns if (match := _LOGIT_COLUMN.fullmatch(column))]
+    by_views = {}
+    for views in sorted({int(match[1]) for match in matches}, reverse=True):
+        logits = finite_numbers(table, _logit_columns(task, views), path)
+        by_views[views] = replace(labelled, views=views, logits=logits, probabilities=softmax(logits, axis=1))
+    return by_views
+
+
+def _logit_columns(task: Task, views: int) -> list[str]:
+    return [f"logit_{key}_views{views}" for key in task.classes]
+
+
+def _weights_beside(table: Path, model: str) -> set[str]:
+    """The hash that `evaluate` wrote beside its table, if it did."""
+    digest = _read_json(table.parent / "metrics.json").get(model, {}).get("weights_sha256")
+    return {digest} if digest else set()
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+METRICS_FILE = "metrics.json"
+ENSEMBLE_TITLE = "The models above together"
+ENSEMBLE_CAPTION = (
+    "Together the models answer with the mean of their probabilities, a hint at what these images allow."
+)
+
+_Measured = Mapping[str, Mapping[int, Measurement]]
+"""Model name to number of views to figures."""
+
+
+def measure_benchmark(root: Path, task: Task) -> dict[str, Any]:
+    """Computes the content of a task's `metrics.json`.
+
+    Args:
+        root: The benchmark, laid out as `benchmark` describes.
+        task: The task.
+
+    Returns:
+        JSON-ready: how many `images` and `lesions` there are, `models` (name to `views` to figures with
+        intervals, those with the most views by source too), `comparisons` (name to ours minus that model;
+        `p_value_holm` is adjusted over all of them), `ensemble` (figures of the mean of all models' probabilities,
+        a hint at what the data allows; None where there is one model) and `leak_meter` (`lesion` and `image`, each
+        like the whole without comparisons, or None where nothing was filed).
+
+    Raises:
+        ManifestError: A file is missing or contradicts the others.
+    """
+    filed = read_benchmark(root / task.key, task)
+    measured = _measure(filed)
+    return {
+        "task": task.key,
+        **_describe(filed, measured),
+        "comparisons": _compare_all(measured),
+        "ensemble": _measure_ensemble(filed) if len(filed.models) > 1 else None,
+        "leak_meter": {
+            split_by: _describe_folder(root / task.key / LEAK_METER / split_by, task)
+            for split_by in get_args(SplitBy)
+        },
+        "dermadeit_version": VERSION,
+        "disclaimer": DISCLAIMER,
+    }
+
+
+def _measure(filed: FiledModels) -> _Measured:
+    return {
+        model: {views: measure(predictions) for views, predictions in by_views.items()}
+        for model, by_views in filed.models.items()
+    }
+
+
+def _measure_ensemble(filed: FiledModels) -> dict[str, Any]:
+    members = [by_views[max(by_views)] for by_views in filed.models.values()]
+    mean = np.mean([member.probabilities for member in members], axis=0)
+    return measure(replace(members[0], probabilities=mean, logits=np.log(mean))).to_dict()
+
+
+def _describe_folder(folder: Path, task: Task) -> dict[str, Any] | None:
+    if not folder.is_dir():
+        return None
+    filed = read_benchmark(folder, task)
+    return _describe(filed, _measure(filed))
+
+
+def _describe(filed: FiledModels, measured: _Measured) -> dict[str, Any]:
+    [anyone, *_] = [predictions for by_views in filed.models.values() for predictions in by_views.values()]
+    return {
+        "images": len(anyone),
+        "lesions": len(set(anyone.lesion_groups)),
+        "weights_sha256": dict(filed.weights_sha256),
+        "models": {model: {"views": _figures(by_views)} for model, by_views in measured.items()},
+    }
+
+
+def _figures(by_views: Mapping[int, Measurement]) -> dict[str, Any]:
+    figures = {str(views): measurement.to_dict() for views, measurement in by_views.items()}
+    most = max(by_views)
+    figures[str(most)]["sources"] = measure_sources(by_views[most].predictions)
+    return figures
+
+
+def _compare_all(measured: _Measured) -> dict[str, Any]:
+    if OURS not in measured:
+        return {}
+    results = {}
+    for model, by_views in measured.items():
+        if model != OURS:
+            views, comparison = _compare_at_most_views(measured[OURS], by_views)
+            results[model] = {"views": views, **comparison.to_dict()}
+    for test in ("mcnemar", "delong"):
+        outcomes = [result[test] for result in results.values() if result[test] is not None]
+        adjusted = holm([outcome["p_value"] for outcome in outcomes])
+        for outcome, p_value in zip(outcomes, adjusted, strict=True):
+            outcome["p_value_holm"] = p_value
+    return results
+
+
+def _compare_at_most_views(
+    ours: Mapping[int, Measurement], theirs: Mapping[int, Measurement]
+) -> tuple[list[int], Comparison]:
+    """With the most views that both have, else with the most of each; those two numbers, and the comparison."""
+    shared = ours.keys() & theirs.keys()
+    views = [max(shared or ours), max(shared or theirs)]
+    return views, compare(ours[views[0]], theirs[views[1]])

@@ -1,0 +1,392 @@
+"""Predictions, trainings and measurements as figures.
+
+Every figure is drawn in one look (see `drawing`), carries its alt text, and says so in words where its data can't
+give it. Where models are compared, they are those of one task on the same images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
+from sklearn import metrics as sk
+
+from dermadeit.evaluation.predictions import PredictionSet
+from dermadeit.evaluation.slices import SLICED_BY
+from dermadeit.metrics.classification import FIGURE_NAMES, HEADLINE_FIGURES
+from dermadeit.metrics.shares import risk_coverage
+from dermadeit.metrics.weighted import ERROR_BINS, calibration_errors, reliability_bins
+from dermadeit.reporting.drawing import (
+    INK,
+    SMALL_POINTS,
+    TEXT_POINTS,
+    alt_text,
+    drawable,
+    encode_figure,
+    finish,
+    inline_svg,
+    line_styles,
+    model_of_title,
+    model_title,
+    new_figure,
+    percent_axis,
+    readable_on,
+    words_only,
+)
+from dermadeit.reporting.names import capitalised
+from dermadeit.tasks import target_class
+
+__all__ = [
+    "ModelPoint",
+    "accuracy_latency_figure",
+    "alt_text",
+    "confusion_figure",
+    "encode_figure",
+    "inline_svg",
+    "precision_recall_curves",
+    "reliability_diagram",
+    "risk_coverage_curves",
+    "roc_curves",
+    "slice_figure",
+    "training_curves",
+]
+
+_NO_IMAGES = "There are no labelled images to draw it from."
+_SCORE_BINS = 20
+_IMAGES_A_BIN = 10
+_FEWEST_FOR_RELIABILITY = _IMAGES_A_BIN * ERROR_BINS
+"""Images from which on the shares of the bins are more than noise."""
+
+_SIGNIFICANT_DIGITS = 3
+
+
+@dataclass(frozen=True)
+class ModelPoint:
+    """One model among others: what it gives and what it costs.
+
+    Attributes:
+        title: Name shown to people.
+        accuracy: 0 to 1.
+        interval: Its 95 % interval, or None.
+        milliseconds: Time an image takes.
+        parameters: Number of weights.
+    """
+
+    title: str
+    accuracy: float
+    interval: tuple[float, float] | None
+    milliseconds: float
+    parameters: int
+
+
+def roc_curves(sets: Sequence[PredictionSet]) -> Figure:
+    """Sensitivity against false alarms for the class that must not be missed, one line a model."""
+    title, refusal = _ranking_title("ROC", sets)
+    if refusal:
+        return words_only(title, refusal)
+    figure, [axes] = new_figure(5.2 + 0.24 * len(sets))
+    axes.plot([0, 1], [0, 1], color=INK, alpha=0.75, linewidth=1, linestyle=(0, (1, 2)))
+    described = []
+    for part, name, style in _lines(sets):
+        positive, scores = _target(part)
+        false_alarms, hits, _ = sk.roc_curve(positive, scores)
+        described.append(f"{name}, AUROC {sk.roc_auc_score(positive, scores):.3f}")
+        axes.plot(false_alarms, hits, label=described[-1], **style.line)
+    _square(axes, "False alarms (1 − specificity)", "Sensitivity")
+    return finish(figure, title, f"{title}. {'; '.join(described)}.", legend=True)
+
+
+def precision_recall_curves(sets: Sequence[PredictionSet]) -> Figure:
+    """Precision against sensitivity for the class that must not be missed, one line a model."""
+    title, refusal = _ranking_title("Precision and recall", sets)
+    if refusal:
+        return words_only(title, refusal)
+    figure, [axes] = new_figure(5.2 + 0.24 * len(sets))
+    prevalence = float(_target(sets[0])[0].mean())
+    axes.axhline(prevalence, color=INK, alpha=0.75, linewidth=1, linestyle=(0, (1, 2)))
+    described = []
+    for part, name, style in _lines(sets):
+        positive, scores = _target(part)
+        precision, recall, _ = sk.precision_recall_curve(positive, scores)
+        described.append(f"{name}, AP {sk.average_precision_score(positive, scores):.3f}")
+        axes.plot(recall, precision, label=described[-1], drawstyle="steps-post", **style.line)
+    _square(axes, "Recall (sensitivity)", "Precision")
+    chance = f"Chance, the dotted line, is {prevalence:.3f}"
+    return finish(figure, title, f"{title}. {'; '.join(described)}. {chance}.", legend=True)
+
+
+def reliability_diagram(sets: Sequence[PredictionSet]) -> Figure:
+    """Stated score of the answers against the share that is right, and how often which score is given."""
+    title = "Reliability of the answers"
+    if not sets or not all(len(part) for part in sets):
+        return words_only(title, _NO_IMAGES)
+    if min(len(part) for part in sets) < _FEWEST_FOR_RELIABILITY:
+        return words_only(
+            title,
+            f"Fewer than {_FEWEST_FOR_RELIABILITY} images, {_IMAGES_A_BIN} for each of its {ERROR_BINS} bins, are "
+            "too few to draw it.",
+        )
+    figure, [axes, counts] = new_figure(6.2 + 0.24 * len(sets), rows=(4, 1), sharex=True)
+    lowest = 1 / len(sets[0].task.classes)
+    axes.plot([lowest, 1], [lowest, 1], color=INK, alpha=0.75, linewidth=1, linestyle=(0, (1, 2)))
+    described = []
+    for part, name, style in _lines(sets):
+        confidences, hits = _answers(part)
+        error = calibration_errors(confidences, hits, np.ones((1, len(hits))))[0]
+        described.append(f"{name}, ECE {error:.3f}")
+        stated, right, _ = reliability_bins(confidences, hits)
+        axes.plot(stated, right, label=described[-1], marker=style.marker, markersize=5, **style.line)
+        edges = np.linspace(lowest, 1, _SCORE_BINS + 1)
+        counts.stairs(np.histogram(confidences, edges)[0], edges, **style.line)
+    axes.set(xlim=(lowest, 1.005), ylabel="Share that is right")
+    percent_axis(axes.yaxis)
+    percent_axis(counts.xaxis)
+    counts.set(xlabel="Score of the answer", ylabel="Images")
+    meaning = "On the dotted line the score of an answer is the share of such answers that is right"
+    return finish(figure, title, f"{title}. {'; '.join(described)}. {meaning}.", legend=True)
+
+
+def risk_coverage_curves(sets: Sequence[PredictionSet]) -> Figure:
+    """Share of errors among the answers that are kept when the least confident are withheld."""
+    title = "Errors among the answers given"
+    if not sets or not all(len(part) for part in sets):
+        return words_only(title, _NO_IMAGES)
+    figure, [axes] = new_figure(4.4 + 0.24 * len(sets))
+    described = []
+    for part, name, style in _lines(sets):
+        confidences, hits = _answers(part)
+        # The interval belongs to the tables, and a resample is what takes the time.
+        found = risk_coverage(hits, confidences, part.lesion_groups, resamples=1)
+        described.append(f"{name}, AURC {found['aurc']['value']:.3f}")
+        coverage, risk = ([point[key] for point in found["curve"]] for key in ("coverage", "risk"))
+        axes.plot(coverage, risk, label=described[-1], marker=style.marker, markersize=5, **style.line)
+    axes.set(xlabel="Share of the images that is answered", ylabel="Share of these that is wrong")
+    axes.set_ylim(bottom=0)
+    for axis in (axes.xaxis, axes.yaxis):
+        percent_axis(axis)
+    return finish(figure, title, f"{title}. {'; '.join(described)}. Lower is better.", legend=True)
+
+
+def confusion_figure(
+    part: PredictionSet, normalised: bool = False, answers: np.ndarray | None = None
+) -> Figure:
+    """The confusion matrix of one model, true classes in the rows.
+
+    Args:
+        part: The model's answers.
+        normalised: Show shares of the true class instead of counts.
+        answers: int [N], what is answered at an operating point; None for the most probable class.
+    """
+    title = f"{model_title(part.model)}: {'share of each true class' if normalised else 'images'}"
+    if not len(part):
+        return words_only(title, _NO_IMAGES)
+    names = [part.task.display_names[key] for key in part.task.classes]
+    answers = part.answers if answers is None else answers
+    counts = sk.confusion_matrix(part.labels, answers, labels=np.arange(len(names)))
+    totals = counts.sum(axis=1, keepdims=True)
+    shares = counts / np.maximum(totals, 1)
+    figure, [axes] = new_figure(2.0 + 0.62 * len(names))
+    axes.grid(False)
+    # By share in both, so that a rare class is not lost in the dark.
+    axes.pcolormesh(shares, cmap="cividis", vmin=0, vmax=1, edgecolors="white", linewidth=1.5)
+    for row, column in np.ndindex(*counts.shape):
+        shown = _cell_text(counts[row, column], totals[row, 0], normalised)
+        axes.text(
+            column + 0.5, row + 0.5, shown, ha="center", va="center", fontsize=TEXT_POINTS + 1,
+            color=readable_on(colormaps["cividis"](shares[row, column])),
+        )  # fmt: skip
+    places = np.arange(len(names)) + 0.5
+    wrapped = [name.replace(" ", "\n") for name in names]
+    axes.set_xticks(places, wrapped)
+    axes.set_yticks(
+        places, [f"{name}\nn = {total:,}" for name, total in zip(wrapped, totals[:, 0], strict=True)]
+    )
+    axes.invert_yaxis()
+    axes.tick_params(length=0)
+    axes.set(xlabel="Answer", ylabel="Truth")
+    rows = "; ".join(
+        f"{name}: " + ", ".join(f"{count:,} as {other}" for count, other in zip(row, names, strict=True))
+        for name, row in zip(names, counts, strict=True)
+    )
+    return finish(figure, title, f"Confusion matrix of {model_title(part.model)}. True {rows}.")
+
+
+def accuracy_latency_figure(points: Sequence[ModelPoint]) -> Figure:
+    """What each model gives against the time it takes; larger marks are larger models."""
+    title = "Accuracy against time"
+    if not points:
+        return words_only(title, "No model has been timed on labelled images.")
+    figure, [axes] = new_figure(4.2 + 0.24 * len(points))
+    largest = max(point.parameters for point in points)
+    styles = line_styles([model_of_title(point.title) for point in points])
+    described = []
+    for point, style in zip(points, styles, strict=True):
+        described.append(
+            f"{drawable(point.title)}: {100 * point.accuracy:.1f}\u00a0% in {point.milliseconds:,.0f} ms, "
+            f"{point.parameters / 1e6:.1f} M weights"
+        )
+        axes.plot(
+            [point.milliseconds], [point.accuracy], label=described[-1], marker=style.marker, linestyle="",
+            color=style.colour, markersize=6 + 14 * (point.parameters / max(largest, 1)) ** 0.5,
+        )  # fmt: skip
+        if point.interval:
+            axes.plot([point.milliseconds] * 2, point.interval, color=style.colour, linewidth=1.6)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _rounded(value)))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    lowest, highest = (pick(point.milliseconds for point in points) for pick in (min, max))
+    axes.set_xlim(lowest / 1.4, highest * 1.4)
+    steps = [step * 10.0**power for power in range(-2, 6) for step in (1, 2, 5)]
+    within = [step for step in steps if lowest / 1.4 <= step <= highest * 1.4]
+    # Labels of two times this close would lie on each other.
+    ends = [lowest, highest] if highest > 1.2 * lowest else [lowest]
+    axes.set_xticks(within if len(within) > 1 else ends)
+    axes.set(xlabel="Milliseconds an image (logarithmic)", ylabel="Accuracy with its 95 % interval")
+    percent_axis(axes.yaxis)
+    axes.margins(y=0.12)
+    finish(figure, title, f"{title}. {'; '.join(described)}.", legend=True)
+    for handle in figure.legends[0].legend_handles:
+        handle.set_markersize(7)
+    return figure
+
+
+def training_curves(training: Mapping[str, Any]) -> Figure:
+    """Losses, validation figures and learning rate by epoch, from a checkpoint's `training.json`."""
+    title, curves = "Training", training.get("curves") or []
+    if not curves:
+        return words_only(title, "The checkpoint came without a record of its training.")
+    figure, panels = new_figure(6.6, rows=(1.2, 1.2, 0.7), sharex=True)
+    epochs = [point["epoch"] for point in curves]
+    chosen = training.get("selection_metric", "accuracy")
+    losses = [name for name in curves[0] if name.endswith("loss")]
+    figures = [chosen, *(name for name in HEADLINE_FIGURES if name != chosen and name in curves[0])]
+    for axes, names, label in zip(
+        panels,
+        (losses, figures, ["learning_rate"]),
+        ("Loss", "Validation", "Learning rate"),
+        strict=True,
+    ):
+        for name, style in zip(names, line_styles([""] * len(names)), strict=True):
+            values = [np.nan if point.get(name) is None else point[name] for point in curves]
+            shown = FIGURE_NAMES.get(name, name.replace("_", " "))
+            axes.plot(epochs, values, label=shown, marker=style.marker, markersize=3.5, **style.line)
+        axes.set_ylabel(label)
+        if len(names) > 1:
+            axes.legend(
+                frameon=False, fontsize=SMALL_POINTS, labelcolor=INK, loc="lower left", ncols=3,
+                bbox_to_anchor=(-0.02, 1), handlelength=2.6, columnspacing=1.4, borderaxespad=0.2,
+            )  # fmt: skip
+        if training.get("best_epoch") is not None:
+            axes.axvline(training["best_epoch"], color=INK, alpha=0.5, linewidth=1, linestyle=(0, (1, 2)))
+    panels[-1].set_xlabel("Epoch")
+    panels[-1].xaxis.get_major_locator().set_params(integer=True)
+    best = next((point for point in curves if point["epoch"] == training.get("best_epoch")), curves[-1])
+    kept = f"Epoch {best['epoch']} of {len(curves)} was kept"
+    value = (
+        ""
+        if best.get(chosen) is None
+        else f", with a validation {chosen.replace('_', ' ')} of {best[chosen]:.3f}"
+    )
+    return finish(figure, title, f"Losses, validation figures and learning rate by epoch. {kept}{value}.")
+
+
+def slice_figure(slices: Mapping[str, Any] | None, figure_name: str = "accuracy") -> Figure:
+    """One figure in every part of the images, as dots with intervals.
+
+    Args:
+        slices: As `slices.measure_slices` gives them, or None.
+        figure_name: One of `metrics.FIGURES`.
+    """
+    named = FIGURE_NAMES.get(figure_name, figure_name.replace("_", " "))
+    title = f"{capitalised(named)} by part"
+    rows = [
+        (attribute, value, figures)
+        for attribute, part in (slices or {}).items()
+        for value, figures in part["slices"].items()
+        if figures.get(figure_name) is not None
+    ]
+    if not rows:
+        return words_only(title, "No part of the images has enough of them.")
+    attributes = list(dict.fromkeys(attribute for attribute, _, _ in rows))
+    places = np.array([index + 0.9 * attributes.index(row[0]) for index, row in enumerate(rows)])
+    figure, [axes] = new_figure(1.2 + 0.27 * (places[-1] + 1))
+    axes.grid(axis="y", visible=False)
+    [style] = line_styles(["dermadeit"])
+    for place, (_, _, figures) in zip(places, rows, strict=True):
+        interval = figures.get("intervals", {}).get(figure_name)
+        if interval:
+            axes.plot(interval, [place, place], color=style.colour, linewidth=2, alpha=0.75)
+        axes.plot([figures[figure_name]], [place], marker="o", color=style.colour, markersize=6)
+    axes.set_yticks(places, [f"{drawable(value)} (n = {figures['n']:,})" for _, value, figures in rows])
+    for attribute in attributes:
+        first = next(place for place, row in zip(places, rows, strict=True) if row[0] == attribute)
+        axes.annotate(
+            SLICED_BY.get(attribute, drawable(attribute)), (0, first - 0.85),
+            xycoords=("axes fraction", "data"), xytext=(4, 0), textcoords="offset points", va="center",
+            fontsize=SMALL_POINTS, fontweight="bold", color=INK,
+        )  # fmt: skip
+    axes.set_ylim(places[-1] + 0.7, places[0] - 1.4)
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlabel(f"{named} with its 95 % interval")
+    described = "; ".join(f"{drawable(value)} {figures[figure_name]:.3f}" for _, value, figures in rows)
+    return finish(figure, title, f"{title}. {described}.")
+
+
+def _lines(sets: Sequence[PredictionSet]) -> list[tuple[PredictionSet, str, Any]]:
+    """Each set with the name and the style of its line; the name says the views where models come twice."""
+    models = [part.model for part in sets]
+    names = [
+        model_title(part.model) + (f", {part.views} views" if models.count(part.model) > 1 else "")
+        for part in sets
+    ]
+    return list(zip(sets, names, line_styles(models), strict=True))
+
+
+def _target(part: PredictionSet) -> tuple[np.ndarray, np.ndarray]:
+    target = target_class(part.task.classes)
+    return part.labels == target, part.target_scores
+
+
+def _answers(part: PredictionSet) -> tuple[np.ndarray, np.ndarray]:
+    """Score of the most probable class, and whether it is right."""
+    return part.probabilities.max(axis=1), part.hits
+
+
+def _ranking_title(name: str, sets: Sequence[PredictionSet]) -> tuple[str, str]:
+    """Title of a curve of one class against the rest, and why it can't be drawn, or an empty string."""
+    if not sets:
+        return name, _NO_IMAGES
+    task = sets[0].task
+    index = target_class(task.classes)
+    target = task.display_names[task.classes[index]]
+    rest = task.display_names[task.classes[1 - index]].lower() if len(task.classes) == 2 else "the rest"
+    title = f"{name}: {target.lower()} against {rest}"
+    for part in sets:
+        positive, _ = _target(part)
+        if not len(part):
+            return title, _NO_IMAGES
+        if positive.all() or not positive.any():
+            only = "Every" if positive.all() else "No"
+            return title, f"{only} image is labelled {target.lower()}, and it takes both kinds to draw this."
+    return title, ""
+
+
+def _rounded(value: float) -> str:
+    """A number to three significant digits, never with an exponent."""
+    return f"{float(f'{value:.{_SIGNIFICANT_DIGITS}g}'):,.10g}"
+
+
+def _square(axes: Axes, x: str, y: str) -> None:
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel=x, ylabel=y)
+
+
+def _cell_text(count: int, total: int, normalised: bool) -> str:
+    if not normalised:
+        return f"{count:,}"
+    return f"{100 * count / total:.1f} %" if total else "–"

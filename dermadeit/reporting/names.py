@@ -1,0 +1,39 @@
+"""What models, classes, figures and operating points are called where people read of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from dermadeit.models.specs import model_name
+from dermadeit.tasks import TRAINABLE_TASKS
+
+Metrics = Mapping[str, Any]
+"""The `metrics` of a `records.Evaluation`, with the name of its model as `model`."""
+
+
+def teacher_networks(identity: str) -> str:
+    """The networks of a teacher, equal ones counted, without the hashes of their weights.
+
+    Args:
+        identity: The teacher's in `training.json`, such as `deit@sha256:…+deit@sha256:…`.
+    """
+    networks = Counter(network.partition("@")[0] for network in identity.split("+"))
+    return ", ".join(f"{count} × {name}" if count > 1 else name for name, count in networks.items())
+
+
+def capitalised(words: str) -> str:
+    """The words with a capital first letter; the others stay as they are, unlike with `str.capitalize`."""
+    return words[:1].upper() + words[1:]
+
+
+def model_of(metrics: Metrics) -> str:
+    """The name of the model that was evaluated, for people."""
+    return model_name(metrics.get("model") or "model without a name")
+
+
+def class_name(metrics: Metrics, key: str) -> str:
+    """The name of a class of the task that was evaluated, for people."""
+    task = TRAINABLE_TASKS.get(metrics.get("task", ""))
+    return task.display_names.get(key, key) if task else key

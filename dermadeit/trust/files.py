@@ -1,0 +1,147 @@
+"""What `calibrate` writes beside the weights: numbers in `calibration.json`, arrays in `trust.safetensors`.
+
+Both name the weights that they were fitted for, and are refused beside any others.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from dermadeit.errors import CheckpointError
+from dermadeit.files import write_atomically, write_json
+from dermadeit.tasks import Task
+from dermadeit.trust.calibration import Calibration
+from dermadeit.trust.gating import Gates, OutOfDistribution
+from dermadeit.trust.neighbours import NeighbourIndex
+
+CALIBRATION_FILE = "calibration.json"
+ARRAYS_FILE = "trust.safetensors"
+CALIBRATE_COMMAND = "python -m dermadeit calibrate"
+
+_FORMAT = 1
+_AGAIN = f"Run “{CALIBRATE_COMMAND}” for it again, or delete {CALIBRATION_FILE} to use it uncalibrated."
+
+
+@dataclass(frozen=True, eq=False)
+class Trust:
+    """Everything that was fitted for one checkpoint after its training.
+
+    Attributes:
+        calibration: Probabilities, operating points and conformal sets.
+        gates: When an answer is withheld.
+        out_of_distribution: How strange an image is.
+        neighbours: The training images, to find similar ones; None where they were not indexed.
+    """
+
+    calibration: Calibration
+    gates: Gates
+    out_of_distribution: OutOfDistribution
+    neighbours: NeighbourIndex | None
+
+
+def write_trust(folder: Path, trust: Trust) -> None:
+    """Writes both files. Killed at any moment, it leaves the new ones, or none that are read."""
+    remove_trust(folder)
+    arrays = {
+        f"{part}.{name}": np.ascontiguousarray(array)
+        for part, source in (("ood", trust.out_of_distribution), ("neighbours", trust.neighbours))
+        if source is not None
+        for name, array in source.to_arrays().items()
+    }
+    metadata = {"weights_sha256": trust.calibration.weights_sha256}
+    write_atomically(folder / ARRAYS_FILE, lambda partial: save_file(arrays, partial, metadata))
+    write_json(folder / CALIBRATION_FILE, {"format": _FORMAT, **trust.calibration.to_dict()})
+
+
+def remove_trust(folder: Path) -> None:
+    """Deletes both files where they are, the one that is read first going first."""
+    (folder / CALIBRATION_FILE).unlink(missing_ok=True)
+    (folder / ARRAYS_FILE).unlink(missing_ok=True)
+
+
+def read_trust(folder: Path, task: Task, weights_sha256: str) -> Trust | None:
+    """Reads what belongs to a checkpoint.
+
+    Args:
+        folder: The checkpoint.
+        task: What it was trained for.
+        weights_sha256: Hex digest of its weights.
+
+    Returns:
+        None where it was never calibrated.
+
+    Raises:
+        CheckpointError: The files are damaged, or of other weights, another task or another version.
+    """
+    path = folder / CALIBRATION_FILE
+    if not path.is_file():
+        return None
+    values = _read_json(path)
+    if values.get("format") != _FORMAT:
+        raise CheckpointError(
+            f"The {path.name} of the checkpoint “{folder.name}” has the format {values.get('format')}; this "
+            f"version reads {_FORMAT}. {_AGAIN}"
+        )
+    try:
+        calibration = Calibration.from_dict(values)
+        gates = Gates.from_dict(calibration.gates)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _damaged(path) from error
+    if (calibration.task, calibration.classes) != (task.key, task.classes):
+        raise CheckpointError(
+            f"The {path.name} of the checkpoint “{folder.name}” is for the task “{calibration.task}”, not "
+            f"“{task.key}”. {_AGAIN}",
+            code="wrong_task",
+        )
+    arrays, arrays_sha256 = _read_arrays(folder / ARRAYS_FILE)
+    if {calibration.weights_sha256, arrays_sha256} != {weights_sha256}:
+        raise CheckpointError(
+            f"The calibration of the checkpoint “{folder.name}” was made for other weights. {_AGAIN}",
+            code="wrong_hash",
+        )
+    index = _part(arrays, "neighbours.")
+    return Trust(
+        calibration,
+        gates,
+        OutOfDistribution.from_arrays(_part(arrays, "ood.")),
+        NeighbourIndex.from_arrays(index) if index else None,
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _damaged(path) from error
+    if not isinstance(values, dict):
+        raise _damaged(path)
+    return values
+
+
+def _read_arrays(path: Path) -> tuple[dict[str, np.ndarray], str | None]:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, (  # noqa: SIM118
+                file.metadata() or {}
+            ).get("weights_sha256")
+    except (OSError, SafetensorError) as error:
+        raise _damaged(path) from error
+
+
+def _part(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def _damaged(path: Path) -> CheckpointError:
+    return CheckpointError(
+        f"The {path.name} of the checkpoint “{path.parent.name}” is missing or damaged. {_AGAIN}",
+        code="damaged_checkpoint",
+    )
