@@ -13,7 +13,7 @@ from dermadeit.inference.zoo import ModelZoo
 from dermadeit.models.specs import OURS
 from dermadeit.tasks import TASKS
 from dermadeit.views.application import build_app, launch_options
-from dermadeit.views.uploads import private_cache
+from dermadeit.views.page.uploads import private_cache
 
 
 def main() -> int:

@@ -13,7 +13,7 @@ from dermadeit.imaging.quality import PROBLEMS
 from dermadeit.inference.records import ABSTAIN
 from dermadeit.tasks import BINARY
 from dermadeit.views.examples import read_examples
-from dermadeit.views.uploads import EXAMPLES_FOLDER
+from dermadeit.views.page.uploads import EXAMPLES_FOLDER
 
 TABLES = ("examples.csv", "sample_set/labels.csv")
 

@@ -10,17 +10,19 @@ import gradio as gr
 
 from dermadeit.inference.predictor import Predictor
 from dermadeit.inference.zoo import ModelZoo
-from dermadeit.views.batch_evaluation import BatchEvaluationTab
-from dermadeit.views.endpoints import add_endpoints
-from dermadeit.views.header import header_html
-from dermadeit.views.health import health_route
-from dermadeit.views.inputs import ClosedBlocks
-from dermadeit.views.model_comparison import ModelComparisonTab
-from dermadeit.views.single_image import SingleImageTab
-from dermadeit.views.streaming import StreamedBlocks
-from dermadeit.views.theme import SHELL_SCRIPT, create_theme, style_sheets
-from dermadeit.views.training_and_card import TrainingAndCardTab
-from dermadeit.views.uploads import EXAMPLES_FOLDER, MAX_UPLOAD_BYTES
+from dermadeit.views.api.compare import add_compare_endpoint, add_compare_predictions_endpoint
+from dermadeit.views.api.decide import add_decide_endpoint
+from dermadeit.views.api.evaluate import add_evaluate_endpoint
+from dermadeit.views.api.health import health_route
+from dermadeit.views.api.photo import add_photo_endpoints
+from dermadeit.views.api.report import add_report_endpoint
+from dermadeit.views.batch.tab import BatchEvaluationTab
+from dermadeit.views.comparison.tab import ModelComparisonTab
+from dermadeit.views.page.gradio_patches import ClosedBlocks, StreamedBlocks
+from dermadeit.views.page.theme import SHELL_SCRIPT, create_theme, header_html, style_sheets
+from dermadeit.views.page.uploads import EXAMPLES_FOLDER, MAX_UPLOAD_BYTES
+from dermadeit.views.single.tab import SingleImageTab
+from dermadeit.views.training.tab import TrainingAndCardTab
 
 QUEUE_SIZE = 64
 SESSIONS_REMEMBERED = 128
@@ -61,7 +63,12 @@ def build_app(predictors: Mapping[str, Predictor], zoo: ModelZoo) -> gr.Blocks:
                 ModelComparisonTab(zoo).render()
             with _tab("training") as training:
                 TrainingAndCardTab().render(training)
-        add_endpoints(predictors)
+        add_photo_endpoints(predictors)
+        add_report_endpoint(predictors)
+        add_decide_endpoint(predictors)
+        add_evaluate_endpoint(zoo)
+        add_compare_endpoint(zoo)
+        add_compare_predictions_endpoint(zoo)
     return app.queue(max_size=QUEUE_SIZE, api_open=False)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from dermadeit.data.tabular import read_csv
 from dermadeit.evaluation.slices import diagnosis_name
 from dermadeit.reporting.names import capitalised
-from dermadeit.views.uploads import EXAMPLES_FOLDER
+from dermadeit.views.page.uploads import EXAMPLES_FOLDER
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,10 @@ from dermadeit.about import DISCLAIMER, VERSION
 from dermadeit.data.tabular import read_csv
 from dermadeit.evaluation.batch import read_prediction_table
 from dermadeit.tasks import BINARY
-from dermadeit.views import batch_tables
-from dermadeit.views.batch_decisions import write_decisions
-from dermadeit.views.batch_exports import write_files
-from dermadeit.views.batch_run import UNFINISHED, evaluate_batch
-from dermadeit.views.batch_session import Session
+from dermadeit.views.batch import tables as batch_tables
+from dermadeit.views.batch.exports import write_decisions, write_files
+from dermadeit.views.batch.run import UNFINISHED, evaluate_batch
+from dermadeit.views.batch.session import Session
 
 SCORES = np.linspace(0.02, 0.98, 60)
 

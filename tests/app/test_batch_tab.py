@@ -16,9 +16,9 @@ from sklearn import metrics as sk
 from dermadeit.data.tabular import read_csv
 from dermadeit.errors import ImageError, ManifestError
 from dermadeit.inference.zoo import ModelZoo
-from dermadeit.views import batch_tables
-from dermadeit.views.batch_run import Order, evaluate_batch, read_batch
-from dermadeit.views.batch_session import Session
+from dermadeit.views.batch import tables as batch_tables
+from dermadeit.views.batch.run import Order, evaluate_batch, read_batch
+from dermadeit.views.batch.session import Session
 
 INPUT = "#batch-files input[type=file]"
 DONE = "#batch-status :text('The uploads have been deleted')"

@@ -16,15 +16,14 @@ from dermadeit.evaluation.comparison import compare_with, disagreements, gather
 from dermadeit.evaluation.predictions import PredictionSet, measure
 from dermadeit.publishing.benchmark import BENCHMARK_ROOT, read_benchmark
 from dermadeit.tasks import BINARY, MULTICLASS
-from dermadeit.views.batch_gallery import PAGE_SIZE
-from dermadeit.views.batch_run import Order, read_batch
-from dermadeit.views.comparison_disagreements import NEXT, PREVIOUS
-from dermadeit.views.comparison_export import export, store_disagreements
-from dermadeit.views.comparison_files import shipped_entrants
-from dermadeit.views.comparison_results import results_html
-from dermadeit.views.comparison_session import IMAGES, SHIPPED, ImagesRun
-from dermadeit.views.comparison_steps import ImagesComparison, compared_in_steps
-from dermadeit.views.comparison_teacher import TEACHER, teacher_card_html
+from dermadeit.views.batch.gallery import PAGE_SIZE
+from dermadeit.views.batch.run import Order, read_batch
+from dermadeit.views.comparison.disagreements import NEXT, PREVIOUS
+from dermadeit.views.comparison.files import export, shipped_entrants, store_disagreements
+from dermadeit.views.comparison.images_run import IMAGES, SHIPPED, ImagesRun
+from dermadeit.views.comparison.results import results_html
+from dermadeit.views.comparison.steps import ImagesComparison, compared_in_steps
+from dermadeit.views.comparison.teacher import TEACHER, teacher_card_html
 
 MODELS = ["dermadeit", "mobilenetv2"]
 DONE = "#compare-batch-status :text('The uploads have been deleted')"

@@ -22,12 +22,12 @@ from dermadeit.models.specs import COMPARED_MODELS
 from dermadeit.publishing.benchmark import BENCHMARK_ROOT, ENSEMBLE_TITLE, read_benchmark
 from dermadeit.tasks import BINARY, MULTICLASS, TASKS
 from dermadeit.trust.calibration import OPERATING_POINTS
-from dermadeit.views.comparison_benchmark import ORIGINAL_FILE, benchmark_html
-from dermadeit.views.comparison_cards import OWN_ANSWER, agreement_html, cards_html
-from dermadeit.views.comparison_disagreements import disagreements_html
-from dermadeit.views.comparison_results import differences_html, figures_html
-from dermadeit.views.comparison_run import compared
-from dermadeit.views.comparison_steps import ImagesComparison
+from dermadeit.views.comparison.disagreements import disagreements_html
+from dermadeit.views.comparison.photo_cards import OWN_ANSWER, agreement_html, cards_html
+from dermadeit.views.comparison.photo_run import compared
+from dermadeit.views.comparison.published import ORIGINAL_FILE, benchmark_html
+from dermadeit.views.comparison.results import differences_html, figures_html
+from dermadeit.views.comparison.steps import ImagesComparison
 
 DONE = "#compare-status :text('Done.')"
 BATCH_DONE = "#compare-batch-status :text('Done:')"

@@ -19,13 +19,13 @@ from dermadeit.inference.predictor import Predictor
 from dermadeit.inference.records import ABSTAIN, Prediction
 from dermadeit.inference.saliency import attention_rollout
 from dermadeit.trust.calibration import OPERATING_POINTS, OperatingPoint
-from dermadeit.views.answer_card import announcement, result_html
-from dermadeit.views.case_pictures import PICTURE_SIDE, isic_id, load_pictures
-from dermadeit.views.decision_controls import DecisionControls
-from dermadeit.views.exports import export, report
-from dermadeit.views.image_check import check_html
-from dermadeit.views.reading import answered, explained, read_labels, with_map
-from dermadeit.views.similar_cases import cases_html
+from dermadeit.views.page.case_pictures import PICTURE_SIDE, isic_id, load_pictures
+from dermadeit.views.single.answer_card import announcement, result_html
+from dermadeit.views.single.decision_controls import DecisionControls
+from dermadeit.views.single.exports import export, report
+from dermadeit.views.single.image_check import check_html
+from dermadeit.views.single.reading import answered, explained, read_labels, with_map
+from dermadeit.views.single.similar_cases import cases_html
 
 
 @pytest.fixture(scope="module")

@@ -17,10 +17,10 @@ from dermadeit.imaging.decode import decode_image
 from dermadeit.inference.decision import OWN_THRESHOLD, Choice, rule
 from dermadeit.inference.predictor import Predictor
 from dermadeit.inference.saliency import DEFAULT_METHOD, DEFAULT_OPACITY
+from dermadeit.views.api.decide import asked_choice, read_answer
 from dermadeit.views.application import build_app
-from dermadeit.views.decision_endpoint import asked_choice, read_answer
-from dermadeit.views.exports import export, report
-from dermadeit.views.reading import answered, explained, read_labels
+from dermadeit.views.single.exports import export, report
+from dermadeit.views.single.reading import answered, explained, read_labels
 
 ROOT = Path(__file__).parents[2]
 

@@ -17,10 +17,10 @@ from PIL import Image
 from dermadeit.imaging.decode import decode_image
 from dermadeit.inference.faithfulness import check_saliency
 from dermadeit.inference.saliency import DEFAULT_OPACITY, attention_rollout, grad_cam
-from dermadeit.views.failures import presentable
-from dermadeit.views.image_check import check_html
-from dermadeit.views.reading import read_labels
-from dermadeit.views.uploads import MAX_UPLOAD_BYTES
+from dermadeit.views.page.failures import presentable
+from dermadeit.views.page.uploads import MAX_UPLOAD_BYTES
+from dermadeit.views.single.image_check import check_html
+from dermadeit.views.single.reading import read_labels
 
 SERVER_FILE = "/etc/passwd"
 

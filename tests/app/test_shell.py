@@ -13,7 +13,7 @@ from dermadeit.about import DISCLAIMER, VERSION
 from dermadeit.inference.zoo import ModelZoo
 from dermadeit.tasks import TASKS
 from dermadeit.views.application import TAB_TITLES, build_app, launch_options
-from dermadeit.views.theme import style_sheets
+from dermadeit.views.page.theme import style_sheets
 
 ROOT = Path(__file__).resolve().parents[2]
 TAB_BAR = "#tabs > .tab-wrapper [role=tab]"

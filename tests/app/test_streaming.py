@@ -5,7 +5,7 @@ import copy
 import gradio as gr
 import pytest
 
-from dermadeit.views.streaming import StreamedBlocks
+from dermadeit.views.page.gradio_patches import StreamedBlocks
 
 UPDATES = (
     ["Reading", {"__type__": "update"}],

@@ -12,10 +12,9 @@ from dermadeit.models.checkpoints import CHECKPOINT_ROOT
 from dermadeit.publishing.benchmark import BENCHMARK_ROOT
 from dermadeit.publishing.model_card_text import LICENCES
 from dermadeit.tasks import TASKS
-from dermadeit.views.ablations import stages_html
-from dermadeit.views.training_and_card import TrainingAndCardTab, read_card
-from dermadeit.views.training_record import default_settings, models_with_record, read_record
-from dermadeit.views.training_sections import model_html
+from dermadeit.views.training.record import default_settings, models_with_record, read_record
+from dermadeit.views.training.sections import model_html, stages_html
+from dermadeit.views.training.tab import TrainingAndCardTab, read_card
 from train.configuration import TrainingConfiguration
 
 

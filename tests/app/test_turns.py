@@ -11,13 +11,13 @@ from gradio.utils import get_upload_folder
 from PIL import Image
 
 from dermadeit.tasks import BINARY
-from dermadeit.views import single_image
+from dermadeit.views.api.compare import compare_models
 from dermadeit.views.application import build_app
-from dermadeit.views.comparison_photo import PhotoSection
-from dermadeit.views.model_comparison import ModelComparisonTab
-from dermadeit.views.single_image import SingleImageTab
-from dermadeit.views.turn import Visit
-from dermadeit.views.uploads import list_examples, opened_photo
+from dermadeit.views.comparison.photo import PhotoSection
+from dermadeit.views.page.uploads import list_examples, opened_photo
+from dermadeit.views.single import tab as single_image
+from dermadeit.views.single.tab import SingleImageTab
+from dermadeit.views.single.turn import Visit
 
 FIRST, SECOND = ({"path": str(path)} for path in list_examples()[:2])
 CONTROLS = ("balanced", 50, 50, False)
@@ -286,7 +286,7 @@ def test_whoever_looks_at_other_classes_does_not_lose_the_comparison(section):
 
 
 def test_a_program_that_compares_can_leave_after_each_model(zoo):
-    steps = ModelComparisonTab(zoo).compare(FIRST, "binary")
+    steps = compare_models(zoo, FIRST, "binary")
     read = [
         [record["model"] for record in records if record["status"] == "ok"]
         for records in (next(steps), next(steps))

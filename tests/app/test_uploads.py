@@ -8,8 +8,8 @@ import pytest
 from gradio.utils import get_upload_folder
 
 from dermadeit.errors import ImageError
-from dermadeit.views.batch_session import Session
-from dermadeit.views.uploads import (
+from dermadeit.views.batch.session import Session
+from dermadeit.views.page.uploads import (
     CACHE_SECONDS,
     FOLDER_MARK,
     hold,

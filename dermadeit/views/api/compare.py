@@ -1,0 +1,117 @@
+"""The documented API of comparisons, `/compare` of one photo and `/compare_predictions`, for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from dermadeit.inference.zoo import ModelZoo
+from dermadeit.tasks import BINARY, get_task
+from dermadeit.views.api.docstrings import documented
+from dermadeit.views.api.photo import failed_record
+from dermadeit.views.comparison.files import export, table_entrants
+from dermadeit.views.comparison.photo_run import compared
+from dermadeit.views.comparison.steps import ImagesComparison, compared_in_steps
+from dermadeit.views.page.events import BATCH_EVENT, COMPARE_EVENT
+from dermadeit.views.page.failures import refusal
+from dermadeit.views.page.gradio_patches import FilesInput, PhotoInput
+from dermadeit.views.page.uploads import opened_photo
+
+
+def compare_models(zoo: ModelZoo, image: Any, task: str) -> Iterator[list[dict[str, Any]]]:
+    """Reads one photo with every model that has a checkpoint.
+
+    Args:
+        zoo: Every compared model.
+        image: The payload that stands for the photo. Everything in it is untrusted.
+        task: Key of the task, likewise untrusted.
+
+    Yields:
+        The records of all models, after each of them. A photo that can't be read is one failed record.
+    """
+    try:
+        asked = get_task(str(task))
+        with opened_photo(image) as photo:
+            steps = compared(zoo, asked, photo)
+        # A caller who has left is noticed at a yield.
+        for result in steps:
+            yield result.records(zoo)
+    except Exception as error:
+        yield [failed_record(error, image, task, "")]
+
+
+def add_compare_endpoint(zoo: ModelZoo) -> None:
+    """Adds `/compare` to the Blocks that is being built."""
+
+    @documented
+    def compare(image: Any, task: str) -> Iterator[list[dict[str, Any]]]:
+        """Reads one photo of a skin lesion with every model that is here.
+
+        Research and teaching demo, not a medical device.
+
+        Args:
+            image: The image file.
+            task: `binary` (nevus or others) or `multiclass` (given malignancy: mel, bcc or scc).
+
+        Returns:
+            A list with one record for each model, after each of them; the last is whole. Status `ok`: as
+            `/predict` gives it, with the check of its heatmap, the decision at each operating point where it is
+            calibrated, the measured latency, the number of parameters and the size of the file. Status `failed`:
+            an error code and message, such as `no_checkpoint` for a model without weights.
+        """
+        yield from compare_models(zoo, image, task)
+
+    with gr.Column(visible=False):
+        image = PhotoInput(type="filepath", label="Image")
+        task = gr.Textbox(BINARY.key, label="Task")
+        records = gr.JSON(label="Records")
+        gr.Button().click(
+            compare, [image, task], [records], api_name="compare", preprocess=False, **COMPARE_EVENT
+        )
+
+
+def add_compare_predictions_endpoint(zoo: ModelZoo) -> None:
+    """Adds `/compare_predictions` to the Blocks that is being built."""
+
+    @documented
+    def compare_predictions(files: Any, task: str) -> Iterator[dict[str, Any]]:
+        """Compares models on labelled images, from their predictions alone.
+
+        Research and teaching demo, not a medical device.
+
+        Args:
+            files: 1 to 12 predictions.csv files as `/evaluate` and “python -m dermadeit evaluate” write them: one
+                for each model, or one that holds several.
+            task: `binary` (nevus or others) or `multiclass` (given malignancy: mel, bcc or scc). Predictions of
+                the other task are left aside.
+
+        Yields:
+            What it is `doing`, as a sentence, while it works. Last, the figures of each of the `models` with 95 %
+            intervals, on the images that all of them have read; `comparisons`, ours or the first minus each other
+            one, with paired intervals and with p-values that are adjusted by Holm's method; `kappas` between the
+            answers of every two; and the number of `disagreements`.
+        """
+        try:
+            asked = get_task(str(task))
+            begun = ImagesComparison(asked, table_entrants(files, asked))
+            for sentence, found in compared_in_steps(zoo, begun):
+                if not found.is_finished:
+                    yield {"doing": sentence}
+            yield export(found)
+        except Exception as error:
+            raise refusal(error) from None
+
+    with gr.Column(visible=False):
+        files = FilesInput(file_count="multiple", label="Predictions")
+        task = gr.Textbox(BINARY.key, label="Task")
+        answer = gr.JSON(label="Comparison")
+        gr.Button().click(
+            compare_predictions,
+            [files, task],
+            [answer],
+            api_name="compare_predictions",
+            preprocess=False,
+            **BATCH_EVENT,
+        )

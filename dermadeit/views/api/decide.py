@@ -1,0 +1,232 @@
+"""The documented API of decisions, `/decide`, for programs: arithmetic on an answer that they have already."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import gradio as gr
+
+from dermadeit.about import VERSION
+from dermadeit.errors import ConfigurationError
+from dermadeit.inference.decision import OWN_THRESHOLD, Choice
+from dermadeit.inference.predictor import Predictor
+from dermadeit.inference.records import ABSTAIN, ANSWER, Prediction
+from dermadeit.tasks import BINARY, get_task
+from dermadeit.trust.calibration import DEFAULT_OPERATING_POINT, Calibration, check_operating_point
+from dermadeit.trust.files import CALIBRATE_COMMAND
+from dermadeit.views.api.docstrings import documented
+from dermadeit.views.page.failures import refusal
+from dermadeit.views.page.gradio_patches import JsonInput
+from dermadeit.views.single.exports import with_decision
+
+_NO_RECORD = (
+    "There is nothing to decide on. Give the record of /predict for this task as it came, or, with two classes, "
+    "the probability of the target class from 0 to 1."
+)
+_TOLD = (
+    "task", "model", "weights_sha256", "title", "caveat", "class_names", "verdict", "withheld_note", "label",
+    "probabilities", "calibrated", "views", "conformal_set", "cautions", "decision", "disclaimer",
+)  # fmt: skip
+"""What is said of a decision, of all that an exported reading says."""
+
+_RECORD_SCHEMA = {
+    "anyOf": [{"type": "object"}, {"type": "array", "items": {"type": "object"}}, {"type": "number"}]
+}
+
+_ROUNDING = 1e-3
+"""How far probabilities that were rounded on their way may be from summing to 1."""
+
+
+def add_decide_endpoint(predictors: Mapping[str, Predictor]) -> None:
+    """Adds the endpoint to the Blocks that is being built."""
+
+    @documented
+    def decide(
+        record: Any,
+        task: str,
+        operating_point: str | None = None,
+        threshold: float | None = None,
+        prevalence: float | None = None,
+    ) -> dict[str, Any]:
+        """Decides on an answer at a threshold, and says how far that can be relied on. No photo is read again.
+
+        Research and teaching demo, not a medical device.
+
+        Args:
+            record: What `/predict` gave; or the probability of `others` alone, 0 to 1, for the task `binary`.
+            task: `binary` (nevus or others) or `multiclass` (given malignancy: mel, bcc or scc).
+            operating_point: Where to decide: `sensitivity_95`, `specificity_95` or `balanced`; none for
+                `balanced`.
+            threshold: Your own in place of an operating point: the probability of the target class (`others` or
+                `mel`) from which on it is answered, 0 to 1.
+            prevalence: Share of lesions of the target class where the answer is used, 0 to 1; none for that of
+                the calibration images.
+
+        Returns:
+            In `decision` the class that is decided for, the `threshold` and the `target` class that it is about,
+            `sensitivity` and `specificity` on the calibration images, and both predictive values at the
+            `prevalence`: each from `low` to `high`, which are equal where it is known, with its 95 % `interval`
+            and the number of `images` where it was measured. Beside it `conformal_set`, the classes that can't be
+            ruled out, `cautions`, and `verdict` of the record: at `abstain` the answer must not be shown.
+            `weights_sha256` is of the weights whose thresholds these are; whether the record is of them is not
+            checked.
+        """
+        try:
+            predictor = predictors[get_task(str(task)).key]
+            choice = asked_choice(operating_point, threshold, prevalence)
+            told = with_decision(read_answer(record, predictor), predictor, choice)
+            is_read = isinstance(record, Mapping | list)
+            return {
+                "app": {"name": "DermaDeiT", "version": VERSION},
+                **{key: told[key] for key in _TOLD},
+                # Whether a bare number would have been withheld is not known.
+                "verdict": told["verdict"] if is_read else None,
+            }
+        except Exception as error:
+            raise refusal(error) from None
+
+    with gr.Column(visible=False):
+        record = JsonInput(_RECORD_SCHEMA, label="Record or probability")
+        task = gr.Textbox(BINARY.key, label="Task")
+        operating_point = gr.Textbox(None, label="Operating point")
+        threshold = gr.Number(None, label="Threshold")
+        prevalence = gr.Number(None, label="Prevalence")
+        decision = gr.JSON(label="Decision")
+        gr.Button().click(
+            decide,
+            [record, task, operating_point, threshold, prevalence],
+            [decision],
+            api_name="decide",
+            preprocess=False,
+            # It must not wait behind anybody's photo.
+            concurrency_limit=None,
+        )
+
+
+def asked_choice(operating_point: Any, threshold: Any, prevalence: Any, override: Any = False) -> Choice:
+    """What a program has set for the decision. Everything is untrusted; None stands for what was left out.
+
+    Args:
+        operating_point: One of `calibration.OPERATING_POINTS`.
+        threshold: One of its own in its place, 0 to 1.
+        prevalence: Share of lesions of the target class, 0 to 1.
+        override: Whether answers that are withheld are shown all the same.
+
+    Raises:
+        ConfigurationError: Something is out of its range, or both operating point and threshold are given.
+    """
+    own, prevalence = _share(threshold, "threshold"), _share(prevalence, "prevalence")
+    if own is not None:
+        if operating_point:
+            raise ConfigurationError("Give an operating point or a threshold of your own, not both.")
+        return Choice(OWN_THRESHOLD, own, prevalence, override is True)
+    check_operating_point(operating_point or DEFAULT_OPERATING_POINT)
+    return Choice(
+        operating_point or DEFAULT_OPERATING_POINT, prevalence=prevalence, override=override is True
+    )
+
+
+def calibration_of(predictor: Predictor) -> Calibration:
+    """What decisions rest on.
+
+    Raises:
+        ConfigurationError: The checkpoint was not calibrated.
+    """
+    if predictor.checkpoint.calibration is None:
+        raise ConfigurationError(
+            f"The checkpoint “{predictor.checkpoint.folder.name}” was not calibrated, so nothing can be decided "
+            f"with its scores. Run “{CALIBRATE_COMMAND}” for it."
+        )
+    return predictor.checkpoint.calibration
+
+
+def read_answer(given: Any, predictor: Predictor) -> Prediction:
+    """The answer that a program wants decided: as much of it as a decision takes.
+
+    Args:
+        given: A record of `/predict`, alone or in its list; or, with two classes, the probability of the target.
+            Everything in it is untrusted.
+        predictor: Whose answer it is.
+
+    Raises:
+        ConfigurationError: It is something else, of another task or model, or not calibrated.
+    """
+    calibration = calibration_of(predictor)
+    if isinstance(given, list) and len(given) == 1:
+        [given] = given
+    if isinstance(given, Mapping):
+        _check_origin(given, predictor)
+        probabilities, views, verdict = given.get("probabilities"), given.get("views"), given.get("verdict")
+    else:
+        probabilities = _from_target(given, calibration)
+        views, verdict = max(calibration.by_views), ANSWER
+    if (
+        not _are_probabilities(probabilities, calibration.classes)
+        or type(views) is not int
+        or views not in calibration.by_views
+        or verdict not in (ANSWER, ABSTAIN)
+    ):
+        raise ConfigurationError(_NO_RECORD)
+    by_class = {key: float(probabilities[key]) for key in calibration.classes}
+    return Prediction(
+        file="",
+        sha256="",
+        task=calibration.task,
+        model=predictor.checkpoint.model,
+        label=max(by_class, key=by_class.__getitem__),
+        probabilities=by_class,
+        logits={},
+        views=views,
+        ledger=(),
+        warnings=(),
+        calibrated=True,
+        verdict=verdict,
+        conformal_set=calibration.conformal_set(list(by_class.values()), views),
+    )
+
+
+def _check_origin(record: Mapping[str, Any], predictor: Predictor) -> None:
+    if record.get("status") == "failed":
+        raise ConfigurationError(
+            "The record is of a photo that was not read; its “error” says why. Read the photo again."
+        )
+    for key, own in (("task", predictor.checkpoint.task.key), ("model", predictor.checkpoint.model)):
+        if record.get(key) != own:
+            raise ConfigurationError(
+                f"The record is not of the {key} “{own}”, whose thresholds these are. Give one that /predict gave "
+                "for this task."
+            )
+    if record.get("calibrated") is not True:
+        raise ConfigurationError(
+            "The record's scores are not calibrated, so nothing can be decided with them. Read the photo again "
+            "with a calibrated checkpoint."
+        )
+
+
+def _from_target(probability: Any, calibration: Calibration) -> dict[str, float] | None:
+    """Probabilities of both classes from that of the target; None for what is no share, or three classes."""
+    if not _is_share(probability) or len(calibration.classes) != 2:
+        return None
+    return {key: probability if key == calibration.target else 1 - probability for key in calibration.classes}
+
+
+def _are_probabilities(given: Any, classes: tuple[str, ...]) -> bool:
+    return (
+        isinstance(given, Mapping)
+        and set(given) == set(classes)
+        and all(map(_is_share, given.values()))
+        and abs(sum(given.values()) - 1) <= _ROUNDING
+    )
+
+
+def _share(raw: Any, name: str) -> float | None:
+    if raw is None:
+        return None
+    if not _is_share(raw):
+        raise ConfigurationError(f"The {name} must be a number from 0 to 1, such as 0.3 for 30 %.")
+    return float(raw)
+
+
+def _is_share(raw: Any) -> bool:
+    return isinstance(raw, int | float) and not isinstance(raw, bool) and 0 <= raw <= 1

@@ -1,0 +1,105 @@
+"""The documented API of batches, `/evaluate`, for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from dermadeit.about import DISCLAIMER, VERSION
+from dermadeit.evaluation.batch import Progress
+from dermadeit.inference.predictor import DEFAULT_VIEWS
+from dermadeit.inference.zoo import ModelZoo
+from dermadeit.tasks import BINARY
+from dermadeit.views.api.docstrings import documented
+from dermadeit.views.batch.exports import draw_curves, draw_matrices, notes_of, write_files
+from dermadeit.views.batch.run import Order, evaluate_batch, read_batch
+from dermadeit.views.batch.session import Session
+from dermadeit.views.page.events import BATCH_EVENT
+from dermadeit.views.page.failures import refusal
+from dermadeit.views.page.gradio_patches import FilesInput, JsonInput
+from dermadeit.views.page.uploads import hold, private_folder
+
+
+def add_evaluate_endpoint(zoo: ModelZoo) -> None:
+    """Adds the endpoint to the Blocks that is being built."""
+
+    @documented
+    def evaluate(
+        files: Any, task: str, models: list[str], views: int
+    ) -> Iterator[tuple[dict[str, Any], str | None]]:
+        """Reads many photos and, where the true classes are known, measures how right the answers are.
+
+        Research and teaching demo, not a medical device.
+
+        Args:
+            files: Image files, ZIPs of images, and at most one CSV with the true classes; or a predictions.csv
+                alone. The `orig_name` of an uploaded file may be its path in a folder, such as `nevus/a.jpg`:
+                folders named after classes or ISIC diagnoses label what is in them, as those of a ZIP do.
+            task: `binary` (nevus or others) or `multiclass` (given malignancy: mel, bcc or scc).
+            models: Names of models, such as `dermadeit`.
+            views: Dihedral views whose logits are averaged, 1 to 8.
+
+        Yields:
+            While it reads, how many images are `done` of the `total`. Last, the figures of each model, the
+            failures and what was left out; and a ZIP of tables, figures and report.
+        """
+        session = Session(private_folder())
+        hold(session, session.folder)
+        try:
+            for step in read_batch(zoo, Order(files, task, models, views), session):
+                if isinstance(step, Progress):
+                    yield {"done": step.done, "total": step.total}, None
+            for _ in evaluate_batch(session):
+                continue
+            result, evaluations = session.result, session.evaluations
+            figures = [*draw_curves(result), *draw_matrices(result, evaluations)] if result.labelled else []
+            folder = session.folder / "downloads"
+            folder.mkdir()
+            yield _answer(session), str(write_files(result, evaluations, figures, folder).everything)
+        except Exception as error:
+            raise refusal(error) from None
+        finally:
+            session.settle()
+
+    with gr.Column(visible=False):
+        files = FilesInput(file_count="multiple", label="Files")
+        task = gr.Textbox(BINARY.key, label="Task")
+        models = JsonInput({"type": "array", "items": {"type": "string"}}, ["dermadeit"], label="Models")
+        views = gr.Number(DEFAULT_VIEWS, precision=0, label="Views")
+        answer = gr.JSON(label="Figures")
+        everything = gr.File(label="Everything")
+        gr.Button().click(
+            evaluate,
+            [files, task, models, views],
+            [answer, everything],
+            api_name="evaluate",
+            preprocess=False,
+            **BATCH_EVENT,
+        )
+
+
+def _answer(session: Session) -> dict[str, Any]:
+    result = session.result
+    return {
+        "disclaimer": DISCLAIMER,
+        "app": {"name": "DermaDeiT", "version": VERSION},
+        "task": result.task.key,
+        "views": max(result.views.values()),
+        "labelled": result.labelled,
+        "notes": notes_of(result),
+        "models": {evaluation.model: dict(evaluation.metrics) for evaluation in session.evaluations},
+        "failures": [
+            {
+                "file": item.image.file,
+                "sha256": record.sha256,
+                "model": model,
+                "code": record.code,
+                "message": record.message,
+            }
+            for model in result.models
+            for item, record in result.failed(model)
+        ],
+        "left_out": [{"file": item.file, "reason": item.reason} for item in result.left_out],
+    }

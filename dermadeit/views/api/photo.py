@@ -1,0 +1,170 @@
+"""The documented API of single photos, `/predict` and `/explain`, for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from PIL import Image
+
+from dermadeit.about import DISCLAIMER
+from dermadeit.errors import ConfigurationError
+from dermadeit.imaging.decode import LesionImage, sanitise_name
+from dermadeit.inference.faithfulness import check_saliency
+from dermadeit.inference.predictor import Predictor
+from dermadeit.inference.records import ANSWER, ItemFailure
+from dermadeit.inference.saliency import DEFAULT_METHOD, DEFAULT_OPACITY, SALIENCY_METHODS
+from dermadeit.tasks import BINARY, get_task
+from dermadeit.views.api.docstrings import documented
+from dermadeit.views.page.events import MODEL_EVENT
+from dermadeit.views.page.failures import presentable, refusal
+from dermadeit.views.page.gradio_patches import PhotoInput
+from dermadeit.views.page.html import saliency_verdict
+from dermadeit.views.page.uploads import opened_photo, store_png
+from dermadeit.views.single.reading import predict_one
+
+MOST_NEIGHBOURS = 50
+
+
+def add_photo_endpoints(predictors: Mapping[str, Predictor]) -> None:
+    """Adds `/predict` and `/explain` to the Blocks that is being built."""
+
+    @documented
+    def predict(
+        image: Any, task: str, operating_point: str | None = None, neighbours: int = 0
+    ) -> list[dict[str, Any]]:
+        """Reads one photo of a skin lesion. Research and teaching demo, not a medical device.
+
+        Args:
+            image: The image file.
+            task: `binary` (nevus or others) or `multiclass` (given malignancy: mel, bcc or scc).
+            operating_point: Where `operating_point` of the record decides: `sensitivity_95`, `specificity_95` or
+                `balanced`; none for `balanced`. Only a calibrated checkpoint has them.
+            neighbours: How many similar training lesions to name, 0 to 50. Only a calibrated checkpoint has them.
+
+        Returns:
+            A list with one record: status `ok` with verdict (`answer`, or `abstain` with reasons), label and
+            probabilities (`calibrated` or not), or status `failed` with an error code and message.
+        """
+        try:
+            predictor, count = predictors[get_task(str(task)).key], _count(neighbours)
+            with opened_photo(image) as photo:
+                records = predictor.predict(
+                    [photo], operating_point=operating_point or None, neighbours=count
+                )
+                return [record.to_dict() for record in records]
+        except Exception as error:
+            return [failed_record(error, image, task, predictors[BINARY.key].checkpoint.model)]
+
+    @documented
+    def explain(
+        image: Any, task: str, class_key: str | None = None, method: str = DEFAULT_METHOD
+    ) -> tuple[str, dict[str, Any]]:
+        """Draws the heatmap of one photo over it, and checks whether the answer rests on what it marks.
+
+        Research and teaching demo, not a medical device.
+
+        Args:
+            image: The image file.
+            task: `binary` or `multiclass`.
+            class_key: A class of the task; none or an empty text for the predicted class.
+            method: `grad-cam`, or `attention-rollout`, which is the same for every class.
+
+        Returns:
+            A PNG file of the photo's size, grey where the check fails; and the check: class and method, whether
+            the map is `faithful`, the `statement` that says so in words, the figures behind it, and `verdict` and
+            `abstain_reasons` of the answer as `/predict` gives it: `abstain` where it is to be withheld.
+        """
+        try:
+            predictor = predictors[get_task(str(task)).key]
+            method = method or DEFAULT_METHOD
+            if method not in tuple(SALIENCY_METHODS):
+                raise ConfigurationError(
+                    f"There is no method “{method}”. Choose one of {', '.join(SALIENCY_METHODS)}."
+                )
+            with opened_photo(image) as photo:
+                drawn = SALIENCY_METHODS[method](predictor, photo, class_key or None)
+                check = check_saliency(predictor, photo, drawn)
+                verdict, reasons = _verdict(predictor, photo)
+            picture = drawn.overlay(photo, DEFAULT_OPACITY)
+            tested = {
+                "class_key": drawn.class_key,
+                "method": drawn.method,
+                "verdict": verdict,
+                "abstain_reasons": reasons,
+                **asdict(check),
+                "statement": saliency_verdict(check),
+                "disclaimer": DISCLAIMER,
+            }
+            return store_png(picture if check.faithful else _grey(picture)), tested
+        except Exception as error:
+            raise refusal(error) from None
+
+    with gr.Column(visible=False):
+        image = PhotoInput(type="filepath", label="Image")
+        task = gr.Textbox(BINARY.key, label="Task")
+        operating_point = gr.Textbox(None, label="Operating point")
+        neighbours = gr.Number(0, precision=0, label="Similar cases")
+        # The empty text makes it optional: Gradio asks callers for everything that has no value.
+        class_key = gr.Textbox("", label="Class")
+        method = gr.Textbox(DEFAULT_METHOD, label="Method")
+        records = gr.JSON(label="Records")
+        overlay = gr.Image(type="filepath", format="png", label="Overlay")
+        check = gr.JSON(label="Check of the heatmap")
+        trigger = gr.Button()
+        trigger.click(
+            predict,
+            [image, task, operating_point, neighbours],
+            [records],
+            api_name="predict",
+            preprocess=False,
+            **MODEL_EVENT,
+        )
+        trigger.click(
+            explain,
+            [image, task, class_key, method],
+            [overlay, check],
+            api_name="explain",
+            preprocess=False,
+            **MODEL_EVENT,
+        )
+
+
+def failed_record(error: Exception, image: Any, task: Any, model: str) -> dict[str, Any]:
+    """What a program is told of a photo that was not read, as JSON-ready values.
+
+    Args:
+        error: Why.
+        image: The payload that stood for the photo. Everything in it is untrusted.
+        task: What was given as the task, likewise.
+        model: Name of the model; empty where it was none in particular.
+    """
+    failure = presentable(error)
+    name = sanitise_name(image.get("orig_name")) if isinstance(image, Mapping) else "image"
+    digest = getattr(error, "sha256", None)
+    record = ItemFailure(name, digest, str(task), model, code=failure.code, message=failure.message)
+    return record.to_dict()
+
+
+def _verdict(predictor: Predictor, photo: LesionImage) -> tuple[str, list[str]]:
+    if predictor.checkpoint.trust is None:
+        # Nothing is withheld, so the photo need not be read once more.
+        return ANSWER, []
+    answer = predict_one(predictor, photo)
+    return answer.verdict, list(answer.abstain_reasons)
+
+
+def _grey(pixels: np.ndarray) -> np.ndarray:
+    """The same picture without its colours."""
+    return np.asarray(Image.fromarray(pixels).convert("L").convert("RGB"))
+
+
+def _count(neighbours: Any) -> int:
+    if neighbours is None:
+        return 0
+    if isinstance(neighbours, bool) or neighbours not in range(MOST_NEIGHBOURS + 1):
+        raise ConfigurationError(f"Ask for 0 to {MOST_NEIGHBOURS} similar cases.")
+    return int(neighbours)

@@ -1,0 +1,90 @@
+"""The documented API of the report, `/report`, for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import gradio as gr
+
+from dermadeit.inference.predictor import Predictor
+from dermadeit.inference.saliency import DEFAULT_METHOD, DEFAULT_OPACITY
+from dermadeit.tasks import BINARY, get_task
+from dermadeit.views.api.decide import asked_choice, calibration_of
+from dermadeit.views.api.docstrings import documented
+from dermadeit.views.page.events import MODEL_EVENT
+from dermadeit.views.page.failures import refusal
+from dermadeit.views.page.gradio_patches import PhotoInput
+from dermadeit.views.page.uploads import opened_photo
+from dermadeit.views.single import exports
+from dermadeit.views.single.answer_card import is_hidden
+from dermadeit.views.single.reading import read_labels, tasks_shown, with_map
+
+
+def add_report_endpoint(predictors: Mapping[str, Predictor]) -> None:
+    """Adds the endpoint to the Blocks that is being built."""
+
+    @documented
+    def report(
+        image: Any,
+        task: str,
+        operating_point: str | None = None,
+        threshold: float | None = None,
+        prevalence: float | None = None,
+        override: bool = False,
+    ) -> tuple[str, dict[str, Any]]:
+        """Reads one photo of a skin lesion and gives the report that the page offers, as a file and as JSON.
+
+        Research and teaching demo, not a medical device.
+
+        Args:
+            image: The image file.
+            task: `binary` (nevus or others) or `multiclass` (given malignancy: mel, bcc or scc; below the binary
+                reading).
+            operating_point: Where to decide: `sensitivity_95`, `specificity_95` or `balanced`; none for
+                `balanced`. Only a calibrated checkpoint has them.
+            threshold: Your own in place of an operating point: the probability of the target class (`others` or
+                `mel`) from which on it is answered, 0 to 1.
+            prevalence: Share of lesions of the target class where the answer is used, 0 to 1; none for that of
+                the calibration images.
+            override: Whether to show an answer that is withheld; it stays marked as withheld.
+
+        Returns:
+            An HTML file that needs no network and prints on A4, with the photo and, unless the answer is
+            withheld, the Grad-CAM heatmap of the answer and its check; and the same as JSON: `image`, and in
+            `readings` one for each task with all that `/predict` and `/decide` give.
+        """
+        try:
+            key = get_task(str(task)).key
+            choice = asked_choice(operating_point, threshold, prevalence, override)
+            if operating_point or threshold is not None or prevalence is not None:
+                calibration_of(predictors[key])
+            with opened_photo(image) as photo:
+                reading = read_labels(predictors, photo, key)
+            # The page has checked the heatmap of every answer, shown or not, when it offers its report.
+            for task_key in tasks_shown(key):
+                reading = with_map(reading, predictors, task_key, reading.predictions[task_key].label)
+            answer = reading.predictions[key]
+            shown = None if is_hidden(answer, choice) else (DEFAULT_METHOD, answer.label)
+            html = exports.report(reading, predictors, key, choice, shown, DEFAULT_OPACITY)
+            return exports.store_report(reading, html), exports.export(reading, predictors, key, choice)
+        except Exception as error:
+            raise refusal(error) from None
+
+    with gr.Column(visible=False):
+        image = PhotoInput(type="filepath", label="Image")
+        task = gr.Textbox(BINARY.key, label="Task")
+        operating_point = gr.Textbox(None, label="Operating point")
+        threshold = gr.Number(None, label="Threshold")
+        prevalence = gr.Number(None, label="Prevalence")
+        override = gr.Checkbox(False, label="Show a withheld answer")
+        file = gr.File(label="Report")
+        exported = gr.JSON(label="Result")
+        gr.Button().click(
+            report,
+            [image, task, operating_point, threshold, prevalence, override],
+            [file, exported],
+            api_name="report",
+            preprocess=False,
+            **MODEL_EVENT,
+        )

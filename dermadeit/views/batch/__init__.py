@@ -1,0 +1,1 @@
+"""The tab that evaluates a batch."""

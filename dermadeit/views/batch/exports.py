@@ -1,0 +1,276 @@
+"""A batch for taking away: figures, tables and a report, each by itself and all in one ZIP."""
+
+from __future__ import annotations
+
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from dermadeit.about import DISCLAIMER, VERSION
+from dermadeit.data.tabular import write_csv
+from dermadeit.evaluation.batch import BatchResult
+from dermadeit.evaluation.evaluate import write_evaluations
+from dermadeit.files import write_json
+from dermadeit.inference.records import Evaluation
+from dermadeit.reporting.drawing import model_title
+from dermadeit.reporting.evaluation_report import evaluation_report
+from dermadeit.reporting.figures import (
+    confusion_figure,
+    encode_figure,
+    precision_recall_curves,
+    reliability_diagram,
+    risk_coverage_curves,
+    roc_curves,
+    slice_figure,
+)
+from dermadeit.tasks import get_task
+from dermadeit.views.batch.session import LIKELIEST, Session
+from dermadeit.views.batch.tables import views_of
+
+_LEFT_OUT_COLUMNS = ("file", "reason")
+_PNG_MARK = b"\x89PNG\r\n\x1a\n"
+
+
+@dataclass(frozen=True, eq=False)
+class DrawnFigure:
+    """One figure of a batch.
+
+    Attributes:
+        name: For its files, without suffix.
+        caption: For people.
+        figure: The drawing.
+    """
+
+    name: str
+    caption: str
+    figure: Figure
+
+
+@dataclass(frozen=True)
+class BatchFiles:
+    """Paths of what can be taken away; the report is None without labels."""
+
+    everything: Path
+    predictions: Path
+    metrics: Path
+    report: Path | None
+
+
+def draw_curves(result: BatchResult) -> list[DrawnFigure]:
+    """The curves of a labelled batch, all models in each."""
+    sets = [result.prediction_set(model) for model in result.models]
+    return [
+        DrawnFigure("roc", "ROC", roc_curves(sets)),
+        DrawnFigure("precision_recall", "Precision and recall", precision_recall_curves(sets)),
+        DrawnFigure("reliability", "Reliability", reliability_diagram(sets)),
+        DrawnFigure("risk_coverage", "Errors among the answers given", risk_coverage_curves(sets)),
+    ]
+
+
+def draw_matrices(result: BatchResult, evaluations: Sequence[Evaluation]) -> list[DrawnFigure]:
+    """The confusion matrices and the slices of each model of a labelled batch."""
+    drawn = []
+    for number, evaluation in enumerate(evaluations, start=1):
+        predictions, title = result.prediction_set(evaluation.model), model_title(evaluation.model)
+        # A table of predictions may name its models as it likes.
+        suffix = f"{number}_{re.sub('[^A-Za-z0-9-]+', '-', evaluation.model)[:40]}"
+        drawn += [
+            DrawnFigure(f"confusion_counts_{suffix}", f"{title}: images", confusion_figure(predictions)),
+            DrawnFigure(
+                f"confusion_shares_{suffix}",
+                f"{title}: share of each true class",
+                confusion_figure(predictions, normalised=True),
+            ),
+        ]
+        if slices := evaluation.metrics.get("slices"):
+            drawn.append(DrawnFigure(f"slices_{suffix}", f"{title}: accuracy by part", slice_figure(slices)))
+    return drawn
+
+
+def write_files(
+    result: BatchResult, evaluations: Sequence[Evaluation], figures: Sequence[DrawnFigure], folder: Path
+) -> BatchFiles:
+    """Writes everything that can be taken away.
+
+    Args:
+        result: The batch.
+        evaluations: One for each of its models.
+        figures: What to add as PNG, SVG and in the report.
+        folder: An empty folder of this batch alone.
+    """
+    write_evaluations(evaluations, folder, with_origin=True)
+    write_csv(folder / "left_out.csv", _LEFT_OUT_COLUMNS, (vars(item) for item in result.left_out))
+    about, report = _about(result), None
+    if result.labelled:
+        report = folder / "report.html"
+        report.write_text(_report(result, evaluations, figures), encoding="utf-8")
+    for drawn in figures:
+        for kind in ("png", "svg"):
+            data = _with_comment(encode_figure(drawn.figure, kind), about)
+            (folder / f"{drawn.name}.{kind}").write_bytes(data)
+    (folder / "about.txt").write_text(about, encoding="utf-8")
+    prefix = f"dermadeit-batch-{result.task.key}"
+    everything = folder / f"{prefix}.zip"
+    members = sorted(path for path in folder.iterdir() if path.is_file())
+    with zipfile.ZipFile(everything, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in members:
+            archive.write(path, path.name)
+    # By itself a file has to say what it is of in its name.
+    return BatchFiles(
+        everything,
+        *(
+            (folder / name).rename(folder / f"{prefix}-{name}")
+            for name in ("predictions.csv", "metrics.json")
+        ),
+        report and report.rename(folder / f"{prefix}-{report.name}"),
+    )
+
+
+def notes_of(result: BatchResult) -> list[str]:
+    """What a reader of the figures must know first."""
+    notes = [DISCLAIMER, *result.notes]
+    if result.task.caveat:
+        notes.append(result.task.caveat)
+    if result.missing:
+        notes.append(f"The batch was cancelled: {result.missing:,} images were not read.")
+    if result.left_out:
+        notes.append(f"{len(result.left_out):,} files were left out; left_out.csv says why.")
+    return notes
+
+
+def _report(result: BatchResult, evaluations: Sequence[Evaluation], figures: Sequence[DrawnFigure]) -> str:
+    return evaluation_report(
+        f"Evaluation of {len(result.items):,} images: {get_task(result.task.key).title}",
+        [{**evaluation.metrics, "model": evaluation.model} for evaluation in evaluations],
+        [(drawn.caption, drawn.figure) for drawn in figures],
+        [_failure(model, item, record) for model in result.models for item, record in result.failed(model)],
+        notes_of(result),
+    )
+
+
+def _failure(model: str, item: Any, record: Any) -> Mapping[str, Any]:
+    return {"file": item.image.file, "model": model, "code": record.code, "message": record.message}
+
+
+def _about(result: BatchResult) -> str:
+    weights = "\n".join(
+        f"Weights SHA-256 of {model}: {digest or 'not at hand'}" for model, digest in result.weights.items()
+    )
+    notes = "\n".join(notes_of(result))
+    return (
+        f"DermaDeiT {VERSION}\nTask: {result.task.key} ({result.task.title})\nViews: {views_of(result)}\n"
+        f"{weights}\n\n"
+        f"{notes}\n\nThe hash of each image and what the decoder did to it are in predictions.csv.\n"
+    )
+
+
+def _with_comment(figure: bytes, comment: str) -> bytes:
+    """A PNG or SVG file that says in itself what it is of."""
+    if not figure.startswith(_PNG_MARK):
+        start = figure.index(b">", figure.index(b"<svg")) + 1
+        return figure[:start] + f"<desc>{escape(comment)}</desc>".encode() + figure[start:]
+    # An uncompressed international text chunk, before the end chunk of 12 bytes.
+    chunk = b"iTXtComment\0\0\0\0\0" + comment.encode()
+    sized = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    return figure[:-12] + sized + figure[-12:]
+
+
+_COLUMNS = (
+    "image_id", "file", "sha256", "task", "model", "views", "label_true", "target", "score", "calibrated", "rule",
+    "threshold", "decision", "right", "verdict", "abstain_codes", "weights_sha256", "ledger", "warnings",
+    "dermadeit_version", "disclaimer",
+)  # fmt: skip
+
+
+def write_decisions(session: Session, folder: Path) -> Path:
+    """Writes the decisions of the model that is looked at, one row an image, and the figures they come to.
+
+    Args:
+        session: A labelled batch.
+        folder: An empty folder of this file alone.
+
+    Returns:
+        A ZIP with `decisions.csv` and `decisions.json`.
+    """
+    write_csv(folder / "decisions.csv", _COLUMNS, _rows(session))
+    write_json(folder / "decisions.json", _summary(session))
+    packed = folder / f"dermadeit-batch-{session.result.task.key}-decisions.zip"
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("decisions.csv", "decisions.json"):
+            archive.write(folder / name, name)
+            (folder / name).unlink()
+    return packed
+
+
+def _rows(session: Session) -> Iterator[dict[str, Any]]:
+    result, task, target = session.result, session.result.task, session.target
+    decided = session.decisions().at(session.threshold)
+    for (item, record), index in zip(session.answers(), decided, strict=True):
+        decision = task.classes[index]
+        yield {
+            "image_id": item.image.image_id,
+            "file": item.image.file,
+            "sha256": record.sha256,
+            "task": task.key,
+            "model": session.model,
+            "views": record.views,
+            "label_true": item.image.label,
+            "target": target,
+            "score": record.probabilities[target],
+            "calibrated": record.calibrated,
+            "rule": session.rule,
+            "threshold": session.threshold,
+            "decision": decision,
+            "right": decision == item.image.label,
+            "verdict": record.verdict,
+            "abstain_codes": " ".join(record.abstain_codes),
+            "weights_sha256": result.weights[session.model],
+            "ledger": " ".join(record.ledger),
+            "warnings": " ".join(record.warnings),
+            "dermadeit_version": VERSION,
+            "disclaimer": DISCLAIMER,
+        }
+
+
+def _summary(session: Session) -> dict[str, Any]:
+    result, task, decisions = session.result, session.result.task, session.decisions()
+    decided = decisions.at(session.threshold)
+    calibrated = all(record.calibrated for _, record in session.answers())
+    return {
+        "disclaimer": DISCLAIMER,
+        "app": {"name": "DermaDeiT", "version": VERSION},
+        "task": task.key,
+        "model": session.model,
+        "views": result.views[session.model],
+        "weights_sha256": result.weights[session.model],
+        "scores": "calibrated probabilities" if calibrated else "model scores; not calibrated",
+        "target": session.target,
+        "rule": session.rule,
+        "threshold": session.threshold,
+        "decided": _statement(session),
+        "n": len(decided),
+        "figures": decisions.figures(decided),
+        "confusion_matrix": {"classes": list(task.classes), "counts": decisions.counts(decided).tolist()},
+        "failed": len(result.failed(session.model)),
+        "excluded": result.excluded,
+        "notes": [
+            *notes_of(result),
+            "Answers that are withheld are decided here too; the column “verdict” marks them.",
+            f"Sensitivity, specificity and predictive values are about {session.target}.",
+            "Where the threshold was chosen by looking at these images, the figures flatter.",
+        ],
+    }
+
+
+def _statement(session: Session) -> str:
+    if session.rule == LIKELIEST:
+        return "the most probable class"
+    return f"{session.target} where its score is {session.threshold} or more, else the most probable of the others"

@@ -1,0 +1,137 @@
+"""A batch from the files that were handed in to its figures, for the page and for the API alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from dermadeit.data.collection import is_prediction_table, opened_collection
+from dermadeit.errors import ConfigurationError, DermaDeiTError, ManifestError
+from dermadeit.evaluation.batch import Batch, Progress, read_prediction_table
+from dermadeit.evaluation.predictions import PredictionSet
+from dermadeit.imaging.decode import sanitise_name
+from dermadeit.inference.predictor import check_views
+from dermadeit.inference.zoo import ModelZoo
+from dermadeit.reporting.drawing import model_title
+from dermadeit.tasks import get_task
+from dermadeit.trust.calibration import Calibration
+from dermadeit.views.batch.session import Session
+from dermadeit.views.page.uploads import uploaded_files
+
+CANCELLED = "cancelled"
+"""Code of the refusal to evaluate what was cancelled before anything was read."""
+
+UNFINISHED = (
+    "The measuring was cancelled. The figures of all images are there; their intervals, and the figures by part "
+    "and about doubts and decisions, may be missing."
+)
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be done, as it comes from outside.
+
+    Attributes:
+        payload: The list of file records. Everything in it is untrusted.
+        task: Key of the task.
+        models: Names of the models.
+        views: Dihedral views whose logits are averaged.
+    """
+
+    payload: Any
+    task: Any
+    models: Any
+    views: Any
+
+
+def read_batch(zoo: ModelZoo, order: Order, session: Session) -> Iterator[Progress | str]:
+    """Reads the images and deletes the uploads; the session then has the result.
+
+    Yields:
+        Progress, or a sentence on what is done now.
+
+    Raises:
+        DermaDeiTError: The order or the files can't be used.
+    """
+    task = get_task(str(order.task))
+    with uploaded_files(order.payload, session.folder) as files:
+        if not files:
+            raise ManifestError(
+                "No file was handed in. Choose images, a ZIP, or a table of predictions.", code="no_files"
+            )
+        if is_prediction_table(files):
+            name, look_up = sanitise_name(files[0].name), partial(_calibration_of, zoo)
+            session.finish(read_prediction_table(files[0].path, task, name, look_up))
+            return
+        views, names = _checked_views(order.views), _checked_models(order.models)
+        yield "Opening the models and the files …"
+        predictors = {name: zoo.predictor(task.key, name) for name in names}
+        with opened_collection(files, task) as collection:
+            session.batch = batch = Batch(collection, predictors, views, session.folder)
+            if session.is_cancelled:
+                batch.cancel()
+            for progress in batch.run():
+                session.keep()
+                yield progress
+            result = batch.result()
+    if not result.items:
+        raise ManifestError("Cancelled before an image was read.", code=CANCELLED)
+    session.finish(result)
+
+
+def evaluate_batch(session: Session) -> Iterator[str]:
+    """Measures the result of a session model by model; yields a sentence before each, and again while it goes on.
+
+    Where the visitor has had enough, the rest is left out, and the evaluations and the notes of the result say so.
+    """
+    evaluations, result = [], session.result
+    for model in result.models:
+        sentence = f"Measuring the figures of {model_title(model)} and their intervals …"
+        yield sentence
+        for evaluation in result.evaluation_in_steps(model):
+            if session.is_measured_enough and result.labelled:
+                evaluation = replace(evaluation, metrics={**evaluation.metrics, "unfinished": UNFINISHED})
+                break
+            yield sentence
+        evaluations.append(evaluation)
+    session.evaluations = tuple(evaluations)
+    if session.is_unfinished:
+        session.result = replace(result, notes=(*result.notes, UNFINISHED))
+
+
+def _calibration_of(zoo: ModelZoo, answers: PredictionSet) -> Calibration | None:
+    """The calibration of the weights that a table names by their hash, if they are among the zoo's."""
+    if not answers.weights_sha256:
+        return None
+    available = [entry.name for entry in zoo.entries(answers.task.key) if entry.available]
+    # The one of the same name first, so that as a rule no other is loaded.
+    for name in sorted(available, key=lambda name: name != answers.model):
+        try:
+            checkpoint = zoo.predictor(answers.task.key, name).checkpoint
+        except DermaDeiTError:
+            # A table is evaluated whatever state the weights here are in.
+            continue
+        if checkpoint.weights_sha256 == answers.weights_sha256:
+            return checkpoint.calibration
+    return None
+
+
+def _checked_views(views: Any) -> int:
+    try:
+        count = int(views)
+    except (TypeError, ValueError, OverflowError):
+        count = None
+    # Gradio's number comes as a float from some clients, and a fraction is no count.
+    if count is None or isinstance(views, bool) or (isinstance(views, float) and views != count):
+        raise ConfigurationError(f"“{views}” is no number of views; choose 1 to 8.")
+    check_views(count)
+    return count
+
+
+def _checked_models(models: Any) -> Sequence[str]:
+    names = list(dict.fromkeys(map(str, models))) if isinstance(models, list) else []
+    if not names:
+        raise ConfigurationError("No model was chosen. Choose at least one.", code="no_model")
+    return names

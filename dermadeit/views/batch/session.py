@@ -1,0 +1,267 @@
+"""What one visitor's batch is, and what of it is looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dermadeit.evaluation.batch import Batch, BatchItem, BatchResult
+from dermadeit.evaluation.thresholds import Decisions
+from dermadeit.inference.decision import OPERATING_POINT_TITLES, OWN_THRESHOLD
+from dermadeit.inference.records import ABSTAIN, Evaluation, Prediction
+from dermadeit.reporting.drawing import model_title
+from dermadeit.trust.calibration import OPERATING_POINTS
+from dermadeit.views.batch.gallery import Picture, gallery_html, matrix_html, point_figures_html
+from dermadeit.views.page.html import score_name
+from dermadeit.views.page.uploads import (
+    CACHE_SECONDS,
+    claimed,
+    hold,
+    keep_alive,
+    private_folder,
+    release,
+    unclaim,
+)
+
+LIKELIEST = "likeliest"
+"""Rule that answers the most probable class; the others are operating points and `OWN_THRESHOLD`."""
+
+_KEEP_EVERY = CACHE_SECONDS / 10
+
+
+@dataclass(eq=False)
+class Session:
+    """One run, from the press of the button on, and what its visitor looks at.
+
+    Attributes:
+        folder: Pictures and files of the run; nobody else can guess it.
+        payload: What was handed in. Everything in it is untrusted.
+        handed: The same as the page knows it, with the places of before it was claimed.
+        batch: The run in progress; None before, and for a table of predictions.
+        has_begun: Whether its turn has come.
+        is_cancelled: Whether the visitor has had enough of the reading; what is finished is evaluated.
+        is_measured_enough: Whether the visitor has had enough of the measuring too.
+        is_over: Whether the visitor has started another run.
+        result: What came of it; None before.
+        evaluations: Its figures, one for each model.
+        model: The model that is looked at.
+        rule: The way to decide, one of `rules`.
+        threshold: Score of the target class from which on it is answered; None for the most probable class.
+        cell: The cell of the matrix whose images are shown, true class first; None for the mistakes.
+        page: The page of these images.
+    """
+
+    folder: Path
+    payload: Any = None
+    handed: Any = None
+    batch: Batch | None = None
+    has_begun: bool = False
+    is_cancelled: bool = False
+    is_measured_enough: bool = False
+    is_over: bool = False
+    result: BatchResult | None = None
+    evaluations: Sequence[Evaluation] = ()
+    model: str = ""
+    rule: str = LIKELIEST
+    threshold: float | None = None
+    cell: tuple[int, int] | None = None
+    page: int = 0
+    _kept: float = field(default_factory=monotonic)
+    _read: dict[str, list[tuple[BatchItem, Prediction]]] = field(default_factory=dict)
+    _decisions: dict[str, Decisions] = field(default_factory=dict)
+
+    @classmethod
+    def begin(cls, payload: Any) -> Session:
+        """A run that may have to wait long for its turn: its files stay until then, and until `settle`."""
+        folder = private_folder()
+        session = cls(folder, claimed(payload, folder), payload)
+        hold(session, folder)
+        return session
+
+    def give_back(self) -> None:
+        """Ends a run whose turn never came: its files can be handed in again as they are."""
+        unclaim(self.payload, self.handed)
+        self.is_over = True
+        self.settle()
+
+    def settle(self) -> None:
+        """Ends the run: from now on its files stay only while they are looked at."""
+        release(self)
+
+    def cancel(self) -> None:
+        """Ends early what goes on, the reading or the measuring; what is finished stays."""
+        if self.result is not None:
+            self.is_measured_enough = True
+            return
+        self.is_cancelled = True
+        if self.batch is not None:
+            self.batch.cancel()
+
+    def finish(self, result: BatchResult) -> None:
+        """Takes what came of the run; the first model is looked at."""
+        self.batch, self.result, self.model = None, result, result.models[0]
+
+    def keep(self) -> None:
+        """Keeps the files of the run while it is in use."""
+        if monotonic() - self._kept > _KEEP_EVERY:
+            self._kept = monotonic()
+            keep_alive(self.folder)
+
+    def look_at(self, model: str) -> None:
+        """Chooses the model whose matrix and images are shown."""
+        if model in self.result.models:
+            self.model, self.page = model, 0
+
+    def pick(self, value: str) -> None:
+        """Follows a button: `row,column` of the matrix, or `page number` of the images. Others do nothing."""
+        if value == "mistakes":
+            self.cell, self.page = None, 0
+        words = value.replace("page ", "page,").split(",")
+        size = len(self.result.task.classes)
+        if len(words) != 2 or not words[1].isdecimal():
+            return
+        if words[0] == "page":
+            self.page = int(words[1])
+        elif words[0].isdecimal() and max(map(int, words)) < size:
+            cell = (int(words[0]), int(words[1]))
+            self.cell, self.page = (None if cell == self.cell else cell), 0
+
+    def rules(self) -> list[tuple[str, str]]:
+        """Names and keys of the ways to decide that the model has."""
+        points = OPERATING_POINTS if self._points() else ()
+        return [
+            ("Most probable class", LIKELIEST),
+            *((OPERATING_POINT_TITLES[name], name) for name in points),
+            (OPERATING_POINT_TITLES[OWN_THRESHOLD], OWN_THRESHOLD),
+        ]
+
+    def threshold_of(self, rule: str) -> float | None:
+        """The threshold of a way to decide; the present one for one's own."""
+        if rule == LIKELIEST:
+            return None
+        points = self._points()
+        if rule in points:
+            return points[rule]
+        return self.threshold if self.threshold is not None else 1 / len(self.result.task.classes)
+
+    def decide_by(self, rule: str) -> None:
+        """Chooses the way to decide; an unknown one is one's own threshold."""
+        known = [key for _, key in self.rules()]
+        self.rule, self.threshold = rule if rule in known else OWN_THRESHOLD, self.threshold_of(rule)
+
+    def decide_from(self, threshold: float) -> None:
+        """Sets one's own threshold."""
+        # The other way around, what is no number would pass.
+        self.rule, self.threshold = OWN_THRESHOLD, min(max(0.0, float(threshold)), 1.0)
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether the measuring was cancelled."""
+        return any("unfinished" in evaluation.metrics for evaluation in self.evaluations)
+
+    @property
+    def target(self) -> str:
+        """Key of the class that the threshold is about."""
+        return self.result.task.classes[self.decisions().target]
+
+    @property
+    def target_name(self) -> str:
+        """The same, for people."""
+        return self.result.task.display_names[self.target]
+
+    @property
+    def score_name(self) -> str:
+        """What the scores of the model may be called."""
+        read = self.answers()
+        return score_name(read[0][1]) if read else "Model score"
+
+    def matrix(self) -> str:
+        """HTML of the confusion matrix at the threshold."""
+        decisions = self.decisions()
+        return matrix_html(decisions.task, decisions.counts(decisions.at(self.threshold)), self.cell)
+
+    def point_figures(self) -> str:
+        """HTML of the figures at the threshold."""
+        decisions = self.decisions()
+        return point_figures_html(
+            decisions.task, decisions.target, decisions.figures(decisions.at(self.threshold))
+        )
+
+    def gallery(self) -> str:
+        """HTML of the images of the chosen cell, else of all that are answered wrongly, the surest first."""
+        decisions, task = self.decisions(), self.result.task
+        decided = decisions.at(self.threshold)
+        if self.cell is None:
+            wanted = decided != decisions.labels
+            title = f"{wanted.sum():,} wrong answers, the most confident first"
+        else:
+            row, column = self.cell
+            wanted = (decisions.labels == row) & (decided == column)
+            names = [task.display_names[key] for key in task.classes]
+            title = f"{wanted.sum():,} images: truth {names[row]}, answer {names[column]}"
+        return gallery_html(
+            title, self._pictures(wanted, decided), self.page, is_of_cell=self.cell is not None
+        )
+
+    def table(self) -> pd.DataFrame:
+        """The model's answers, one row an image."""
+        task, named = self.result.task, self.score_name
+        rows = []
+        for item, record in self.answers():
+            row = {"File": item.image.file}
+            if self.result.labelled:
+                row["Truth"] = task.display_names[item.image.label]
+            row["Answer"] = task.display_names[record.label]
+            if self.result.labelled:
+                row["Right"] = "yes" if item.image.label == record.label else "no"
+            for key, share in record.probabilities.items():
+                row[f"{named}: {task.display_names[key]}"] = round(share, 4)
+            if record.conformal_set is not None:
+                row["Withheld"] = " ".join(record.abstain_codes) if record.verdict == ABSTAIN else ""
+                row["Not ruled out"] = ", ".join(task.display_names[key] for key in record.conformal_set)
+            if record.stability:
+                row["Views that agree"] = round(record.stability.agreeing_share * record.views)
+            rows.append(row)
+        return pd.DataFrame(rows)
+
+    def model_choices(self) -> list[tuple[str, str]]:
+        """Titles and names of the models."""
+        return [(model_title(name), name) for name in self.result.models]
+
+    def evaluation(self) -> Evaluation:
+        """Figures of the model that is looked at."""
+        return self.evaluations[self.result.models.index(self.model)]
+
+    def answers(self) -> list[tuple[BatchItem, Prediction]]:
+        """The images that the model has answered, with its answers."""
+        if self.model not in self._read:
+            self._read[self.model] = self.result.read(self.model)
+        return self._read[self.model]
+
+    def decisions(self) -> Decisions:
+        """What the model decides about them at any threshold; only where they are labelled."""
+        if self.model not in self._decisions:
+            self._decisions[self.model] = Decisions.of(self.result.prediction_set(self.model))
+        return self._decisions[self.model]
+
+    def _points(self) -> Mapping[str, float]:
+        calibration, views = self.result.calibrations[self.model], self.result.views[self.model]
+        if calibration is None or views not in calibration.by_views:
+            return {}
+        return {name: calibration.operating_point(name, views).threshold for name in OPERATING_POINTS}
+
+    def _pictures(self, wanted: np.ndarray, decided: np.ndarray) -> list[Picture]:
+        """The wanted images, those with the highest score of what is answered first."""
+        indices = np.flatnonzero(wanted)
+        scores = self.decisions().probabilities[indices, decided[indices]]
+        classes, answers = self.result.task.classes, self.answers()
+        return [
+            (*answers[index], classes[decided[index]])
+            for index in indices[np.argsort(-scores, kind="stable")]
+        ]

@@ -1,0 +1,487 @@
+"""The tab that reads many photos: predictions without labels, a full evaluation with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from copy import copy
+from functools import partial
+from types import MappingProxyType
+from typing import Any
+
+import gradio as gr
+
+from dermadeit.evaluation.batch import Progress
+from dermadeit.inference.decision import OWN_THRESHOLD
+from dermadeit.inference.zoo import ModelZoo
+from dermadeit.reporting.drawing import inline_svg
+from dermadeit.tasks import BINARY, TASKS
+from dermadeit.views.batch import tables as batch_tables
+from dermadeit.views.batch.exports import (
+    BatchFiles,
+    DrawnFigure,
+    draw_curves,
+    draw_matrices,
+    write_decisions,
+    write_files,
+)
+from dermadeit.views.batch.gallery import PICKING
+from dermadeit.views.batch.run import CANCELLED, Order, evaluate_batch, read_batch
+from dermadeit.views.batch.session import LIKELIEST, Session
+from dermadeit.views.page import html as cards
+from dermadeit.views.page.events import BATCH_EVENT, LATEST_EVENT, PAGE_EVENT, Updates
+from dermadeit.views.page.failures import Failure, presentable
+from dermadeit.views.page.pickers import add_files_choice, add_views_choice, available_models
+from dermadeit.views.page.scripts import ANNOUNCE, SAVE_FILE
+from dermadeit.views.page.uploads import SESSION_SECONDS, private_folder
+
+_INTRODUCTION = """
+<h2>Many photos at once</h2>
+<p class="dd-lead">Hand in images, a folder or a ZIP to get a table of predictions. With the true classes, from the
+names of folders or a CSV, you also get every figure with its interval, and the images behind each error.</p>"""
+
+_HELP = """
+<details class="dd-help">
+  <summary>How to hand in the true classes</summary>
+  <ul>
+    <li>A folder or ZIP that has a folder for each class, such as <code>nevus/</code> and <code>others/</code>, or
+    for each ISIC diagnosis, such as <code>MEL/</code> and <code>NV/</code>.</li>
+    <li>Or a CSV beside the images, in the folder or in the ZIP. It needs <code>file</code> or
+    <code>image_id</code>, and <code>label</code> (a class of the task) or <code>diagnosis</code> (an ISIC 2019
+    name). It may have <code>lesion_group</code>, <code>source</code>, <code>sex</code>, <code>age</code> and
+    <code>anatomic_site</code>.</li>
+    <li>Or a <code>predictions.csv</code> alone, to evaluate answers without images and weights.</li>
+    <li>At most 10,000 images are read at once.</li>
+  </ul>
+</details>"""
+
+
+class BatchLayout:
+    """Makes the components, which the events of `BatchEvaluationTab` then fill.
+
+    Args:
+        zoo: Every compared model.
+    """
+
+    def __init__(self, zoo: ModelZoo) -> None:
+        self._zoo = zoo
+
+    def _render_parts_of_tab(self) -> None:
+        self._session = gr.State(None, time_to_live=SESSION_SECONDS)
+        gr.HTML(_INTRODUCTION)
+        with gr.Row(elem_classes="dd-columns", equal_height=False):
+            with gr.Column(scale=5, min_width=300, elem_classes="dd-input"):
+                self._render_choices()
+            with gr.Column(scale=6, min_width=300, elem_classes="dd-output"):
+                self._render_files()
+        with gr.Column(visible=False, elem_classes="dd-batch") as self._results:
+            self._overview = gr.HTML(elem_id="batch-overview")
+            with gr.Column(visible=False, elem_classes="dd-batch") as self._labelled:
+                self._render_figures()
+                self._render_errors()
+                self._render_parts()
+            self._render_lists()
+
+    def _render_choices(self) -> None:
+        self._task = gr.Radio(
+            [(task.title, task.key) for task in TASKS.values()],
+            value=BINARY.key,
+            label="Task",
+            info="The second task only means something for lesions that are malignant.",
+            elem_id="batch-task",
+        )
+        self._models = gr.CheckboxGroup(
+            **self._model_choices(BINARY.key), label="Models", elem_id="batch-models"
+        )
+        self._missing = gr.HTML(self._missing_html(BINARY.key))
+        self._views = add_views_choice("batch-views")
+
+    def _render_files(self) -> None:
+        self._files = add_files_choice("batch-files", "batch-start", "batch-folder", 190)
+        gr.HTML(_HELP)
+        with gr.Row(elem_classes="dd-buttons"):
+            self._start = gr.Button("Start", variant="primary", elem_id="batch-start")
+            self._cancel = gr.Button("Cancel", interactive=False, elem_id="batch-cancel")
+        self._status = gr.HTML(
+            cards.status_html("Ready."), elem_id="batch-status", min_height=28, js_on_load=ANNOUNCE
+        )
+        self._progress = gr.HTML(elem_id="batch-progress", min_height=48)
+
+    def _render_figures(self) -> None:
+        gr.HTML("<h2>Figures</h2>")
+        self._figures = gr.HTML(elem_id="batch-figures")
+        self._curves = gr.HTML(elem_id="batch-curves")
+
+    def _render_errors(self) -> None:
+        gr.HTML(
+            '<h2>Errors</h2><p class="dd-lead">Move the threshold or press a cell of the matrix. The figures and '
+            "the images follow.</p>"
+        )
+        self._model = gr.Radio([], label="Model", visible=False, elem_id="batch-model")
+        with gr.Row(elem_classes="dd-columns", equal_height=False):
+            with gr.Column(scale=5, min_width=300, elem_classes="dd-input"):
+                self._rule = gr.Radio([], label="What is answered", elem_id="batch-rule")
+                self._threshold = gr.Slider(
+                    0, 1, 0.5, step=0.001, label="Threshold", elem_id="batch-threshold", buttons=[]
+                )
+                self._matrix = gr.HTML(elem_id="batch-matrix", js_on_load=PICKING)
+                self._points = gr.HTML(elem_id="batch-points")
+                self._decide = gr.Button("Download these decisions", size="md", elem_id="batch-decisions")
+                self._decisions_file = gr.DownloadButton(visible="hidden", elem_id="batch-decisions-file")
+            with gr.Column(scale=6, min_width=300, elem_classes="dd-output"):
+                self._gallery = gr.HTML(elem_id="batch-gallery", js_on_load=PICKING)
+
+    def _render_parts(self) -> None:
+        gr.HTML("<h2>Parts of the images</h2>")
+        self._slices = gr.HTML(elem_id="batch-slices")
+        gr.HTML("<h2>Doubts and decisions</h2>")
+        self._trust = gr.HTML(elem_id="batch-trust")
+
+    def _render_lists(self) -> None:
+        gr.HTML("<h2>Predictions</h2>")
+        self._table = gr.Dataframe(
+            interactive=False,
+            show_search="filter",
+            max_height=420,
+            label="Predictions, one row an image",
+            elem_id="batch-table",
+            buttons=["fullscreen"],
+        )
+        gr.HTML("<h2>Failures and files left out</h2>")
+        self._failures = gr.HTML(elem_id="batch-failures")
+        gr.HTML(
+            '<h2>Downloads</h2><p class="dd-lead">Each says which version, weights, task, views and images it is '
+            "of. They are deleted ten minutes after the last use of this page.</p>"
+        )
+        with gr.Row(elem_classes="dd-buttons"):
+            self._everything = _download("Everything as ZIP", "batch-zip", variant="primary")
+            self._report_file = _download("Report as HTML", "batch-report")
+            self._predictions_file = _download("Predictions as CSV", "batch-csv")
+            self._metrics_file = _download("Figures as JSON", "batch-json")
+
+    def _of_model(self) -> list[Any]:
+        return [
+            self._model, self._rule, self._threshold, self._matrix, self._points, self._gallery, self._slices,
+            self._trust, self._table,
+        ]  # fmt: skip
+
+    def _model_choices(self, task_key: str) -> dict[str, Any]:
+        choices = available_models(self._zoo, task_key)
+        return {
+            "choices": choices,
+            "value": [name for _, name in choices[:1]],
+        }
+
+    def _missing_html(self, task_key: str) -> str:
+        return batch_tables.missing_models_html(self._zoo.entries(task_key))
+
+
+def _download(title: str, elem_id: str, variant: str = "secondary") -> gr.DownloadButton:
+    return gr.DownloadButton(title, interactive=False, variant=variant, elem_id=elem_id, size="md")
+
+
+_LOOK_EVENT: Mapping[str, Any] = MappingProxyType({**LATEST_EVENT, "concurrency_limit": 4})
+_EXPIRED = "This evaluation has expired. Hand the files in again."
+_BUSY = Failure(
+    "queue_full",
+    "Too many people are waiting right now, so the files were not read. They are still here: press Start again in "
+    "a minute.",
+)
+_CUT_OFF = Failure("cut_off", "The evaluation was cut off. Hand the files in again and press Start.")
+
+
+class BatchEvaluationTab(BatchLayout):
+    """Layout and events of the tab. One instance serves every visitor: what belongs to one is in `gr.State`.
+
+    Args:
+        zoo: Every compared model.
+    """
+
+    def render(self) -> None:
+        """Adds the tab to the Blocks that is being built."""
+        self._render_parts_of_tab()
+        self._connect()
+
+    def _connect(self) -> None:
+        self._task.input(
+            self._switch_task,
+            [self._task],
+            [self._models, self._missing],
+            show_progress="hidden",
+            queue=False,
+            **PAGE_EVENT,
+        )
+        shown = [
+            self._session, self._status, self._progress, self._start, self._cancel, self._files, self._results,
+            self._labelled, self._overview, self._figures, self._curves, self._failures, self._everything,
+            self._report_file, self._predictions_file, self._metrics_file, *self._of_model(),
+        ]  # fmt: skip
+        run = self._start.click(
+            self._prepare,
+            [self._files, self._session],
+            shown,
+            queue=False,
+            show_progress="hidden",
+            **PAGE_EVENT,
+        ).then(
+            self._run,
+            [self._task, self._models, self._views, self._session],
+            shown,
+            show_progress="hidden",
+            **PAGE_EVENT,
+            **BATCH_EVENT,
+        )
+        run.failure(
+            self._turn_away, [self._session], shown, queue=False, show_progress="hidden", **PAGE_EVENT
+        )
+        self._cancel.click(
+            self._stop,
+            [self._session],
+            [self._status, self._cancel],
+            queue=False,
+            show_progress="hidden",
+            **PAGE_EVENT,
+        )
+        look = partial(gr.on, outputs=[self._status, *self._of_model()], **_LOOK_EVENT)
+        look(self._model.input, self._look_at, [self._session, self._model])
+        look(self._rule.input, self._choose_rule, [self._session, self._rule])
+        look(self._threshold.input, self._move, [self._session, self._threshold])
+        look([self._matrix.select, self._gallery.select], self._pick, [self._session])
+        self._decide.click(
+            self._make_decisions,
+            [self._session],
+            [self._decisions_file, self._status],
+            show_progress="minimal",
+            show_progress_on=self._decide,
+            concurrency_limit=4,
+            **PAGE_EVENT,
+        ).then(None, [self._decisions_file], None, js=SAVE_FILE, **PAGE_EVENT)
+
+    def _switch_task(self, task_key: str) -> Updates:
+        return {
+            self._models: gr.update(**self._model_choices(task_key)),
+            self._missing: self._missing_html(task_key),
+        }
+
+    def _prepare(self, payload: Any, previous: Session | None) -> Updates:
+        if previous is not None:
+            previous.is_over = True
+            previous.cancel()
+        return {
+            self._session: Session.begin(payload),
+            self._status: cards.status_html("Waiting for its turn …"),
+            self._progress: "",
+            self._start: gr.update(interactive=False),
+            self._cancel: gr.update(interactive=True),
+            self._results: gr.update(visible=False),
+        }
+
+    def _stop(self, session: Session | None) -> Updates:
+        if session is None:
+            return {self._status: cards.status_html(_EXPIRED)}
+        session.cancel()
+        doing = (
+            "Leaving out what is not measured yet"
+            if session.result
+            else "Finishing the images that are being read"
+        )
+        return {
+            self._status: cards.status_html(f"{doing} …"),
+            self._cancel: gr.update(interactive=False),
+        }
+
+    def _turn_away(self, session: Session | None) -> Updates:
+        """What Gradio itself has refused, which its own note, that fades, says too."""
+        has_begun = session is not None and session.has_begun
+        if has_begun:
+            session.is_over = True
+            session.cancel()
+        elif session is not None:
+            session.give_back()
+        return {
+            self._session: None,
+            self._status: cards.failure_html(_CUT_OFF if has_begun else _BUSY),
+            self._progress: "",
+            **({self._files: None} if has_begun else {}),
+            **self._idle(),
+        }
+
+    def _run(self, task: Any, models: Any, views: Any, session: Session | None) -> Iterator[Updates]:
+        # Gradio empties the outputs of what yields nothing, and sends the last of what it yields once more.
+        yield gr.skip()
+        if session is None or session.is_over:
+            return
+        session.has_begun = True
+        try:
+            for updates in self._steps(Order(session.payload, task, models, views), session):
+                if session.is_over:
+                    break
+                yield updates
+        except Exception as error:
+            if session.is_over:
+                yield gr.skip()
+                return
+            failure = presentable(error)
+            was_cancelled = failure.code == CANCELLED
+            yield {
+                self._session: None,
+                self._status: (
+                    cards.status_html(failure.message) if was_cancelled else cards.failure_html(failure)
+                ),
+                self._progress: "",
+                self._files: None,
+                **self._idle(),
+            }
+        finally:
+            session.settle()
+        yield gr.skip()
+
+    def _steps(self, order: Order, session: Session) -> Iterator[Updates]:
+        for step in read_batch(self._zoo, order, session):
+            if isinstance(step, str):
+                yield {self._status: cards.status_html(step)}
+                continue
+            if not step.done:
+                yield {self._status: cards.status_html("Reading the images … Cancel keeps what is done.")}
+            # Giving the session again keeps it from expiring.
+            yield {self._session: session, self._progress: batch_tables.progress_html(step)}
+        count = len(session.result.items)
+        yield {
+            self._session: session,
+            self._files: None,
+            self._progress: batch_tables.progress_html(Progress(count, count, None, None)),
+            # It may have been pressed to end the reading.
+            self._cancel: gr.update(interactive=True),
+        }
+        for sentence in evaluate_batch(session):
+            if session.result.labelled and not session.is_measured_enough:
+                yield {self._status: cards.status_html(f"{sentence} Cancel keeps what is measured.")}
+        result = session.result
+        yield {
+            self._status: cards.status_html(
+                "Drawing the curves …" if result.labelled else "Making the table …"
+            ),
+            self._cancel: gr.update(interactive=False),
+        }
+        figures = draw_curves(result) if result.labelled else []
+        yield {
+            self._results: gr.update(visible=True),
+            self._labelled: gr.update(visible=result.labelled),
+            self._overview: batch_tables.overview_html(result),
+            self._failures: batch_tables.failures_html(result),
+            self._status: cards.status_html("The results are below. Packing the downloads …"),
+            **self._without_files(),
+            **self._figures_shown(session, figures),
+            **self._looked_at(session),
+        }
+        folder = session.folder / "downloads"
+        folder.mkdir()
+        figures += draw_matrices(result, session.evaluations) if result.labelled else []
+        files = write_files(result, session.evaluations, figures, folder)
+        ending = "Cancelled. What was read is evaluated below." if result.missing else "Done."
+        if session.is_unfinished:
+            ending = "Cancelled. What was measured until then is below."
+        yield {
+            self._session: session,
+            self._status: cards.status_html(f"{ending} The uploads have been deleted."),
+            **self._files_shown(files),
+            **self._idle(),
+        }
+
+    def _choose_rule(self, session: Session | None, rule: str) -> Updates:
+        if session is None or session.result is None:
+            return {self._status: cards.status_html(_EXPIRED)}
+        session.decide_by(str(rule))
+        return {**self._decided(session), **self._slider(session)}
+
+    def _move(self, session: Session | None, threshold: float) -> Updates:
+        if session is None or session.result is None:
+            return {self._status: cards.status_html(_EXPIRED)}
+        session.decide_from(threshold)
+        return {**self._decided(session), self._rule: OWN_THRESHOLD}
+
+    def _pick(self, session: Session | None, event: gr.EventData) -> Updates:
+        if session is None or session.result is None:
+            return {self._status: cards.status_html(_EXPIRED)}
+        session.keep()
+        session.pick(str((event._data or {}).get("pick")))
+        return {self._matrix: session.matrix(), self._gallery: session.gallery()}
+
+    def _make_decisions(self, session: Session | None) -> Updates:
+        if session is None or session.result is None:
+            return {self._decisions_file: None, self._status: cards.status_html(_EXPIRED)}
+        session.keep()
+        try:
+            # A copy, since the visitor may move the threshold while it is written.
+            return {self._decisions_file: str(write_decisions(copy(session), private_folder()))}
+        except Exception as error:
+            return {self._decisions_file: None, self._status: cards.failure_html(presentable(error))}
+
+    def _look_at(self, session: Session | None, model: str) -> Updates:
+        if session is None or session.result is None:
+            return {self._status: cards.status_html(_EXPIRED)}
+        session.keep()
+        session.look_at(str(model))
+        return self._looked_at(session)
+
+    def _figures_shown(self, session: Session, figures: list[DrawnFigure]) -> Updates:
+        if not session.result.labelled:
+            return {}
+        drawn = "".join(f"<figure>{inline_svg(one.figure)}</figure>" for one in figures)
+        return {
+            self._figures: batch_tables.figures_html(session.evaluations),
+            self._curves: f'<div class="dd-curves">{drawn}</div>',
+        }
+
+    def _looked_at(self, session: Session) -> Updates:
+        """All that belongs to the model that is looked at."""
+        choices = session.model_choices()
+        shown = {
+            self._model: gr.update(choices=choices, value=session.model, visible=len(choices) > 1),
+            self._table: session.table(),
+        }
+        if not session.result.labelled:
+            return shown
+        session.decide_by(LIKELIEST)
+        return {
+            **shown,
+            self._rule: gr.update(choices=session.rules(), value=LIKELIEST),
+            self._slices: batch_tables.slices_html(session.evaluation()),
+            self._trust: batch_tables.trust_html(session.evaluation()),
+            **self._slider(session),
+            **self._decided(session),
+        }
+
+    def _slider(self, session: Session) -> Updates:
+        value = session.threshold if session.threshold is not None else session.threshold_of(OWN_THRESHOLD)
+        label = f"Threshold: {session.score_name.lower()} from which on the answer is {session.target_name}"
+        return {self._threshold: gr.update(value=round(value, 3), label=label)}
+
+    def _decided(self, session: Session) -> Updates:
+        """What moves with the threshold: no drawing and no resampling here."""
+        session.keep()
+        return {
+            self._matrix: session.matrix(),
+            self._points: session.point_figures(),
+            self._gallery: session.gallery(),
+        }
+
+    def _files_shown(self, files: BatchFiles) -> Updates:
+        offered = {
+            self._everything: files.everything,
+            self._predictions_file: files.predictions,
+            self._metrics_file: files.metrics,
+            self._report_file: files.report,
+        }
+        return {
+            button: gr.update(
+                value=path and str(path), interactive=path is not None, visible=path is not None
+            )
+            for button, path in offered.items()
+        }
+
+    def _without_files(self) -> Updates:
+        buttons = (self._everything, self._predictions_file, self._metrics_file, self._report_file)
+        return {button: gr.update(value=None, interactive=False) for button in buttons}
+
+    def _idle(self) -> Updates:
+        return {self._start: gr.update(interactive=True), self._cancel: gr.update(interactive=False)}

@@ -1,0 +1,170 @@
+"""Predictions for a comparison: the tables that visitors give, and those that ship with the app."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from dermadeit.about import DISCLAIMER, VERSION
+from dermadeit.data.tabular import write_csv
+from dermadeit.errors import ManifestError
+from dermadeit.evaluation.batch import BatchResult, read_handed_predictions
+from dermadeit.evaluation.comparison import Entrant, gather
+from dermadeit.evaluation.predictions import PredictionSet
+from dermadeit.imaging.decode import sanitise_name
+from dermadeit.models.specs import COMPARED_MODELS
+from dermadeit.publishing.benchmark import BENCHMARK_ROOT, read_benchmark
+from dermadeit.publishing.benchmark_table import MODELS_FILE, in_order
+from dermadeit.tasks import Task
+from dermadeit.views.comparison.steps import ImagesComparison
+from dermadeit.views.page.uploads import private_folder, uploaded_files
+
+MAX_TABLES = 12
+
+
+def shipped_entrants(task: Task, root: Path = BENCHMARK_ROOT) -> tuple[Entrant, ...]:
+    """The models whose predictions of the test images are shipped, in the order in which they are published.
+
+    Raises:
+        ManifestError: A file is missing or contradicts the others.
+    """
+    filed = read_benchmark(root / task.key, task)
+    described = json.loads((root / MODELS_FILE).read_text(encoding="utf-8"))
+    order = in_order(filed.models, described)
+    titles = {model: entry["title"] for model, entry in described.items() if "title" in entry}
+    most_views = [
+        replace(
+            filed.models[model][max(filed.models[model])],
+            weights_sha256=filed.weights_sha256.get(model, ""),
+        )
+        for model in order
+    ]
+    return gather([("shipped", most_views)], task, titles)
+
+
+def table_entrants(payload: object, task: Task) -> tuple[Entrant, ...]:
+    """The models of the tables that a visitor gave, those that the app knows first; the uploads are deleted.
+
+    Args:
+        payload: As for `read_tables`.
+        task: The task to compare them for.
+
+    Raises:
+        DermaDeiTError: As `read_tables` and `entrants.gather`.
+    """
+    return tuple(sorted(gather(read_tables(payload), task), key=_place))
+
+
+def read_tables(payload: object) -> list[tuple[str, tuple[PredictionSet, ...]]]:
+    """Reads the uploaded tables; they are deleted, whether or not they could be read.
+
+    Args:
+        payload: The file records of a Gradio event. Everything in them is untrusted.
+
+    Returns:
+        Name of each table, different from the others, and the predictions in it.
+
+    Raises:
+        ImageError: Something in the payload is not an upload, or is no longer there.
+        ManifestError: What was given is too much, or no table of predictions.
+        TaskError: A table names an unknown task.
+    """
+    folder = private_folder()
+    try:
+        with uploaded_files(payload, folder) as files:
+            if not 0 < len(files) <= MAX_TABLES:
+                raise ManifestError(
+                    f"{len(files)} tables were given. Choose one to {MAX_TABLES} predictions.csv in one go.",
+                    code="number_of_tables",
+                )
+            return [
+                (
+                    f"{Path(file.name).stem} {number}",
+                    read_handed_predictions(file.path, sanitise_name(file.name)),
+                )
+                for number, file in enumerate(files, start=1)
+            ]
+    finally:
+        folder.rmdir()
+
+
+def _place(entrant: Entrant) -> int:
+    known = entrant.name in COMPARED_MODELS
+    return COMPARED_MODELS.index(entrant.name) if known else len(COMPARED_MODELS)
+
+
+def export(found: ImagesComparison, batch: BatchResult | None = None) -> dict[str, Any]:
+    """A finished comparison as JSON-ready values.
+
+    Args:
+        found: The comparison.
+        batch: The images behind it, where some were handed in.
+    """
+    content = {
+        "disclaimer": DISCLAIMER,
+        "app": {"name": "DermaDeiT", "version": VERSION},
+        "task": found.task.key,
+        "caveat": found.task.caveat,
+        "labelled": found.is_labelled,
+        "images": found.images,
+        "models": {entrant.title: _model(found, entrant) for entrant in found.entrants},
+        "comparisons": [result.to_dict() for result in found.paired],
+        "kappas": [
+            {"first": first, "second": second, "cohen_kappa": value}
+            for (first, second), value in (found.agreeing or {}).items()
+        ],
+        "disagreements": len(found.differing or ()),
+    }
+    return content if batch is None else {**content, "batch": _batch(batch)}
+
+
+def store_disagreements(found: ImagesComparison, batch: BatchResult | None = None) -> str | None:
+    """Writes the images that the models answer differently into the cache; None where there is one model.
+
+    Args:
+        found: A finished comparison.
+        batch: The images behind it, where some were handed in: their files and hashes are written too.
+    """
+    if len(found.entrants) < 2:
+        return None
+    titles = [entrant.title for entrant in found.entrants]
+    columns = ["image_id", *(["file", "sha256"] if batch else []), "label_true", "source"]
+    columns += [f"{kind} {title}" for title in titles for kind in ("label", "target_score")]
+    columns += ["withheld"]
+    path = private_folder() / "dermadeit-disagreements.csv"
+    write_csv(path, columns, _rows(found, batch))
+    return str(path)
+
+
+def _model(found: ImagesComparison, entrant: Entrant) -> dict[str, Any]:
+    cost = (found.costs or {}).get(entrant.title)
+    return {
+        "model": entrant.name,
+        "views": entrant.predictions.views,
+        "left_out": entrant.dropped,
+        "weights_sha256": entrant.predictions.weights_sha256 or None,
+        **found.figures.get(entrant.title, {}),
+        "latency": cost.latency.to_dict() if cost else None,
+    }
+
+
+def _batch(batch: BatchResult) -> dict[str, Any]:
+    return {
+        "notes": list(batch.notes),
+        "left_out": dict(batch.excluded),
+        "failed": {model: len(batch.failed(model)) for model in batch.models},
+    }
+
+
+def _rows(found: ImagesComparison, batch: BatchResult | None) -> Iterator[dict[str, Any]]:
+    items = {item.image.image_id: item for item in batch.items} if batch else {}
+    for image in found.differing or ():
+        row = {"image_id": image.image_id, "label_true": image.label, "source": image.source}
+        if item := items.get(image.image_id):
+            row |= {"file": item.image.file, "sha256": item.records[0].sha256}
+        row |= {f"label {title}": answer for title, answer in image.answers.items()}
+        row |= {f"target_score {title}": score for title, score in image.scores.items()}
+        yield {**row, "withheld": ", ".join(image.withheld)}

@@ -1,0 +1,121 @@
+"""What one visitor's comparison on many images is, and what of it is looked at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dermadeit.evaluation.batch import BatchResult
+from dermadeit.views.batch.session import Session
+from dermadeit.views.comparison.disagreements import (
+    NEXT,
+    PREVIOUS,
+    disagreements_html,
+    nearest_page,
+    page_of,
+    picture_address,
+)
+from dermadeit.views.comparison.steps import ImagesComparison
+from dermadeit.views.page.case_pictures import load_pictures
+
+IMAGES, TABLES, SHIPPED = "images", "tables", "shipped"
+"""What a comparison is made of: photos, tables of predictions, or those that ship with the app."""
+
+
+@dataclass(eq=False)
+class ImagesRun:
+    """One comparison, from the press of a button on, and what its visitor looks at.
+
+    Attributes:
+        source: `IMAGES`, `TABLES` or `SHIPPED`.
+        session: Of its files; where it is of photos, of their reading too.
+        cases: Folder with a local copy of ISIC 2019 for the pictures of shipped predictions, or None.
+        found: As far as the comparison has come; None before there is anything to compare.
+        page: The page of the images that the models answer differently.
+        is_started: Whether some event has begun to work on it. One that had to wait is given the newest run, not
+            its own.
+        is_running: Whether it is not finished yet.
+        is_stopping: Whether the visitor has asked to end it after the step that is being done.
+        is_over: Whether the visitor has begun another one since.
+    """
+
+    source: str
+    session: Session
+    cases: Path | None = None
+    found: ImagesComparison | None = None
+    page: int = 0
+    is_started: bool = False
+    is_running: bool = True
+    is_stopping: bool = False
+    is_over: bool = False
+
+    @classmethod
+    def begin(cls, source: str, payload: Any = None, cases: Path | None = None) -> ImagesRun:
+        """A run that may have to wait for its turn; the files of its payload are kept until then."""
+        return cls(source, Session.begin(payload), cases)
+
+    @property
+    def batch(self) -> BatchResult | None:
+        """What was read of the photos; None before, and where there are none."""
+        return self.session.result
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether its photos are being read, or still will be."""
+        return self.is_running and self.source == IMAGES and self.batch is None
+
+    def stop(self) -> None:
+        """Ends the reading of photos, of which what is done is compared; before and after it, the comparison."""
+        if not self.is_started:
+            self.abandon()
+        elif self.is_reading:
+            self.session.cancel()
+        else:
+            self.is_stopping = True
+
+    def abandon(self) -> None:
+        """Ends it all: nobody waits for it any more. Files that were not opened yet can be handed in again."""
+        self.is_over = True
+        if self.is_started:
+            self.session.cancel()
+        else:
+            self.is_running = False
+            self.session.give_back()
+
+    def settle(self) -> None:
+        """Says that it is finished: from now on its files stay only while they are looked at."""
+        self.is_running = False
+        self.session.settle()
+
+    def turn(self, pick: str) -> None:
+        """Follows a button below the images; anything else does nothing."""
+        self.session.keep()
+        if self.found and self.found.differing and pick in (NEXT, PREVIOUS):
+            step = 1 if pick == NEXT else -1
+            self.page = nearest_page(self.found.differing, self.page + step)
+
+    def listed(self) -> str:
+        """HTML of the page of images that is looked at."""
+        return disagreements_html(self.found, self.page, self._pictures()) if self.found else ""
+
+    def _pictures(self) -> dict[str, str] | None:
+        """Image id to the address of its picture, for the page that is looked at; None where there are none."""
+        shown = [image.image_id for image in page_of(self.found.differing or (), self.page)]
+        if self.found.is_shipped:
+            loaded = load_pictures(self.cases, shown)
+            return {key: picture_address(data, "png") for key, data in loaded.items()} or None
+        kept = {item.image.image_id: item.thumbnail for item in self.batch.items} if self.batch else {}
+        pictures = {}
+        for image_id in shown:
+            if data := _read(kept.get(image_id)):
+                pictures[image_id] = picture_address(data, "jpeg")
+        return pictures if any(kept.values()) else None
+
+
+def _read(thumbnail: Path | None) -> bytes:
+    """A small picture; empty where there is none or it has expired."""
+    try:
+        return thumbnail.read_bytes() if thumbnail else b""
+    except FileNotFoundError:
+        return b""

@@ -1,0 +1,327 @@
+"""The part of the comparison that reads one photo with every model, one model after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import gradio as gr
+
+from dermadeit.imaging.decode import LesionImage, shrunk
+from dermadeit.inference.zoo import ModelZoo
+from dermadeit.tasks import BINARY, Task, get_task
+from dermadeit.trust.calibration import DEFAULT_OPERATING_POINT
+from dermadeit.views.comparison import photo_cards as cards
+from dermadeit.views.comparison.photo_run import PhotoComparison, Run, compared
+from dermadeit.views.page.events import COMPARE_EVENT, INSTANT_EVENT, LATEST_EVENT, PAGE_EVENT, Updates
+from dermadeit.views.page.failures import presentable
+from dermadeit.views.page.html import NO_READING, failure_html, status_html
+from dermadeit.views.page.pickers import add_photo_choice
+from dermadeit.views.page.scripts import ANNOUNCE
+from dermadeit.views.page.uploads import (
+    CACHE_SECONDS,
+    discard,
+    opened_photo,
+    source_of,
+    store_json,
+    store_png,
+)
+
+_PHOTO_SIDE = 800
+"""Longest side of the photo that is shown in place of the upload, in pixels."""
+
+_CHOOSE_AGAIN = (
+    "This photo was too large to be kept. Choose it again to compare the models for the other task."
+)
+
+
+class PhotoSection:
+    """Layout and events of the part. What belongs to one visitor is in `gr.State`.
+
+    Args:
+        zoo: Every compared model.
+        task: The radio that chooses the task of the whole tab.
+    """
+
+    def __init__(self, zoo: ModelZoo, task: gr.Radio) -> None:
+        self._zoo = zoo
+        self._task = task
+
+    def render(self) -> None:
+        """Adds the part to the Blocks that is being built."""
+        self._result = gr.State(None, time_to_live=CACHE_SECONDS)
+        self._run = gr.State(None, time_to_live=CACHE_SECONDS)
+        with gr.Row(elem_classes="dd-columns", equal_height=False):
+            with gr.Column(scale=5, min_width=300, elem_classes="dd-input"):
+                self._photo, self._examples = add_photo_choice("compare-photo")
+            with gr.Column(scale=6, min_width=300, elem_classes="dd-output"):
+                self._render_output()
+        gr.HTML('<h2 class="dd-small">Model by model</h2>')
+        with gr.Row(elem_classes="dd-controls", equal_height=False):
+            self._class = gr.Radio(
+                _class_choices(BINARY),
+                value=cards.OWN_ANSWER,
+                label="Heatmaps for",
+                elem_id="compare-class",
+                min_width=280,
+            )
+            self._point = gr.Radio(
+                [(title, key) for key, title in cards.POINT_TITLES.items()],
+                value=DEFAULT_OPERATING_POINT,
+                label="Operating point of calibrated models",
+                elem_id="compare-point",
+                min_width=280,
+            )
+        self._scale = gr.HTML(cards.scale_html())
+        self._cards = gr.HTML(self._empty_cards(BINARY), elem_id="compare-cards", min_height=320)
+        gr.HTML(
+            '<p class="dd-quiet">Times are medians of five passes of the network alone, after one to warm up, '
+            "taken on this machine right after the reading; whoever else uses it may slow it down. Decoding, "
+            "resizing and heatmaps are not in them.</p>"
+        )
+        self._connect()
+
+    def _render_output(self) -> None:
+        self._status = gr.HTML(
+            status_html("Ready."), elem_id="compare-status", min_height=28, js_on_load=ANNOUNCE
+        )
+        self._agreement = gr.HTML(cards.EMPTY_AGREEMENT, elem_id="compare-agreement", min_height=200)
+        with gr.Row(elem_classes="dd-controls"):
+            self._stop = gr.Button(
+                "Stop", interactive=False, elem_id="compare-stop", size="md", min_width=120
+            )
+            self._download = gr.DownloadButton(
+                "Download as JSON", interactive=False, elem_id="compare-download", size="md", min_width=180
+            )
+
+    def _connect(self) -> None:
+        shown = [self._status, self._agreement, self._cards, self._stop, self._download]
+        # The page's input event of a photo that is taken away still carries that photo.
+        self._photo.clear(
+            partial(self._clear, None),
+            [self._run, self._result, self._task, self._point],
+            [self._run, self._result, self._class, *shown],
+            **INSTANT_EVENT,
+        )
+        sources = [(self._photo.upload, self._clear, self._read, [self._photo])]
+        for path, button in self._examples:
+            example = {"path": str(path)}
+            sources.append((button.click, partial(self._clear, example), partial(self._read, example), []))
+        # The other task is asked of the photo that is there.
+        sources.append((self._task.input, self._switch_task, self._read_again, []))
+        for trigger, clear, read, inputs in sources:
+            cleared = trigger(
+                clear,
+                [*inputs, self._run, self._result, self._task, self._point],
+                [self._run, self._result, self._class, *shown],
+                queue=False,
+                trigger_mode="multiple",
+                show_progress="hidden",
+                **PAGE_EVENT,
+            )
+            cleared.then(
+                read,
+                [*inputs, self._run],
+                [self._result, self._photo, self._class, *shown],
+                trigger_mode="multiple",
+                show_progress="minimal",
+                show_progress_on=self._agreement,
+                **PAGE_EVENT,
+                **COMPARE_EVENT,
+            )
+        for choice in (self._class, self._point):
+            choice.input(
+                self._redraw,
+                [self._run, self._result, self._class, self._point],
+                [self._run, self._result, self._cards, self._download, self._status],
+                **LATEST_EVENT,
+            )
+        self._stop.click(
+            self._end,
+            [self._run],
+            [self._stop, self._status],
+            **INSTANT_EVENT,
+        )
+
+    def _clear(
+        self, payload: Any, previous: Run | None, result: PhotoComparison | None, task_key: str, point: str
+    ) -> Updates:
+        if previous is not None:
+            previous.is_over = True
+        task = get_task(task_key)
+        source = source_of(payload)
+        run = Run(source, task.key, point=_known_point(point), is_running=source is not None)
+        return {self._run: run, **self._started(task, running=run.is_running)}
+
+    def _switch_task(
+        self, run: Run | None, result: PhotoComparison | None, task_key: str, point: str
+    ) -> Updates:
+        task = get_task(task_key)
+        if run is not None and run.is_running:
+            # The reading that goes on notices, and starts again with the photo that it has open.
+            run.task_key, run.shown_class, run.is_stopping = task.key, cards.OWN_ANSWER, False
+            return self._started(task, running=True)
+        again = result and result.photo
+        source = run and run.source
+        fresh = Run(source, task.key, point=_known_point(point), again=again, is_running=again is not None)
+        updates = {self._run: fresh, **self._started(task, running=fresh.is_running)}
+        return {**updates, self._status: status_html(_CHOOSE_AGAIN)} if result and not again else updates
+
+    def _started(self, task: Task, *, running: bool) -> Updates:
+        """Everything old taken away."""
+        return {
+            self._result: None,
+            self._class: gr.update(choices=_class_choices(task), value=cards.OWN_ANSWER),
+            self._status: status_html("Reading the photo …" if running else "Ready."),
+            self._agreement: cards.EMPTY_AGREEMENT,
+            self._cards: self._empty_cards(task, running=running),
+            self._stop: gr.update(interactive=running),
+            self._download: gr.update(value=None, interactive=False),
+        }
+
+    def _empty_cards(self, task: Task, *, running: bool = False) -> str:
+        return cards.cards_html(
+            self._zoo.entries(task.key), {}, task, None,
+            shown_class=cards.OWN_ANSWER, point=DEFAULT_OPERATING_POINT, running=running,
+        )  # fmt: skip
+
+    def _read(self, payload: Any, run: Run | None) -> Iterator[Updates]:
+        # A generator that yields nothing empties its outputs, and what it yields last is sent again at its end.
+        yield gr.skip()
+        source = source_of(payload)
+        if run is None or source is None or source != run.source:
+            discard(payload)
+        else:
+            yield from self._shown_while(self._photo_and_all(payload, run), run)
+        yield gr.skip()
+
+    def _read_again(self, run: Run | None) -> Iterator[Updates]:
+        yield gr.skip()
+        photo = run and run.again
+        if photo is not None:
+            run.again = None
+            yield from self._shown_while(self._ask_all(photo, run), run)
+        yield gr.skip()
+
+    def _shown_while(self, steps: Iterator[Updates], run: Run) -> Iterator[Updates]:
+        """The steps of a run as long as it is not over, and its failure."""
+        try:
+            for updates in steps:
+                if run.is_over:
+                    break
+                yield updates
+        except Exception as error:
+            run.is_running = False
+            if not run.is_over:
+                yield {
+                    self._photo: None,
+                    **self._started(get_task(run.task_key), running=False),
+                    self._status: failure_html(presentable(error)),
+                }
+
+    def _photo_and_all(self, payload: Any, run: Run) -> Iterator[Updates]:
+        with opened_photo(payload) as photo:
+            shown = store_png(shrunk(photo, _PHOTO_SIDE).pixels)
+        yield {self._photo: shown}
+        yield from self._ask_all(photo, run)
+
+    def _ask_all(self, photo: LesionImage, run: Run) -> Iterator[Updates]:
+        asked = None
+        while asked != run.task_key and not run.is_over:
+            asked = run.task_key
+            for result in compared(self._zoo, get_task(asked), photo):
+                if run.is_over or run.task_key != asked:
+                    break
+                yield self._step(result, run)
+                if run.is_stopping:
+                    break
+        run.is_running = False
+        if not run.is_over:
+            yield self._finished(result, run)
+
+    def _step(self, result: PhotoComparison, run: Run) -> Updates:
+        waiting = self._waiting(result)
+        total = len(waiting) + len(result.outcomes)
+        state = (
+            f"Asking {waiting[0]}, {len(result.outcomes) + 1} of {total} …" if waiting else "Almost done …"
+        )
+        return {
+            self._result: result,
+            self._status: status_html(state),
+            self._agreement: (
+                cards.agreement_html(result.agreement, only_one=total == 1) if result.readings else gr.skip()
+            ),
+            self._cards: self._drawn(result, run, running=True),
+        }
+
+    def _finished(self, result: PhotoComparison, run: Run) -> Updates:
+        waiting = self._waiting(result)
+        total = len(waiting) + len(result.outcomes)
+        left = f"Stopped after {len(result.outcomes)} of {total} models." if waiting else "Done."
+        return {
+            self._status: status_html(f"{left} {result.agreement.sentence}"),
+            self._stop: gr.update(interactive=False),
+            self._cards: self._drawn(result, run, running=False),
+            self._download: self._export(result, run),
+        }
+
+    def _waiting(self, result: PhotoComparison) -> list[str]:
+        """Titles of the models that could be asked and were not yet."""
+        return [
+            entry.title
+            for entry in self._zoo.entries(result.task.key)
+            if entry.available and entry.name not in result.outcomes
+        ]
+
+    def _end(self, run: Run | None) -> Updates:
+        if run is None or not run.is_running:
+            return gr.skip()
+        # The reading itself says when it has stopped: its last step may still be on its way to the page.
+        run.is_stopping = True
+        return {
+            self._stop: gr.update(interactive=False),
+            self._status: status_html("Stopping after the model that is being asked …"),
+        }
+
+    def _redraw(
+        self, run: Run | None, result: PhotoComparison | None, shown_class: str, point: str
+    ) -> Updates:
+        if run is None:
+            return {self._status: status_html(NO_READING)}
+        run.shown_class, run.point = shown_class, _known_point(point)
+        if result is None or result.task.key != run.task_key:
+            return gr.skip()
+        updates = {self._cards: self._drawn(result, run, running=run.is_running)}
+        if not run.is_running:
+            # What is written back counts as new: it must not expire while somebody works with it.
+            kept = {self._run: run, self._result: result}
+            updates |= {self._download: self._export(result, run), **kept}
+        return gr.skip() if run.is_over else updates
+
+    def _drawn(self, result: PhotoComparison, run: Run, *, running: bool) -> str:
+        known = run.shown_class in result.task.classes
+        return cards.cards_html(
+            self._zoo.entries(result.task.key),
+            result.outcomes,
+            result.task,
+            result.preview,
+            shown_class=run.shown_class if known else cards.OWN_ANSWER,
+            point=run.point,
+            running=running,
+        )
+
+    def _export(self, result: PhotoComparison, run: Run) -> Updates:
+        name = f"dermadeit-comparison-{result.preview.sha256[:8]}.json"
+        return gr.update(value=store_json(name, result.export(self._zoo, run.point)), interactive=True)
+
+
+def _class_choices(task: Task) -> list[tuple[str, str]]:
+    return [
+        ("What each model answers", cards.OWN_ANSWER),
+        *((task.display_names[key], key) for key in task.classes),
+    ]
+
+
+def _known_point(point: str) -> str:
+    return point if point in cards.POINT_TITLES else DEFAULT_OPERATING_POINT

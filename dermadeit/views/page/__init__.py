@@ -1,0 +1,1 @@
+"""What all tabs share: theme, uploads, events, HTML."""

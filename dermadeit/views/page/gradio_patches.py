@@ -1,0 +1,127 @@
+"""The inputs of the page and the API, which never make Gradio fetch a web address."""
+
+from __future__ import annotations
+
+from abc import ABCMeta
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.blocks import BlockFunction
+from gradio.component_meta import ComponentMeta
+from gradio.data_classes import ImageData
+from gradio_client.utils import is_file_obj_with_meta, is_http_url_like, traverse
+from pydantic import model_validator
+
+NOT_AN_UPLOAD = (
+    "Only an uploaded image is read here: no web address, data URL or path on the server. "
+    "Upload the image file itself."
+)
+
+
+class _WithoutStub(ComponentMeta):
+    """Makes a component class without the stub file that Gradio would write beside the source."""
+
+    def __new__(cls, name: str, bases: tuple[type, ...], attrs: dict[str, Any]) -> type:
+        return ABCMeta.__new__(cls, name, bases, attrs)
+
+
+class _PhotoRecord(ImageData):
+    @model_validator(mode="before")
+    @classmethod
+    def only_records(cls, value: Any) -> Any:
+        """Answers a bare string with our sentence: pydantic's own speaks of types."""
+        if isinstance(value, Mapping):
+            return value
+        raise gr.Error(NOT_AN_UPLOAD, title="Not an upload", print_exception=False)
+
+
+class PhotoInput(gr.Image, metaclass=_WithoutStub):
+    """An image input that never fetches a web address. Gradio's own would, before any handler runs."""
+
+    is_template = True
+    data_model = _PhotoRecord
+
+    async def async_move_resource_to_block_cache(self, url_or_file_path: str | Path | None) -> str | None:
+        """Refuses web addresses and leaves files to Gradio, which takes only those in its upload folder."""
+        _refuse_web_address(url_or_file_path)
+        return await super().async_move_resource_to_block_cache(url_or_file_path)
+
+
+class FilesInput(gr.File, metaclass=_WithoutStub):
+    """An input of several files that never fetches a web address either."""
+
+    is_template = True
+
+    async def async_move_resource_to_block_cache(self, url_or_file_path: str | Path | None) -> str | None:
+        """Refuses web addresses and leaves files to Gradio, which takes only those in its upload folder."""
+        _refuse_web_address(url_or_file_path)
+        return await super().async_move_resource_to_block_cache(url_or_file_path)
+
+
+class JsonInput(gr.JSON, metaclass=_WithoutStub):
+    """An input for programs that says what it takes. Gradio's own says so in a way that MCP clients refuse.
+
+    Args:
+        schema: JSON Schema of what it takes.
+        value: What stands for nothing given.
+        label: For people.
+    """
+
+    is_template = True
+
+    def __init__(self, schema: Mapping[str, Any], value: Any = None, *, label: str) -> None:
+        self._schema = dict(schema)
+        super().__init__(value, label=label)
+
+    def api_info(self) -> dict[str, Any]:
+        """The schema."""
+        return dict(self._schema)
+
+
+def _refuse_web_address(path: str | Path | None) -> None:
+    if path is not None and is_http_url_like(str(path)):
+        raise gr.Error(NOT_AN_UPLOAD, title="Not an upload", print_exception=False)
+
+
+class ClosedBlocks(gr.Blocks):
+    """An app that fetches no web address for anybody, whatever input of whichever event names it."""
+
+    def validate_inputs(self, block_fn: BlockFunction, inputs: list[Any]) -> None:
+        """Refuses file records with a web address, which Gradio would fetch for texts and JSON too."""
+        super().validate_inputs(block_fn, inputs)
+        traverse(inputs, _refuse_record, is_file_obj_with_meta)
+
+
+def _refuse_record(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    _refuse_web_address(record["path"])
+    return record
+
+
+class StreamedBlocks(gr.Blocks):
+    """An app whose events replace what they sent before as a whole.
+
+    Gradio sends the differences to the last update, and its page works them into the objects of that update, which
+    it may not have shown yet on a busy machine: these are then shown as what they have become, and a button that
+    should have been enabled is forgotten. A difference that replaces the whole leaves them alone.
+    """
+
+    def handle_streaming_diffs(
+        self,
+        block_fn: BlockFunction,
+        data: list,
+        session_hash: str | None,
+        run: str | None,
+        final: bool,
+        simple_format: bool = False,
+    ) -> list:
+        """Gradio's, with each new value as one difference at the root."""
+        is_later = (
+            session_hash is not None and run is not None and run in self.pending_diff_streams[session_hash]
+        )
+        sent = super().handle_streaming_diffs(block_fn, data, session_hash, run, final, simple_format)
+        if final or simple_format or not is_later:
+            return sent
+        values = self.pending_diff_streams[session_hash][run]
+        return [[["replace", [], value]] if edits else [] for edits, value in zip(sent, values, strict=True)]

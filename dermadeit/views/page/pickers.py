@@ -1,0 +1,154 @@
+"""Where a visitor chooses the task and the photo."""
+
+from __future__ import annotations
+
+from functools import partial
+from html import escape
+from pathlib import Path
+
+import gradio as gr
+
+from dermadeit.data.archives import MAX_INFLATED_BYTES
+from dermadeit.data.collection import MAX_IMAGES
+from dermadeit.inference.predictor import DEFAULT_VIEWS
+from dermadeit.inference.zoo import ModelZoo
+from dermadeit.tasks import BINARY, TASKS
+from dermadeit.views.examples import read_examples
+from dermadeit.views.page.events import INSTANT_EVENT
+from dermadeit.views.page.gradio_patches import FilesInput, PhotoInput
+from dermadeit.views.page.scripts import ANNOUNCE, refuse_oversized
+from dermadeit.views.page.theme import FOLDER_SCRIPT
+from dermadeit.views.page.uploads import FOLDER_MARK, MAX_UPLOAD_BYTES
+
+_INTRODUCTION = """
+<h2 class="dd-small">Examples</h2>
+<p class="dd-quiet">Real photos with a known diagnosis. The models were not trained on them. ISIC 2016 challenge,
+CC0; Gutman et al. 2016, arXiv:1605.01397.</p>"""
+
+
+class PhotoPanel:
+    """Layout of task, photo and examples.
+
+    Attributes:
+        task: The task selector; its value is a task key.
+        photo: The photo input.
+        examples: Path of each shipped example and the button that chooses it.
+    """
+
+    def render(self) -> None:
+        """Adds the panel to the Blocks that is being built."""
+        self.task = gr.Radio(
+            [(task.title, task.key) for task in TASKS.values()],
+            value=BINARY.key,
+            label="Task",
+            info="The second task only means something for a lesion that is malignant.",
+            elem_id="task",
+        )
+        self.photo, self.examples = add_photo_choice("photo")
+
+
+def add_photo_choice(elem_id: str) -> tuple[PhotoInput, list[tuple[Path, gr.Button]]]:
+    """Adds a photo input and the examples to the Blocks that is being built.
+
+    Args:
+        elem_id: Id of the photo input on the page.
+
+    Returns:
+        The input; and path of each shipped example and the button that chooses it.
+    """
+    photo = PhotoInput(
+        type="filepath",
+        sources=["upload", "webcam", "clipboard"],
+        label="Photo of one lesion, up to 20 MB",
+        height=340,
+        buttons=[],
+        # Gradio gives the button this name; the text that is seen has to be the text that is heard.
+        placeholder="Drop an image file here to upload",
+        alt_text="The chosen photo",
+        elem_id=elem_id,
+    )
+    gr.HTML("", elem_id=f"{elem_id}-note", js_on_load=refuse_oversized(elem_id))
+    return photo, _add_examples(elem_id, photo)
+
+
+def _add_examples(elem_id: str, photo: PhotoInput) -> list[tuple[Path, gr.Button]]:
+    """Adds the examples, and below the photo what is known of the one that was chosen last."""
+    examples = read_examples()
+    if not examples:
+        return []
+    caption = gr.HTML("", elem_id=f"{elem_id}-known", js_on_load=ANNOUNCE)
+    gr.HTML(_INTRODUCTION)
+    with gr.Row(elem_classes="dd-examples", elem_id=f"{elem_id}-examples"):
+        buttons = [
+            gr.Button(example.title, icon=example.path, size="sm", min_width=72) for example in examples
+        ]
+    for example, button in zip(examples, buttons, strict=True):
+        button.click(partial(_say, example.caption_html()), None, [caption], **INSTANT_EVENT)
+    for gone in (photo.upload, photo.clear):
+        gone(partial(_say, ""), None, [caption], **INSTANT_EVENT)
+    return [(example.path, button) for example, button in zip(examples, buttons, strict=True)]
+
+
+def _say(words: str) -> str:
+    return words
+
+
+_OTHER_KINDS = (".csv", ".tsv", ".dcm", ".heic", ".heif")
+"""Suffixes that are taken besides those that browsers know to be images."""
+
+
+def add_files_choice(elem_id: str, start: str, folder: str, height: int) -> FilesInput:
+    """Adds the box and the button to the Blocks that is being built.
+
+    Args:
+        elem_id: Id of the box on the page.
+        start: Id of the button that starts the reading.
+        folder: Id of the part with the button that chooses a folder.
+        height: Of the box, in pixels.
+    """
+    files = FilesInput(
+        file_count="multiple",
+        file_types=["image", ".zip", *_OTHER_KINDS],
+        label="Images, a ZIP or a CSV, up to 100 MB each",
+        height=height,
+        elem_id=elem_id,
+    )
+    script = FOLDER_SCRIPT.read_text(encoding="utf-8")
+    gr.HTML(_folder_html(elem_id, start), elem_id=folder, js_on_load=script)
+    return files
+
+
+def add_views_choice(elem_id: str) -> gr.Radio:
+    """Adds the choice of how many views of each image are read."""
+    return gr.Radio(
+        [("8 views: turned and mirrored, averaged", DEFAULT_VIEWS), ("1 view: eight times as fast", 1)],
+        value=DEFAULT_VIEWS,
+        label="Views of each photo",
+        elem_id=elem_id,
+    )
+
+
+def available_models(zoo: ModelZoo, task_key: str) -> list[tuple[str, str]]:
+    """Titles and names of the models that can read images here, as choices."""
+    return [(entry.title, entry.name) for entry in zoo.entries(task_key) if entry.available]
+
+
+def _folder_html(box: str, start: str) -> str:
+    """The button, and the line below it, which `assets/folder.js` fills when a folder was chosen."""
+    data = {
+        "box": box,
+        "start": start,
+        "mark": FOLDER_MARK,
+        "most": MAX_IMAGES,
+        "bytes": MAX_INFLATED_BYTES,
+        "largest": MAX_UPLOAD_BYTES,
+        "kinds": " ".join(_OTHER_KINDS),
+    }
+    given = " ".join(f'data-{name}="{escape(str(value))}"' for name, value in data.items())
+    return f"""
+<div class="dd-folder" {given}>
+  <button type="button">Choose a folder</button>
+  <input type="file" webkitdirectory multiple hidden aria-label="Folder">
+  <p class="dd-quiet" role="status">Or drop it on the box above. Up to {MAX_IMAGES:,} images and
+  {MAX_INFLATED_BYTES // 1_000_000_000} GB; hidden files stay where they are.</p>
+</div>"""

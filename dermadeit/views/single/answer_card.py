@@ -1,0 +1,309 @@
+"""HTML of the result: for each task the verdict, the decision, the probabilities and what they rest on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+
+from dermadeit.inference.decision import OPERATING_POINT_TITLES, OWN_THRESHOLD, Choice, Figure, Ruling, rule
+from dermadeit.inference.predictor import NOT_CALIBRATED
+from dermadeit.inference.records import ABSTAIN, Prediction
+from dermadeit.reporting.names import capitalised
+from dermadeit.tasks import BINARY, Task, get_task
+from dermadeit.trust.calibration import Calibration
+from dermadeit.trust.gating import OUT_OF_DISTRIBUTION
+from dermadeit.views.page.html import notes_html, percent, score_name
+from dermadeit.views.single.reading import Reading, ViewScores, tasks_shown
+
+_DOT_WIDTH = 0.028
+"""Of the line that the dots stand on: closer dots are stacked."""
+
+FOLLOW_LINKS = """element.addEventListener('click', (event) => {
+  const link = event.target.closest('a[href^="#"]');
+  const goal = link && document.querySelector(link.getAttribute('href'));
+  if (!goal) return;
+  event.preventDefault();
+  goal.tabIndex = -1;
+  goal.focus();
+  goal.scrollIntoView();
+});"""
+"""Leads to what a link in the card is about; with Gradio's base address the browser would load the page anew."""
+
+Calibrations = Mapping[str, Calibration | None]
+
+
+def result_html(
+    reading: Reading, task_key: str, calibrations: Calibrations, choice: Choice | None = None
+) -> str:
+    """The answers that belong to a chosen task: the binary one, then the conditional one.
+
+    Args:
+        reading: The photo's reading.
+        task_key: The chosen task.
+        calibrations: Task key to what was fitted for its checkpoint; None where nothing was.
+        choice: What the visitor has set; None for what holds before anything was touched.
+    """
+    choice = choice or Choice()
+    cards = "".join(
+        _answer_html(reading, get_task(key), calibrations.get(key), choice, chosen=key == task_key)
+        for key in tasks_shown(task_key)
+    )
+    return f"""
+<div class="dd-card">
+  <h2>Result</h2>
+  {notes_html("Please note", reading.preview.warnings)}
+  {cards}
+  <p class="dd-quiet">{_meaning_of_scores(reading.predictions[task_key])}</p>
+</div>"""
+
+
+def announcement(
+    reading: Reading, task_key: str, calibrations: Calibrations, choice: Choice | None = None
+) -> str:
+    """The result in one sentence, for the status line."""
+    choice = choice or Choice()
+    parts = []
+    for key in tasks_shown(task_key):
+        answer, task = reading.predictions[key], get_task(key)
+        condition = "" if task is BINARY else "if malignant: "
+        if answer.verdict == ABSTAIN and not choice.override:
+            parts.append(f"{condition}no answer. {' '.join(answer.abstain_reasons).rstrip('.')}")
+            continue
+        ruling = rule(answer, calibrations.get(key), choice if key == task_key else choice.for_other_task())
+        decided = ruling.decision if ruling else answer.label
+        score = f"{score_name(answer).lower()} {percent(answer.probabilities[decided])}"
+        withheld = " (withheld, shown all the same)" if answer.verdict == ABSTAIN else ""
+        parts.append(f"{condition}{task.display_names[decided]}, {score}{withheld}")
+    return capitalised("; ".join(parts) + ".")
+
+
+def is_hidden(answer: Prediction, choice: Choice) -> bool:
+    """Whether an answer is withheld, and the visitor has not asked for it all the same."""
+    return answer.verdict == ABSTAIN and not choice.override
+
+
+def outside_set(answer: Prediction, task: Task, ruling: Ruling | None) -> str:
+    """Says that the answer is none of the classes that are not ruled out; empty where it is one of them."""
+    decided = ruling.decision if ruling else answer.label
+    if answer.conformal_set is None or decided in answer.conformal_set:
+        return ""
+    return (
+        f"{task.display_names[decided]} is not among the classes that can't be ruled out, which hold the right "
+        "one nine times in ten. So this answer is doubtful."
+    )
+
+
+def _answer_html(
+    reading: Reading, task: Task, calibration: Calibration | None, choice: Choice, *, chosen: bool
+) -> str:
+    answer = reading.predictions[task.key]
+    conditional = task is not BINARY
+    title = f"If malignant: {task.title}" if conditional else task.title
+    caveat = f'<p class="dd-caveat">{escape(task.caveat)}</p>' if task.caveat else ""
+    if is_hidden(answer, choice):
+        body = f"""<p class="dd-label">No answer</p>
+  {notes_html("Withheld, because", answer.abstain_reasons, "dd-withheld")}
+  <p class="dd-quiet dd-to-check">For what was measured, <a href="#check">see the image check</a>.</p>
+  {caveat}"""
+    else:
+        ruling = rule(answer, calibration, choice if chosen else choice.for_other_task())
+        doubt = outside_set(answer, task, ruling)
+        likely = _likely(answer, task, ruling)
+        body = f"""{_overridden_html(answer)}
+  <p class="dd-label">{escape(task.display_names[ruling.decision if ruling else answer.label])}</p>
+  {_decided_html(answer, task, ruling)}
+  {caveat}
+  {_bars_html(answer, task, ruling)}
+  {_set_html(answer, task)}
+  {notes_html("Doubtful", [doubt] if doubt else [])}
+  {_stability_html(answer, likely, reading.views[task.key])}
+  {_figures_html(task, ruling) if ruling and chosen else ""}
+  {notes_html(f"Similar known cases, for {likely}", _notes(reading, answer))}"""
+    return f"""
+<section class="dd-answer{" dd-conditional" if conditional else ""}" data-task="{task.key}"
+  data-verdict="{answer.verdict}" data-hidden="{str(is_hidden(answer, choice)).lower()}">
+  <div class="dd-answer-head"><h3>{escape(title)}</h3>{_verdict_html(answer, choice)}</div>
+  {body}
+</section>"""
+
+
+def _verdict_html(answer: Prediction, choice: Choice) -> str:
+    if answer.verdict != ABSTAIN:
+        return '<span class="dd-verdict" data-kind="answer">Answer</span>' if answer.calibrated else ""
+    text = "Abstains: overridden" if choice.override else "Abstains"
+    return f'<span class="dd-verdict" data-kind="abstain">{text}</span>'
+
+
+def _overridden_html(answer: Prediction) -> str:
+    if answer.verdict != ABSTAIN:
+        return ""
+    return notes_html(
+        "You chose to see this answer. It is withheld, because", answer.abstain_reasons, "dd-overridden"
+    )
+
+
+def _decided_html(answer: Prediction, task: Task, ruling: Ruling | None) -> str:
+    if ruling is None:
+        return ""
+    target = task.display_names[ruling.target]
+    own = ruling.operating_point == OWN_THRESHOLD
+    place = "At your own threshold" if own else f"Operating point “{_title(ruling)}”"
+    text = f"{place}: {target} from {percent(ruling.threshold)} on."
+    if ruling.decision != answer.label:
+        text += f" The most probable class is {task.display_names[answer.label]}; the threshold decides otherwise."
+    return f'<p class="dd-decided">{escape(text)}</p>'
+
+
+def _bars_html(answer: Prediction, task: Task, ruling: Ruling | None) -> str:
+    first = ruling.decision if ruling else answer.label
+    bars = "".join(
+        _bar_html(
+            task.display_names[key],
+            share,
+            is_answer=key == first,
+            threshold=ruling.threshold if ruling and key == ruling.target else None,
+        )
+        for key, share in answer.probabilities.items()
+    )
+    return f'<p class="dd-bars-title">{score_name(answer)}</p>\n  <ul class="dd-bars">{bars}</ul>'
+
+
+def _bar_html(name: str, share: float, *, is_answer: bool, threshold: float | None) -> str:
+    mark = ' class="dd-first"' if is_answer else ""
+    tick = (
+        ""
+        if threshold is None
+        else f'<span class="dd-tick" style="left:{threshold * 100:.2f}%" title="Threshold"></span>'
+    )
+    return (
+        f'<li{mark}><span class="dd-name">{escape(name)}</span>'
+        f'<span class="dd-value">{percent(share)}</span>'
+        f'<span class="dd-bar-frame" aria-hidden="true"><span class="dd-bar">'
+        f'<span style="width:{share * 100:.1f}%"></span></span>{tick}</span></li>'
+    )
+
+
+def _likely(answer: Prediction, task: Task, ruling: Ruling | None) -> str:
+    """The class that views and similar cases are about, which need not be the one that is decided for."""
+    name = task.display_names[answer.label]
+    return f"{name}, the most probable class" if ruling and ruling.decision != answer.label else name
+
+
+def _set_html(answer: Prediction, task: Task) -> str:
+    if answer.conformal_set is None:
+        return ""
+    names = ", ".join(task.display_names[key] for key in answer.conformal_set)
+    text = names or "nothing: the photo looks like a typical one of none of them"
+    return (
+        '<dl class="dd-trust"><div><dt>Not ruled out (nine times in ten)</dt>'
+        f"<dd>{escape(text)}</dd></div></dl>"
+    )
+
+
+def _stability_html(answer: Prediction, likely: str, views: ViewScores) -> str:
+    """A dot on a line for each view."""
+    if answer.views == 1:
+        return ""
+    noun = "probability" if views.calibrated else "model score"
+    low, high = min(views.scores), max(views.scores)
+    spread = f"its {noun} {percent(low)} to {percent(high)}"
+    agreement = f"{sum(views.agrees)} of {len(views.agrees)}"
+    dots = "".join(
+        f'<span class="dd-dot"{"" if agrees else " data-other"} '
+        f'style="left:{score * 100:.1f}%;--row:{row}"></span>'
+        for score, agrees, row in _stacked(views)
+    )
+    picture = (
+        f"{len(views.scores)} views on a line from 0 to 100\u00a0%: {agreement} agree on {likely}; {spread}."
+    )
+    return f"""<dl class="dd-trust"><div><dt>Views that agree on {escape(likely)}</dt>
+  <dd>{escape(f"{agreement}, {spread}")}</dd></div></dl>
+  <div class="dd-dots" role="img" aria-label="{escape(picture)}">{dots}</div>
+  <p class="dd-dots-scale" aria-hidden="true"><span>0\u00a0%</span><span>100\u00a0%</span></p>"""
+
+
+def _stacked(views: ViewScores) -> list[tuple[float, bool, int]]:
+    """Score, agreement and row of each dot, so that none hides another."""
+    placed: list[tuple[float, bool, int]] = []
+    for score, agrees in sorted(zip(views.scores, views.agrees, strict=True)):
+        taken = {row for other, _, row in placed if score - other < _DOT_WIDTH}
+        row = next(row for row in range(len(views.scores)) if row not in taken)
+        placed.append((score, agrees, row))
+    return placed
+
+
+def _figures_html(task: Task, ruling: Ruling) -> str:
+    target = task.display_names[ruling.target]
+    cells = "".join(
+        _figure_html(name, figure)
+        for name, figure in (
+            ("Sensitivity", ruling.sensitivity),
+            ("Specificity", ruling.specificity),
+            ("Positive predictive value", ruling.positive_predictive_value),
+            ("Negative predictive value", ruling.negative_predictive_value),
+        )
+    )
+    bounds = (
+        " At your own threshold they are only known to lie between those of the nearest operating points."
+        if any(known.low != known.high for known in (ruling.sensitivity, ruling.specificity))
+        else ""
+    )
+    origin = (
+        f"{target} is answered {'never' if ruling.threshold else 'always'} here, which settles sensitivity and "
+        "specificity."
+        if ruling.operating_point == OWN_THRESHOLD and ruling.threshold in (0, 1)
+        else "Sensitivity and specificity come from the calibration images, on which the thresholds were chosen "
+        "too."
+    )
+    note = (
+        f"All four are about {target}. {origin}{bounds} The predictive values hold where "
+        f"{percent(ruling.prevalence)} of the lesions are {target}."
+    )
+    return f"""<dl class="dd-figures">{cells}</dl>
+  <p class="dd-quiet">{escape(note)}</p>"""
+
+
+def _figure_html(name: str, figure: Figure | None) -> str:
+    if figure is None:
+        value, detail = "–", "no such answer is ever given here"
+    elif figure.low == figure.high:
+        value = percent(figure.low)
+        parts = []
+        if figure.interval:
+            parts.append(f"95\u00a0% interval {_span(*figure.interval)}")
+        if figure.images:
+            parts.append(f"{figure.images:,} images")
+        detail = ", ".join(parts)
+    else:
+        value, detail = _span(figure.low, figure.high), ""
+    small = f'<span class="dd-figure-detail">{escape(detail)}</span>' if detail else ""
+    return f"<div><dt>{name}</dt><dd>{value}{small}</dd></div>"
+
+
+def _span(low: float, high: float) -> str:
+    return f"{low * 100:.1f} to {percent(high)}"
+
+
+def _title(ruling: Ruling) -> str:
+    return OPERATING_POINT_TITLES[ruling.operating_point]
+
+
+def _notes(reading: Reading, answer: Prediction) -> list[str]:
+    """What the predictor says beyond the photo: that it was trained on it, or that similar cases disagree."""
+    if OUT_OF_DISTRIBUTION in answer.abstain_codes:
+        # Cases that are alike in nothing can't disagree either.
+        return []
+    known = {*reading.preview.warnings, NOT_CALIBRATED}
+    return [warning for warning in answer.warnings if warning not in known]
+
+
+def _meaning_of_scores(answer: Prediction) -> str:
+    if answer.calibrated:
+        return (
+            "The probabilities were calibrated on lesions that the model was not trained on. They hold for "
+            f"photos like those, and are of {answer.views} views of the photo."
+        )
+    return (
+        f"The model score is an uncalibrated softmax score averaged over {answer.views} views of the photo, so "
+        "90\u00a0% does not mean right nine times in ten."
+    )

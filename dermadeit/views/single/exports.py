@@ -1,0 +1,165 @@
+"""The result of one photo for taking away: JSON-ready values, and a document that needs no network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from dermadeit.about import DISCLAIMER, VERSION
+from dermadeit.imaging.decode import encode_png
+from dermadeit.inference.decision import Choice, rule
+from dermadeit.inference.predictor import Predictor
+from dermadeit.inference.records import ABSTAIN, Decision, Prediction
+from dermadeit.reporting.photo_report import ReportFigure, single_image_report
+from dermadeit.tasks import DIAGNOSES, get_task
+from dermadeit.trust.neighbours import Neighbour
+from dermadeit.views.page.case_pictures import ISIC_ADDRESS, isic_id
+from dermadeit.views.page.html import saliency_verdict
+from dermadeit.views.page.uploads import private_folder
+from dermadeit.views.single.answer_card import outside_set
+from dermadeit.views.single.reading import METHOD_TITLES, Reading, tasks_shown
+
+WITHHELD_NOTE = (
+    "This answer is withheld. The label and the probabilities are kept for checking the gates; an abstained label "
+    "must not be shown as an answer."
+)
+
+
+def export(
+    reading: Reading, predictors: Mapping[str, Predictor], task_key: str, choice: Choice | None = None
+) -> dict[str, Any]:
+    """The result as JSON-ready values, with all that is needed to know how it came about.
+
+    Args:
+        reading: The photo's reading.
+        predictors: Task key to predictor.
+        task_key: The chosen task.
+        choice: What the visitor has set; None for what holds before anything was touched.
+
+    Returns:
+        `disclaimer`, `app`, `image`, `scores` (what the numbers are), `override` (whether answers that are
+        withheld were shown all the same) and `readings`, one for each task that is shown. A reading has all
+        keys of `Prediction.to_dict`, and `title`, `caveat`, `weights_sha256`, `class_names`, `overridden` (of
+        this answer), `withheld_note` (None for an answer that is not withheld), `cautions` (why the answer is
+        doubtful, as sentences), `decision` (all of `decision.Ruling`; None without calibration), `view_scores`
+        (the class and its score in each view) and, in each of `neighbours`, `diagnosis_name` and `isic_url`.
+    """
+    choice = choice or Choice()
+    width, height = reading.size
+    photo = reading.preview
+    return {
+        "disclaimer": DISCLAIMER,
+        "app": {"name": "DermaDeiT", "version": VERSION},
+        "image": {
+            "sha256": photo.sha256,
+            "format": photo.format,
+            "width": width,
+            "height": height,
+            "model_side": reading.inputs[task_key].width,
+            "ledger": list(photo.ledger),
+            "warnings": list(photo.warnings),
+        },
+        "task": task_key,
+        "scores": (
+            "calibrated probabilities"
+            if reading.predictions[task_key].calibrated
+            else "softmax of the logits averaged over the views; not calibrated"
+        ),
+        "override": choice.override,
+        "readings": [
+            _reading(reading, predictors[key], key, choice if key == task_key else choice.for_other_task())
+            for key in tasks_shown(task_key)
+        ],
+    }
+
+
+def report(
+    reading: Reading,
+    predictors: Mapping[str, Predictor],
+    task_key: str,
+    choice: Choice,
+    shown: tuple[str, str] | None,
+    opacity: float,
+) -> str:
+    """The result as one HTML document, with the photo and the heatmaps in it.
+
+    Args:
+        reading: The photo's reading.
+        predictors: Task key to predictor.
+        task_key: The chosen task.
+        choice: What the visitor has set.
+        shown: Method and class key of the heatmap on the page; None where there is none.
+        opacity: Of the heatmap over the photo, 0 to 1.
+    """
+    figures = [] if shown is None else [_figure(reading, task_key, *shown, opacity)]
+    exported = export(reading, predictors, task_key, choice)
+    return single_image_report(exported, encode_png(reading.preview.pixels), figures)
+
+
+def store_report(reading: Reading, html: str) -> str:
+    """Writes a report of a reading into the cache, in a folder that nobody can guess; returns its path."""
+    path = private_folder() / f"{file_stem(reading)}.html"
+    path.write_text(html, encoding="utf-8")
+    return str(path)
+
+
+def file_stem(reading: Reading) -> str:
+    """What the files of a reading are called."""
+    return f"dermadeit-{reading.preview.sha256[:8]}"
+
+
+def with_decision(answer: Prediction, predictor: Predictor, choice: Choice) -> dict[str, Any]:
+    """An answer and what is decided for it, as the readings of `export` have it.
+
+    Args:
+        answer: It may be withheld.
+        predictor: That gave it.
+        choice: What was set for its task.
+    """
+    task, ruling = get_task(answer.task), rule(answer, predictor.checkpoint.calibration, choice)
+    if ruling:
+        decision = Decision(ruling.operating_point, ruling.threshold, ruling.decision)
+        answer = replace(answer, operating_point=decision)
+    return answer.to_dict() | {
+        "title": task.title,
+        "caveat": task.caveat,
+        "class_names": dict(task.display_names),
+        "weights_sha256": predictor.checkpoint.weights_sha256,
+        "overridden": answer.verdict == ABSTAIN and choice.override,
+        "withheld_note": WITHHELD_NOTE if answer.verdict == ABSTAIN else None,
+        "cautions": [doubt] if (doubt := outside_set(answer, task, ruling)) else [],
+        "decision": ruling and ruling.to_dict(),
+    }
+
+
+def _reading(reading: Reading, predictor: Predictor, key: str, choice: Choice) -> dict[str, Any]:
+    answer = reading.predictions[key]
+    return with_decision(answer, predictor, choice) | {
+        "view_scores": asdict(reading.views[key]),
+        "neighbours": _cases(answer.neighbours),
+    }
+
+
+def _cases(neighbours: Sequence[Neighbour]) -> list[dict[str, Any]]:
+    return [
+        asdict(near)
+        | {
+            "diagnosis_name": DIAGNOSES.get(near.diagnosis.upper(), near.diagnosis),
+            "isic_url": (public := isic_id(near.image_id)) and ISIC_ADDRESS.format(public),
+        }
+        for near in neighbours
+    ]
+
+
+def _figure(reading: Reading, task_key: str, method: str, class_key: str, opacity: float) -> ReportFigure:
+    name, title = get_task(task_key).display_names[class_key], METHOD_TITLES[method]
+    drawn = reading.maps[task_key][method, class_key]
+    check = reading.checks.get(task_key, {}).get((method, class_key))
+    return ReportFigure(
+        title=f"{title} for {name}",
+        png=encode_png(drawn.overlay(reading.preview, opacity)),
+        alt=f"The photo under its {title} heatmap for the class {name}",
+        note=saliency_verdict(check),
+        doubtful=check is None or not check.faithful,
+    )

@@ -1,0 +1,234 @@
+"""One photo read for the page: the answers of the tasks, and the heatmaps of all their classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from dermadeit.errors import PredictionError
+from dermadeit.imaging.decode import LesionImage, shrunk
+from dermadeit.imaging.quality import QualityReport, QualityThresholds, assess_quality
+from dermadeit.inference.faithfulness import SaliencyCheck, check_saliency
+from dermadeit.inference.predictor import Predictor
+from dermadeit.inference.records import ItemFailure, Prediction
+from dermadeit.inference.saliency import DEFAULT_METHOD, SALIENCY_METHODS, SaliencyMap
+from dermadeit.tasks import BINARY, get_task
+from dermadeit.trust.neighbours import NEIGHBOURS
+from dermadeit.views.page.case_pictures import load_pictures
+
+PREVIEW_SIDE = 800
+"""Longest side of the pictures on the page, in pixels; the model sees the full photo."""
+
+METHOD_TITLES = {"grad-cam": "Grad-CAM", "attention-rollout": "Attention rollout"}
+
+
+@dataclass(frozen=True)
+class PhotoCheck:
+    """What was measured on the photo for one task, beside the limits of its checkpoint.
+
+    Attributes:
+        quality: The measures.
+        limits: When a measure becomes a problem; those of the library where nothing was calibrated.
+        strangeness: Score of `gating.OutOfDistribution`; None where nothing was calibrated.
+        strangest: Score above which a photo is none of a known lesion; None likewise.
+    """
+
+    quality: QualityReport
+    limits: QualityThresholds
+    strangeness: float | None
+    strangest: float | None
+
+
+@dataclass(frozen=True)
+class ViewScores:
+    """What single views of the photo say of the class of the joint answer.
+
+    Attributes:
+        class_key: The class.
+        scores: Its probability in each view where `calibrated` says so, else its softmax score.
+        agrees: Whether it is the most probable class of each view.
+        calibrated: Whether a calibration for one view was at hand.
+    """
+
+    class_key: str
+    scores: tuple[float, ...]
+    agrees: tuple[bool, ...]
+    calibrated: bool
+
+
+Maps = Mapping[tuple[str, str], SaliencyMap]
+"""Method and class key to heatmap."""
+
+Checks = Mapping[tuple[str, str], SaliencyCheck]
+"""Method and class key to whether that heatmap can be believed."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What the page needs to redraw a result without the upload, small enough to keep for each visitor.
+
+    Attributes:
+        preview: The photo, at most `PREVIEW_SIDE` pixels a side.
+        size: Width and height of the photo itself, in pixels.
+        inputs: Task key to the photo as its model takes it: squashed to a square, 8-bit.
+        predictions: Task key to answer.
+        photo_checks: Task key to what was measured on the photo.
+        maps: Task key to heatmaps.
+        checks: Task key to their checks.
+        pictures: Image id of similar cases to a small PNG, where there is a folder to take them from.
+    """
+
+    preview: LesionImage
+    size: tuple[int, int]
+    inputs: Mapping[str, LesionImage]
+    predictions: Mapping[str, Prediction]
+    photo_checks: Mapping[str, PhotoCheck]
+    maps: Mapping[str, Maps] = field(default_factory=dict)
+    checks: Mapping[str, Checks] = field(default_factory=dict)
+    pictures: Mapping[str, bytes] = field(default_factory=dict)
+
+    @property
+    def views(self) -> Mapping[str, ViewScores]:
+        """Task key to what the single views say."""
+        return {key: _view_scores(answer) for key, answer in self.predictions.items()}
+
+
+def tasks_shown(task_key: str) -> tuple[str, ...]:
+    """The tasks whose answers are shown for a chosen one: the binary reading always comes first."""
+    return tuple(dict.fromkeys((BINARY.key, get_task(task_key).key)))
+
+
+def predict_one(predictor: Predictor, image: LesionImage) -> Prediction:
+    """The answer for one decoded photo, with similar cases where the checkpoint has an index.
+
+    Raises:
+        PredictionError: The model gives no usable numbers.
+    """
+    trust = predictor.checkpoint.trust
+    has_index = trust is not None and trust.neighbours is not None
+    [record] = predictor.predict([image], neighbours=NEIGHBOURS if has_index else 0)
+    if isinstance(record, ItemFailure):
+        raise PredictionError(record.message, code=record.code)
+    return record
+
+
+def read_labels(predictors: Mapping[str, Predictor], image: LesionImage, task_key: str) -> Reading:
+    """The answers that are shown for a task, without heatmaps: as fast as it gets."""
+    reading = Reading(shrunk(image, PREVIEW_SIDE), (image.width, image.height), {}, {}, {})
+    for key in tasks_shown(task_key):
+        reading = _with_answer(reading, predictors[key], image, key)
+    return reading
+
+
+def with_map(
+    reading: Reading,
+    predictors: Mapping[str, Predictor],
+    task_key: str,
+    class_key: str,
+    method: str = DEFAULT_METHOD,
+    *,
+    checked: bool = True,
+) -> Reading:
+    """Adds a heatmap and its check, unless they are there.
+
+    Args:
+        reading: It is not changed.
+        predictors: Task key to predictor.
+        task_key: A task of the reading.
+        class_key: The class to explain.
+        method: A key of `SALIENCY_METHODS`.
+        checked: Whether to check it too, which takes twenty times as long.
+    """
+    key, predictor, image = (method, class_key), predictors[task_key], reading.inputs[task_key]
+    maps, checks = dict(reading.maps.get(task_key, {})), dict(reading.checks.get(task_key, {}))
+    predictions = dict(reading.predictions)
+    if key not in maps:
+        maps[key] = SALIENCY_METHODS[method](predictor, image, class_key)
+    if checked and key not in checks:
+        checks[key] = check_saliency(predictor, image, maps[key])
+        answer = predictions[task_key]
+        if key == (DEFAULT_METHOD, answer.label):
+            tested = {"method": maps[key].method, "class": class_key, **asdict(checks[key])}
+            predictions[task_key] = replace(answer, saliency_check=tested)
+    return replace(
+        reading,
+        predictions=predictions,
+        maps={**reading.maps, task_key: maps},
+        checks={**reading.checks, task_key: checks},
+    )
+
+
+def answered(
+    reading: Reading,
+    predictors: Mapping[str, Predictor],
+    image: LesionImage,
+    case_folder: Path | None = None,
+) -> Iterator[Reading]:
+    """Adds the answers of all tasks and pictures of similar cases, so that nothing needs the photo again.
+
+    Args:
+        reading: It is not changed.
+        predictors: Task key to predictor, for every task.
+        image: The photo.
+        case_folder: Where pictures of similar cases may lie.
+
+    Yields:
+        The reading after each step: they take a while, and whoever waits for them may have gone.
+    """
+    for key, predictor in predictors.items():
+        if key not in reading.predictions:
+            reading = _with_answer(reading, predictor, image, key)
+            yield reading
+    ids = [near.image_id for answer in reading.predictions.values() for near in answer.neighbours]
+    yield replace(reading, pictures=load_pictures(case_folder, ids))
+
+
+def explained(
+    reading: Reading, predictors: Mapping[str, Predictor], method: str = DEFAULT_METHOD
+) -> Iterator[Reading]:
+    """Adds the heatmaps of all classes and their checks, so that none has to be waited for.
+
+    Args:
+        reading: One with the answers of all tasks; it is not changed.
+        predictors: Task key to predictor, for every task.
+        method: Whose heatmaps to draw; those of the default one are drawn in any case.
+
+    Yields:
+        The reading after each step. It can be left after any: what is missing can be had with `with_map`.
+    """
+    for key, predictor in predictors.items():
+        for drawn in dict.fromkeys((DEFAULT_METHOD, method)):
+            for class_key in predictor.checkpoint.task.classes:
+                for checked in (False, True):
+                    reading = with_map(reading, predictors, key, class_key, drawn, checked=checked)
+                    yield reading
+
+
+def _with_answer(reading: Reading, predictor: Predictor, image: LesionImage, key: str) -> Reading:
+    answer, trust = predict_one(predictor, image), predictor.checkpoint.trust
+    limits = trust.gates.quality if trust else QualityThresholds()
+    check = PhotoCheck(
+        answer.quality or assess_quality(image, limits),
+        limits,
+        answer.ood_score,
+        trust and trust.gates.ood_threshold,
+    )
+    # Squashing what is squashed already changes nothing, so this stands in for the photo, to the bit.
+    pixels = predictor.checkpoint.preprocessing.resize(image.pixels).permute(1, 2, 0).numpy()
+    return replace(
+        reading,
+        inputs={**reading.inputs, key: replace(image, pixels=pixels)},
+        predictions={**reading.predictions, key: answer},
+        photo_checks={**reading.photo_checks, key: check},
+    )
+
+
+def _view_scores(answer: Prediction) -> ViewScores:
+    index = get_task(answer.task).index_of(answer.label)
+    return ViewScores(
+        answer.label,
+        tuple(shares[index] for shares in answer.view_probabilities),
+        tuple(shares.index(max(shares)) == index for shares in answer.view_probabilities),
+        answer.views_calibrated,
+    )

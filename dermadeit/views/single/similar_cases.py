@@ -1,0 +1,76 @@
+"""HTML of similar known cases: diagnosis, distance and public id, and pictures where they are at hand."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from html import escape
+
+from dermadeit.inference.decision import Choice
+from dermadeit.reporting.names import capitalised
+from dermadeit.tasks import DIAGNOSES, get_task
+from dermadeit.trust.gating import OUT_OF_DISTRIBUTION
+from dermadeit.trust.neighbours import DISAGREEING_SHARE, Neighbour, outside_share
+from dermadeit.views.page.case_pictures import FOLDER_VARIABLE, ISIC_ADDRESS, isic_id
+from dermadeit.views.single.answer_card import is_hidden
+from dermadeit.views.single.reading import Reading
+
+
+def cases_html(reading: Reading, task_key: str, choice: Choice) -> str:
+    """The training lesions nearest to the photo for a task; empty where the checkpoint has no index.
+
+    Args:
+        reading: The photo's reading.
+        task_key: The chosen task.
+        choice: What the visitor has set: the cases are withheld with the answer.
+    """
+    answer = reading.predictions[task_key]
+    if not answer.neighbours:
+        return ""
+    if is_hidden(answer, choice):
+        return _panel('<p class="dd-quiet">Withheld with the answer.</p>')
+    cases = "".join(_case_html(near, task_key, reading.pictures) for near in answer.neighbours)
+    label = f"{get_task(task_key).display_names[answer.label]}, the most probable class"
+    verdict = (
+        "They mean nothing here, because the photo is unlike all known lesions."
+        if OUT_OF_DISTRIBUTION in answer.abstain_codes
+        else f"Most of those near speak against {label}: see the note with the result."
+        if answer.neighbour_disagreement
+        else "Most of these have a diagnosis that this model can't answer."
+        if outside_share(answer.neighbours, get_task(task_key)) > DISAGREEING_SHARE
+        else f"They don't speak against {label}."
+    )
+    pictures = (
+        ""
+        if reading.pictures
+        else f" Pictures are shown where {FOLDER_VARIABLE} names a local folder with ISIC 2019."
+    )
+    return _panel(f"""<p class="dd-quiet">The training lesions that the model finds most alike, for comparison by
+  eye. The smaller the distance (0 to 2), the more alike.{escape(pictures)}</p>
+  <ol class="dd-cases">{cases}</ol>
+  <p class="dd-cases-verdict" data-disagree="{str(bool(answer.neighbour_disagreement)).lower()}">{verdict}</p>""")
+
+
+def _panel(content: str) -> str:
+    return f'\n<div class="dd-check">\n  <h2>Similar known cases</h2>\n  {content}\n</div>'
+
+
+def _case_html(near: Neighbour, task_key: str, pictures: Mapping[str, bytes]) -> str:
+    names = get_task(task_key).display_names
+    diagnosis = DIAGNOSES.get(near.diagnosis.upper()) or names.get(near.diagnosis, near.diagnosis)
+    diagnosis = capitalised(diagnosis)
+    public = isic_id(near.image_id)
+    source = (
+        f'<a href="{ISIC_ADDRESS.format(public)}" target="_blank" rel="noopener noreferrer">{public}'
+        '<span class="dd-unseen"> in the ISIC Archive, opens a new tab</span></a>'
+        if public
+        else f"<span>{escape(near.image_id)}</span>"
+    )
+    picture = ""
+    if near.image_id in pictures:
+        data = base64.b64encode(pictures[near.image_id]).decode()
+        picture = (
+            f'<img src="data:image/png;base64,{data}" alt="{escape(diagnosis)}, {escape(near.image_id)}">'
+        )
+    return f"""<li>{picture}<span class="dd-case-text"><strong>{escape(diagnosis)}</strong>
+    <span class="dd-case-distance">distance {near.distance:.3f}</span>{source}</span></li>"""

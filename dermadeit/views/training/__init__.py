@@ -1,0 +1,1 @@
+"""The tab with training and model card."""

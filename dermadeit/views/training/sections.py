@@ -1,0 +1,266 @@
+"""HTML of one model's trainings: curves, settings, data, and what its checkpoints call what on test."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from matplotlib.figure import Figure
+
+from dermadeit.errors import ManifestError
+from dermadeit.models.checkpoints import training_command
+from dermadeit.models.specs import get_spec
+from dermadeit.publishing.benchmark import FiledModels, read_benchmark
+from dermadeit.reporting.figures import alt_text, confusion_figure, inline_svg, training_curves
+from dermadeit.reporting.markdown import (
+    STAGE_DIFFERENCE,
+    difference_text,
+    stage_difference,
+    stage_table,
+    value_text,
+    words,
+)
+from dermadeit.reporting.names import capitalised, teacher_networks
+from dermadeit.tasks import TASKS, Task
+from dermadeit.views.page.html import table_html
+from dermadeit.views.training.record import TrainingRecord, default_settings, read_record
+
+
+def model_html(model: str, checkpoints: Path, benchmark: Path) -> str:
+    """A model's trainings, a card a task.
+
+    Args:
+        model: Key of `MODEL_SPECS`.
+        checkpoints: Folder that holds `<task>/<model>/`.
+        benchmark: Folder that holds the published predictions of each task.
+    """
+    cards = "".join(
+        _task_card(task, model, read_record(task.key, model, checkpoints), benchmark)
+        for task in TASKS.values()
+    )
+    return f'<div class="dd-trainings">{cards}</div>'
+
+
+def figure_html(figure: Figure) -> str:
+    """A figure that scrolls by itself where its text would become too small to read."""
+    name = escape(alt_text(figure).split(".")[0])
+    return (
+        f'<div class="dd-scroll dd-drawing" role="group" aria-label="{name}" tabindex="0">'
+        f"{inline_svg(figure)}</div>"
+    )
+
+
+def command_html(*commands: str) -> str:
+    """Commands to copy, one a line."""
+    return f'<pre class="dd-command" tabindex="0"><code>{escape(chr(10).join(commands))}</code></pre>'
+
+
+def _task_card(task: Task, model: str, record: TrainingRecord | None, benchmark: Path) -> str:
+    title = f"<h3>{escape(task.title)}</h3>"
+    if record is None:
+        return f"""
+<section class="dd-card dd-training">{title}
+  <p>{escape(get_spec(model).title)} has not been trained for this task. This does it:</p>
+  {command_html(training_command(task.key, model))}
+</section>"""
+    return f"""
+<section class="dd-card dd-training">{title}
+  {_facts(record)}
+  <h4>Curves</h4>
+  {figure_html(training_curves(record.training))}
+  {_settings(record)}
+  <h4>Images that it was trained with</h4>
+  {_data(task, record)}
+  <h4>What is called what on the test split</h4>
+  {_confusion(task, record, benchmark)}
+</section>"""
+
+
+def _facts(record: TrainingRecord) -> str:
+    training, settings = record.training, record.settings
+    size = record.config.get("pretrained_cfg", {}).get("input_size", [3, 0, 0])
+    facts = {
+        "Network": f"{record.config.get('architecture', 'unknown')}, {size[1]} × {size[2]} px",
+        "Started from": settings.get("init"),
+        "Teacher": teacher_networks(str(settings.get("teacher") or "")),
+        "Chosen": _chosen(training),
+        "Trained on": ", ".join(
+            str(training.get("environment", {}).get(key)) for key in ("device", "precision", "torch")
+            if training.get("environment", {}).get(key)
+        ),
+        "Weights": record.weights_sha256 and record.weights_sha256[:12],
+    }  # fmt: skip
+    items = "".join(
+        f"<div><dt>{name}</dt><dd>{escape(str(value))}</dd></div>" for name, value in facts.items() if value
+    )
+    return f'<dl class="dd-facts">{items}</dl>'
+
+
+def _chosen(training: Mapping[str, Any]) -> str:
+    if "best_epoch" not in training:
+        return ""
+    by = words(str(training.get("selection_metric", "a figure")))
+    return f"epoch {training['best_epoch']} of {len(training.get('curves', ()))}, by {by} on validation"
+
+
+def _settings(record: TrainingRecord) -> str:
+    if not record.settings:
+        return '<p class="dd-quiet">Its settings were not recorded.</p>'
+    defaults = default_settings()
+    changed = {
+        name: value
+        for name, value in record.settings.items()
+        if name not in defaults or defaults[name] != value
+    }
+    rows = [
+        [f"<code>{escape(name)}</code>", _value(value), _value(defaults[name]) if name in defaults else "–"]
+        for name, value in changed.items()
+    ]
+    summary = f"{len(rows)} of {len(record.settings)} settings differ from today's defaults"
+    table = table_html(f"Settings, {record.task}", ["Setting", "Value", "Default"], rows, titled=False)
+    return f"<details><summary>{summary}</summary>{table}</details>"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return escape(value_text(value)) or "–"
+
+
+def _data(task: Task, record: TrainingRecord) -> str:
+    splits = record.training.get("data") or {}
+    if not splits:
+        return '<p class="dd-quiet">They were not recorded.</p>'
+    columns = list(dict.fromkeys(key for counts in splits.values() for key in counts))
+    rows = [
+        [escape(str(split).capitalize()), *(escape(value_text(counts.get(key))) for key in columns)]
+        for split, counts in splits.items()
+    ]
+    names = [task.display_names.get(key, key.capitalize()) for key in columns]
+    return table_html(f"Images by split, {task.title}", ["Split", *names], rows, titled=False)
+
+
+def _confusion(task: Task, record: TrainingRecord, benchmark: Path) -> str:
+    try:
+        filed = read_benchmark(benchmark / task.key, task)
+    except ManifestError as error:
+        return f'<p class="dd-quiet">{escape(error.user_message)}</p>'
+    if record.model not in filed.models:
+        folder = f"runs/{task.key}/{record.model}"
+        return "<p>It has not been evaluated there. This does it:</p>" + command_html(
+            f"python -m dermadeit evaluate data/manifest.csv --split test --task {task.key} "
+            f"--model {folder} --output {folder}/test",
+            f"python -m dermadeit benchmark add {folder}/test",
+        )
+    by_views = filed.models[record.model]
+    views = max(by_views)
+    predictions = by_views[views]
+    figures = "".join(
+        f"<div>{inline_svg(confusion_figure(predictions, normalised))}</div>" for normalised in (False, True)
+    )
+    return f"""
+<p class="dd-quiet">{len(predictions):,} images; the most probable class, from the mean of {views} views.
+{_other_weights(filed, record)}</p>
+<div class="dd-matrices">{figures}</div>"""
+
+
+def _other_weights(filed: FiledModels, record: TrainingRecord) -> str:
+    of = filed.weights_sha256.get(record.model)
+    return (
+        "" if of in (None, record.weights_sha256) else "<strong>These figures are of other weights.</strong>"
+    )
+
+
+class _Stage(NamedTuple):
+    title: str
+    meaning: str
+    command: str
+
+
+_STAGES: Mapping[str, _Stage] = {
+    "ablations": _Stage(
+        title="From the original to ours",
+        meaning="Each training has everything of the one above it, and one change more.",
+        command="python train/programme.py --stage teachers --stage ablations",
+    ),
+    "three-way": _Stage(
+        title="What a teacher brings",
+        meaning="The same short training without a teacher, with its embeddings, and with its soft logits too; in "
+        "the last one the class token learns them as well, in place of a token of its own. Figures are means over "
+        "seeds. A few seeds tell little of how much others would differ, so the intervals are too narrow.",
+        command="python train/programme.py --stage teachers --stage three-way",
+    ),
+    "resolution": _Stage(
+        title="Whether more pixels help",
+        meaning="A few last epochs of a plain DeiT of 160 pixels, at its own resolution and at a higher one. They "
+        "were repeated with other seeds, always from the same start.",
+        command="python train/programme.py --only diagnosis-at-160-pixels/deit --only '*/at-160-pixels/deit' "
+        "--only '*/resolution/*'",
+    ),
+    "final": _Stage(
+        title="What ships, and the same at 160 pixels",
+        meaning="The trainings of what ships, at 224 pixels, each compared with the same one at 160; the ensemble "
+        "that taught DermaDeiT was trained anew in between.",
+        command="python train/programme.py --stage ensemble --stage diagnoses --stage final "
+        "--stage diagnoses-at-160-pixels --stage at-160-pixels",
+    ),
+}
+"""Name of a stage in train/programme.yaml to what it compares, and what runs it."""
+
+
+def stages_html(benchmark: Path) -> str:
+    """The tables of every stage for every task, or how to make those that are not there.
+
+    Args:
+        benchmark: Folder that holds `<task>/<stage>.json`, as `train/programme_report.py` writes them.
+    """
+    return "".join(_stage(benchmark, stage) for stage in _STAGES)
+
+
+def _stage(benchmark: Path, stage: str) -> str:
+    title, meaning, command = _STAGES[stage]
+    tables = [_table(title, task, _read(benchmark / task.key / f"{stage}.json")) for task in TASKS.values()]
+    content = "".join(tables) or (
+        "<p>This has not been run yet. These commands run it and fill this place:</p>"
+        + command_html(command, f"python train/programme_report.py --stage {stage}")
+    )
+    return f"""
+<section class="dd-card dd-stage">
+  <h3>{title}</h3>
+  <p class="dd-quiet">{meaning}</p>
+  {content}
+</section>"""
+
+
+def _table(title: str, task: Task, report: Mapping[str, Any]) -> str:
+    trainings = report.get("trainings", [])
+    if not trainings:
+        return ""
+    names, cells = stage_table(trainings)
+    header = [capitalised(name) for name in (*names, STAGE_DIFFERENCE)]
+    rows = [
+        [*map(escape, row), _difference(training)] for row, training in zip(cells, trainings, strict=True)
+    ]
+    images, views = trainings[0]["figures"]["n"], trainings[0]["views"]
+    caption = f"{task.title}: {images:,} images of the {report['split']} split, {views} views an image"
+    # Stages have tables of the same images: a name that two regions share tells a screen reader nothing.
+    table = table_html(f"{title}. {caption}", header, rows, titled=False)
+    return f"<h4>{escape(caption)}</h4>{table}"
+
+
+def _difference(training: Mapping[str, Any]) -> str:
+    difference = stage_difference(training)
+    if difference is None:
+        return "–"
+    text = difference_text(difference).strip("*")
+    shown = f"<strong>{text}</strong>" if difference.excludes_zero else text
+    return f"{shown} <span>to {escape(str(training['compared_with']))}</span>"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

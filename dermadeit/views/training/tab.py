@@ -1,0 +1,175 @@
+"""The tab that says how the models came about, what they may be used for, and how to make others."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import gradio as gr
+
+from dermadeit.models.checkpoints import CHECKPOINT_ROOT
+from dermadeit.models.specs import get_spec
+from dermadeit.publishing import model_card_text
+from dermadeit.publishing.benchmark import BENCHMARK_ROOT
+from dermadeit.publishing.model_card import MODEL_CARD
+from dermadeit.views.page.events import Updates
+from dermadeit.views.page.failures import presentable
+from dermadeit.views.page.html import failure_html, status_html
+from dermadeit.views.page.scripts import ANNOUNCE
+from dermadeit.views.training.record import models_with_record
+from dermadeit.views.training.sections import command_html, model_html, stages_html
+
+_PAGE_EVENT: Mapping[str, Any] = MappingProxyType(
+    {"api_visibility": "private", "concurrency_id": "training", "concurrency_limit": 1}
+)
+
+_NO_CARD = """\
+It has not been written for these weights yet. `python -m dermadeit model-card` writes it from the result files
+that there are, and says of everything else that it was not measured."""
+
+_RETRAIN = (
+    "python train/distill.py --smoke",
+    "python train/distill.py --download",
+    "python train/distill.py --task multiclass",
+)
+
+_RETRAINED = """\
+The first goes through all of it on synthetic lesions, in two minutes on a CPU. The second fetches and splits ISIC
+2019, takes the best teacher that can be had, and says what it is about to do. A training that was cut off goes on
+where it was. docs/training.md has every setting, the baselines, other teachers, other data, and GPUs."""
+
+_DEPLOY = (
+    "git archive --prefix=dermadeit-space/ HEAD | tar -x -C /tmp",
+    "hf upload YOUR-NAME/dermadeit /tmp/dermadeit-space . --type space",
+)
+
+_DEPLOYED = """\
+The repository is a Hugging Face Space as it stands. Elsewhere, `python app.py` serves it: `GRADIO_SERVER_NAME` and
+`GRADIO_SERVER_PORT` say where, `/healthz` says whether it answers and with which weights. It needs no GPU, no
+account and, with the weights in place, no network."""
+
+
+class TrainingAndCardTab:
+    """Layout and events of the tab. Nothing is read or drawn before somebody opens it.
+
+    Args:
+        checkpoints: Folder that holds the checkpoints as `<task>/<model>/`.
+        benchmark: Folder that holds the published predictions and the figures of the training programme.
+        card: The model card, which need not be there.
+    """
+
+    def __init__(
+        self, checkpoints: Path = CHECKPOINT_ROOT, benchmark: Path = BENCHMARK_ROOT, card: Path = MODEL_CARD
+    ) -> None:
+        self._checkpoints, self._benchmark, self._card = checkpoints, benchmark, card
+        self._drawn: dict[str, str] = {}
+
+    def render(self, tab: gr.Tab) -> None:
+        """Adds the tab's content to the Blocks that is being built.
+
+        Args:
+            tab: The tab that it stands in, which fills it when it is opened.
+        """
+        models = models_with_record(self._checkpoints)
+        gr.HTML(
+            '<h2>Model card</h2><p class="dd-lead">What the models are for, and what they are not for.</p>'
+        )
+        with gr.Row(elem_classes="dd-texts"):
+            _text("Intended use", model_card_text.INTENDED_USE)
+            _text("Out of scope", model_card_text.OUT_OF_SCOPE)
+        with gr.Accordion("The whole model card", open=False, elem_classes="dd-model-card"):
+            self._card_text = gr.Markdown("Opening …", header_links=True)
+        gr.HTML(
+            '<h2 class="dd-part">Training</h2><p class="dd-lead">How the weights in this app came about, from the '
+            "record that lies beside them. The dotted line is the epoch that was kept.</p>"
+        )
+        self._model = gr.Radio(
+            [(get_spec(name).title, name) for name in models],
+            value=models[0] if models else None,
+            label="Model",
+            elem_id="training-model",
+        )
+        self._status = gr.HTML(
+            status_html("Opening …"),
+            elem_id="training-status",
+            js_on_load=ANNOUNCE,
+        )
+        self._trainings = gr.HTML(elem_id="trainings", min_height=900)
+        gr.HTML(
+            '<h2 class="dd-part">What each change brings</h2><p class="dd-lead">Short trainings, measured on the '
+            "validation split; in brackets 95 % intervals from resampled lesions. A difference is bold where its "
+            "interval excludes 0.</p>"
+        )
+        self._stages = gr.HTML(elem_id="stages", min_height=200)
+        gr.HTML('<h2 class="dd-part">Data, licences, and your own</h2>')
+        with gr.Row(elem_classes="dd-texts"):
+            _text("Data", model_card_text.DATA)
+            _text("Licences", model_card_text.LICENCES)
+        with gr.Row(elem_classes="dd-texts"):
+            _text("Train it again", _RETRAINED, _RETRAIN)
+            _text("Deploy it", _DEPLOYED, _DEPLOY)
+        self._shown = gr.State(False)
+        tab.select(
+            self._open,
+            [self._shown, self._model],
+            [self._shown, self._card_text, self._stages, self._status, self._trainings],
+            show_progress="minimal",
+            show_progress_on=self._trainings,
+            **_PAGE_EVENT,
+        )
+        self._model.input(
+            self._show_model,
+            [self._model],
+            [self._status, self._trainings],
+            trigger_mode="always_last",
+            show_progress="minimal",
+            show_progress_on=self._trainings,
+            **_PAGE_EVENT,
+        )
+
+    def _open(self, already: bool, model: str | None) -> Updates:
+        if already:
+            return gr.skip()
+        try:
+            return {
+                self._shown: True,
+                self._card_text: read_card(self._card),
+                self._stages: stages_html(self._benchmark),
+                **self._show_model(model),
+            }
+        except Exception as error:
+            return {self._status: failure_html(presentable(error))}
+
+    def _show_model(self, model: str | None) -> Updates:
+        if model is None:
+            return {self._status: status_html("No checkpoint is shipped.")}
+        try:
+            title = get_spec(model).title
+            if model not in self._drawn:
+                self._drawn[model] = model_html(model, self._checkpoints, self._benchmark)
+        except Exception as error:
+            return {self._status: failure_html(presentable(error)), self._trainings: ""}
+        return {
+            self._status: status_html(f"The trainings of {title}."),
+            self._trainings: self._drawn[model],
+        }
+
+
+def read_card(path: Path) -> str:
+    """The model card as Markdown whose headings fit below the tab's own, or how to write one."""
+    if not path.is_file():
+        return _NO_CARD
+    text = path.read_text(encoding="utf-8")
+    below_title = text.split("\n", 1)[1] if text.startswith("# ") else text
+    deeper = re.sub(r"^(?=##+ )", "#", below_title, flags=re.MULTILINE)
+    # Gradio puts this before the id of every heading.
+    return deeper.replace("](#", "](#h-")
+
+
+def _text(title: str, markdown: str, commands: Sequence[str] = ()) -> None:
+    with gr.Column(elem_classes="dd-card dd-text", min_width=300):
+        gr.HTML(f"<h3>{title}</h3>" + (command_html(*commands) if commands else ""))
+        gr.Markdown(markdown)
