@@ -12,7 +12,7 @@ from dermadeit.data.tabular import Table, read_csv
 from dermadeit.imaging.quality import PROBLEMS
 from dermadeit.inference.records import ABSTAIN
 from dermadeit.tasks import BINARY
-from dermadeit.views.examples import read_examples
+from dermadeit.views.page.examples import read_examples
 from dermadeit.views.page.uploads import EXAMPLES_FOLDER
 
 TABLES = ("examples.csv", "sample_set/labels.csv")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from playwright.sync_api import Page
 
-from dermadeit.views.examples import read_examples
+from dermadeit.views.page.examples import read_examples
 
 EXAMPLE = "Nevus: clear case"
 

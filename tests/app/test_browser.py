@@ -14,7 +14,7 @@ from visitor import DONE, HEATMAP, UPLOAD, Visit
 from dermadeit.imaging.decode import MAX_BYTES, decode_image
 from dermadeit.inference.faithfulness import check_saliency
 from dermadeit.inference.saliency import attention_rollout, grad_cam
-from dermadeit.views.examples import read_examples
+from dermadeit.views.page.examples import read_examples
 from dermadeit.views.page.uploads import MAX_UPLOAD_BYTES
 
 pytestmark = pytest.mark.browser

@@ -13,8 +13,8 @@ from dermadeit.data.collection import MAX_IMAGES
 from dermadeit.inference.predictor import DEFAULT_VIEWS
 from dermadeit.inference.zoo import ModelZoo
 from dermadeit.tasks import BINARY, TASKS
-from dermadeit.views.examples import read_examples
 from dermadeit.views.page.events import INSTANT_EVENT
+from dermadeit.views.page.examples import read_examples
 from dermadeit.views.page.gradio_patches import FilesInput, PhotoInput
 from dermadeit.views.page.scripts import ANNOUNCE, refuse_oversized
 from dermadeit.views.page.theme import FOLDER_SCRIPT
