@@ -12,7 +12,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from dermadeit.data.manifest import Manifest
-from train.folds import fold_of
+from train.data.splitting import fold_of
 
 logger = logging.getLogger(__name__)
 

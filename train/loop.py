@@ -30,7 +30,7 @@ from dermadeit.metrics.classification import classification_metrics
 from dermadeit.models.classifier import LesionClassifier, create_classifier
 from train.augmentation import BatchAugmentation
 from train.configuration import TrainingConfiguration
-from train.folds import leave_out_fold
+from train.data.splitting import leave_out_fold
 from train.loaders import create_train_loader
 from train.losses import balanced_softmax_loss, cosine_smooth_l1, embedding_kl, focal_loss, soft_logits_kl
 from train.mixing import draw_mix

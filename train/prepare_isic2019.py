@@ -32,7 +32,9 @@ import numpy as np
 from dermadeit.data.manifest import SPLITS
 from dermadeit.errors import ConfigurationError, ManifestError
 from dermadeit.imaging.decode import MAX_ASPECT, MIN_SIDE, decode_image
-from train.image_collections import (
+from train.data.images import JOURNAL, PreparedImage, prepare_images
+from train.data.isic2019 import BASE_URL, get_archives, open_isic2019
+from train.data.layouts import (
     Collection,
     ExcludedImage,
     SourceImage,
@@ -40,12 +42,10 @@ from train.image_collections import (
     read_ham10000,
     read_labelled_csv,
 )
-from train.image_preparation import JOURNAL, PreparedImage, prepare_images
-from train.isic2019_archives import BASE_URL, get_archives, open_isic2019
-from train.near_duplicates import find_near_duplicates
-from train.preparation_report import log_summary, write_tables
+from train.data.near_duplicates import find_near_duplicates
+from train.data.report import log_summary, write_tables
+from train.data.splitting import complete_splits, lesion_groups
 from train.programs import explaining_mistakes
-from train.splitting import complete_splits, lesion_groups
 
 logger = logging.getLogger("train.prepare_isic2019")
 
@@ -115,7 +115,7 @@ def prepare_isic2019(
         The path of manifest.csv.
 
     Raises:
-        DermaDeiTError: What `isic2019_archives.get_archives` and `prepare` raise.
+        DermaDeiTError: What `isic2019.get_archives` and `prepare` raise.
     """
     archives = archives or output / "archives"
     logger.info("%s", _LICENCE)

@@ -19,7 +19,7 @@ from dermadeit.models.checkpoints import CONFIG_FILE, TRAINING_FILE, Checkpoint,
 from dermadeit.models.specs import MODEL_SPECS
 from dermadeit.tasks import DIAGNOSIS
 from train.configuration import CHECKPOINT_PREFIX
-from train.folds import fold_of
+from train.data.splitting import fold_of
 from train.foundation_teachers import (
     FOUNDATION_MODELS,
     Encoder,

@@ -12,7 +12,7 @@ import pytest
 from dermadeit.data.manifest import read_source
 from dermadeit.tasks import DIAGNOSIS
 from train import extract_embeddings
-from train.folds import fold_of
+from train.data.splitting import fold_of
 
 
 @pytest.fixture

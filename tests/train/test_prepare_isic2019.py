@@ -17,9 +17,10 @@ from dermadeit.data.manifest import SPLITS, check_leaks, read_source
 from dermadeit.data.tabular import read_csv
 from dermadeit.errors import ConfigurationError, DermaDeiTError, ManifestError
 from dermadeit.tasks import DIAGNOSES, get_task
-from train import image_preparation, prepare_isic2019
-from train.downloads import DownloadError
-from train.isic2019_archives import GROUND_TRUTH, IMAGES_ARCHIVE, METADATA
+from train import prepare_isic2019
+from train.data import images
+from train.data.downloads import DownloadError
+from train.data.isic2019 import GROUND_TRUTH, IMAGES_ARCHIVE, METADATA
 from train.prepare_isic2019 import PreparationSettings, main
 
 BINARY = get_task("binary")
@@ -203,7 +204,7 @@ def test_a_ground_truth_that_contradicts_itself_is_refused(copied: Path, tmp_pat
 def test_a_killed_run_goes_on_without_doing_images_again(
     archives: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decode, decoded = image_preparation.decode_image, []
+    decode, decoded = images.decode_image, []
 
     def counting(data: bytes, *, name: str):
         if len(decoded) == 20:
@@ -211,7 +212,7 @@ def test_a_killed_run_goes_on_without_doing_images_again(
         decoded.append(name)
         return decode(data, name=name)
 
-    monkeypatch.setattr(image_preparation, "decode_image", counting)
+    monkeypatch.setattr(images, "decode_image", counting)
     with pytest.raises(KeyboardInterrupt):
         prepare_isic2019.prepare_isic2019(tmp_path, archives=archives, settings=SETTINGS)
     assert not (tmp_path / "manifest.csv").exists()
@@ -222,7 +223,7 @@ def test_a_killed_run_goes_on_without_doing_images_again(
     assert finished
     decoded.clear()
     monkeypatch.setattr(
-        image_preparation,
+        images,
         "decode_image",
         lambda data, *, name: decoded.append(name) or decode(data, name=name),
     )
@@ -357,6 +358,6 @@ def test_a_full_disk_ends_with_what_to_do(
     def full(*_) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(image_preparation, "write_atomically", full)
+    monkeypatch.setattr(images, "write_atomically", full)
     assert main(["--class-folders", str(source), "--output", str(tmp_path / "data")]) == 2
     assert "Make room and run the same command again" in caplog.text

@@ -12,8 +12,8 @@ from dermadeit.errors import ConfigurationError
 from dermadeit.tasks import BINARY, DIAGNOSIS, MULTICLASS, Task
 from train import targets as targets_module
 from train.configuration import TrainingConfiguration
+from train.data.splitting import fold_of, leave_out_fold
 from train.embedding_head import create_head
-from train.folds import fold_of, leave_out_fold
 from train.targets import load_targets
 from train.teachers import TeacherOutput
 

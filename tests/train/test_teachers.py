@@ -20,7 +20,7 @@ from dermadeit.errors import CheckpointError, ConfigurationError
 from dermadeit.models.checkpoints import load_checkpoint
 from dermadeit.tasks import DIAGNOSIS
 from train import foundation_teachers
-from train.folds import leave_out_fold
+from train.data.splitting import leave_out_fold
 from train.foundation_teachers import FOUNDATION_MODELS
 from train.teachers import create_teachers, unseen
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from loopback import FileServer, serving
 
-from train.downloads import DownloadError, download, verify_checksums
+from train.data.downloads import DownloadError, download, verify_checksums
 
 CONTENT = bytes(range(256)) * 40
 NAME = "archive.zip"

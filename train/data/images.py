@@ -24,8 +24,8 @@ from tqdm import tqdm
 from dermadeit.errors import ImageError
 from dermadeit.files import write_atomically
 from dermadeit.imaging.decode import LesionImage, decode_image
-from train.image_collections import Collection, ExcludedImage, SourceImage
-from train.near_duplicates import perceptual_hash
+from train.data.layouts import Collection, ExcludedImage, SourceImage
+from train.data.near_duplicates import perceptual_hash
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dermadeit.errors import ConfigurationError, ManifestError
-from train.image_collections import (
+from train.data.layouts import (
     Collection,
     known_classes,
     read_class_folders,

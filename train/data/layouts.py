@@ -2,7 +2,7 @@
 
 | layout | read by |
 |---|---|
-| the three ISIC 2019 training archives | `isic2019_archives.open_isic2019` |
+| the three ISIC 2019 training archives | `isic2019.open_isic2019` |
 | ``train/<class>/``, ``val/<class>/``, optionally ``test/<class>/`` | `read_class_folders` |
 | HAM10000's two image folders and its metadata | `read_ham10000` |
 | any CSV with an image column and a label column | `read_labelled_csv` |

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dermadeit.errors import ManifestError
-from train.splitting import assign_splits, complete_splits, lesion_groups
+from train.data.splitting import assign_splits, complete_splits, lesion_groups
 
 SHARES = {"train": 0.7, "validation": 0.07, "calibration": 0.07, "test": 0.16}
 NO_PAIRS = np.empty((0, 2), dtype=np.int64)

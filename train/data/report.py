@@ -16,7 +16,7 @@ from dermadeit.data.synthetic import MANIFEST_COLUMNS
 from dermadeit.data.tabular import write_csv
 from dermadeit.files import write_json
 from dermadeit.tasks import DIAGNOSES
-from train.image_collections import ExcludedImage
+from train.data.layouts import ExcludedImage
 
 logger = logging.getLogger(__name__)
 

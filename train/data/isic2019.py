@@ -16,8 +16,8 @@ from dermadeit.data.tabular import read_csv
 from dermadeit.errors import ConfigurationError, ImageError, ManifestError
 from dermadeit.imaging.decode import MAX_BYTES
 from dermadeit.tasks import DIAGNOSES
-from train.downloads import download, verify_checksums
-from train.image_collections import (
+from train.data.downloads import download, verify_checksums
+from train.data.layouts import (
     UNKNOWN_DIAGNOSIS,
     Collection,
     Listing,

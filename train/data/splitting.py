@@ -1,15 +1,17 @@
-"""Lesion groups, and splits that keep each of them together."""
+"""Lesion groups, and splits and folds that keep each of them together."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from dermadeit.data.manifest import Manifest
 from dermadeit.errors import ManifestError
 
 _STRICTEST_FIRST = ("test", "calibration", "validation")
@@ -129,3 +131,20 @@ def complete_splits(
     for index, split in zip(pool, assigned, strict=True):
         splits[index] = split
     return splits, left_out
+
+
+def fold_of(lesion_group: str, folds: int) -> int:
+    """The fold of a lesion for cross-fitting, 0 to `folds` - 1.
+
+    By its name alone, so it is the same in every manifest, and no teacher answers for an image whose label it was
+    trained on.
+    """
+    return int.from_bytes(hashlib.sha256(lesion_group.encode()).digest()[:8], "big") % folds
+
+
+def leave_out_fold(manifest: Manifest, folds: int, held_out: int) -> Manifest:
+    """The images of all folds but one; all images with `folds` 0."""
+    if not folds:
+        return manifest
+    rows = tuple(row for row in manifest.rows if fold_of(row.lesion_group, folds) != held_out)
+    return replace(manifest, rows=rows)

@@ -10,7 +10,7 @@ from PIL import Image, ImageEnhance
 from dermadeit.data.synthetic import SKIN_TONES, random_recipe
 from dermadeit.imaging.rendering import render_lesion
 from dermadeit.tasks import DIAGNOSES
-from train.near_duplicates import MAX_HASH_DISTANCE, find_near_duplicates, perceptual_hash
+from train.data.near_duplicates import MAX_HASH_DISTANCE, find_near_duplicates, perceptual_hash
 
 
 def _lesions(count: int, size: tuple[int, int] = (256, 192)) -> list[Image.Image]:
