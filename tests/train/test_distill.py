@@ -23,9 +23,9 @@ from dermadeit.metrics.classification import classification_metrics
 from dermadeit.models.checkpoints import load_checkpoint
 from dermadeit.tasks import get_task
 from train import distill, loop
+from train.augment.mixing import Mix
 from train.configuration import TrainingConfiguration
 from train.loaders import load_manifest
-from train.mixing import Mix
 from train.optimization import create_optimizer, learning_rate_factor
 from train.plan import describe_plan
 from train.student import Student

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from dermadeit.imaging.preprocessing import apply_dihedral
-from train.appearance import change_colour
-from train.augmentation import BatchAugmentation
+from train.augment.appearance import change_colour
+from train.augment.augmentation import BatchAugmentation
 from train.configuration import TrainingConfiguration
 
 STRENGTHS = {

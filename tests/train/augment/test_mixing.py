@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from train.augment.mixing import Mix, draw_mix
 from train.configuration import TrainingConfiguration
-from train.mixing import Mix, draw_mix
 
 
 def _draw(seed: int = 0, count: int = 8, size: int = 32, **settings: float) -> Mix | None:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from dermadeit.imaging.preprocessing import DIHEDRAL_VIEWS, apply_dihedral
-from train.appearance import (
+from train.augment.appearance import (
     add_noise,
     apply_to_share,
     blur,
