@@ -1,23 +1,50 @@
-"""The settings of a training from its command line: defaults, then a recipe, then single options."""
+"""Command lines of the training programs: a training's settings, and how a user's mistake ends a program.
+
+The settings are the defaults, then a recipe, then single options.
+"""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import yaml
 
-from dermadeit.errors import ConfigurationError
+from dermadeit.errors import ConfigurationError, DermaDeiTError
 from dermadeit.tasks import TRAINABLE_TASKS
 from train.configuration import TrainingConfiguration
+
+EXIT_USAGE = 2
 
 DEFAULT_RECIPE = "dermadeit"
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
+
+Main = Callable[[Sequence[str] | None], int]
+
+
+def explaining_mistakes(main: Main) -> Main:
+    """Makes a program end with a sentence and exit code 2 where its user has made a mistake.
+
+    Args:
+        main: Takes the arguments, None for those of the command line, and returns the exit code.
+    """
+
+    @wraps(main)
+    def program(arguments: Sequence[str] | None = None) -> int:
+        try:
+            return main(arguments)
+        except DermaDeiTError as error:
+            logging.getLogger(main.__module__).error("%s", error.user_message)
+            return EXIT_USAGE
+
+    return program
 
 
 @dataclass(frozen=True)

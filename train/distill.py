@@ -33,12 +33,11 @@ from dermadeit.evaluation.evaluate import evaluate, write_evaluations
 from dermadeit.files import write_atomically, write_json
 from dermadeit.inference.predictor import Predictor
 from dermadeit.models.checkpoints import TRAINING_FILE, WEIGHTS_FILE, load_checkpoint, save_checkpoint
-from train.command_line import parse_arguments
+from train.command_line import explaining_mistakes, parse_arguments
 from train.configuration import TrainingConfiguration
 from train.loaders import load_manifest
 from train.loop import Training
 from train.plan import describe_plan, settle
-from train.programs import explaining_mistakes
 from train.smoke import run_smoke
 
 logger = logging.getLogger("train.distill")

@@ -29,17 +29,17 @@ from dermadeit.data.tabular import write_csv
 from dermadeit.errors import ConfigurationError
 from dermadeit.imaging.preprocessing import DIHEDRAL_VIEWS
 from dermadeit.tasks import TASKS
+from train.command_line import explaining_mistakes
 from train.configuration import TrainingConfiguration
 from train.loaders import load_manifest
-from train.programs import explaining_mistakes
-from train.targets import (
+from train.teachers.cache import CachedEmbeddings, cached_embeddings, teacher_cache_folder
+from train.teachers.networks import Teacher, create_teachers, unseen
+from train.teachers.targets import (
     SMALLEST_PROBABILITY,
     class_membership,
     embedding_spaces,
     grouped_probabilities,
 )
-from train.teacher_cache import CachedEmbeddings, cached_embeddings, teacher_cache_folder
-from train.teachers import Teacher, create_teachers, unseen
 
 logger = logging.getLogger("train.evaluate_teacher")
 

@@ -30,10 +30,10 @@ from dermadeit.data.manifest import SPLITS, Manifest, read_source
 from dermadeit.errors import ConfigurationError, ManifestError
 from dermadeit.imaging.preprocessing import DIHEDRAL_VIEWS
 from dermadeit.tasks import DIAGNOSIS, TRAINABLE_TASKS, get_task
+from train.command_line import explaining_mistakes
 from train.loaders import find_manifest
-from train.programs import explaining_mistakes
-from train.teacher_cache import BATCH_IMAGES, SHARD_IMAGES, TeacherCache, teacher_cache_folder
-from train.teachers import Teacher, create_teachers, unseen
+from train.teachers.cache import BATCH_IMAGES, SHARD_IMAGES, TeacherCache, teacher_cache_folder
+from train.teachers.networks import Teacher, create_teachers, unseen
 
 logger = logging.getLogger("train.extract_embeddings")
 

@@ -37,7 +37,7 @@ from train.loaders import create_train_loader
 from train.losses import balanced_softmax_loss, cosine_smooth_l1, embedding_kl, focal_loss, soft_logits_kl
 from train.optimization import create_optimizer, learning_rate_factor
 from train.student import Student, StudentOutput
-from train.targets import TeacherTargets, load_targets
+from train.teachers.targets import TeacherTargets, load_targets
 
 logger = logging.getLogger(__name__)
 

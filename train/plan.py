@@ -12,7 +12,7 @@ from dermadeit.errors import ConfigurationError
 from dermadeit.models.specs import get_spec
 from train.configuration import TrainingConfiguration
 from train.loaders import find_manifest
-from train.teachers import available_teacher
+from train.teachers.networks import available_teacher
 
 if TYPE_CHECKING:
     from train.loop import Training

@@ -32,6 +32,7 @@ import numpy as np
 from dermadeit.data.manifest import SPLITS
 from dermadeit.errors import ConfigurationError, ManifestError
 from dermadeit.imaging.decode import MAX_ASPECT, MIN_SIDE, decode_image
+from train.command_line import explaining_mistakes
 from train.data.images import JOURNAL, PreparedImage, prepare_images
 from train.data.isic2019 import BASE_URL, get_archives, open_isic2019
 from train.data.layouts import (
@@ -45,7 +46,6 @@ from train.data.layouts import (
 from train.data.near_duplicates import find_near_duplicates
 from train.data.report import log_summary, write_tables
 from train.data.splitting import complete_splits, lesion_groups
-from train.programs import explaining_mistakes
 
 logger = logging.getLogger("train.prepare_isic2019")
 

@@ -33,9 +33,8 @@ import yaml
 from dermadeit.errors import ConfigurationError
 from dermadeit.files import write_json
 from dermadeit.models.checkpoints import TRAINING_FILE, WEIGHTS_FILE
-from train.command_line import parse_arguments
+from train.command_line import explaining_mistakes, parse_arguments
 from train.configuration import CHECKPOINT_PREFIX
-from train.programs import explaining_mistakes
 
 logger = logging.getLogger("train.programme")
 

@@ -43,8 +43,8 @@ from dermadeit.reporting.markdown import (
     stage_table,
 )
 from dermadeit.tasks import TASKS
+from train.command_line import explaining_mistakes
 from train.programme import DONE_FILE, PROGRAMME_FILE, repetitions
-from train.programs import explaining_mistakes
 
 logger = logging.getLogger("train.programme_report")
 

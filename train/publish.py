@@ -42,9 +42,9 @@ from dermadeit.publishing.benchmark import BENCHMARK_ROOT, METRICS_FILE, SplitBy
 from dermadeit.publishing.model_card import EVIDENCE_ROOT
 from dermadeit.tasks import TASKS, Task
 from dermadeit.trust.files import remove_trust, write_trust
+from train.command_line import explaining_mistakes
 from train.loaders import find_manifest
 from train.programme import ACCOUNT_FILE, DONE_FILE
-from train.programs import explaining_mistakes
 
 logger = logging.getLogger("train.publish")
 

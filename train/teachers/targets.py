@@ -8,25 +8,35 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from scipy.special import softmax
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from dermadeit.data.manifest import Manifest
 from dermadeit.errors import ConfigurationError
 from dermadeit.tasks import Task
 from train.configuration import TrainingConfiguration
-from train.embedding_head import cross_fitted_log_probabilities
-from train.teacher_cache import CachedEmbeddings, cached_embeddings, teacher_cache_folder
-from train.teachers import Teacher, create_teachers, unseen
-from train.whitening import Whitening, fit_pca, fit_standardisation
+from train.data.splitting import fold_of
+from train.teachers.cache import CachedEmbeddings, cached_embeddings, teacher_cache_folder
+from train.teachers.networks import Teacher, create_teachers, unseen
 
 logger = logging.getLogger(__name__)
 
 SMALLEST_PROBABILITY = 1e-6
+CONSTANT_DEVIATION = 1e-6
+"""A dimension that varies less than this carries nothing, and becomes 0."""
+
+HEAD_FOLDS = 5
+COMPONENTS = 256
+INVERSE_REGULARISATION = 0.1
 
 
 class TargetBatch(NamedTuple):
@@ -264,3 +274,114 @@ def class_membership(classes: Sequence[str], task: Task) -> np.ndarray:
             code="teacher_of_another_task",
         )
     return membership
+
+
+# -------------------------------------------------------------------------------------- comparable embeddings
+
+
+@dataclass(frozen=True)
+class Whitening:
+    """An affine map of embeddings.
+
+    Attributes:
+        mean: float32 [D].
+        scale: float32 [D], for a diagonal map, or [D, d].
+    """
+
+    mean: np.ndarray
+    scale: np.ndarray
+
+    @classmethod
+    def identity(cls, dim: int) -> Whitening:
+        """The map that changes nothing."""
+        return cls(np.zeros(dim, np.float32), np.ones(dim, np.float32))
+
+    @property
+    def dim(self) -> int:
+        """Length of what comes out."""
+        return self.scale.shape[-1]
+
+    def cut(self, dim: int) -> Whitening:
+        """The same map with its first `dim` outputs only."""
+        return self if dim == self.dim else Whitening(self.mean, self.scale[:, :dim])
+
+    def __call__(self, embeddings: np.ndarray) -> np.ndarray:
+        """Float [N, D] to float32 [N, dim]."""
+        centred = embeddings - self.mean
+        return centred * self.scale if self.scale.ndim == 1 else centred @ self.scale
+
+
+def fit_standardisation(chunks: Iterable[np.ndarray]) -> Whitening:
+    """Zero mean and unit deviation in each dimension, over all images and views.
+
+    Args:
+        chunks: Blocks of embeddings, float [n, V, D].
+    """
+    scaler = StandardScaler()
+    for chunk in chunks:
+        scaler.partial_fit(chunk.reshape(-1, chunk.shape[-1]).astype(np.float64))
+    deviation = np.sqrt(scaler.var_)
+    scale = np.where(deviation > CONSTANT_DEVIATION, 1 / np.maximum(deviation, CONSTANT_DEVIATION), 0)
+    return Whitening(scaler.mean_.astype(np.float32), scale.astype(np.float32))
+
+
+def fit_pca(embeddings: np.ndarray, dimensions: int) -> Whitening:
+    """The first principal components, each with zero mean and unit deviation.
+
+    Args:
+        embeddings: float [N, D].
+        dimensions: Most components to keep.
+    """
+    pca = PCA(min(dimensions, *embeddings.shape), svd_solver="covariance_eigh")
+    pca.fit(embeddings.astype(np.float64))
+    deviation = np.sqrt(pca.explained_variance_)
+    kept = deviation > CONSTANT_DEVIATION
+    scale = (pca.components_[kept] / deviation[kept, None]).T
+    return Whitening(pca.mean_.astype(np.float32), np.ascontiguousarray(scale, np.float32))
+
+
+# ----------------------------------------------------------------------------------------- head on embeddings
+
+
+def create_head(num_images: int, dim: int) -> Pipeline:
+    """Logistic regression on whitened principal components."""
+    components = min(COMPONENTS, dim, num_images - 1)
+    return make_pipeline(
+        StandardScaler(),
+        PCA(components, whiten=True, svd_solver="covariance_eigh"),
+        LogisticRegression(C=INVERSE_REGULARISATION, max_iter=1000),
+    )
+
+
+def cross_fitted_log_probabilities(
+    embeddings: np.ndarray, manifest: Manifest, positions: Sequence[int]
+) -> np.ndarray:
+    """Answers for each image from a head that was fitted on the other folds of lesions (stacking, Wolpert 1992).
+
+    Args:
+        embeddings: float [N, V, D]; the head is fitted on the first view and answers for all of them.
+        manifest: Says labels and lesions.
+        positions: int [N], which of the manifest's images they are.
+
+    Returns:
+        float32 [N, V, K].
+    """
+    rows = [manifest.rows[position] for position in positions]
+    labels = np.array([manifest.task.index_of(row.label) for row in rows])
+    folds = np.array([fold_of(row.lesion_group, HEAD_FOLDS) for row in rows])
+    num_images, num_views, dim = embeddings.shape
+    answers = np.full((num_images, num_views, len(manifest.task.classes)), -np.inf, np.float32)
+    for fold in range(HEAD_FOLDS):
+        held_out = folds == fold
+        if not held_out.any():
+            continue
+        fitted_on = ~held_out
+        head = create_head(int(fitted_on.sum()), dim)
+        head.fit(embeddings[fitted_on, 0], labels[fitted_on])
+        flat = embeddings[held_out].reshape(-1, dim)
+        log_probabilities = head.predict_log_proba(flat).reshape(-1, num_views, len(head.classes_))
+        answers[np.ix_(held_out, np.arange(num_views), head.classes_)] = log_probabilities
+    agreement = (answers[:, 0].argmax(axis=1) == labels).mean()
+    logger.info("The cross-fitted head on the teacher's embeddings is right for %.1f %%", 100 * agreement)
+    # A class that a fold lacked would be impossible for ever.
+    return np.maximum(answers, np.log(1e-6), dtype=np.float32)

@@ -19,10 +19,10 @@ from dermadeit.data.manifest import read_source
 from dermadeit.errors import CheckpointError, ConfigurationError
 from dermadeit.models.checkpoints import load_checkpoint
 from dermadeit.tasks import DIAGNOSIS
-from train import foundation_teachers
 from train.data.splitting import leave_out_fold
-from train.foundation_teachers import FOUNDATION_MODELS
-from train.teachers import create_teachers, unseen
+from train.teachers import foundation
+from train.teachers.foundation import FOUNDATION_MODELS
+from train.teachers.networks import create_teachers, unseen
 
 CPU = torch.device("cpu")
 VIEWS = (0, 2, 5)
@@ -32,7 +32,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @pytest.fixture(autouse=True)
 def _full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(foundation_teachers, "cpu_has_bf16", lambda: False)
+    monkeypatch.setattr(foundation, "cpu_has_bf16", lambda: False)
 
 
 @pytest.fixture(scope="module")
@@ -315,7 +315,7 @@ def test_weights_from_the_hub_are_known_by_id_and_revision(
         asked.append((repository, allow_patterns))
         return str(shutil.copytree(towers["monet"][0], tmp_path / "snapshots" / "1a2b3c"))
 
-    monkeypatch.setattr(foundation_teachers, "snapshot_download", snapshot_download)
+    monkeypatch.setattr(foundation, "snapshot_download", snapshot_download)
     (teacher,) = create_teachers("monet", CPU)
     assert teacher.identity == "suinleelab/monet@1a2b3c"
     ((repository, patterns),) = asked

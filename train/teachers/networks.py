@@ -20,7 +20,7 @@ from dermadeit.models.specs import MODEL_SPECS
 from dermadeit.tasks import DIAGNOSIS
 from train.configuration import CHECKPOINT_PREFIX
 from train.data.splitting import fold_of
-from train.foundation_teachers import (
+from train.teachers.foundation import (
     FOUNDATION_MODELS,
     Encoder,
     autocast,

@@ -9,9 +9,9 @@ import torch
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HTTPError, LocalEntryNotFoundError
 
 from dermadeit.errors import ConfigurationError
-from train import foundation_teachers
-from train.foundation_teachers import FOUNDATION_MODELS
-from train.teachers import available_teacher, create_teachers
+from train.teachers import foundation
+from train.teachers.foundation import FOUNDATION_MODELS
+from train.teachers.networks import available_teacher, create_teachers
 
 CPU = torch.device("cpu")
 
@@ -44,7 +44,7 @@ def test_a_hub_that_gives_nothing_is_explained(
     def refuse(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(foundation_teachers, "snapshot_download", refuse)
+    monkeypatch.setattr(foundation, "snapshot_download", refuse)
     with pytest.raises(ConfigurationError, match=remedy) as caught:
         create_teachers(name, CPU)
     assert caught.value.code == code
@@ -73,9 +73,9 @@ class Hub:
 def hub(monkeypatch: pytest.MonkeyPatch) -> Hub:
     hub = Hub()
     for name in ("auth_check", "model_info", "try_to_load_from_cache"):
-        monkeypatch.setattr(foundation_teachers, name, getattr(hub, name))
-    monkeypatch.setattr(foundation_teachers, "get_token", lambda: hub.token)
-    monkeypatch.setattr(foundation_teachers, "find_spec", lambda name: object())
+        monkeypatch.setattr(foundation, name, getattr(hub, name))
+    monkeypatch.setattr(foundation, "get_token", lambda: hub.token)
+    monkeypatch.setattr(foundation, "find_spec", lambda name: object())
     return hub
 
 
@@ -91,7 +91,7 @@ def test_derm_foundation_is_preferred_and_needs_accepted_terms(
     hub.accepted, hub.token = True, None
     assert "no login" in available_teacher("binary", tmp_path)[1]
     hub.token = "token"
-    monkeypatch.setattr(foundation_teachers, "find_spec", lambda name: None)
+    monkeypatch.setattr(foundation, "find_spec", lambda name: None)
     assert available_teacher("binary", tmp_path) == (
         "monet",
         "MONET can be had. Derm Foundation can't: tensorflow is not installed.",

@@ -27,7 +27,7 @@ from dermadeit.errors import ConfigurationError, TrainingError
 from dermadeit.files import write_atomically, write_json
 from dermadeit.imaging.decode import LesionImage, decode_image
 from dermadeit.imaging.preprocessing import DIHEDRAL_VIEWS
-from train.teachers import Teacher
+from train.teachers.networks import Teacher
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def cached_embeddings(
     """Opens what a teacher says about a manifest, computing first what the cache lacks.
 
     Args:
-        teacher: Who embeds. Ask a cross-fitted one only about images that it has not seen (`teachers.unseen`).
+        teacher: Who embeds. Ask a cross-fitted one only about images that it has not seen (`networks.unseen`).
         manifest: N images.
         views: The V dihedral views of each image, each 0 to 7; a cache that holds more serves too.
         folder: The cache, created when missing.

@@ -10,12 +10,11 @@ import torch
 from dermadeit.data.manifest import Manifest, ManifestRow
 from dermadeit.errors import ConfigurationError
 from dermadeit.tasks import BINARY, DIAGNOSIS, MULTICLASS, Task
-from train import targets as targets_module
 from train.configuration import TrainingConfiguration
 from train.data.splitting import fold_of, leave_out_fold
-from train.embedding_head import create_head
-from train.targets import load_targets
-from train.teachers import TeacherOutput
+from train.teachers import targets as targets_module
+from train.teachers.networks import TeacherOutput
+from train.teachers.targets import create_head, load_targets
 
 VIEWS = 2
 NUMBER_OF_ROWS = 60

@@ -14,8 +14,8 @@ from dermadeit.data.manifest import Manifest, read_source
 from dermadeit.errors import ConfigurationError, ManifestError, TrainingError
 from dermadeit.imaging.decode import decode_image
 from dermadeit.tasks import BINARY, DIAGNOSIS
-from train.teacher_cache import TeacherCache, cached_embeddings, teacher_cache_folder
-from train.teachers import TeacherOutput
+from train.teachers.cache import TeacherCache, cached_embeddings, teacher_cache_folder
+from train.teachers.networks import TeacherOutput
 
 VIEWS = (0, 3, 6)
 SHARD_IMAGES = 8
