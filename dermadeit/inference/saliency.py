@@ -111,8 +111,8 @@ SALIENCY_METHODS: Mapping[str, Callable[[Predictor, LesionImage, str | None], Sa
 """Every method by its key, called with predictor, image and class key (None for the predicted class)."""
 
 DEFAULT_METHOD = "grad-cam"
-"""What `benchmarks/faithfulness.py` favours. Rollout hardly changes while the weights of the last blocks become
-random, and no class has a part in it."""
+"""What `benchmarks/evidence/faithfulness.py` favours. Rollout hardly changes while the weights of the last blocks
+become random, and no class has a part in it."""
 
 
 def _explained(

@@ -60,11 +60,11 @@ python -m dermadeit calibrate manifest.csv --task TASK --not-skin not_skin
 python -m dermadeit evaluate manifest.csv --split test --task TASK --output assets/evidence/TASK
 python -m dermadeit benchmark add assets/evidence/TASK && python -m dermadeit benchmark table
 python -m dermadeit robustness manifest.csv --split test --task TASK --output assets/evidence/TASK
-python benchmarks/out_of_distribution.py manifest.csv --not-skin not_skin \\
+python -m benchmarks.evidence.out_of_distribution manifest.csv --not-skin not_skin \\
     --checkpoint assets/checkpoints/TASK/dermadeit --output assets/evidence/TASK/out_of_distribution.json
-python benchmarks/faithfulness.py manifest.csv --task TASK --split test --images 200 \\
+python -m benchmarks.evidence.faithfulness manifest.csv --task TASK --split test --images 200 \\
     --output assets/evidence/TASK/faithfulness.json
-python benchmarks/error_detection.py manifest.csv --task TASK --split test \\
+python -m benchmarks.evidence.error_detection manifest.csv --task TASK --split test \\
     --output assets/evidence/TASK/error_detection.json
 python -m dermadeit model-card
 ```"""

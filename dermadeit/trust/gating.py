@@ -44,8 +44,8 @@ class OutOfDistribution:
     """How far an image lies from known lesions: cosine distance to its second nearest neighbour among them.
 
     The deep nearest neighbours of Sun et al. (ICML 2022, 2204.06507), best on the embeddings of
-    `shallow_features`; `benchmarks/out_of_distribution.py` compares them with energy, Mahalanobis and ViM scores,
-    and with other embeddings. Like all of these it also takes photos of an unfamiliar camera for strange.
+    `shallow_features`; `benchmarks/evidence/out_of_distribution.py` compares them with energy, Mahalanobis and ViM
+    scores, and with other embeddings. Like all of these it also takes photos of an unfamiliar camera for strange.
 
     Attributes:
         reference: float16 [M, D], embeddings of calibration lesions, each of length 1.

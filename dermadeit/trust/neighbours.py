@@ -2,7 +2,7 @@
 
 Likeness is the cosine similarity of distillation tokens, which learned from the teacher, while the answer comes
 from the class token. Whether their disagreement says more than the answer's own probability is measured by
-`benchmarks/error_detection.py`. The index holds ids and diagnoses, and no pictures.
+`benchmarks/evidence/error_detection.py`. The index holds ids and diagnoses, and no pictures.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ NEIGHBOURS = 5
 
 VOTERS = 20
 """Lesions to ask whether an answer is wrong: more than are shown tell it better (AUROC of errors .82 against .79
-on calibration images of the first binary checkpoint; `benchmarks/error_detection.py`)."""
+on calibration images of the first binary checkpoint; `benchmarks/evidence/error_detection.py`)."""
 
 SAME_IMAGE_DISTANCE = 0.005
 """Cosine distance up to which two embeddings are taken for the same photo.

@@ -1,6 +1,6 @@
 """Images a second of our training input against the original's, side by side in one run.
 
-    python benchmarks/training_throughput.py --output throughput.json
+    python -m benchmarks.speed.training_throughput --output throughput.json
 
 On synthetic lesions of 600 × 450 pixels, written for the occasion, it times
 
@@ -30,8 +30,6 @@ from functools import partial
 from itertools import islice, repeat
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 import torch
 from timm.layers import set_fused_attn
 
@@ -48,7 +46,7 @@ from train.configuration import TrainingConfiguration
 from train.loaders import create_train_loader
 from train.losses import focal_loss
 
-logger = logging.getLogger("benchmarks.training_throughput")
+logger = logging.getLogger("benchmarks.speed.training_throughput")
 
 LESIONS = 32
 PICTURE_SIZE = (600, 450)

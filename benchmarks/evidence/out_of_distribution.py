@@ -1,6 +1,6 @@
 """Which score tells what is no skin lesion best, and what the gates refuse with it.
 
-    python benchmarks/out_of_distribution.py MANIFEST --not-skin FOLDER --checkpoint DIR --output ood.json
+    python -m benchmarks.evidence.out_of_distribution MANIFEST --not-skin FOLDER --checkpoint DIR --output ood.json
 
 Everything is fitted on the calibration split of the checkpoint's task, thresholds on scores that are held out by
 lesion. Photos of anything but skin are only ever tried. For each score and embedding the table says
@@ -30,8 +30,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
@@ -50,7 +48,7 @@ from dermadeit.models.classifier import recording_shallow_embeddings
 from dermadeit.tasks import DIAGNOSIS, Task
 from dermadeit.trust.gating import Gates, OutOfDistribution, gate, held_out_scores
 
-logger = logging.getLogger("benchmarks.out_of_distribution")
+logger = logging.getLogger("benchmarks.evidence.out_of_distribution")
 
 BATCH_IMAGES = 16
 FOLDS = 5

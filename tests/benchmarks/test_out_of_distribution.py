@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.out_of_distribution import ROWS, mahalanobis, main, relative_mahalanobis, vim
+from benchmarks.evidence.out_of_distribution import ROWS, mahalanobis, main, relative_mahalanobis, vim
 
 
 def test_one_command_examines_a_checkpoint(

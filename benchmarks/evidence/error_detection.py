@@ -1,6 +1,6 @@
 """What tells that an answer is wrong: its own probability, contradicting neighbours, unsteady views, or all three?
 
-    python benchmarks/error_detection.py MANIFEST --task binary --output error_detection.json
+    python -m benchmarks.evidence.error_detection MANIFEST --task binary --output error_detection.json
 
 Reads the images of one split in all views. Similar cases come from the checkpoint's own index; where it has
 none, or with `--index-images`, the images of the training split are read for one. Each signal is scored by the
@@ -19,8 +19,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 from scipy.special import softmax
@@ -50,7 +48,7 @@ from dermadeit.tasks import DIAGNOSIS, TASKS, Task
 from dermadeit.trust.neighbours import VOTERS, Neighbour, NeighbourIndex, disagreeing_share, disagrees
 from dermadeit.trust.stability import answers, flipped, spreads
 
-logger = logging.getLogger("benchmarks.error_detection")
+logger = logging.getLogger("benchmarks.evidence.error_detection")
 
 FOLDS = 5
 BASELINE = "probability"

@@ -1,6 +1,6 @@
 """How much memory a training step needs, to choose a batch size for a GPU that is not at hand.
 
-    python benchmarks/training_memory.py --gigabytes 16
+    python -m benchmarks.speed.training_memory --gigabytes 16
 
 Counts what autograd keeps for the backward pass of a step under autocast, in 16 bits where that computes in 16
 bits, plus weights, gradients, AdamW's two moments and the moving average in 32 bits. Measured on the CPU, without
@@ -11,10 +11,7 @@ free.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 

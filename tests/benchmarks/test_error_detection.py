@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.error_detection import (
+from benchmarks.evidence.error_detection import (
     Answers,
     draw_lesions,
     error_signals,

@@ -1,6 +1,7 @@
 """Which saliency method tells more of what a model's answers rest on? On images of a manifest, with intervals.
 
-    python benchmarks/faithfulness.py manifest.csv --task binary --split calibration --images 60 --output out.json
+    python -m benchmarks.evidence.faithfulness manifest.csv --task binary --split calibration \
+        --images 60 --output out.json
 
 Every method and two references that know nothing of the model explain the predicted class of the same images:
 
@@ -17,13 +18,10 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 from scipy import stats
@@ -46,7 +44,7 @@ from dermadeit.metrics.classification import CONFIDENCE, INTERVAL_METHOD, RESAMP
 from dermadeit.models.checkpoints import CHECKPOINT_ROOT
 from dermadeit.tasks import get_task
 
-logger = logging.getLogger("benchmarks.faithfulness")
+logger = logging.getLogger("benchmarks.evidence.faithfulness")
 
 SCORE = "insertion_minus_deletion"
 LARGEST_CORRELATION = 0.5
