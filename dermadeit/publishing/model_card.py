@@ -100,7 +100,7 @@ def out_of_distribution_tables(report: Mapping[str, Any]) -> list[str]:
     """Which score tells what is no lesion, and what the gates refuse.
 
     Args:
-        report: Of one checkpoint, as `benchmarks/out_of_distribution.py` writes it.
+        report: Of one checkpoint, as `benchmarks/evidence/out_of_distribution.py` writes it.
     """
     scores = [
         [
