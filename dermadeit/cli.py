@@ -214,7 +214,10 @@ def predict(
         Path | None, typer.Option(help="Folder for Grad-CAM overlays of the predicted class.")
     ] = None,
     check_saliency: Annotated[
-        bool, typer.Option("--check-saliency", help="Test whether the heatmap can be believed.")
+        bool,
+        typer.Option(
+            "--check-saliency", help="Test whether the heatmap is reliable, and outline the tested area."
+        ),
     ] = False,
     even_if_withheld: Annotated[
         bool, typer.Option("--even-if-withheld", help="Draw overlays of withheld answers too.")
@@ -404,7 +407,7 @@ def _explain(
     """The prediction, with its heatmap checked where asked; and the overlay's path, or None without a folder."""
     from dermadeit.files import write_atomically
     from dermadeit.imaging.decode import decode_image, encode_png
-    from dermadeit.inference.faithfulness import check_saliency
+    from dermadeit.inference.faithfulness import check_saliency, outline_removed_area
     from dermadeit.inference.saliency import DEFAULT_OPACITY, grad_cam
 
     try:
@@ -420,6 +423,8 @@ def _explain(
     if folder is None:
         return prediction, None
     overlay = saliency_map.overlay(image, DEFAULT_OPACITY)
+    if check:
+        overlay = outline_removed_area(overlay, saliency_map, predictor.checkpoint.preprocessing.size)
     # Named by content: a display name is never a path.
     name = f"{image.sha256[:16]}_{prediction.task}_{prediction.model}_{prediction.label}.png"
     write_atomically(folder / name, lambda partial: partial.write_bytes(encode_png(overlay)))
@@ -448,9 +453,7 @@ def _prediction_line(line: dict[str, Any]) -> str:
             "similar: " + ", ".join(f"{near['diagnosis']} {near['image_id']}" for near in line["neighbours"])
         )
     if line["saliency_check"]:
-        notes.append(
-            f"heatmap: {'believable' if line['saliency_check']['faithful'] else 'not to be believed'}"
-        )
+        notes.append(f"heatmap: {'reliable' if line['saliency_check']['faithful'] else 'unreliable'}")
     return "\t".join([file, line["label"], scores, *notes, *line["warnings"]])
 
 

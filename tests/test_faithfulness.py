@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy import ndimage
 from torch import nn
 
 from dermadeit.errors import PredictionError, TaskError
@@ -18,6 +19,7 @@ from dermadeit.inference.faithfulness import (
     central_mass,
     check_saliency,
     fill_from_surroundings,
+    outline_removed_area,
     perturbation_curves,
     random_masks,
     randomised_correlations,
@@ -96,6 +98,20 @@ def test_evidence_against_the_class_is_not_evidence_for_it(one_patch: Predictor,
     check = check_saliency(one_patch, photo, replace(_hot(SEEN), class_key="nevus"))
     assert not check.faithful
     assert check.drop < -0.3
+
+
+def test_the_line_runs_where_the_removed_area_ends_and_nowhere_else() -> None:
+    saliency_map, plain = _hot((0, 0), (4, 4)), np.full((150, 200, 3), 128, dtype=np.uint8)
+    lined = (outline_removed_area(plain, saliency_map, SIDE) != plain).any(axis=2)
+    removed = salient_mask(saliency_map, SIDE)
+    mask = np.asarray(Image.fromarray(removed).resize((200, 150)))
+    near = ndimage.binary_dilation(mask, iterations=4) & ~ndimage.binary_erosion(mask, iterations=4)
+    assert lined.any()
+    assert not (lined & ~near).any()
+    # Closed, though one of the two areas lies in a corner: from its middle there is no way out.
+    assert ndimage.label(~lined)[1] == 3
+    nothing = SaliencyMap(np.zeros((8, 8), dtype=np.float32), "others", "by hand")
+    assert np.array_equal(outline_removed_area(plain, nothing, SIDE), plain)
 
 
 def test_an_answer_that_rests_on_the_whole_image_confirms_no_map(

@@ -125,7 +125,7 @@ def test_a_report_of_one_photo_holds_the_answer_and_the_doubts() -> None:
         "between 45.0 % and 52.0 %, if 20.0 % of the lesions are Others", "Negative predictive value undefined",
         "Nevus, Others", "6 of 8 agree on Nevus, the most probable class; its score moves",
         "they speak against Nevus, the most probable class", "melanocytic nevus",
-        "Most probable class Nevus", "Test of the Grad-CAM heatmap for Nevus not passed",
+        "Most probable class Nevus", "Test of the Grad-CAM heatmap for Nevus unreliable",
         "The photo is blurred.", "The photo is small.", "Not shown to be right.", "0.213",
     ):  # fmt: skip
         assert said in page.text
@@ -316,7 +316,7 @@ def test_names_from_outside_stay_text(evaluated) -> None:
                                           "isic_url": "javascript:alert(1)"}])
                 ],
             },
-            _png(), [ReportFigure(HOSTILE, _png(), HOSTILE, HOSTILE, doubtful=True)],
+            _png(), [ReportFigure(HOSTILE, _png(), HOSTILE, HOSTILE, HOSTILE)],
         ),
     ]  # fmt: skip
     for html in pages:

@@ -27,7 +27,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from scipy import stats
+from PIL import Image
+from scipy import ndimage, stats
 from sklearn.metrics import auc
 from torch import nn
 from torch.nn import functional as F
@@ -58,6 +59,9 @@ _FAINTEST = 0.01
 _FILL_DEVIATION = 1 / 16
 _COARSER = 4
 _CENTRE_SIDE = 120
+_LINE_WIDTH = 1 / 240
+# Dark beside light: one of them stands out from any skin and any colour of the map.
+_LINE_COLOURS = (((16, 16, 16), 2.0), ((255, 255, 255), 1.0))
 
 Explain = Callable[[Predictor, LesionImage, str | None], SaliencyMap]
 
@@ -241,6 +245,32 @@ def salient_mask(saliency_map: SaliencyMap, size: int, share: float = REMOVED_SH
     mask = np.zeros(size * size, dtype=bool)
     mask[_by_salience(saliency_map, size)[: min(round(share * size * size), marked)]] = True
     return mask.reshape(size, size)
+
+
+def outline_removed_area(pixels: np.ndarray, saliency_map: SaliencyMap, side: int) -> np.ndarray:
+    """Draws a line around the area that `check_saliency` removes.
+
+    Args:
+        pixels: uint8 [H, W, 3], the whole image or the map over it, at any size.
+        saliency_map: The map that is checked.
+        side: Side of the model's input, in pixels: the area is found there.
+
+    Returns:
+        uint8 [H, W, 3]; without a line where the map marks nothing.
+    """
+    mask = Image.fromarray(salient_mask(saliency_map, side).astype(np.uint8) * 255)
+    height, width = pixels.shape[:2]
+    # The frame around the picture closes the line where the area reaches the picture's edge.
+    inside = np.pad(np.asarray(mask.resize((width, height), Image.Resampling.BICUBIC)) > 127, 1)
+    if not inside.any():
+        return pixels
+    away = (ndimage.distance_transform_edt(inside) + ndimage.distance_transform_edt(~inside))[1:-1, 1:-1]
+    drawn = pixels.astype(float)
+    for colour, widths in _LINE_COLOURS:
+        reach = max(1.0, widths * _LINE_WIDTH * max(width, height) / 2)
+        cover = np.clip(reach + 1 - away, 0, 1)[..., None]
+        drawn += cover * (np.array(colour) - drawn)
+    return np.round(drawn).astype(np.uint8)
 
 
 def random_masks(mask: np.ndarray, count: int, rng: np.random.Generator, step: int = 1) -> np.ndarray:

@@ -149,14 +149,13 @@ def table(header: Sequence[Any], rows: Iterable[Sequence[Any]], caption: Any = "
     )
 
 
-def picture(title: Any, png: bytes, alt: str, note: str = "", *, doubtful: bool = False) -> Html:
-    """A picture inside the file, with its caption."""
+def picture(title: Any, png: bytes, alt: str, note: str = "", badge: str = "") -> Html:
+    """A picture inside the file, with its caption, in which a badge may stand."""
     data = base64.b64encode(png).decode("ascii")
     more = f"<br>{text(note)}" if note else ""
-    kind = ' class="doubtful"' if doubtful else ""
     return Html(
-        f'<figure{kind}><img src="data:image/png;base64,{data}" alt="{text(alt)}">'
-        f"<figcaption><strong>{text(title)}</strong>{more}</figcaption></figure>"
+        f'<figure><img src="data:image/png;base64,{data}" alt="{text(alt)}">'
+        f"<figcaption><strong>{text(title)}</strong>{text(badge)}{more}</figcaption></figure>"
     )
 
 

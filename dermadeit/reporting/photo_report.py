@@ -47,15 +47,15 @@ class ReportFigure:
         title: Shown below it.
         png: The file.
         alt: What it shows, in words.
-        note: How far it can be believed; shown below the title.
-        doubtful: Whether to grey it out.
+        note: More about it; shown below the title.
+        state: Whether it is `reliable` or `unreliable`; empty where that is no question.
     """
 
     title: str
     png: bytes
     alt: str
     note: str = ""
-    doubtful: bool = False
+    state: str = ""
 
 
 def single_image_report(
@@ -99,10 +99,16 @@ def _warnings(exported: Mapping[str, Any]) -> list[str]:
 def _pictures(photo_png: bytes, overlays: Sequence[ReportFigure]) -> Html:
     photo = picture("The photo", photo_png, "The photo that was read")
     drawn = (
-        picture(figure.title, figure.png, figure.alt, figure.note, doubtful=figure.doubtful)
+        picture(figure.title, figure.png, figure.alt, figure.note, badge=_badge(figure.state))
         for figure in overlays
     )
     return Html(f'<div class="pictures">{photo}{join(drawn)}</div>')
+
+
+def _badge(state: str) -> Html:
+    if not state:
+        return Html()
+    return Html(f'<span class="badge {text(state)}">{text(state.capitalize())} heatmap</span>')
 
 
 def _reading_section(reading: Mapping[str, Any]) -> Html:
@@ -214,8 +220,11 @@ def _doubts(reading: Mapping[str, Any]) -> dict[str, Any]:
     if check is not None:
         # A picture above may be of another method or class.
         tested = f"{check['method']} heatmap for {_class_name(reading, check['class'])}"
-        passed, fall = ("passed", "more") if check["faithful"] else ("not passed", "no more")
-        believed = f"{passed}: removing what it marks lowers the score {fall} than removing as much elsewhere"
+        believed = (
+            "reliable: hiding the highlighted area lowered the score more than hiding random areas"
+            if check["faithful"]
+            else "unreliable: hiding the highlighted area changed the score no more than hiding a random area"
+        )
     return {
         "Not ruled out (nine times in ten)": fitting,
         "The photo turned and mirrored": steady,

@@ -65,8 +65,10 @@ def test_upload_gives_label_then_heatmap_then_check(visit, encoded_photo, file_o
         predictors["binary"], image, grad_cam(predictors["binary"], image, expected.label)
     )
     verdict = visited.page.get_attribute("#legend .dd-legend", "data-check")
-    assert verdict == ("faithful" if tested.faithful else "unfaithful")
-    assert visited.page.locator(".dd-doubtful img").count() == (0 if tested.faithful else 1)
+    assert verdict == ("reliable" if tested.faithful else "unreliable")
+    badge = visited.page.locator("#heatmap-badge")
+    expect(badge).to_have_text("Reliable heatmap" if tested.faithful else "Unreliable heatmap")
+    expect(badge.locator("[role=status]").or_(badge)).to_have_attribute("aria-live", "polite")
     check = visited.page.inner_text("#check")
     assert "JPEG" in check
     assert "240 × 180 px" in check
@@ -345,7 +347,7 @@ def test_attention_rollout_is_drawn_and_checked_like_any_map(visit, encoded_phot
     image = decode_image(path)
     tested = check_saliency(predictors["binary"], image, attention_rollout(predictors["binary"], image))
     verdict = visited.page.get_attribute("#legend .dd-legend", "data-check")
-    assert verdict == ("faithful" if tested.faithful else "unfaithful")
+    assert verdict == ("reliable" if tested.faithful else "unreliable")
     assert "the same for every class" in visited.page.inner_text("#legend")
     assert "was not calibrated" in visited.page.inner_text("#no-decision")
 

@@ -76,7 +76,7 @@ def test_explain_draws_the_heatmap_in_full_size(client, predictors, encoded_phot
         assert np.array_equal(np.asarray(overlay), expected)
     assert check["class_key"] == drawn.class_key
     assert check["faithful"] is check_saliency(predictors[task], photo, drawn).faithful
-    assert check["statement"].startswith("Checked" if check["faithful"] else "Not shown to be right")
+    assert check["statement"].startswith("Reliable" if check["faithful"] else "Unreliable")
     assert "Not a medical device." in check["disclaimer"]
     assert (check["verdict"], check["abstain_reasons"]) == ("answer", [])
 

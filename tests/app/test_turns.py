@@ -1,10 +1,12 @@
 """What happens when a visitor does the next thing before the last one is done. Without a browser."""
 
+import re
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import gradio as gr
+import numpy as np
 import pytest
 from calibrated_checkpoint import calibrated_predictor
 from gradio.utils import get_upload_folder
@@ -158,17 +160,23 @@ def test_a_stopped_reading_keeps_what_is_done_and_the_rest_can_still_be_had(tab)
     assert tab._end(visit) == gr.skip()
 
 
-def test_a_heatmap_is_dimmed_until_its_check_is_done(tab, whole):
-    overlays = [
-        (step[tab._heatmap.overlay], step[tab._heatmap.legend])
-        for step in whole[1]
-        if tab._heatmap.overlay in step
-    ]
-    first, legend = overlays[0]
-    assert 'data-check="unchecked"' in legend
-    assert first["elem_classes"] == ["dd-doubtful"]
-    for overlay, legend in overlays[1:]:
-        assert ('data-check="faithful"' in legend) is (overlay["elem_classes"] == [])
+def colours(path):
+    """Share of a picture's pixels that are clearly coloured."""
+    with Image.open(path) as picture:
+        pixels = np.asarray(picture.convert("RGB")).astype(int)
+    return (np.ptp(pixels, axis=2) > 30).mean()
+
+
+def test_a_heatmap_is_in_colour_from_the_first_moment_with_a_badge_that_says_what_is_known(tab, whole):
+    heatmap = tab._heatmap
+    shown = [(step[heatmap.overlay]["value"], step[heatmap.badge], step[heatmap.legend])
+             for step in whole[1] if step.get(heatmap.badge)]  # fmt: skip
+    assert 'data-state="checking"' in shown[0][1]
+    assert re.search('data-state="(un)?reliable"', shown[-1][1])
+    for picture, badge, legend in shown:
+        [state] = re.findall('data-state="([a-z]+)"', badge)
+        assert f'data-check="{state}"' in legend
+        assert colours(picture) > 0.5
 
 
 def test_overriding_decides_at_once_and_draws_after_it(tab, uploaded, monkeypatch):

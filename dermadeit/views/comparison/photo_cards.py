@@ -12,6 +12,7 @@ from PIL import Image
 
 from dermadeit.imaging.decode import LesionImage
 from dermadeit.inference.decision import OPERATING_POINT_TITLES
+from dermadeit.inference.faithfulness import outline_removed_area
 from dermadeit.inference.records import ABSTAIN, Prediction
 from dermadeit.inference.saliency import DEFAULT_OPACITY
 from dermadeit.inference.side_by_side import SCALE_NOTE, Agreement, ModelReading, PairAgreement
@@ -21,7 +22,7 @@ from dermadeit.tasks import BINARY, Task, target_class
 from dermadeit.trust.calibration import OPERATING_POINTS
 from dermadeit.views.comparison.teacher import teacher_card_html
 from dermadeit.views.page.failures import Failure
-from dermadeit.views.page.html import percent, score_name, table_html
+from dermadeit.views.page.html import badge_html, check_finding, check_state, percent, score_name, table_html
 
 OWN_ANSWER = "answer"
 """Choice of the heatmaps: what each model answers, instead of one class for all."""
@@ -91,8 +92,8 @@ def scale_html() -> str:
 <div class="dd-legend dd-shared-scale">
   <p class="dd-scale"><span>0, least</span><span class="dd-ramp" aria-hidden="true"></span>
   <span>1, most</span></p>
-  <p class="dd-quiet">One colour scale for all heatmaps. {escape(SCALE_NOTE)} A map that fails its check is greyed
-  out.</p>
+  <p class="dd-quiet">One colour scale for all heatmaps. {escape(SCALE_NOTE)} The
+  area inside the line is the highlighted one, which the test of the heatmap hides.</p>
 </div>"""
 
 
@@ -230,18 +231,14 @@ def _heatmap_html(reading: ModelReading, task: Task, preview: LesionImage, shown
     class_key = answer.label if shown_class == OWN_ANSWER else shown_class
     found, check = reading.maps[class_key], reading.checks[class_key]
     name = task.display_names[class_key]
-    picture = _picture(found.overlay(preview, DEFAULT_OPACITY))
-    if check.faithful:
-        verdict = "Passes the deletion check: removing what it marks lowers the score more than elsewhere."
-    else:
-        verdict = "Fails the deletion check: removing what it marks matters no more than elsewhere."
-    alt = f"The photo under the {found.method} heatmap of {reading.title} for the class {name}"
+    overlay = found.overlay(preview, DEFAULT_OPACITY)
+    picture = _picture(outline_removed_area(overlay, found, reading.model_side))
+    alt = f"The photo under the {found.method} heatmap of {reading.title} for the class {name}, outlined"
     return f"""
-<figure class="dd-model-map{"" if check.faithful else " dd-doubtful"}"
-  data-check="{"faithful" if check.faithful else "unfaithful"}">
+<figure class="dd-model-map" data-check="{check_state(check)}">
   <img src="{picture}" alt="{escape(alt)}" width="{preview.width}" height="{preview.height}">
   <p class="dd-scale"><span>0</span><span class="dd-ramp" aria-hidden="true"></span><span>1</span></p>
-  <figcaption>{escape(found.method)} for {escape(name.lower())}. {verdict}</figcaption>
+  <figcaption>{badge_html(check)}{escape(f"{found.method} for {name}. {check_finding(check)}")}</figcaption>
 </figure>"""
 
 

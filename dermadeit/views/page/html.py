@@ -41,11 +41,23 @@ EMPTY_CHECK = """
   a photo.</p>
 </div>"""
 
+NO_LEGEND = """
+<div class="dd-legend" data-check="none">
+  <p class="dd-quiet">The heatmap shows which areas of the photo the score comes from.</p>
+</div>"""
+
 WITHHELD_LEGEND = """
 <div class="dd-legend" data-check="withheld">
   <p class="dd-check-verdict">No heatmap, because the answer is withheld. Choose a class to see one all the
   same.</p>
 </div>"""
+
+
+_BADGES = {
+    "checking": ("Checking the heatmap", '<path d="M8 4.5V8l2.5 1.5"/>'),
+    "reliable": ("Reliable heatmap", '<path d="m4.8 8.3 2.2 2.2 4.2-4.6"/>'),
+    "unreliable": ("Unreliable heatmap", '<path d="M8 4.3v4.4M8 11.3v.4"/>'),
+}
 
 
 def percent(share: float) -> str:
@@ -73,32 +85,67 @@ def notes_html(title: str, notes: Iterable[str], extra_class: str = "") -> str:
     return f'<div class="{classes}"><strong>{escape(title)}</strong><ul>{lines}</ul></div>' if lines else ""
 
 
-def saliency_verdict(check: SaliencyCheck | None) -> str:
-    """Whether a heatmap can be believed, as a sentence."""
+def saliency_verdict(check: SaliencyCheck) -> str:
+    """Whether a heatmap is reliable and why, in words."""
+    return f"{_BADGES[check_state(check)][0]}. {check_finding(check)}"
+
+
+def check_state(check: SaliencyCheck | None) -> str:
+    """`checking`, `reliable` or `unreliable`: what is known of a heatmap."""
+    return "checking" if check is None else "reliable" if check.faithful else "unreliable"
+
+
+def check_finding(check: SaliencyCheck | None) -> str:
+    """What the test of a heatmap does, or what came of it, as a sentence."""
     if check is None:
-        return "Whether this heatmap can be believed has not been checked yet."
-    opening = "Checked" if check.faithful else "Not shown to be right, so it is greyed out"
-    than = "filling" if check.faithful else "filling some of"
+        return "The test hides the highlighted area and measures how much the score falls."
+    if check.removed_share == 0:
+        return "It highlights nothing, so there is nothing to test."
+    share = f"{max(1, round(check.removed_share * 100))}\u00a0%"
+    if check.faithful:
+        return f"Hiding the highlighted {share} lowered the score more than hiding random areas."
+    return f"Hiding the highlighted {share} changed the score no more than hiding a random area."
+
+
+def badge_html(check: SaliencyCheck | None) -> str:
+    """The state of a heatmap, in words and with a sign of its own."""
+    state = check_state(check)
+    text, sign = _BADGES[state]
     return (
-        f"{opening}: filling the marked {percent(check.removed_share)} of the photo from its surroundings "
-        f"lowers the score {'more' if check.faithful else 'no more'} than {than} {len(check.random_drops)} "
-        "areas of the same shape elsewhere."
+        f'<span class="dd-badge" data-state="{state}"><svg viewBox="0 0 16 16" aria-hidden="true">{sign}</svg>'
+        f"{text}</span>"
     )
 
 
-def legend_html(check: SaliencyCheck | None, *, of_class: bool = True) -> str:
-    """What the colours of a heatmap mean, and whether it can be believed.
+def legend_html(
+    check: SaliencyCheck | None, method: str, class_name: str, *, of_class: bool, has_outline: bool
+) -> str:
+    """What the colours and the line of the heatmap that is shown mean, and whether it is reliable.
 
     Args:
-        check: What came of the check; None before it was done.
+        check: What came of the test; None while it is being done.
+        method: Name of the method.
+        class_name: Name of the class.
         of_class: Whether the class has a part in the map, which it has not in attention rollout.
+        has_outline: Whether an area is outlined, which it is unless the map marks nothing.
     """
-    state = "unchecked" if check is None else "faithful" if check.faithful else "unfaithful"
-    same = "" if of_class else " The map is the same for every class; the check is about the chosen one."
+    about = f"{method} for {class_name}" if of_class else f"{method}, the same for every class"
+    finding = check_finding(check)
+    if not of_class:
+        finding += f" The test is about {class_name}."
+    least, most = ("least", "most") if of_class else ("little attention", "much attention")
+    outline = (
+        '<p class="dd-key"><span class="dd-outline" aria-hidden="true"></span>Outlined: the highlighted area, '
+        "which the test hides</p>"
+        if has_outline
+        else ""
+    )
     return f"""
-<div class="dd-legend" data-check="{state}">
-  <p class="dd-scale"><span>low</span><span class="dd-ramp" aria-hidden="true"></span><span>high</span></p>
-  <p class="dd-check-verdict">{escape(saliency_verdict(check) + same)}</p>
+<div class="dd-legend" data-check="{check_state(check)}">
+  <p class="dd-legend-title">{escape(about)}</p>
+  <p class="dd-scale"><span>{least}</span><span class="dd-ramp" aria-hidden="true"></span><span>{most}</span></p>
+  {outline}
+  <p class="dd-check-verdict"><strong>{_BADGES[check_state(check)][0]}.</strong> {escape(finding)}</p>
   <p class="dd-quiet">A heatmap shows where the score comes from, not whether it is right.</p>
 </div>"""
 

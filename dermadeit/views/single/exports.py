@@ -15,9 +15,10 @@ from dermadeit.reporting.photo_report import ReportFigure, single_image_report
 from dermadeit.tasks import DIAGNOSES, get_task
 from dermadeit.trust.neighbours import Neighbour
 from dermadeit.views.page.case_pictures import ISIC_ADDRESS, isic_id
-from dermadeit.views.page.html import saliency_verdict
+from dermadeit.views.page.html import check_finding, check_state
 from dermadeit.views.page.uploads import private_folder
 from dermadeit.views.single.answer_card import outside_set
+from dermadeit.views.single.heatmap import outlined_overlay
 from dermadeit.views.single.reading import METHOD_TITLES, Reading, tasks_shown
 
 WITHHELD_NOTE = (
@@ -154,12 +155,11 @@ def _cases(neighbours: Sequence[Neighbour]) -> list[dict[str, Any]]:
 
 def _figure(reading: Reading, task_key: str, method: str, class_key: str, opacity: float) -> ReportFigure:
     name, title = get_task(task_key).display_names[class_key], METHOD_TITLES[method]
-    drawn = reading.maps[task_key][method, class_key]
     check = reading.checks.get(task_key, {}).get((method, class_key))
     return ReportFigure(
         title=f"{title} for {name}",
-        png=encode_png(drawn.overlay(reading.preview, opacity)),
+        png=encode_png(outlined_overlay(reading, task_key, class_key, method, opacity)),
         alt=f"The photo under its {title} heatmap for the class {name}",
-        note=saliency_verdict(check),
-        doubtful=check is None or not check.faithful,
+        note=check_finding(check),
+        state=check_state(check),
     )

@@ -1,4 +1,4 @@
-"""The heatmap on the page, the controls for it, and the statement of whether it can be believed."""
+"""The heatmap on the page, the controls for it, and the badge that says whether it is reliable."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ from collections.abc import Mapping
 from typing import Any
 
 import gradio as gr
+import numpy as np
 
+from dermadeit.inference.faithfulness import outline_removed_area
 from dermadeit.inference.predictor import Predictor
 from dermadeit.inference.saliency import DEFAULT_METHOD, DEFAULT_OPACITY, SALIENCY_METHODS
 from dermadeit.tasks import BINARY, get_task
 from dermadeit.views.page.events import Updates
-from dermadeit.views.page.html import WITHHELD_LEGEND, legend_html
+from dermadeit.views.page.html import NO_LEGEND, WITHHELD_LEGEND, badge_html, legend_html
+from dermadeit.views.page.scripts import ANNOUNCE
 from dermadeit.views.page.uploads import store_png
 from dermadeit.views.single.reading import METHOD_TITLES, Reading
-
-_NO_FIGURE = gr.update(value=None, visible=False)
 
 
 class HeatmapPanel:
@@ -32,8 +33,10 @@ class HeatmapPanel:
         )
 
     def render(self) -> None:
-        """Adds figure, legend and controls to the Blocks that is being built."""
-        gr.HTML('<h2 class="dd-small">Heatmap</h2>')
+        """Adds badge, figure, legend and controls to the Blocks that is being built."""
+        with gr.Row(elem_classes="dd-heatmap-head"):
+            gr.HTML('<h2 class="dd-small">Heatmap</h2>')
+            self.badge = gr.HTML("", elem_id="heatmap-badge", js_on_load=ANNOUNCE)
         with gr.Column(elem_classes="dd-figure"):
             self.overlay = gr.Image(
                 label=METHOD_TITLES[DEFAULT_METHOD],
@@ -43,7 +46,7 @@ class HeatmapPanel:
                 buttons=["fullscreen"],
                 elem_id="overlay",
             )
-        self.legend = gr.HTML(legend_html(None), elem_id="legend", min_height=96)
+        self.legend = gr.HTML(NO_LEGEND, elem_id="legend", min_height=96)
         with gr.Row(elem_classes="dd-controls"):
             self.chosen_class = gr.Radio(
                 class_choices(BINARY.key), label="Heatmap for the class", elem_id="class", min_width=260
@@ -68,6 +71,11 @@ class HeatmapPanel:
                 buttons=[],
             )
 
+    @property
+    def outputs(self) -> list[Any]:
+        """The components that `for_class` updates."""
+        return [self.badge, self.overlay, self.legend]
+
     def known_method(self, raw: Any) -> str:
         """The method that the control holds; the default for anything else."""
         return raw if raw in tuple(SALIENCY_METHODS) and self._has_rollout else DEFAULT_METHOD
@@ -77,18 +85,29 @@ class HeatmapPanel:
     ) -> Updates:
         """The heatmap of one class, as far as the reading has it; none for no class, which is said."""
         if class_key is None:
-            return {self.overlay: _NO_FIGURE, self.legend: WITHHELD_LEGEND}
+            return self.without_figure(WITHHELD_LEGEND)
         if (method, class_key) not in reading.maps.get(task_key, {}):
             return self.without_figure()
         check = reading.checks.get(task_key, {}).get((method, class_key))
+        task, drawn = get_task(task_key), reading.maps[task_key][method, class_key]
+        name, title = task.display_names[class_key], METHOD_TITLES[method]
         return {
-            self.overlay: _figure(reading, task_key, class_key, method, opacity),
-            self.legend: legend_html(check, of_class=method == DEFAULT_METHOD),
+            self.badge: badge_html(check),
+            self.overlay: gr.update(
+                value=store_png(outlined_overlay(reading, task_key, class_key, method, opacity)),
+                visible=True,
+                label=f"{title} for {name}",
+                alt_text=f"The photo under its {title} heatmap for the class {name}, task {task.title}, "
+                "with the tested area outlined",
+            ),
+            self.legend: legend_html(
+                check, title, name, of_class=method == DEFAULT_METHOD, has_outline=bool(drawn.values.any())
+            ),
         }
 
-    def without_figure(self) -> Updates:
+    def without_figure(self, legend: str = NO_LEGEND) -> Updates:
         """Nothing to be seen."""
-        return {self.overlay: _NO_FIGURE, self.legend: legend_html(None)}
+        return {self.badge: "", self.overlay: gr.update(value=None, visible=False), self.legend: legend}
 
     def without_reading(self) -> Updates:
         """Nothing to be seen, and no class chosen."""
@@ -107,18 +126,10 @@ def as_share(raw: Any) -> float:
     return min(max(float(raw), 0.0), 1.0)
 
 
-def _figure(reading: Reading, task_key: str, class_key: str, method: str, opacity: float) -> Updates:
-    task = get_task(task_key)
-    task.index_of(class_key)
-    name, title = task.display_names[class_key], METHOD_TITLES[method]
-    pixels = reading.maps[task_key][method, class_key].overlay(reading.preview, as_share(opacity))
-    check = reading.checks.get(task_key, {}).get((method, class_key))
-    # One that was not checked yet is not to be believed either.
-    doubtful = check is None or not check.faithful
-    return gr.update(
-        value=store_png(pixels),
-        visible=True,
-        elem_classes=["dd-doubtful"] if doubtful else [],
-        label=f"{title} for {name}",
-        alt_text=f"The photo under its {title} heatmap for the class {name}, task {task.title}",
-    )
+def outlined_overlay(
+    reading: Reading, task_key: str, class_key: str, method: str, opacity: float
+) -> np.ndarray:
+    """A heatmap over its photo with the tested area outlined: uint8 [H, W, 3], at most `PREVIEW_SIDE` a side."""
+    drawn = reading.maps[task_key][method, class_key]
+    pixels = drawn.overlay(reading.preview, as_share(opacity))
+    return outline_removed_area(pixels, drawn, reading.inputs[task_key].width)

@@ -76,12 +76,12 @@ class SingleImageTab:
     def _connect(self) -> None:
         heatmap, controls = self._heatmap, self._controls
         shown = [
-            self._visit, self._status, self._stop, self._result, heatmap.overlay, heatmap.legend,
+            self._visit, self._status, self._stop, self._result, *heatmap.outputs,
             heatmap.chosen_class, self._check, self._cases, *self._downloads.outputs,
         ]  # fmt: skip
         here = [self._visit, self._input.task]
         seen = [heatmap.method, heatmap.opacity]
-        drawn = [self._visit, heatmap.overlay, heatmap.legend, self._status]
+        drawn = [self._visit, *heatmap.outputs, self._status]
         for trigger, decide in (
             (controls.operating_point.input, self._choose_point),
             (controls.threshold.input, self._move_threshold),
