@@ -16,15 +16,26 @@ from dermadeit.tasks import BINARY
 from dermadeit.views.api.compare import compare_models
 from dermadeit.views.application import build_app
 from dermadeit.views.comparison.photo import PhotoSection
-from dermadeit.views.page.uploads import list_examples, opened_photo
+from dermadeit.views.page import uploads
+from dermadeit.views.page.uploads import opened_photo
 from dermadeit.views.single import tab as single_image
 from dermadeit.views.single.tab import SingleImageTab
 from dermadeit.views.single.turn import Visit
 
-FIRST, SECOND = ({"path": str(path)} for path in list_examples()[:2])
+DATA = Path(__file__).resolve().parents[1] / "data"
+FIRST, SECOND = ({"path": str(path)} for path in sorted(DATA.glob("*.jpg"))[:2])
 CONTROLS = ("balanced", 50, 50, False)
 OVERRIDING = ("balanced", 50, 50, True)
 SEEN = ("grad-cam", 0.5)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def synthetic_examples():
+    """Examples stay where they are when they are read, and a model trained on synthetic photos answers them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(uploads, "EXAMPLES_FOLDER", DATA)
+        patch.setattr(uploads, "list_examples", lambda: sorted(DATA.glob("*.jpg")))
+        yield
 
 
 @pytest.fixture(scope="module")
