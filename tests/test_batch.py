@@ -17,7 +17,7 @@ from dermadeit.data.labelling import CollectedImage
 from dermadeit.data.manifest import read_source
 from dermadeit.data.tabular import read_csv
 from dermadeit.errors import ManifestError
-from dermadeit.evaluation.batch import THUMBNAIL_SIDE, Batch, read_prediction_table
+from dermadeit.evaluation.batch import THUMBNAIL_SIDE, Batch, mixed_order, read_prediction_table
 from dermadeit.evaluation.evaluate import evaluate, write_evaluations
 from dermadeit.evaluation.predictions import PredictionSet
 from dermadeit.evaluation.slices import SLICED_BY, describe_images
@@ -285,6 +285,41 @@ def test_cancelling_keeps_what_is_finished(predictors: dict[str, Predictor]) -> 
     metrics = result.evaluation("dermadeit").metrics
     assert metrics["n"] == done
     assert metrics["excluded"] == {"cancelled before it was read": 80 - done}
+
+
+def test_cancelling_keeps_images_of_every_class_in_their_order(predictors: dict[str, Predictor]) -> None:
+    nevi, others = _synthetic(40, "nevus").images, _synthetic(12, "others").images
+    images = (*nevi, *(replace(image, image_id=f"o{image.image_id}") for image in others))
+    batch = Batch(Collection(BINARY, images, ()), {"dermadeit": predictors["binary"]}, 8)
+    steps = batch.run()
+    while next(steps).done < 16:
+        continue
+    batch.cancel()
+    assert list(steps) == []
+    result = batch.result()
+    read = [item.image.image_id for item in result.items]
+    assert read == [image.image_id for image in images if image.image_id in read]
+    labels = [item.image.label for item in result.items]
+    assert (labels.count("nevus"), labels.count("others")) == (12, 4)
+    assert "accuracy" in result.evaluation("dermadeit").metrics
+
+
+@pytest.mark.parametrize("counts", [(30, 1), (1, 30), (7, 5, 3), (4, 4)])
+def test_every_beginning_of_a_batch_holds_every_class(counts: tuple[int, ...]) -> None:
+    labels = [f"class {index}" for index, count in enumerate(counts) for _ in range(count)]
+    order = mixed_order(labels)
+    assert order == mixed_order(labels)
+    assert sorted(order) == list(range(len(labels)))
+    for length in range(len(counts), len(labels) + 1):
+        beginning = [labels[index] for index in order[:length]]
+        for index, count in enumerate(counts):
+            share = beginning.count(f"class {index}") - length * count / len(labels)
+            assert f"class {index}" in beginning
+            assert abs(share) <= len(counts)
+
+
+def test_without_labels_images_are_read_as_they_come() -> None:
+    assert mixed_order([""] * 5) == [0, 1, 2, 3, 4]
 
 
 def test_no_pixels_are_kept_of_hundreds_of_images(

@@ -11,9 +11,12 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from pathlib import Path
 from types import MappingProxyType
 from uuid import uuid4
+
+import numpy as np
 
 from dermadeit.data.collection import Collection, check_table_size
 from dermadeit.data.labelling import CollectedImage, LeftOut
@@ -89,7 +92,7 @@ class BatchResult:
         task: What was asked.
         models: Names of the models.
         views: Model to the dihedral views whose logits were averaged.
-        items: The images that were tried, in order.
+        items: The images that were tried, in the order of the collection.
         left_out: What was handed in and not tried, and why.
         notes: What had to be assumed, as sentences.
         labelled: Whether the true classes are known.
@@ -167,6 +170,9 @@ class BatchResult:
 class Batch:
     """One run over a collection.
 
+    Labelled images are read in an order that mixes the classes, so that what is read when it is cancelled is a
+    sample of all of them.
+
     Args:
         collection: The images.
         predictors: Name to model, all of the collection's task.
@@ -185,11 +191,13 @@ class Batch:
     ) -> None:
         check_views(views)
         self._collection = collection
+        self._order = mixed_order([image.label for image in collection.images])
         self._predictors = predictors
         self._views = views
         self._thumbnails = thumbnails
         self._clock = clock
         self._cancelled = threading.Event()
+        # In the order of reading.
         self._items: list[BatchItem] = []
 
     def cancel(self) -> None:
@@ -209,11 +217,12 @@ class Batch:
     def result(self) -> BatchResult:
         """What is finished so far."""
         checkpoints = {name: predictor.checkpoint for name, predictor in self._predictors.items()}
+        done = sorted(zip(self._order, self._items, strict=False), key=itemgetter(0))
         return BatchResult(
             self._collection.task,
             tuple(self._predictors),
             dict.fromkeys(self._predictors, self._views),
-            tuple(self._items),
+            tuple(item for _, item in done),
             self._collection.left_out,
             self._collection.notes,
             self._collection.labelled,
@@ -226,7 +235,8 @@ class Batch:
         """A few decoded images at a time: fewer where they are large or seen often."""
         most = max(1, min(_MOST_IMAGES, _PASSES // self._views))
         chunk, pixels = [], 0
-        for image in self._collection.images:
+        for index in self._order:
+            image = self._collection.images[index]
             if self._cancelled.is_set():
                 break
             try:
@@ -266,6 +276,30 @@ class Batch:
         path = self._thumbnails / f"{uuid4().hex}.jpg"
         picture.save(path, "JPEG", quality=85)
         return path
+
+
+def mixed_order(labels: Sequence[str]) -> list[int]:
+    """An order in which every beginning holds all classes, in about the shares that they have altogether.
+
+    Args:
+        labels: Class of each image; one class, such as an empty string, keeps the order as it is.
+
+    Returns:
+        The indices of the images: one of each class first, then each class evenly spread. Which image of a class
+        comes when is drawn by chance, the same each time.
+    """
+    indices_of: dict[str, list[int]] = {}
+    for index, label in enumerate(labels):
+        indices_of.setdefault(label, []).append(index)
+    if len(indices_of) < 2:
+        return list(range(len(labels)))
+    rng = np.random.default_rng(0)
+    placed = [
+        (place / len(indices), index)
+        for indices in indices_of.values()
+        for place, index in enumerate(rng.permutation(indices).tolist())
+    ]
+    return [index for _, index in sorted(placed)]
 
 
 def read_handed_predictions(path: Path, name: str) -> tuple[PredictionSet, ...]:
