@@ -28,7 +28,7 @@ benchmark-table: $(VENV)/.requirements
 	$(BIN)/python -m dermadeit benchmark table
 
 screenshots: $(VENV)/.development
-	$(BIN)/python tests/app/take_screenshots.py
+	$(BIN)/python tests/support/take_screenshots.py
 
 $(VENV)/.requirements: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "DermaDeiT needs Python 3.11 or newer; this is %d.%d. Name another one: make PYTHON=python3.12" % sys.version_info[:2] or 0)'

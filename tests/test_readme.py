@@ -2,10 +2,10 @@
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 import yaml
+from repository import ROOT
 
 from dermadeit.evaluation.predictions import measure
 from dermadeit.metrics.classification import FIGURES
@@ -20,7 +20,6 @@ from dermadeit.publishing.benchmark_table import (
 )
 from dermadeit.tasks import TASKS, Task
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BENCHMARK = ROOT / "assets" / "benchmark"
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from calibrated_checkpoint import calibrated_predictor
 from gradio_client import Client, handle_file
-from test_http import SERVER_FILE, call_raw, file_record
+from raw_calls import SERVER_FILE, call_raw, file_record
 
 from dermadeit.evaluation.comparison import compare_with, disagreements, gather
 from dermadeit.evaluation.predictions import measure

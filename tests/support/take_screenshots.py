@@ -14,15 +14,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
-from conftest import find_chromium
+from chromium import find_chromium
 from filled_tabs import FILL
 from playwright.sync_api import Browser, Page, sync_playwright
+from repository import ROOT
 
 from dermadeit.views.application import TAB_TITLES
 
-ROOT = Path(__file__).resolve().parents[2]
 README_PICTURE = ROOT / "assets" / "screenshot.png"
 GALLERY = ROOT / "screenshots"
 WIDTHS = (1440, 390)

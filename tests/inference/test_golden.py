@@ -9,12 +9,13 @@ import json
 from pathlib import Path
 
 import pytest
+from repository import ROOT
 
 from dermadeit import load_predictor
 from dermadeit.tasks import TASKS
 
 GOLDEN = Path(__file__).parent / "golden_predictions.json"
-PICTURES = Path(__file__).parent / "data"
+PICTURES = ROOT / "tests" / "pictures"
 
 
 def _predict() -> dict[str, dict[str, dict]]:

@@ -11,6 +11,7 @@ from gradio.utils import get_function_description
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
+from repository import ROOT
 
 from dermadeit.errors import ConfigurationError
 from dermadeit.imaging.decode import decode_image
@@ -21,8 +22,6 @@ from dermadeit.views.api.decide import asked_choice, read_answer
 from dermadeit.views.application import build_app
 from dermadeit.views.single.exports import export, report
 from dermadeit.views.single.reading import answered, explained, read_labels
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")

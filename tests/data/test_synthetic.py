@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from repository import ROOT
 
 from dermadeit.data import synthetic
 from dermadeit.data.synthetic import MANIFEST_COLUMNS, SPLITS, random_recipe, render_lesion, write_dataset
@@ -14,7 +15,7 @@ from dermadeit.errors import ConfigurationError
 from dermadeit.imaging.decode import decode_image
 from dermadeit.tasks import DIAGNOSES
 
-COMMITTED = Path(__file__).parent / "data"
+COMMITTED = ROOT / "tests" / "pictures"
 
 
 @pytest.fixture(scope="module")

@@ -5,18 +5,14 @@ import io
 import os
 import shutil
 import socket
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 from uuid import uuid4
 
 import numpy as np
 import pytest
+from chromium import find_chromium
 from PIL import Image
-
-CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
-INSTALL_CHROMIUM = "apt-get update && apt-get install -y --no-install-recommends chromium"
 
 
 @pytest.fixture(scope="session")
@@ -103,17 +99,6 @@ def chromium():
         browser = playwright.chromium.launch(executable_path=executable, args=arguments)
         yield browser
         browser.close()
-
-
-def find_chromium(may_install):
-    for name in CHROMIUM_NAMES:
-        if found := shutil.which(name):
-            return found
-    if may_install and sys.platform == "linux" and shutil.which("apt-get"):
-        subprocess.run(["sh", "-c", INSTALL_CHROMIUM], check=False, stdout=subprocess.DEVNULL)
-        if found := shutil.which("chromium"):
-            return found
-    pytest.skip(f"no chromium; install it with: {INSTALL_CHROMIUM}")
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from repository import ROOT
 
 from dermadeit.about import DISCLAIMER, VERSION
 from dermadeit.inference.zoo import ModelZoo
@@ -15,7 +16,6 @@ from dermadeit.tasks import TASKS
 from dermadeit.views.application import TAB_TITLES, build_app, launch_options
 from dermadeit.views.page.theme import style_sheets
 
-ROOT = Path(__file__).resolve().parents[2]
 TAB_BAR = "#tabs > .tab-wrapper [role=tab]"
 
 

@@ -13,6 +13,7 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
+from raw_calls import SERVER_FILE, call_raw, file_record
 
 from dermadeit.imaging.decode import decode_image
 from dermadeit.inference.faithfulness import check_saliency
@@ -21,8 +22,6 @@ from dermadeit.views.page.failures import presentable
 from dermadeit.views.page.uploads import MAX_UPLOAD_BYTES
 from dermadeit.views.single.image_check import check_html
 from dermadeit.views.single.reading import read_labels
-
-SERVER_FILE = "/etc/passwd"
 
 
 @pytest.fixture(scope="module")
@@ -35,20 +34,6 @@ def client(app_url, tmp_path_factory):
 def predict(client, path, task="binary"):
     [record] = client.predict(image=handle_file(path), task=task, api_name="/predict")
     return record
-
-
-def file_record(path):
-    return {"path": path, "orig_name": "lesion.jpg", "meta": {"_type": "gradio.FileData"}}
-
-
-def call_raw(app_url, image, api_name="predict"):
-    """Calls an endpoint as a program without our client would, and returns its last event."""
-    base = f"{app_url}/gradio_api/call/{api_name}"
-    rest = {"predict": [None, 0], "explain": [None, "grad-cam"], "report": [None, None, None, False]}
-    data = [image, "binary", *rest.get(api_name, [])]
-    event = httpx.post(base, json={"data": data}).json()["event_id"]
-    lines = httpx.get(f"{base}/{event}", timeout=60).text.strip().splitlines()
-    return lines[-2].removeprefix("event: "), json.loads(lines[-1].removeprefix("data: "))
 
 
 def files_under(folder):

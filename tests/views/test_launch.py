@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 from gradio_client import Client, handle_file
+from repository import ROOT
 
 import app
 from dermadeit import load_predictor
 from dermadeit.errors import CheckpointError
 from dermadeit.tasks import TASKS
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
