@@ -192,11 +192,27 @@ def test_settings_out_of_their_range_are_refused(asked):
         asked_choice(*asked)
 
 
-def test_readmes_examples_run(calibrated, monkeypatch, capsys):
+def python_of(document):
+    return re.findall(r"```python\n(.*?)```", (ROOT / document).read_text(encoding="utf-8"), re.S)
+
+
+def test_the_documented_examples_run(calibrated, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
-    library, api = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
+    [library], [api] = python_of("README.md"), python_of("docs/api.md")
     exec(library, {})
     names = {"running": calibrated}
     exec(api.replace('Client("http://127.0.0.1:7860")', "running"), names)
-    assert len(capsys.readouterr().out.splitlines()) == 3
+    assert len(capsys.readouterr().out.splitlines()) == 4
     assert Path(names["report"]).suffix == ".html"
+
+
+def test_the_documented_endpoints_are_those_of_the_app(calibrated):
+    table = re.findall(
+        r"^\| `(/\w+)` \|[^|]*\| ([^|]*) \|", (ROOT / "docs" / "api.md").read_text(encoding="utf-8"), re.M
+    )
+    documented = {name: re.findall(r"`(\w+)`", parameters) for name, parameters in table}
+    endpoints = calibrated.view_api(return_format="dict", print_info=False)["named_endpoints"]
+    assert documented == {
+        name: [parameter["parameter_name"] for parameter in endpoint["parameters"]]
+        for name, endpoint in endpoints.items()
+    }
