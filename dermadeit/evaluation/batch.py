@@ -1,6 +1,6 @@
 """A collection read by one or more models, a few images at a time, and what came of it.
 
-Of each image only the answers, a line of attributes and a small picture on disk are kept, never its pixels, so
+Of each image only the answers, a line of attributes and two pictures on disk are kept, never its pixels, so
 that a batch of thousands takes no more memory than a few of its images.
 """
 
@@ -38,7 +38,10 @@ from dermadeit.tasks import Task
 from dermadeit.trust.calibration import Calibration
 
 THUMBNAIL_SIDE = 128
-"""Longest side of the pictures that are kept, in pixels."""
+"""Longest side of the small pictures that are kept, in pixels."""
+
+PICTURE_SIDE = 640
+"""Longest side of the large ones."""
 
 _NOT_SHARED = "not every model of the table has read it"
 
@@ -76,12 +79,14 @@ class BatchItem:
         attributes: What it is sliced by; empty without labels.
         thumbnail: A JPEG file of at most `THUMBNAIL_SIDE` pixels; None where there is none.
         records: What each model made of it, in the order of `BatchResult.models`.
+        picture: The same of at most `PICTURE_SIDE` pixels.
     """
 
     image: CollectedImage
     attributes: Mapping[str, str]
     thumbnail: Path | None
     records: tuple[Prediction | ItemFailure, ...]
+    picture: Path | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,7 +182,7 @@ class Batch:
         collection: The images.
         predictors: Name to model, all of the collection's task.
         views: Dihedral views whose logits are averaged, 1 to 8.
-        thumbnails: Where to keep the small pictures; None keeps none.
+        pictures: Where to keep the pictures; None keeps none.
         clock: Seconds, for the rate.
     """
 
@@ -186,7 +191,7 @@ class Batch:
         collection: Collection,
         predictors: Mapping[str, Predictor],
         views: int,
-        thumbnails: Path | None = None,
+        pictures: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         check_views(views)
@@ -194,7 +199,7 @@ class Batch:
         self._order = mixed_order([image.label for image in collection.images])
         self._predictors = predictors
         self._views = views
-        self._thumbnails = thumbnails
+        self._pictures = pictures
         self._clock = clock
         self._cancelled = threading.Event()
         # In the order of reading.
@@ -261,21 +266,25 @@ class Batch:
                 continue
             attributes = describe_image(image, decoded.pixels) if image.label else {}
             records = tuple(_compact(next(records)) for records in answers)
-            items.append(BatchItem(_closed(image), attributes, self._keep_thumbnail(decoded), records))
+            large, small = self._keep_pictures(decoded)
+            items.append(BatchItem(_closed(image), attributes, small, records, large))
         return items
 
     def _failures(self, image: CollectedImage, error: ImageError) -> tuple[ItemFailure, ...]:
         task, why = self._collection.task.key, {"code": error.code, "message": error.user_message}
         return tuple(ItemFailure(image.file, error.sha256, task, name, **why) for name in self._predictors)
 
-    def _keep_thumbnail(self, photo: LesionImage) -> Path | None:
-        if self._thumbnails is None:
-            return None
-        picture = photo.to_pil()
-        picture.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-        path = self._thumbnails / f"{uuid4().hex}.jpg"
-        picture.save(path, "JPEG", quality=85)
-        return path
+    def _keep_pictures(self, photo: LesionImage) -> tuple[Path | None, Path | None]:
+        """The large and the small picture."""
+        if self._pictures is None:
+            return None, None
+        picture, paths = photo.to_pil(), []
+        # Each is made of the larger one before it.
+        for side in (PICTURE_SIDE, THUMBNAIL_SIDE):
+            picture.thumbnail((side, side))
+            paths.append(self._pictures / f"{uuid4().hex}.jpg")
+            picture.save(paths[-1], "JPEG", quality=85)
+        return paths[0], paths[1]
 
 
 def mixed_order(labels: Sequence[str]) -> list[int]:

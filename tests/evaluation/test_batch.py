@@ -342,6 +342,9 @@ def test_no_pixels_are_kept_of_hundreds_of_images(
     with Image.open(items[0].thumbnail) as thumbnail:
         assert thumbnail.format == "JPEG"
         assert max(thumbnail.size) <= THUMBNAIL_SIDE
+    with Image.open(items[0].picture) as picture:
+        # Never larger than the photo itself.
+        assert picture.size == (90, 70)
 
 
 def test_a_broken_image_is_a_row_for_every_model(checkpoint_root: Path, lesion_files: list[Path]) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from playwright.sync_api import Page
 
-from dermadeit.views.page.examples import read_examples
-
 EXAMPLE = "Nevus: clear case"
 
 
@@ -21,22 +19,9 @@ def compare_example(page: Page) -> None:
     page.wait_for_selector("#compare-status :text('Done.')")
 
 
-def evaluate_examples(page: Page) -> None:
-    """Reads every example with its known diagnosis."""
-    examples = read_examples()
-    rows = [f"{example.path.name},{example.diagnosis}" for example in examples]
-    labels = {
-        "name": "labels.csv",
-        "mimeType": "text/csv",
-        "buffer": "\n".join(["file,diagnosis", *rows]).encode(),
-    }
-    photos = [
-        {"name": example.path.name, "mimeType": "image/jpeg", "buffer": example.path.read_bytes()}
-        for example in examples
-    ]
-    page.set_input_files("#batch-files input[type=file]", [*photos, labels])
-    page.wait_for_selector(f"#batch-files :text('{labels['name']}'), #batch-files :text('labels')")
-    page.locator("#batch-start").click()
+def evaluate_sample_set(page: Page) -> None:
+    """Evaluates the labelled set that ships with the app."""
+    page.locator("#batch-sample").click()
     page.wait_for_selector("#batch-status :text('The uploads have been deleted.')")
 
 
@@ -48,7 +33,7 @@ def show_curves(page: Page) -> None:
 
 FILL = {
     "single": read_example,
-    "batch": evaluate_examples,
+    "batch": evaluate_sample_set,
     "comparison": compare_example,
     "training": show_curves,
 }

@@ -6,6 +6,7 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 from matplotlib import colormaps
@@ -106,7 +107,9 @@ def gallery_html(title: str, pictures: Sequence[Picture], page: int, *, is_of_ce
     last = (len(pictures) - 1) // PAGE_SIZE
     page = min(max(page, 0), last)
     shown = pictures[page * PAGE_SIZE : (page + 1) * PAGE_SIZE]
-    items = "".join(_picture_html(*picture) for picture in shown)
+    items = "".join(
+        _picture_html(picture, place) for place, picture in enumerate(shown, start=page * PAGE_SIZE)
+    )
     if not last:
         return f'{heading}<ul class="dd-gallery">{items}</ul>'
     first = page * PAGE_SIZE + 1
@@ -133,7 +136,46 @@ def _cell_html(cell: tuple[int, int], names: Sequence[str], count: int, total: i
     )
 
 
-def _picture_html(item: BatchItem, record: Prediction, decided: str) -> str:
+def viewer_html(pictures: Sequence[Picture], place: int) -> str:
+    """One image large, for `assets/viewer.js`, with all that its small picture says and buttons for the others.
+
+    Args:
+        pictures: All that it can be left for.
+        place: Which one, from 0.
+    """
+    item, record, decided = pictures[place]
+    lines, said = _words(item, record, decided)
+    # Never the same text twice, so that the page notices when the same picture is opened again.
+    return f"""
+<div class="dd-viewed" data-key="{uuid4().hex}" hidden>
+  <figure>
+    {_thumbnail_html(item.picture or item.thumbnail, said)}
+    <figcaption class="dd-words">{lines}<span>{escape(item.image.file)}</span></figcaption>
+  </figure>
+  <div class="dd-pages">
+    {_step_html("Previous", place - 1, place > 0)}
+    <span>{place + 1:,} of {len(pictures):,}</span>
+    {_step_html("Next", place + 1, place + 1 < len(pictures))}
+    <button type="button" data-close>Close</button>
+  </div>
+</div>"""
+
+
+def _picture_html(picture: Picture, place: int) -> str:
+    item, record, decided = picture
+    lines, said = _words(item, record, decided)
+    image, file = _thumbnail_html(item.thumbnail, said), escape(item.image.file)
+    if item.thumbnail:
+        label = escape(f"Open large: {said}")
+        image = f'<button type="button" data-pick="open {place}" aria-label="{label}">{image}</button>'
+    return f"""<li class="dd-picture">
+  {image}
+  <div class="dd-words">{lines}<span class="dd-file" title="{file}">{file.rsplit("/", 1)[-1]}</span></div>
+</li>"""
+
+
+def _words(item: BatchItem, record: Prediction, decided: str) -> tuple[str, str]:
+    """Lines of HTML about an image, and the same without the probability for those who can't see it."""
     image, names = item.image, _names(record)
     words = f"answered {names[decided]}"
     if image.label:
@@ -144,13 +186,7 @@ def _picture_html(item: BatchItem, record: Prediction, decided: str) -> str:
         lines += f'<span class="dd-held">{escape(withheld)}</span>'
         said += f", {withheld}"
     score = f"{score_name(record)} {percent(record.probabilities[decided])}"
-    file = (
-        f'<span class="dd-file" title="{escape(image.file)}">{escape(image.file.rsplit("/", 1)[-1])}</span>'
-    )
-    return f"""<li class="dd-picture">
-  {_thumbnail_html(item.thumbnail, said)}
-  <div class="dd-words">{lines}<span>{escape(score)}</span>{file}</div>
-</li>"""
+    return f"{lines}<span>{escape(score)}</span>", said
 
 
 def _finer(item: BatchItem, label: str) -> str:
@@ -185,3 +221,10 @@ def _names(record: Prediction) -> Mapping[str, str]:
 def _turn_html(name: str, page: int, possible: bool) -> str:
     disabled = "" if possible else " disabled"
     return f'<button type="button" data-pick="page {page}"{disabled}>{name}</button>'
+
+
+def _step_html(name: str, place: int, possible: bool) -> str:
+    disabled = "" if possible else " disabled"
+    return (
+        f'<button type="button" data-step="{name.lower()}" data-pick="open {place}"{disabled}>{name}</button>'
+    )

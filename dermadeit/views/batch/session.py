@@ -17,7 +17,7 @@ from dermadeit.inference.decision import OPERATING_POINT_TITLES, OWN_THRESHOLD
 from dermadeit.inference.records import ABSTAIN, Evaluation, Prediction
 from dermadeit.reporting.drawing import model_title
 from dermadeit.trust.calibration import OPERATING_POINTS
-from dermadeit.views.batch.gallery import Picture, gallery_html, matrix_html, point_figures_html
+from dermadeit.views.batch.gallery import Picture, gallery_html, matrix_html, point_figures_html, viewer_html
 from dermadeit.views.page.html import score_name
 from dermadeit.views.page.uploads import (
     CACHE_SECONDS,
@@ -195,19 +195,22 @@ class Session:
 
     def gallery(self) -> str:
         """HTML of the images of the chosen cell, else of all that are answered wrongly, the surest first."""
-        decisions, task = self.decisions(), self.result.task
-        decided = decisions.at(self.threshold)
+        task = self.result.task
+        pictures = self._pictures()
         if self.cell is None:
-            wanted = decided != decisions.labels
-            title = f"{wanted.sum():,} wrong answers, the most confident first"
+            title = f"{len(pictures):,} wrong answers, the most confident first"
         else:
-            row, column = self.cell
-            wanted = (decisions.labels == row) & (decided == column)
-            names = [task.display_names[key] for key in task.classes]
-            title = f"{wanted.sum():,} images: truth {names[row]}, answer {names[column]}"
-        return gallery_html(
-            title, self._pictures(wanted, decided), self.page, is_of_cell=self.cell is not None
-        )
+            truth, answer = (task.display_names[task.classes[index]] for index in self.cell)
+            title = f"{len(pictures):,} images: truth {truth}, answer {answer}"
+        return gallery_html(title, pictures, self.page, is_of_cell=self.cell is not None)
+
+    def opened(self, value: str) -> str:
+        """HTML of one of these images in large, for the button `open number`; empty where there is no such."""
+        word, _, place = value.partition(" ")
+        if word != "open" or not place.isdecimal():
+            return ""
+        pictures = self._pictures()
+        return viewer_html(pictures, int(place)) if int(place) < len(pictures) else ""
 
     def table(self) -> pd.DataFrame:
         """The model's answers, one row an image."""
@@ -256,10 +259,17 @@ class Session:
             return {}
         return {name: calibration.operating_point(name, views).threshold for name in OPERATING_POINTS}
 
-    def _pictures(self, wanted: np.ndarray, decided: np.ndarray) -> list[Picture]:
-        """The wanted images, those with the highest score of what is answered first."""
+    def _pictures(self) -> list[Picture]:
+        """The images that are shown, those with the highest score of what is answered first."""
+        decisions = self.decisions()
+        decided = decisions.at(self.threshold)
+        if self.cell is None:
+            wanted = decided != decisions.labels
+        else:
+            row, column = self.cell
+            wanted = (decisions.labels == row) & (decided == column)
         indices = np.flatnonzero(wanted)
-        scores = self.decisions().probabilities[indices, decided[indices]]
+        scores = decisions.probabilities[indices, decided[indices]]
         classes, answers = self.result.task.classes, self.answers()
         return [
             (*answers[index], classes[decided[index]])

@@ -29,9 +29,11 @@ from dermadeit.views.batch.run import CANCELLED, Order, evaluate_batch, read_bat
 from dermadeit.views.batch.session import LIKELIEST, Session
 from dermadeit.views.page import html as cards
 from dermadeit.views.page.events import BATCH_EVENT, LATEST_EVENT, PAGE_EVENT, Updates
+from dermadeit.views.page.examples import SAMPLE_SET, pack_sample_set, sample_set_html
 from dermadeit.views.page.failures import Failure, presentable
 from dermadeit.views.page.pickers import add_files_choice, add_views_choice, available_models
 from dermadeit.views.page.scripts import ANNOUNCE, SAVE_FILE
+from dermadeit.views.page.theme import VIEWER_SCRIPT
 from dermadeit.views.page.uploads import SESSION_SECONDS, private_folder
 
 _INTRODUCTION = """
@@ -101,6 +103,10 @@ class BatchLayout:
         with gr.Row(elem_classes="dd-buttons"):
             self._start = gr.Button("Start", variant="primary", elem_id="batch-start")
             self._cancel = gr.Button("Cancel", interactive=False, elem_id="batch-cancel")
+            self._sample = gr.Button(
+                "Load the sample set", visible=SAMPLE_SET.is_dir(), elem_id="batch-sample"
+            )
+        gr.HTML(sample_set_html())
         self._status = gr.HTML(
             cards.status_html("Ready."), elem_id="batch-status", min_height=28, js_on_load=ANNOUNCE
         )
@@ -129,6 +135,8 @@ class BatchLayout:
                 self._decisions_file = gr.DownloadButton(visible="hidden", elem_id="batch-decisions-file")
             with gr.Column(scale=6, min_width=300, elem_classes="dd-output"):
                 self._gallery = gr.HTML(elem_id="batch-gallery", js_on_load=PICKING)
+                script = VIEWER_SCRIPT.read_text(encoding="utf-8")
+                self._viewer = gr.HTML(elem_id="batch-viewer", js_on_load=script)
 
     def _render_parts(self) -> None:
         gr.HTML("<h2>Parts of the images</h2>")
@@ -160,8 +168,8 @@ class BatchLayout:
 
     def _of_model(self) -> list[Any]:
         return [
-            self._model, self._rule, self._threshold, self._matrix, self._points, self._gallery, self._slices,
-            self._trust, self._table,
+            self._model, self._rule, self._threshold, self._matrix, self._points, self._gallery, self._viewer,
+            self._slices, self._trust, self._table,
         ]  # fmt: skip
 
     def _model_choices(self, task_key: str) -> dict[str, Any]:
@@ -211,28 +219,37 @@ class BatchEvaluationTab(BatchLayout):
             **PAGE_EVENT,
         )
         shown = [
-            self._session, self._status, self._progress, self._start, self._cancel, self._files, self._results,
-            self._labelled, self._overview, self._figures, self._curves, self._failures, self._everything,
-            self._report_file, self._predictions_file, self._metrics_file, *self._of_model(),
+            self._session, self._status, self._progress, self._start, self._sample, self._cancel, self._files,
+            self._results, self._labelled, self._overview, self._figures, self._curves, self._failures,
+            self._everything, self._report_file, self._predictions_file, self._metrics_file, *self._of_model(),
         ]  # fmt: skip
-        run = self._start.click(
-            self._prepare,
-            [self._files, self._session],
-            shown,
+        loaded = self._sample.click(
+            self._load_sample_set,
+            [self._task],
+            [self._files, self._task, self._models, self._missing],
             queue=False,
             show_progress="hidden",
             **PAGE_EVENT,
-        ).then(
-            self._run,
-            [self._task, self._models, self._views, self._session],
-            shown,
-            show_progress="hidden",
-            **PAGE_EVENT,
-            **BATCH_EVENT,
         )
-        run.failure(
-            self._turn_away, [self._session], shown, queue=False, show_progress="hidden", **PAGE_EVENT
-        )
+        for start in (self._start.click, loaded.success):
+            run = start(
+                self._prepare,
+                [self._files, self._session],
+                shown,
+                queue=False,
+                show_progress="hidden",
+                **PAGE_EVENT,
+            ).then(
+                self._run,
+                [self._task, self._models, self._views, self._session],
+                shown,
+                show_progress="hidden",
+                **PAGE_EVENT,
+                **BATCH_EVENT,
+            )
+            run.failure(
+                self._turn_away, [self._session], shown, queue=False, show_progress="hidden", **PAGE_EVENT
+            )
         self._cancel.click(
             self._stop,
             [self._session],
@@ -245,7 +262,7 @@ class BatchEvaluationTab(BatchLayout):
         look(self._model.input, self._look_at, [self._session, self._model])
         look(self._rule.input, self._choose_rule, [self._session, self._rule])
         look(self._threshold.input, self._move, [self._session, self._threshold])
-        look([self._matrix.select, self._gallery.select], self._pick, [self._session])
+        look([self._matrix.select, self._gallery.select, self._viewer.select], self._pick, [self._session])
         self._decide.click(
             self._make_decisions,
             [self._session],
@@ -262,6 +279,11 @@ class BatchEvaluationTab(BatchLayout):
             self._missing: self._missing_html(task_key),
         }
 
+    def _load_sample_set(self, task_key: str) -> Updates:
+        """Puts the set into the box as if it was uploaded; of the other task it holds one class only."""
+        switched = {} if task_key == BINARY.key else {self._task: BINARY.key, **self._switch_task(BINARY.key)}
+        return {self._files: [str(pack_sample_set())], **switched}
+
     def _prepare(self, payload: Any, previous: Session | None) -> Updates:
         if previous is not None:
             previous.is_over = True
@@ -271,6 +293,7 @@ class BatchEvaluationTab(BatchLayout):
             self._status: cards.status_html("Waiting for its turn …"),
             self._progress: "",
             self._start: gr.update(interactive=False),
+            self._sample: gr.update(interactive=False),
             self._cancel: gr.update(interactive=True),
             self._results: gr.update(visible=False),
         }
@@ -403,7 +426,10 @@ class BatchEvaluationTab(BatchLayout):
         if session is None or session.result is None:
             return {self._status: cards.status_html(_EXPIRED)}
         session.keep()
-        session.pick(str((event._data or {}).get("pick")))
+        picked = str((event._data or {}).get("pick"))
+        if large := session.opened(picked):
+            return {self._viewer: large}
+        session.pick(picked)
         return {self._matrix: session.matrix(), self._gallery: session.gallery()}
 
     def _make_decisions(self, session: Session | None) -> Updates:
@@ -484,4 +510,8 @@ class BatchEvaluationTab(BatchLayout):
         return {button: gr.update(value=None, interactive=False) for button in buttons}
 
     def _idle(self) -> Updates:
-        return {self._start: gr.update(interactive=True), self._cancel: gr.update(interactive=False)}
+        return {
+            self._start: gr.update(interactive=True),
+            self._sample: gr.update(interactive=True),
+            self._cancel: gr.update(interactive=False),
+        }

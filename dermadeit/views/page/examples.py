@@ -1,7 +1,9 @@
-"""The real photos that ship with the app, and what is known of them."""
+"""The real photos that ship with the app, and what is known of them: examples one by one, and a labelled set."""
 
 from __future__ import annotations
 
+import zipfile
+from collections import Counter
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -9,7 +11,10 @@ from pathlib import Path
 from dermadeit.data.tabular import read_csv
 from dermadeit.evaluation.slices import diagnosis_name
 from dermadeit.reporting.names import capitalised
-from dermadeit.views.page.uploads import EXAMPLES_FOLDER
+from dermadeit.views.page.uploads import EXAMPLES_FOLDER, private_folder
+
+SAMPLE_SET = EXAMPLES_FOLDER / "sample_set"
+"""A folder of labelled photos for the batch tab, with `labels.csv`."""
 
 
 @dataclass(frozen=True)
@@ -69,3 +74,31 @@ def read_examples(folder: Path = EXAMPLES_FOLDER) -> list[Example]:
         )
         for row in read_csv(table).rows
     ]
+
+
+def pack_sample_set() -> Path:
+    """Copies the labelled set as a ZIP to where uploads lie, to be treated as one."""
+    path = private_folder() / "sample_set.zip"
+    # Stored as they are: JPEG files don't get smaller.
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(SAMPLE_SET.iterdir()):
+            archive.write(file, file.name)
+    return path
+
+
+def sample_set_html() -> str:
+    """What the labelled set holds, and the credit; empty where it does not ship with the app."""
+    labels = SAMPLE_SET / "labels.csv"
+    if not labels.is_file():
+        return ""
+    rows = read_csv(labels).rows
+    counts = Counter(diagnosis_name(row["diagnosis"]) for row in rows)
+    parts = " and ".join(f"{count} {_plural(name)}" for name, count in counts.most_common())
+    return (
+        f'<p class="dd-quiet">No photos at hand? This evaluates {len(rows)} real photos with a known diagnosis: '
+        f"{escape(parts)}. {escape(rows[0]['credit'])}.</p>"
+    )
+
+
+def _plural(name: str) -> str:
+    return f"{name.removesuffix('us')}i" if name.endswith("us") else f"{name}s"

@@ -17,6 +17,9 @@ SHELL_SCRIPT = _ASSETS / "shell.js"
 FOLDER_SCRIPT = _ASSETS / "folder.js"
 """JavaScript of the button that hands in a folder: what runs once its HTML part is there."""
 
+VIEWER_SCRIPT = _ASSETS / "viewer.js"
+"""JavaScript of the large view of a picture: likewise."""
+
 _SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "Liberation Sans", "sans-serif")
 _MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "Liberation Mono", "monospace")
 

@@ -1,6 +1,7 @@
 """Many photos at once: through the page, and as an API."""
 
 import json
+import re
 import zipfile
 from pathlib import Path
 from uuid import uuid4
@@ -11,6 +12,7 @@ from calibrated_checkpoint import calibrated_predictor
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
+from playwright.sync_api import expect
 from sklearn import metrics as sk
 
 from dermadeit.data.tabular import read_csv
@@ -19,6 +21,7 @@ from dermadeit.inference.zoo import ModelZoo
 from dermadeit.views.batch import tables as batch_tables
 from dermadeit.views.batch.run import Order, evaluate_batch, read_batch
 from dermadeit.views.batch.session import Session
+from dermadeit.views.page.examples import SAMPLE_SET
 
 INPUT = "#batch-files input[type=file]"
 DONE = "#batch-status :text('The uploads have been deleted')"
@@ -165,6 +168,48 @@ def test_cancelling_keeps_and_evaluates_what_is_done(batch_page, class_zip, pred
 
 
 @pytest.mark.browser
+def test_one_click_evaluates_the_sample_set_and_its_pictures_open_large(batch_page):
+    page = batch_page()
+    # Of this task the set would hold one class only.
+    page.get_by_label("Melanoma / BCC / SCC").locator("visible=true").check()
+    page.locator("#batch-views").get_by_label("1 view").check()
+    page.click("#batch-sample")
+    page.wait_for_selector(DONE)
+    assert "24 of 24 images" in page.inner_text("#batch-progress")
+    counts = np.reshape(matrix(page), (2, 2))
+    assert counts.sum(axis=1).tolist() == [15, 9]
+    assert "CC0; Gutman et al. 2016" in page.inner_text("#panel-batch")
+
+    row, column = np.argwhere(counts > 1)[0].tolist()
+    count = counts[row, column]
+    page.click(f"#batch-matrix [data-pick='{row},{column}']")
+    page.wait_for_function(
+        f"() => document.querySelectorAll('#batch-gallery .dd-picture').length === {count}"
+    )
+    opener = page.locator("#batch-gallery [data-pick='open 0']")
+    opener.click()
+    dialog = page.locator("dialog.dd-viewer")
+    expect(dialog).to_be_visible()
+    expect(dialog).to_contain_text(f"1 of {count}")
+    first = dialog.locator("figcaption").inner_text()
+    assert "ISIC_" in first
+    page.wait_for_function("() => document.querySelector('dialog.dd-viewer img').naturalWidth > 500")
+    dialog.get_by_role("button", name="Next").click()
+    expect(dialog).to_contain_text(f"2 of {count}")
+    assert dialog.locator("figcaption").inner_text() != first
+    page.keyboard.press("ArrowLeft")
+    expect(dialog.locator("figcaption")).to_have_text(re.compile(re.escape(first.split()[-1])))
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+    expect(opener).to_be_focused()
+    # The same picture again.
+    page.keyboard.press("Enter")
+    expect(dialog).to_be_visible()
+    dialog.get_by_role("button", name="Close").click()
+    expect(dialog).to_be_hidden()
+
+
+@pytest.mark.browser
 def test_without_labels_there_is_a_table_and_no_figures(batch_page, encoded_photo, file_of):
     page = batch_page()
     hand_in(page, file_of(encoded_photo(1), "a.jpg"), file_of(encoded_photo(2), "b.jpg"))
@@ -246,11 +291,30 @@ def test_a_run_deletes_its_uploads_even_when_cancelled(session, uploaded, zoo, c
 
 
 def test_neither_folders_nor_files_of_the_server_are_taken(session, cache, zoo, class_zip):
-    for path, code in ((cache, "upload_expired"), (class_zip, "not_an_upload"), ("", "not_an_upload")):
+    shipped = SAMPLE_SET / "labels.csv"
+    assert shipped.is_file()
+    for path, code in (
+        (cache, "upload_expired"),
+        (class_zip, "not_an_upload"),
+        (shipped, "not_an_upload"),
+        ("", "not_an_upload"),
+    ):
         with pytest.raises(ImageError) as caught:
             list(read_batch(zoo, Order([{"path": str(path)}], "binary", ["dermadeit"], 1), session))
         assert caught.value.code == code
     assert class_zip.exists()
+    assert shipped.exists()
+
+
+def test_pictures_are_opened_by_their_place_in_what_is_shown(session, uploaded, zoo, class_zip):
+    list(read_batch(zoo, Order([uploaded(class_zip)], "binary", ["dermadeit"], 1), session))
+    shown = session.gallery().count("dd-picture")
+    assert shown > 0
+    large = session.opened("open 0")
+    assert f"1 of {shown}" in large
+    assert large != session.opened("open 0")
+    for forged in ("0", "open", "open -1", f"open {shown}", "open x", "page 0", "None"):
+        assert session.opened(forged) == ""
 
 
 def test_a_table_of_predictions_alone_is_evaluated(session, uploaded, zoo, file_of):
