@@ -30,9 +30,10 @@ import os
 import re
 import stat
 import unicodedata
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from PIL import (
@@ -46,7 +47,8 @@ from PIL import (
 )
 
 from dermadeit.errors import ImageError
-from dermadeit.imaging import colour, optional_formats, signatures
+from dermadeit.imaging import colour, optional_formats
+from dermadeit.imaging.probe import TIFF_ORIENTATION, Header, exif_orientation, probe
 
 MAX_BYTES = 20 * 1000 * 1000
 MAX_PIXELS = 50 * 1000 * 1000
@@ -149,12 +151,12 @@ def decode_image(
     sha256 = hashlib.sha256(data).hexdigest()
     notes = colour.Notes()
     try:
-        kind = _recognise(data)
-        rgb = _decode_encoded(data, kind, notes)
+        header = _recognise(data)
+        rgb = _decode_encoded(data, header, notes)
     except ImageError as error:
         error.sha256 = sha256
         raise
-    return _finish(rgb, notes, name, sha256, kind)
+    return _finish(rgb, notes, name, sha256, header.kind)
 
 
 def encode_png(pixels: np.ndarray) -> bytes:
@@ -243,26 +245,25 @@ def _check_geometry(size: tuple[int, int]) -> None:
         )
 
 
-def _recognise(data: bytes) -> str:
+def _recognise(data: bytes) -> Header:
     _check_byte_count(len(data))
     if not data:
         raise ImageError("The file is empty (0 bytes). Choose another one.", code="empty_file")
-    kind = signatures.image_format(data)
-    if kind is not None:
-        return kind
-    other = signatures.describe_other(data)
-    is_image = other in signatures.OTHER_IMAGES
+    found = probe(data)
+    if isinstance(found, Header):
+        return found
     raise ImageError(
-        f"This looks like {other}, not a photo that can be read. Use JPEG, PNG, WebP, TIFF, HEIC or DICOM."
-        if other
+        f"This looks like {found.description}, not a photo that can be read. Use JPEG, PNG, WebP, TIFF, HEIC or "
+        "DICOM."
+        if found.description
         else "This is not an image. Use JPEG, PNG, WebP, TIFF, HEIC or DICOM.",
-        code="unsupported_format" if is_image else "not_an_image",
+        code="unsupported_format" if found.is_image else "not_an_image",
     )
 
 
 @contextmanager
-def _refusing_damage(kind: str, data: bytes) -> Iterator[None]:
-    """Turns whatever a decoder raises into an `ImageError`."""
+def _refusing_damage(kind: str, count: int, *, is_whole: bool = True) -> Iterator[None]:
+    """Turns whatever a decoder raises into an `ImageError`; `count` is of the encoded bytes."""
     try:
         yield
     except ImageError:
@@ -270,8 +271,8 @@ def _refusing_damage(kind: str, data: bytes) -> Iterator[None]:
     # Decoders raise about a dozen types on damaged files, and new ones with new versions.
     except Exception as error:
         reason = str(error).lower()
-        if signatures.ends_early(data, kind) or "truncated" in reason or "less than expected" in reason:
-            raise _truncated(kind, len(data)) from error
+        if not is_whole or "truncated" in reason or "less than expected" in reason:
+            raise _truncated(kind, count) from error
         if any(words in reason for words in ("unknown pixel mode", "unsupported", "not available")):
             raise ImageError(
                 f"This kind of {kind} file is not supported. Save the photo as 8-bit PNG or JPEG.",
@@ -293,54 +294,53 @@ def _truncated(kind: str, count: int) -> ImageError:
     )
 
 
-def _decode_encoded(data: bytes, kind: str, notes: colour.Notes) -> Image.Image:
+def _decode_encoded(data: bytes, header: Header, notes: colour.Notes) -> Image.Image:
     """Encoded bytes to an upright image of mode RGB."""
+    kind = header.kind
+    refusing_damage = partial(_refusing_damage, kind, len(data), is_whole=header.is_whole)
     if kind in optional_formats.OPENERS:
-        with _refusing_damage(kind, data):
+        with refusing_damage():
             opened = optional_formats.OPENERS[kind](data, _check_geometry)
             notes.ledger += opened.ledger
             notes.warnings += opened.warnings
             return colour.to_srgb(opened.picture, notes)
-    tags = signatures.tiff_tags(data) if kind == "TIFF" else {}
-    picture = _load(data, kind, tags)
-    bits = data[24] if kind == "PNG" else max(tags.get(signatures.TIFF_BITS, (8,)))
-    with _refusing_damage(kind, data):
-        rgb = colour.to_srgb(
-            picture, notes, bits=bits, min_is_white=tags.get(signatures.TIFF_PHOTOMETRIC, (1,))[0] == 0
-        )
+    picture = _load(data, header, refusing_damage)
+    with refusing_damage():
+        rgb = colour.to_srgb(picture, notes, bits=header.bits, min_is_white=header.min_is_white)
     if _holds_more_frames(picture):
         notes.ledger.append("First frame used.")
         notes.warnings.append(_FIRST_FRAME)
-    exif = picture.info.get("exif")
-    orientation = (signatures.tiff_tags(exif) if exif and kind != "TIFF" else tags).get(
-        signatures.TIFF_ORIENTATION, (1,)
-    )[0]
-    # Pillow turns a TIFF by itself while loading it.
-    return _turn(rgb, orientation, notes, done=kind == "TIFF")
+    if header.orientation is not None:
+        # Pillow turns a TIFF by itself while loading it.
+        return _turn(rgb, header.orientation, notes, done=True)
+    return _turn(rgb, exif_orientation(picture.info.get("exif")), notes)
 
 
-def _load(data: bytes, kind: str, tags: dict[int, tuple[int, ...]]) -> Image.Image:
+def _load(
+    data: bytes, header: Header, refusing_damage: Callable[[], AbstractContextManager[None]]
+) -> Image.Image:
     """Runs the Pillow plugin, checking what the header declares before any pixel is decoded."""
-    if kind == "WEBP" and (size := signatures.declared_webp_size(data)):
-        _check_geometry(size)
-    if 3 in tags.get(signatures.TIFF_SAMPLE_FORMAT, ()):
+    kind = header.kind
+    if header.size:
+        _check_geometry(header.size)
+    if header.has_float_samples:
         raise colour.floating_point()
-    if tags.get(signatures.TIFF_PHOTOMETRIC) == (6,) and tags.get(signatures.TIFF_COMPRESSION, (1,)) == (1,):
+    if header.is_raw_ycbcr:
         # Pillow misreads these as RGB with padding.
         raise ImageError(
             "Uncompressed YCbCr TIFF files are not supported. Save the photo as PNG or JPEG.",
             code="unsupported_format",
         )
     stream = io.BytesIO(data)
-    with _refusing_damage(kind, data):
+    with refusing_damage():
         picture = _PLUGINS[kind](stream)
     _check_geometry(picture.size)
-    if kind == "PNG" and not signatures.png_is_intact(data):
-        raise _truncated(kind, len(data)) if signatures.ends_early(data, kind) else _damaged(kind)
+    if not header.is_intact:
+        raise _damaged(kind) if header.is_whole else _truncated(kind, len(data))
     # libjpeg may paint a lost end grey instead of failing, so the end marker is looked for in the scan.
     if kind == "JPEG" and data.find(b"\xff\xd9", stream.tell()) < 0:
         raise _truncated(kind, len(data))
-    with _refusing_damage(kind, data):
+    with refusing_damage():
         picture.load()
     return picture
 
@@ -374,7 +374,7 @@ def _turn(rgb: Image.Image, orientation: int, notes: colour.Notes, *, done: bool
 def _decode_memory(picture: Image.Image, name: str | None) -> LesionImage:
     _check_geometry(picture.size)
     notes = colour.Notes(["Image taken from memory: its hash covers size, mode and pixels."])
-    with _refusing_damage("in-memory", b""):
+    with _refusing_damage("in-memory", 0):
         raw = picture.tobytes()
         digest = hashlib.sha256(f"{picture.width}x{picture.height} {picture.mode} ".encode() + raw)
         if picture.palette is not None:
@@ -382,7 +382,7 @@ def _decode_memory(picture: Image.Image, name: str | None) -> LesionImage:
         bits = 16 if picture.mode.startswith("I") else 8
         rgb = colour.to_srgb(picture, notes, bits=bits)
     try:
-        orientation = picture.getexif().get(signatures.TIFF_ORIENTATION, 1)
+        orientation = picture.getexif().get(TIFF_ORIENTATION, 1)
     # Damaged metadata says nothing about the pixels.
     except Exception:
         orientation = 1

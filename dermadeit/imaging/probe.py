@@ -1,6 +1,6 @@
 """What a file is, from its bytes alone: never from its name, its declared type or its metadata.
 
-Everything here looks at a few header fields of the encoded bytes and decodes no pixel.
+`probe` looks at a few header fields of the encoded bytes, once, and decodes no pixel.
 """
 
 from __future__ import annotations
@@ -9,12 +9,21 @@ import codecs
 import re
 import struct
 import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 PREFIX_LENGTH = 4096
 """How far into a file text formats are looked for."""
 
-TIFF_BITS, TIFF_COMPRESSION, TIFF_PHOTOMETRIC, TIFF_STRIP_OFFSETS, TIFF_ORIENTATION = 258, 259, 262, 273, 274
-TIFF_STRIP_BYTES, TIFF_TILE_OFFSETS, TIFF_TILE_BYTES, TIFF_SAMPLE_FORMAT = 279, 324, 325, 339
+_TIFF_BITS, _TIFF_COMPRESSION, _TIFF_PHOTOMETRIC, _TIFF_STRIP_OFFSETS, TIFF_ORIENTATION = (
+    258,
+    259,
+    262,
+    273,
+    274,
+)
+_TIFF_STRIP_BYTES, _TIFF_TILE_OFFSETS, _TIFF_TILE_BYTES, _TIFF_SAMPLE_FORMAT = 279, 324, 325, 339
+_TIFF_UNCOMPRESSED, _TIFF_MIN_IS_WHITE, _TIFF_YCBCR, _TIFF_FLOAT = 1, 0, 6, 3
 
 _BMP_HEADER_SIZES = {12, 40, 52, 56, 64, 108, 124}
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
@@ -46,7 +55,7 @@ _OTHER_MAGIC = (
     (b"\x7fELF", "a program"),
 )
 
-OTHER_IMAGES = frozenset(
+_OTHER_IMAGES = frozenset(
     {
         "a Photoshop document",
         "a JPEG XL image",
@@ -56,10 +65,81 @@ OTHER_IMAGES = frozenset(
         "a camera raw file",
     }
 )
-"""Descriptions by `describe_other` that are pictures, though not ones that are decoded here."""
 
 
-def image_format(data: bytes) -> str | None:
+@dataclass(frozen=True)
+class Header:
+    """What the header fields of an encoded image declare.
+
+    Attributes:
+        kind: JPEG, PNG, WEBP, TIFF, BMP, GIF, HEIC or DICOM.
+        size: Declared width and height in pixels, where only this tells them before a canvas is allocated; else
+            None, and the decoder knows.
+        bits: Bits of a sample.
+        orientation: 1 to 8 as EXIF counts them, of a TIFF file; None where the orientation is in the EXIF block,
+            which `exif_orientation` reads.
+        is_whole: Whether the file goes on to where its format says that it ends.
+        is_intact: Whether the checksums of a PNG file fit; True for the other kinds, which have none.
+        min_is_white: Whether zero means white.
+        has_float_samples: Whether the samples are floating-point numbers.
+        is_raw_ycbcr: Whether a TIFF file holds uncompressed YCbCr.
+    """
+
+    kind: str
+    size: tuple[int, int] | None
+    bits: int
+    orientation: int | None
+    is_whole: bool
+    is_intact: bool
+    min_is_white: bool
+    has_float_samples: bool
+    is_raw_ycbcr: bool
+
+
+@dataclass(frozen=True)
+class OtherFile:
+    """A file that is none of the images that are decoded here.
+
+    Attributes:
+        description: What it looks like, such as “a PDF document”; None where nothing fits.
+        is_image: Whether that is a picture all the same.
+    """
+
+    description: str | None
+    is_image: bool
+
+
+def probe(data: bytes) -> Header | OtherFile:
+    """Reads the header of a file, without decoding a pixel.
+
+    Args:
+        data: The whole file.
+    """
+    kind = _image_format(data)
+    if kind is None:
+        description = _describe_other(data)
+        return OtherFile(description, description in _OTHER_IMAGES)
+    tags = _tiff_tags(data) if kind == "TIFF" else {}
+    return Header(
+        kind,
+        size=_declared_webp_size(data) if kind == "WEBP" else None,
+        bits=data[24] if kind == "PNG" and len(data) > 24 else max(tags.get(_TIFF_BITS, (8,))),
+        orientation=tags.get(TIFF_ORIENTATION, (1,))[0] if kind == "TIFF" else None,
+        is_whole=not _ends_early(data, kind, tags),
+        is_intact=kind != "PNG" or _png_is_intact(data),
+        min_is_white=tags.get(_TIFF_PHOTOMETRIC, (1,))[0] == _TIFF_MIN_IS_WHITE,
+        has_float_samples=_TIFF_FLOAT in tags.get(_TIFF_SAMPLE_FORMAT, ()),
+        is_raw_ycbcr=tags.get(_TIFF_PHOTOMETRIC) == (_TIFF_YCBCR,)
+        and tags.get(_TIFF_COMPRESSION, (_TIFF_UNCOMPRESSED,)) == (_TIFF_UNCOMPRESSED,),
+    )
+
+
+def exif_orientation(exif: bytes | None) -> int:
+    """The orientation that an EXIF block declares, 1 to 8; 1, upright, where it declares none."""
+    return _tiff_tags(exif).get(TIFF_ORIENTATION, (1,))[0] if exif else 1
+
+
+def _image_format(data: bytes) -> str | None:
     """Names the image format of encoded bytes.
 
     Args:
@@ -87,8 +167,8 @@ def image_format(data: bytes) -> str | None:
     return None
 
 
-def describe_other(data: bytes) -> str | None:
-    """Says in words what bytes that `image_format` does not know look like; None when nothing fits."""
+def _describe_other(data: bytes) -> str | None:
+    """Says in words what bytes that `_image_format` does not know look like; None when nothing fits."""
     for magic, description in _OTHER_MAGIC:
         if data.startswith(magic):
             return description
@@ -124,7 +204,7 @@ def _describe_text(prefix: bytes) -> str | None:
     return "a text file"
 
 
-def declared_webp_size(data: bytes) -> tuple[int, int] | None:
+def _declared_webp_size(data: bytes) -> tuple[int, int] | None:
     """Width and height from a WebP header, or None; Pillow would allocate the canvas before telling."""
     chunk = data[12:16]
     if len(data) < 30:
@@ -139,7 +219,7 @@ def declared_webp_size(data: bytes) -> tuple[int, int] | None:
     return None
 
 
-def tiff_tags(data: bytes) -> dict[int, tuple[int, ...]]:
+def _tiff_tags(data: bytes) -> dict[int, tuple[int, ...]]:
     """Integer tags of the first directory of a TIFF file or of an EXIF block.
 
     Args:
@@ -177,7 +257,7 @@ def tiff_tags(data: bytes) -> dict[int, tuple[int, ...]]:
     return tags
 
 
-def png_is_intact(data: bytes) -> bool:
+def _png_is_intact(data: bytes) -> bool:
     """Whether every critical chunk of a PNG file has its checksum and IEND comes; Pillow checks neither."""
     view, position = memoryview(data), 8
     while position + 12 <= len(data):
@@ -194,13 +274,8 @@ def png_is_intact(data: bytes) -> bool:
     return False
 
 
-def ends_early(data: bytes, kind: str) -> bool:
-    """Whether a file that failed to decode stops before its format says it should.
-
-    Args:
-        data: The whole file.
-        kind: Its format, as named by `image_format`.
-    """
+def _ends_early(data: bytes, kind: str, tags: Mapping[int, tuple[int, ...]]) -> bool:
+    """Whether a file stops before its format says it should; False where the format doesn't tell."""
     if kind == "PNG":
         return b"IEND\xaeB`\x82" not in data[-64:]
     if kind == "JPEG":
@@ -212,13 +287,15 @@ def ends_early(data: bytes, kind: str) -> bool:
     if kind == "BMP":
         return int.from_bytes(data[2:6], "little") > len(data)
     if kind == "TIFF":
-        return _tiff_ends_early(data)
+        return _tiff_ends_early(data, tags)
     return False
 
 
-def _tiff_ends_early(data: bytes) -> bool:
-    tags = tiff_tags(data)
-    for offsets, sizes in ((TIFF_STRIP_OFFSETS, TIFF_STRIP_BYTES), (TIFF_TILE_OFFSETS, TIFF_TILE_BYTES)):
+def _tiff_ends_early(data: bytes, tags: Mapping[int, tuple[int, ...]]) -> bool:
+    for offsets, sizes in (
+        (_TIFF_STRIP_OFFSETS, _TIFF_STRIP_BYTES),
+        (_TIFF_TILE_OFFSETS, _TIFF_TILE_BYTES),
+    ):
         for offset, size in zip(tags.get(offsets, ()), tags.get(sizes, ()), strict=False):
             if offset + size > len(data):
                 return True
