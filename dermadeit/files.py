@@ -1,7 +1,8 @@
-"""Writing files so that a killed process or a full disk leaves the previous version intact."""
+"""Files of results: read, hashed, and written so that a killed process leaves the previous version intact."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -35,3 +36,24 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Writes indented UTF-8 JSON atomically; NaN and infinity are refused with `ValueError`."""
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def read_json(path: Path) -> Any:
+    """What a UTF-8 JSON file holds.
+
+    Raises:
+        OSError: It can't be read.
+        ValueError: It is not JSON.
+    """
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_json_if_there(path: Path) -> dict[str, Any]:
+    """The object that a JSON file holds; an empty one where there is no such file. Raises as `read_json`."""
+    return read_json(path) if path.is_file() else {}
+
+
+def file_sha256(path: Path) -> str:
+    """Hex digest of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -43,6 +43,16 @@ class Task:
     class_of_diagnosis: Mapping[str, str]
     caveat: str
 
+    @property
+    def target(self) -> str:
+        """Key of the class that must not be missed, as `target_class` finds it."""
+        return self.classes[target_class(self.classes)]
+
+    @property
+    def target_name(self) -> str:
+        """That class for people."""
+        return self.display_names[self.target]
+
     def index_of(self, class_key: str) -> int:
         """Position of a class in the logits; raises `TaskError` for an unknown class."""
         try:

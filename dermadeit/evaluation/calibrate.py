@@ -20,7 +20,7 @@ from dermadeit.imaging.decode import LesionImage, decode_image
 from dermadeit.imaging.quality import QualityReport, assess_quality
 from dermadeit.inference.predictor import BATCH_IMAGES, DEFAULT_VIEWS, Predictor, ViewOutputs
 from dermadeit.metrics.shares import calibration_figures, conformal_figures, operating_point_figures
-from dermadeit.tasks import DIAGNOSES, DIAGNOSIS, Task, target_class
+from dermadeit.tasks import DIAGNOSES, DIAGNOSIS, Task
 from dermadeit.trust.calibration import OPERATING_POINTS, Calibration, ViewCalibration, fit_view
 from dermadeit.trust.files import Trust
 from dermadeit.trust.gating import Gates, OutOfDistribution, gate, held_out_scores
@@ -189,7 +189,7 @@ def _describe_view(
     fitted: ViewCalibration, logits: np.ndarray, labels: np.ndarray, seen: _Seen, task: Task
 ) -> dict[str, Any]:
     """Figures on the calibration split itself; those after scaling are of lesions that each fit had not seen."""
-    classes, groups, target = task.classes, seen.groups, target_class(task.classes)
+    classes, groups, target = task.classes, seen.groups, task.index_of(task.target)
     probabilities = fitted.scaling(logits)
     members = probabilities >= np.array(fitted.least_probabilities)
     answered = {

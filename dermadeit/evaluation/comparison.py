@@ -31,7 +31,7 @@ from dermadeit.evaluation.predictions import (
 from dermadeit.inference.records import ABSTAIN
 from dermadeit.metrics.classification import FIGURES, percentile_intervals
 from dermadeit.models.specs import model_name
-from dermadeit.tasks import Task, target_class
+from dermadeit.tasks import Task
 
 EXACT_BELOW = 25
 """Discordant images below which McNemar's test is exact."""
@@ -113,7 +113,7 @@ class Comparison:
         second: Name of the second model.
         differences: Each of `metrics.FIGURES` to its difference, first minus second.
         mcnemar: Test of the errors.
-        delong: Test of the AUROC of the class that `weighted.target_class` names, against the rest; None
+        delong: Test of the AUROC of the class that `tasks.target_class` names, against the rest; None
             where there are fewer than two images on either side.
     """
 
@@ -140,7 +140,7 @@ def compare(first: Measurement, second: Measurement) -> Comparison:
     """
     second = aligned(first.predictions, second)
     ours, theirs = first.predictions, second.predictions
-    target = target_class(ours.task.classes)
+    target = ours.task.index_of(ours.task.target)
     return Comparison(
         ours.model,
         theirs.model,

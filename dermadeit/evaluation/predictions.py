@@ -21,7 +21,7 @@ from dermadeit.metrics.classification import (
     percentile_intervals,
     resampled_figures,
 )
-from dermadeit.tasks import TRAINABLE_TASKS, Task, get_task, target_class
+from dermadeit.tasks import TRAINABLE_TASKS, Task, get_task
 from dermadeit.trust.stability import Stability
 
 _GATED_COLUMNS = {"verdict", "abstain_codes", "conformal_set"}
@@ -195,8 +195,8 @@ class PredictionSet:
 
     @property
     def target_scores(self) -> np.ndarray:
-        """Float [N], the probability of the class that `weighted.target_class` names."""
-        return self.probabilities[:, target_class(self.task.classes)]
+        """Float [N], the probability of the class that `tasks.target_class` names."""
+        return self.probabilities[:, self.task.index_of(self.task.target)]
 
     def take(self, indices: Sequence[int]) -> PredictionSet:
         """The images at these positions, in this order."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from dermadeit.evaluation.predictions import PredictionSet
 from dermadeit.metrics.weighted import figures_of_counts
-from dermadeit.tasks import Task, target_class
+from dermadeit.tasks import Task
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,7 @@ class Decisions:
     @property
     def target(self) -> int:
         """Index of the class that must not be missed."""
-        return target_class(self.task.classes)
+        return self.task.index_of(self.task.target)
 
     def at(self, threshold: float | None) -> np.ndarray:
         """Class indices, int [N], decided as `Calibration.decide` does.

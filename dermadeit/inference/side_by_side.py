@@ -20,7 +20,7 @@ from dermadeit.inference.predictor import DEFAULT_VIEWS, Predictor, check_views
 from dermadeit.inference.records import ABSTAIN, Decision, ItemFailure, Prediction
 from dermadeit.inference.saliency import SaliencyMap, grad_cam
 from dermadeit.models.specs import MODEL_SPECS
-from dermadeit.tasks import Task, target_class
+from dermadeit.tasks import Task
 from dermadeit.trust.calibration import OPERATING_POINTS
 
 TIMED_PASSES = 5
@@ -232,7 +232,7 @@ def read_with(predictor: Predictor, image: LesionImage) -> ModelReading:
 
 def agreement(task: Task, readings: Sequence[ModelReading]) -> Agreement:
     """How far the readings of one photo agree."""
-    target = task.classes[target_class(task.classes)]
+    target = task.target
     voters: dict[str, list[str]] = defaultdict(list)
     given = [reading for reading in readings if reading.prediction.verdict != ABSTAIN]
     for reading in given:

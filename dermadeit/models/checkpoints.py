@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from dermadeit.errors import CheckpointError, ModelError, TaskError
-from dermadeit.files import ASSETS, write_atomically, write_json
+from dermadeit.files import ASSETS, file_sha256, read_json, write_atomically, write_json
 from dermadeit.imaging.preprocessing import Preprocessing
 from dermadeit.models.classifier import LesionClassifier
 from dermadeit.models.specs import ModelSpec, get_spec
@@ -105,9 +103,9 @@ def save_checkpoint(
     def write(temporary: Path) -> None:
         save_file(state, temporary)
         # The configuration comes first and fits the old weights too, until the rename replaces them.
-        config["dermadeit"]["weights_sha256"] = _sha256(temporary)
+        config["dermadeit"]["weights_sha256"] = file_sha256(temporary)
         if weights.is_file():
-            config["dermadeit"]["replaced_sha256"] = _sha256(weights)
+            config["dermadeit"]["replaced_sha256"] = file_sha256(weights)
         write_json(folder / CONFIG_FILE, config)
         # What was fitted for the old weights would make the new ones unreadable.
         remove_trust(folder)
@@ -277,7 +275,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
             f"“{folder.name}” is not a checkpoint folder: it has no {CONFIG_FILE}.", code="no_checkpoint"
         )
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = read_json(path)
     except (OSError, ValueError) as error:
         raise CheckpointError(
             f"The {CONFIG_FILE} of the checkpoint “{folder.name}” is damaged. Copy the checkpoint again.",
@@ -294,7 +292,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 def _read_weights(path: Path, accepted: Sequence[str | None]) -> tuple[dict[str, torch.Tensor], str]:
     try:
-        actual = _sha256(path)
+        actual = file_sha256(path)
     except OSError as error:
         raise CheckpointError(
             f"The checkpoint “{path.parent.name}” has no readable {path.name}. Copy it again.",
@@ -313,8 +311,3 @@ def _read_weights(path: Path, accepted: Sequence[str | None]) -> tuple[dict[str,
             f"The weights of the checkpoint “{path.parent.name}” are not safetensors.",
             code="damaged_checkpoint",
         ) from error
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -34,7 +33,7 @@ from dermadeit.evaluation.predictions import (
     measure_sources,
     read_predictions,
 )
-from dermadeit.files import ASSETS, write_json
+from dermadeit.files import ASSETS, read_json_if_there, write_json
 from dermadeit.models.specs import OURS
 from dermadeit.tasks import Task
 
@@ -134,7 +133,8 @@ def read_benchmark(folder: Path, task: Task) -> FiledModels:
         )
     images = read_csv(folder / IMAGES_FILE).rows
     return FiledModels(
-        {path.stem: _read_model(path, task, images) for path in paths}, _read_json(folder / WEIGHTS_FILE)
+        {path.stem: _read_model(path, task, images) for path in paths},
+        read_json_if_there(folder / WEIGHTS_FILE),
     )
 
 
@@ -165,7 +165,7 @@ def _write_model(
             row |= dict(zip(names, logits_of[row["image_id"]], strict=True))
     write_csv(folder / IMAGES_FILE, _IMAGE_COLUMNS, images)
     write_csv(folder / f"{model}.csv", columns, rows)
-    known = _read_json(folder / WEIGHTS_FILE) | {model: weights}
+    known = read_json_if_there(folder / WEIGHTS_FILE) | {model: weights}
     write_json(folder / WEIGHTS_FILE, {key: known[key] for key in sorted(known) if known[key]})
     return folder / f"{model}.csv"
 
@@ -242,12 +242,8 @@ def _logit_columns(task: Task, views: int) -> list[str]:
 
 def _weights_beside(table: Path, model: str) -> set[str]:
     """The hash that `evaluate` wrote beside its table, if it did."""
-    digest = _read_json(table.parent / "metrics.json").get(model, {}).get("weights_sha256")
+    digest = read_json_if_there(table.parent / "metrics.json").get(model, {}).get("weights_sha256")
     return {digest} if digest else set()
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 METRICS_FILE = "metrics.json"

@@ -6,13 +6,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from dermadeit.evaluation.comparison import Difference
-from dermadeit.files import write_atomically, write_json
+from dermadeit.files import read_json, write_atomically, write_json
 from dermadeit.inference.predictor import DEFAULT_VIEWS
 from dermadeit.metrics.classification import HEADLINE_FIGURES
 from dermadeit.models.specs import OURS, model_name
@@ -24,7 +23,7 @@ from dermadeit.publishing.benchmark import (
     measure_benchmark,
 )
 from dermadeit.reporting.markdown import around_marks, difference_text, figure_text, markdown_table, marks
-from dermadeit.tasks import TASKS, Task, target_class
+from dermadeit.tasks import TASKS, Task
 
 PLACE = "benchmark"
 START, END = marks(PLACE)
@@ -81,8 +80,8 @@ def _replace(document: Path, place: str, tables: str) -> None:
 
 def render_summary(root: Path = BENCHMARK_ROOT) -> str:
     """One Markdown table of all tasks: ours and the models that a command of ours trains, two figures a task."""
-    models = json.loads((root / MODELS_FILE).read_text(encoding="utf-8"))
-    metrics = [json.loads((root / key / METRICS_FILE).read_text(encoding="utf-8")) for key in TASKS]
+    models = read_json(root / MODELS_FILE)
+    metrics = [read_json(root / key / METRICS_FILE) for key in TASKS]
     header = ["model"]
     for task, measured in zip(TASKS.values(), metrics, strict=True):
         first, *others = _SUMMARY_FIGURES.values()
@@ -106,15 +105,14 @@ def render_summary(root: Path = BENCHMARK_ROOT) -> str:
 
 def render_tables(root: Path = BENCHMARK_ROOT) -> str:
     """The tables of every task as Markdown, from its `metrics.json` and `models.json`."""
-    models = json.loads((root / MODELS_FILE).read_text(encoding="utf-8"))
+    models = read_json(root / MODELS_FILE)
     return "\n".join(
-        _render_task(task, json.loads((root / task.key / METRICS_FILE).read_text(encoding="utf-8")), models)
-        for task in TASKS.values()
+        _render_task(task, read_json(root / task.key / METRICS_FILE), models) for task in TASKS.values()
     )
 
 
 def _render_task(task: Task, metrics: Mapping[str, Any], models: Mapping[str, Any]) -> str:
-    ours, target = published_title(OURS, models), task.classes[target_class(task.classes)]
+    ours, target = published_title(OURS, models), task.target
     size = f"{metrics['images']:,} test images of {metrics['lesions']:,} lesions."
     caption = " ".join([size, _CAPTION, *([ENSEMBLE_CAPTION] if metrics["ensemble"] else [])])
     parts = [f"### {task.title}", caption, _model_table(task, metrics, models)]

@@ -5,7 +5,6 @@ A file whose `weights_sha256` names other weights than the checkpoint's is left 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from dermadeit.errors import ManifestError
 from dermadeit.evaluation.predictions import SMALLEST_SLICE
 from dermadeit.evaluation.robustness import ROBUSTNESS_FIGURES, ROBUSTNESS_FILE
 from dermadeit.evaluation.slices import SLICED_BY
-from dermadeit.files import write_atomically
+from dermadeit.files import read_json, write_atomically
 from dermadeit.imaging.skin_tone import SKIN_TONE_CAVEAT
 from dermadeit.metrics.classification import FIGURES, HEADLINE_FIGURES
 from dermadeit.models.checkpoints import CHECKPOINT_ROOT, TRAINING_FILE
@@ -280,7 +279,7 @@ def _read(path: Path) -> Any:
     if not path.is_file():
         return {}
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     except ValueError as error:
         raise ManifestError(f"“{path.name}” is damaged. Write it again.", code="damaged_result") from error
 

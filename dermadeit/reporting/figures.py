@@ -40,7 +40,6 @@ from dermadeit.reporting.drawing import (
     words_only,
 )
 from dermadeit.reporting.names import capitalised
-from dermadeit.tasks import target_class
 
 __all__ = [
     "ModelPoint",
@@ -349,7 +348,7 @@ def _lines(sets: Sequence[PredictionSet]) -> list[tuple[PredictionSet, str, Any]
 
 
 def _target(part: PredictionSet) -> tuple[np.ndarray, np.ndarray]:
-    target = target_class(part.task.classes)
+    target = part.task.index_of(part.task.target)
     return part.labels == target, part.target_scores
 
 
@@ -363,7 +362,7 @@ def _ranking_title(name: str, sets: Sequence[PredictionSet]) -> tuple[str, str]:
     if not sets:
         return name, _NO_IMAGES
     task = sets[0].task
-    index = target_class(task.classes)
+    index = task.index_of(task.target)
     target = task.display_names[task.classes[index]]
     rest = task.display_names[task.classes[1 - index]].lower() if len(task.classes) == 2 else "the rest"
     title = f"{name}: {target.lower()} against {rest}"

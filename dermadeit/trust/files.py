@@ -5,7 +5,6 @@ Both name the weights that they were fitted for, and are refused beside any othe
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from dermadeit.errors import CheckpointError
-from dermadeit.files import write_atomically, write_json
+from dermadeit.files import read_json, write_atomically, write_json
 from dermadeit.tasks import Task
 from dermadeit.trust.calibration import Calibration
 from dermadeit.trust.gating import Gates, OutOfDistribution
@@ -118,7 +117,7 @@ def read_trust(folder: Path, task: Task, weights_sha256: str) -> Trust | None:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path)
     except (OSError, ValueError) as error:
         raise _damaged(path) from error
     if not isinstance(values, dict):

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from dermadeit.evaluation.comparison import Disagreement
-from dermadeit.tasks import Task, target_class
+from dermadeit.tasks import Task
 from dermadeit.views.batch.gallery import PAGE_SIZE
 from dermadeit.views.comparison.steps import ImagesComparison
 from dermadeit.views.page.case_pictures import ISIC_ADDRESS, isic_id
@@ -168,4 +168,4 @@ def _turn_html(name: str, pick: str, possible: bool) -> str:
 
 
 def _target(task: Task) -> str:
-    return task.display_names[task.classes[target_class(task.classes)]].lower()
+    return task.target_name.lower()

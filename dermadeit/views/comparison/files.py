@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from dermadeit.errors import ManifestError
 from dermadeit.evaluation.batch import BatchResult, read_handed_predictions
 from dermadeit.evaluation.comparison import Entrant, gather
 from dermadeit.evaluation.predictions import PredictionSet
+from dermadeit.files import read_json
 from dermadeit.imaging.decode import sanitise_name
 from dermadeit.models.specs import COMPARED_MODELS
 from dermadeit.publishing.benchmark import BENCHMARK_ROOT, read_benchmark
@@ -32,7 +32,7 @@ def shipped_entrants(task: Task, root: Path = BENCHMARK_ROOT) -> tuple[Entrant, 
         ManifestError: A file is missing or contradicts the others.
     """
     filed = read_benchmark(root / task.key, task)
-    described = json.loads((root / MODELS_FILE).read_text(encoding="utf-8"))
+    described = read_json(root / MODELS_FILE)
     order = in_order(filed.models, described)
     titles = {model: entry["title"] for model, entry in described.items() if "title" in entry}
     most_views = [

@@ -18,7 +18,7 @@ from dermadeit.inference.saliency import DEFAULT_OPACITY
 from dermadeit.inference.side_by_side import SCALE_NOTE, Agreement, ModelReading, PairAgreement
 from dermadeit.inference.zoo import ZooEntry
 from dermadeit.models.checkpoints import training_command
-from dermadeit.tasks import BINARY, Task, target_class
+from dermadeit.tasks import BINARY, Task
 from dermadeit.trust.calibration import OPERATING_POINTS
 from dermadeit.views.comparison.teacher import teacher_card_html
 from dermadeit.views.page.failures import Failure
@@ -112,7 +112,7 @@ def agreement_html(found: Agreement, *, only_one: bool = False) -> str:
 </div>"""
     titles = list(dict.fromkeys(title for pair in found.pairs for title in (pair.first, pair.second)))
     pairs = {(pair.first, pair.second): pair for pair in found.pairs}
-    target = found.task.display_names[found.task.classes[target_class(found.task.classes)]].lower()
+    target = found.task.target_name.lower()
     withheld = f'<p class="dd-quiet">{escape(found.withheld_sentence)}</p>' if found.withheld else ""
     table = widest = ""
     if pairs:
@@ -211,7 +211,7 @@ def _decision_html(reading: ModelReading, task: Task, point: str) -> str:
     if decision is None:
         text = "Not calibrated: no operating point, and no answer is ever withheld."
         return f'<p class="dd-quiet dd-model-decision">{text}</p>'
-    target = task.display_names[task.classes[target_class(task.classes)]].lower()
+    target = task.target_name.lower()
     return f"""
 <dl class="dd-model-facts dd-model-decision">
   <div><dt>Decision, {escape(POINT_TITLES[point].lower())}</dt>

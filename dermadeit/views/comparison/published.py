@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from dermadeit.evaluation.comparison import Difference
+from dermadeit.files import read_json
 from dermadeit.metrics.classification import HEADLINE_FIGURES
 from dermadeit.models.specs import OURS
 from dermadeit.publishing.benchmark import BENCHMARK_ROOT, ENSEMBLE_CAPTION, ENSEMBLE_TITLE, METRICS_FILE
@@ -34,7 +34,9 @@ def benchmark_html(task: Task, root: Path = BENCHMARK_ROOT) -> str:
         root: The benchmark, laid out as `benchmark` describes.
     """
     path = root / task.key / METRICS_FILE
-    ours = _ours_html(task, _read(path), _read(root / MODELS_FILE)) if path.is_file() else NO_BENCHMARK
+    ours = (
+        _ours_html(task, read_json(path), read_json(root / MODELS_FILE)) if path.is_file() else NO_BENCHMARK
+    )
     return f"""
 <div class="dd-check dd-benchmark" data-task="{task.key}">
   <h2>Measured here: {escape(task.title)}</h2>
@@ -120,7 +122,7 @@ def _differences_table(metrics: Mapping[str, Any], models: Mapping[str, Any]) ->
 def _original_html(task: Task, path: Path) -> str:
     if not path.is_file():
         return ""
-    reported = _read(path)
+    reported = read_json(path)
     names = reported["figures"]
     rows = [
         [escape(row["model"]), *(plain_number(row.get(name), 4) for name in names)]
@@ -149,7 +151,3 @@ def _cells(figures: Mapping[str, Any]) -> list[str]:
 
 def _names() -> list[str]:
     return [capitalised(name) for name in HEADLINE_FIGURES.values()]
-
-
-def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))

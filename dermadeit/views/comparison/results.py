@@ -14,7 +14,7 @@ from dermadeit.evaluation.comparison import Entrant, PairedResult
 from dermadeit.metrics.classification import HEADLINE_FIGURES
 from dermadeit.reporting.figures import ModelPoint, accuracy_latency_figure, inline_svg
 from dermadeit.reporting.names import capitalised
-from dermadeit.tasks import Task, target_class
+from dermadeit.tasks import Task
 from dermadeit.views.batch.tables import failures_html, overview_html
 from dermadeit.views.comparison.steps import ImagesComparison
 from dermadeit.views.comparison.teacher import TEACHER, teacher_note_html, teacher_row
@@ -122,7 +122,7 @@ def differences_html(task: Task, reference: str, results: Sequence[PairedResult]
     """One model minus each of the others."""
     if not results:
         return ""
-    target = task.display_names[task.classes[target_class(task.classes)]].lower()
+    target = task.target_name.lower()
     rows = [
         [
             escape(result.comparison.second),

@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
 
+from dermadeit.files import read_json_if_there
 from dermadeit.metrics.classification import HEADLINE_FIGURES
 from dermadeit.publishing.benchmark import BENCHMARK_ROOT, METRICS_FILE
 from dermadeit.reporting.names import capitalised
@@ -53,7 +53,7 @@ def teacher_entry(task: Task, root: Path = BENCHMARK_ROOT) -> TeacherEntry:
     if not (root / task.key / f"{TEACHER}.csv").is_file():
         return TeacherEntry(False, {})
     path = root / task.key / METRICS_FILE
-    models = json.loads(path.read_text(encoding="utf-8"))["models"] if path.is_file() else {}
+    models = read_json_if_there(path).get("models", {})
     by_views = models.get(TEACHER, {}).get("views", {})
     return TeacherEntry(True, by_views[max(by_views, key=int)] if by_views else {})
 

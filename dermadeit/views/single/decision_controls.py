@@ -16,7 +16,7 @@ from dermadeit.inference.decision import (
     threshold_of,
 )
 from dermadeit.inference.records import ABSTAIN
-from dermadeit.tasks import BINARY, get_task, target_class
+from dermadeit.tasks import BINARY, get_task
 from dermadeit.trust.calibration import DEFAULT_OPERATING_POINT, Calibration
 from dermadeit.trust.files import CALIBRATE_COMMAND
 from dermadeit.views.page.events import INSTANT_EVENT, Updates
@@ -184,4 +184,4 @@ def _prevalence_info(task_key: str) -> str:
 
 def _target(task_key: str) -> str:
     task = get_task(task_key)
-    return task.display_names[task.classes[target_class(task.classes)]]
+    return task.target_name

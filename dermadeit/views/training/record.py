@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ast
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dermadeit.files import read_json_if_there
 from dermadeit.models.checkpoints import CHECKPOINT_ROOT, CONFIG_FILE, TRAINING_FILE
 from dermadeit.models.specs import COMPARED_MODELS, MODEL_SPECS
 
@@ -61,8 +61,8 @@ def read_record(task: str, model: str, root: Path = CHECKPOINT_ROOT) -> Training
         ValueError: A file is not JSON.
     """
     folder = root / task / model
-    config = _read_json(folder / CONFIG_FILE)
-    return TrainingRecord(task, model, config, _read_json(folder / TRAINING_FILE)) if config else None
+    config = read_json_if_there(folder / CONFIG_FILE)
+    return TrainingRecord(task, model, config, read_json_if_there(folder / TRAINING_FILE)) if config else None
 
 
 def default_settings(source: Path = _CONFIGURATION_SOURCE) -> dict[str, Any]:
@@ -83,7 +83,3 @@ def default_settings(source: Path = _CONFIGURATION_SOURCE) -> dict[str, Any]:
         for field in definition.body
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and field.value is not None
     }
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 from matplotlib.figure import Figure
 
 from dermadeit.errors import ManifestError
+from dermadeit.files import read_json_if_there
 from dermadeit.models.checkpoints import training_command
 from dermadeit.models.specs import get_spec
 from dermadeit.publishing.benchmark import FiledModels, read_benchmark
@@ -224,7 +224,10 @@ def stages_html(benchmark: Path) -> str:
 
 def _stage(benchmark: Path, stage: str) -> str:
     title, meaning, command = _STAGES[stage]
-    tables = [_table(title, task, _read(benchmark / task.key / f"{stage}.json")) for task in TASKS.values()]
+    tables = [
+        _table(title, task, read_json_if_there(benchmark / task.key / f"{stage}.json"))
+        for task in TASKS.values()
+    ]
     content = "".join(tables) or (
         "<p>This has not been run yet. These commands run it and fill this place:</p>"
         + command_html(command, f"python train/programme_report.py --stage {stage}")
@@ -260,7 +263,3 @@ def _difference(training: Mapping[str, Any]) -> str:
     text = difference_text(difference).strip("*")
     shown = f"<strong>{text}</strong>" if difference.excludes_zero else text
     return f"{shown} <span>to {escape(str(training['compared_with']))}</span>"
-
-
-def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
