@@ -21,7 +21,9 @@ from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+if not __package__:
+    # Started by its path: as with python -m train.distill, packages are looked for in the repository.
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import timm
 import torch
@@ -48,6 +50,8 @@ SELECTION_METRIC = {"binary": "accuracy", "multiclass": "cohen_kappa", "diagnosi
 STATE_FILE = "state.pt"
 LOGS_FOLDER = "tensorboard"
 VALIDATION_FOLDER = "validation"
+DONE_FILE = Path(VALIDATION_FOLDER) / "failures.csv"
+"""The last file that a training writes."""
 
 
 # ------------------------------------------------------------------------------------------------ main
@@ -73,12 +77,14 @@ def train(configuration: TrainingConfiguration) -> Path:
     is_main = training.accelerator.is_main_process
     if (output / STATE_FILE).is_file():
         training.resume(output / STATE_FILE)
-    if training.epoch < configuration.epochs:
+    metric = SELECTION_METRIC[configuration.task]
+    if not _is_over(training, metric):
         seconds, memory = training.time_steps()
         if is_main:
+            # What an earlier training of this folder left would vouch for this one.
+            (output / DONE_FILE).unlink(missing_ok=True)
             logger.info("%s", describe_plan(training, manifest, seconds, memory))
-    metric = SELECTION_METRIC[configuration.task]
-    while training.epoch < configuration.epochs and not _has_stalled(training, metric):
+    while not _is_over(training, metric):
         started = time.perf_counter()
         losses = training.run_epoch()
         figures = training.validate()
@@ -95,18 +101,19 @@ def train(configuration: TrainingConfiguration) -> Path:
         if is_main:
             _keep(training, manifest, metric)
         training.accelerator.wait_for_everyone()
-    if is_main:
+    if is_main and not (output / DONE_FILE).is_file():
         _finish(training, manifest, metric)
     training.accelerator.wait_for_everyone()
     return output
 
 
-def _has_stalled(training: Training, metric: str) -> bool:
-    patience = training.configuration.patience
-    if not patience or not training.curves:
-        return False
-    since_best = training.epoch - _best(training, metric)["epoch"]
-    return since_best >= patience
+def _is_over(training: Training, metric: str) -> bool:
+    """Whether all epochs have been run, or validation has not become better for `patience` of them."""
+    epochs, patience = training.configuration.epochs, training.configuration.patience
+    has_stalled = (
+        patience and training.curves and training.epoch - _best(training, metric)["epoch"] >= patience
+    )
+    return training.epoch >= epochs or bool(has_stalled)
 
 
 def _best(training: Training, metric: str) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """The teacher's own rows of the benchmark: its answers, and those of a small network on its features.
 
-    python train/evaluate_teacher.py --task binary --split test --teacher checkpoint:FOLDER,FOLDER
+    python -m train.evaluate_teacher --task binary --split test --teacher checkpoint:FOLDER,FOLDER
 
 Writes predictions.csv, for `python -m dermadeit benchmark add`. Networks that were trained in folds answer
 together, since none of them has seen the images of another split; the small network of a fold learns from the
@@ -15,8 +15,6 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning

@@ -1,6 +1,6 @@
 """Fill the cache of a teacher's embeddings, once, before students are trained on them.
 
-    python train/extract_embeddings.py --teacher monet --data DATA --views 8
+    python -m train.extract_embeddings --teacher monet --data DATA --views 8
 
 Several processes share the work: on GPUs with “accelerate launch --num_processes 2” in place of “python”, on CPUs
 with “torchrun --standalone --nproc_per_node 2” (“accelerate launch --cpu” starts a single one).
@@ -20,8 +20,6 @@ from dataclasses import replace
 from datetime import timedelta
 from itertools import compress
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 from accelerate import PartialState

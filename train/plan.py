@@ -34,7 +34,7 @@ def settle(configuration: TrainingConfiguration, *, download: bool) -> TrainingC
     if download and not (folder / "manifest.csv").is_file():
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise ConfigurationError(
-                "Fetch the data with one process first: python train/prepare_isic2019.py --download"
+                "Fetch the data with one process first: python -m train.prepare_isic2019 --download"
             )
         from train.prepare_isic2019 import prepare_isic2019
 

@@ -1,10 +1,10 @@
 """Turn labelled lesion photos into the data folder that train/distill.py takes: manifest.csv and images.
 
-    python train/prepare_isic2019.py --download                      # fetches ISIC 2019, 9 GB
-    python train/prepare_isic2019.py --archives DOWNLOADS            # its three files are there already
-    python train/prepare_isic2019.py --class-folders FOLDER          # train/<class>/, val/<class>/
-    python train/prepare_isic2019.py --ham10000 FOLDER               # two image folders and their metadata
-    python train/prepare_isic2019.py --csv FILE --images FOLDER      # any table
+    python -m train.prepare_isic2019 --download                      # fetches ISIC 2019, 9 GB
+    python -m train.prepare_isic2019 --archives DOWNLOADS            # its three files are there already
+    python -m train.prepare_isic2019 --class-folders FOLDER          # train/<class>/, val/<class>/
+    python -m train.prepare_isic2019 --ham10000 FOLDER               # two image folders and their metadata
+    python -m train.prepare_isic2019 --csv FILE --images FOLDER      # any table
 
 Images of one lesion, and copies of one photo, stay in one split. Splits that the photos came with are kept:
 missing ones (such as calibration) are cut out of train, and train images of a lesion that is evaluated on are
@@ -24,8 +24,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
@@ -126,7 +124,7 @@ def prepare_isic2019(
             base_url=base_url,
             sha256=sha256,
             backoff_seconds=backoff_seconds,
-            command=f"python train/prepare_isic2019.py --download --archives {shlex.quote(str(archives))} "
+            command=f"python -m train.prepare_isic2019 --download --archives {shlex.quote(str(archives))} "
             f"--output {shlex.quote(str(output))}",
         )
     with open_isic2019(archives) as collection:

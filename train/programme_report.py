@@ -1,6 +1,6 @@
 """What the programme's ablations bring, on the validation split: figures with intervals, and paired differences.
 
-    python train/programme_report.py --runs runs --stage ablations --stage three-way
+    python -m train.programme_report --runs runs --stage ablations --stage three-way
 
 Reads the validation predictions of the trainings that are done, and writes `assets/benchmark/<task>/<stage>.json`
 and the tables of the stages in docs/results.md.
@@ -17,8 +17,6 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 import yaml
@@ -44,7 +42,8 @@ from dermadeit.reporting.markdown import (
 )
 from dermadeit.tasks import TASKS
 from train.command_line import explaining_mistakes
-from train.programme import DONE_FILE, PROGRAMME_FILE, repetitions
+from train.distill import DONE_FILE
+from train.programme import PROGRAMME_FILE, repetitions
 
 logger = logging.getLogger("train.programme_report")
 
@@ -132,8 +131,8 @@ def measure_stage(stage: str, content: Mapping[str, Any], task: str, runs: Path)
 
     Args:
         stage: Name of the stage.
-        content: Its entry in programme.yaml. The rungs of a ladder are compared with the rung above, other
-            trainings with the first, or with those of the same names in the stage `compared_with`.
+        content: Its entry in programme.yaml. The trainings of a cumulative stage are compared with the one
+            above, others with the first, or with those of the same names in the stage `compared_with`.
         task: Key of the task.
         runs: The programme's output folder.
 
@@ -152,7 +151,9 @@ def measure_stage(stage: str, content: Mapping[str, Any], task: str, runs: Path)
         found = {other.name: other for other in _read_trainings(elsewhere, content, task, runs, reference)}
         others = [found.get(training.name) for training in repeated]
     else:
-        others = [None, *(repeated if "ladder" in content else repeated[:1] * len(repeated))][: len(repeated)]
+        others = [None, *(repeated if content.get("cumulative") else repeated[:1] * len(repeated))][
+            : len(repeated)
+        ]
     trainings = [training.to_dict() for training in repeated]
     for entry, training, other in zip(trainings, repeated, others, strict=True):
         differences = training.minus(other) if other else {}
@@ -167,7 +168,7 @@ def _read_trainings(
 ) -> list[Repeated]:
     """The trainings of these names in a stage that are done, their images in the order of the reference."""
     measured: dict[str, dict[int | None, Measurement]] = {}
-    for name in (*content.get("trainings", {}), *content.get("ladder", {})):
+    for name in content["trainings"]:
         for seed, repetition in repetitions(name, content).items():
             folder = runs / task / stage / repetition
             if not (folder / DONE_FILE).is_file():

@@ -1,12 +1,12 @@
 """Publish the final trainings of the programme: calibrate what ships, and open the test split once for each model.
 
-    python train/publish.py --runs runs --data data --not-skin FOLDER
+    python -m train.publish --runs runs --data data --not-skin FOLDER
 
 For every model of the stage `final` that is done, and once all choices are made: copies its checkpoint to
 assets/checkpoints/<task>/<model>, fits what belongs to it on the calibration split, reads the test split with
-eight views and with one, files the predictions and the programme's account in assets/benchmark, and the figures of
-ours for the model card in assets/evidence. With --image-level-data it files both arms of the leak meter too. What
-has been published is not read again. `make benchmark-table` and `python -m dermadeit model-card` then write the
+eight views and with one, files the predictions in assets/benchmark, and the figures of ours for the model card in
+assets/evidence. With --image-level-data it files both arms of the leakage test too. What has been published is not
+read again. `make benchmark-table` and `python -m dermadeit model-card` then write the
 documents.
 """
 
@@ -20,8 +20,6 @@ import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from dermadeit.data.manifest import Manifest, check_leaks, leaking_lesions, read_source
 from dermadeit.errors import ConfigurationError
@@ -43,8 +41,8 @@ from dermadeit.publishing.model_card import EVIDENCE_ROOT
 from dermadeit.tasks import TASKS, Task
 from dermadeit.trust.files import remove_trust, write_trust
 from train.command_line import explaining_mistakes
+from train.distill import DONE_FILE
 from train.loaders import find_manifest
-from train.programme import ACCOUNT_FILE, DONE_FILE
 
 logger = logging.getLogger("train.publish")
 
@@ -52,9 +50,9 @@ STAGE = "final"
 NOT_SHIPPED = ("original",)
 """Trainings that are measured for comparison only; their model has the name of another one."""
 
-LEAK_METER_ARMS: Mapping[SplitBy, Path] = {
+LEAKAGE_TEST_ARMS: Mapping[SplitBy, Path] = {
     "lesion": Path("three-way") / "no-teacher-seed0",
-    "image": Path("leak-meter") / "image-level-split",
+    "image": Path("leakage-test") / "image-level-split",
 }
 """What the data were split by, to the training of a task; both have the same recipe."""
 
@@ -94,8 +92,8 @@ def publish(name: str, manifest: Manifest, source: Path, runs: Path, not_skin: P
     logger.info("%s, %s: published", task.key, name)
 
 
-def publish_leak_meter(manifests: Mapping[SplitBy, Manifest], runs: Path) -> None:
-    """Files both arms of the leak meter of one task, each on the test images of its own split.
+def publish_leakage_test(manifests: Mapping[SplitBy, Manifest], runs: Path) -> None:
+    """Files both arms of the leakage test of one task, each on the test images of its own split.
 
     Args:
         manifests: All splits of the task, split by lesion and by image.
@@ -109,24 +107,24 @@ def publish_leak_meter(manifests: Mapping[SplitBy, Manifest], runs: Path) -> Non
     if not leaking_lesions(manifests["image"]):
         raise ConfigurationError(
             "The data of --image-level-data are not split by image: no lesion lies in two splits. Make them with "
-            "python train/prepare_isic2019.py --image-level-split."
+            "python -m train.prepare_isic2019 --image-level-split."
         )
-    for split_by, training in LEAK_METER_ARMS.items():
-        measured = runs / task.key / "test" / f"leak-meter-{split_by}"
+    for split_by, training in LEAKAGE_TEST_ARMS.items():
+        measured = runs / task.key / "test" / f"leakage-test-{split_by}"
         checkpoint = load_checkpoint(runs / task.key / training, task.key)
         if _measured_weights(measured) != checkpoint.weights_sha256:
             _measure(checkpoint, manifests[split_by].select("test"), measured)
         add_predictions([measured, measured / ONE_VIEW], BENCHMARK_ROOT, split_by=split_by)
-    logger.info("%s, leak meter: published", task.key)
+    logger.info("%s, leakage test: published", task.key)
 
 
 def _check_arms(task: Task, runs: Path) -> None:
-    for training in LEAK_METER_ARMS.values():
+    for training in LEAKAGE_TEST_ARMS.values():
         folder = runs / task.key / training
         if not (folder / DONE_FILE).is_file():
             raise ConfigurationError(
-                f"“{folder}” holds no training that is done. Run python train/programme.py --stage three-way "
-                "--stage leak-meter --image-level-data FOLDER first."
+                f"“{folder}” holds no training that is done. Run python -m train.programme --stage three-way "
+                "--stage leakage-test first."
             )
 
 
@@ -170,7 +168,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("DERMADEIT_DATA", "data")))
     parser.add_argument("--not-skin", type=Path, help="folder of photos of anything else")
     parser.add_argument(
-        "--image-level-data", type=Path, help="data folder with a split by image, for the leak meter"
+        "--image-level-data", type=Path, help="data folder with a split by image, for the leakage test"
     )
     parser.add_argument("--task", choices=tuple(TASKS), help="only this task")
     parser.add_argument("--model", action="append", default=[], help="only this model; may be repeated")
@@ -194,15 +192,12 @@ def main(arguments: list[str] | None = None) -> int:
             publish(name, manifest, source, options.runs, options.not_skin)
         published += chosen
         if by_image:
-            publish_leak_meter({"lesion": manifest, "image": read_source(by_image, task)}, options.runs)
-            published.append("leak meter")
+            publish_leakage_test({"lesion": manifest, "image": read_source(by_image, task)}, options.runs)
+            published.append("leakage test")
     if not published:
         raise ConfigurationError(
-            f"“{options.runs}” holds no final training that is done. Run python train/programme.py first."
+            f"“{options.runs}” holds no final training that is done. Run python -m train.programme first."
         )
-    account = options.runs / ACCOUNT_FILE
-    if account.is_file():
-        shutil.copy(account, BENCHMARK_ROOT / ACCOUNT_FILE)
     return 0
 
 

@@ -170,6 +170,20 @@ def test_another_training_in_the_folder_is_not_continued(settings: dict, tmp_pat
         distill.train(TrainingConfiguration(**settings | {"data": str(tmp_path / "other")}))
 
 
+def test_a_finished_training_is_left_as_it_is(settings: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings |= {"epochs": 1, "teacher": "none"}
+    folder = distill.train(TrainingConfiguration(**settings))
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    distill.train(TrainingConfiguration(**settings))
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    # A new training in its place does not pass for done before it is.
+    (folder / distill.STATE_FILE).unlink()
+    monkeypatch.setattr(loop.Training, "run_epoch", lambda training: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        distill.train(TrainingConfiguration(**settings))
+    assert not (folder / distill.DONE_FILE).exists()
+
+
 def test_a_loss_that_is_not_finite_stops_with_the_images(
     settings: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -82,7 +82,7 @@ def test_two_processes_make_the_cache_of_one(arguments: list[str], tmp_path: Pat
     launched = subprocess.run(
         [
             sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
-            extract_embeddings.__file__, *arguments,
+            "-m", extract_embeddings.__name__, *arguments,
         ],
         env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
     )  # fmt: skip

@@ -1,17 +1,13 @@
-"""The programme of trainings: what runs, in which order, and what becomes of those that fail or are cut off."""
+"""The programme of trainings: what runs, in which order, and what becomes of those that fail."""
 
-import json
-import shutil
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from dermadeit.errors import ConfigurationError
 from train import programme as programme_module
 from train.command_line import parse_arguments
-from train.programme import PROGRAMME_FILE, Programme, Step, read_steps, run
+from train.programme import PROGRAMME_FILE, fill, main, read_trainings
 
 SHIPPED = yaml.safe_load(PROGRAMME_FILE.read_text(encoding="utf-8"))
 
@@ -19,53 +15,54 @@ SHIPPED = yaml.safe_load(PROGRAMME_FILE.read_text(encoding="utf-8"))
 STAND_IN = """
 import pathlib, sys
 output = pathlib.Path(sys.argv[sys.argv.index("--output") + 1])
+with (output.parent / "order.txt").open("a") as order:
+    order.write(output.name + " ")
 if "--fail" in sys.argv:
     sys.exit(2)
 for needed in [a for a in sys.argv if a.startswith("checkpoint:")]:
     for folder in needed.removeprefix("checkpoint:").split(","):
         assert (pathlib.Path(folder) / "validation" / "failures.csv").is_file(), folder
-(output / "validation").mkdir(parents=True)
+(output / "validation").mkdir(parents=True, exist_ok=True)
 (output / "validation" / "failures.csv").write_text("")
-(output / "training.json").write_text('{"environment": {"device": "cpu"}}')
+(output / "arguments.txt").write_text(" ".join(sys.argv[1:]))
 """
 
 
 @pytest.fixture
-def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "train"
-    folder.mkdir()
-    (folder / "distill.py").write_text(STAND_IN)
-    shutil.copy(programme_module.__file__, folder / "programme.py")
-    monkeypatch.setattr(programme_module, "__file__", str(folder / "programme.py"))
-    monkeypatch.setattr(programme_module, "SECONDS_BETWEEN_LOOKS", 0.01)
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Runs a programme's stages with a stand-in for distill.py, into runs/."""
+    (tmp_path / "distill.py").write_text(STAND_IN)
+    monkeypatch.setattr(programme_module, "__file__", str(tmp_path / "programme.py"))
+    monkeypatch.setattr(programme_module, "PROGRAMME_FILE", tmp_path / "programme.yaml")
+
+    def with_stages(stages: dict, *arguments: str) -> int:
+        programme = {"teachers": {"teacher": ["a", "b"]}, "stages": stages}
+        (tmp_path / "programme.yaml").write_text(yaml.safe_dump(programme, sort_keys=False))
+        return main(["--output", str(tmp_path / "runs"), *arguments])
+
+    return with_stages
 
 
-def _programme(steps: list[Step], output: Path) -> Programme:
-    return Programme(steps, output, None, {})
+def _order(tmp_path: Path) -> list[str]:
+    return (tmp_path / "runs" / "order.txt").read_text().split()
 
 
 def test_every_shipped_training_has_arguments_that_train_accepts(tmp_path: Path) -> None:
-    steps = read_steps(SHIPPED)
-    assert len({step.name for step in steps}) == len(steps)
-    extra = ("--data", "isic", "--epochs", "99", "--seed", "7")
-    shipped = Programme(steps, tmp_path, tmp_path / "weights", SHIPPED["weights"], tmp_path / "leaky", extra)
-    assert shipped.steps == steps
-    for step in steps:
-        configuration = parse_arguments(shipped.command(step)[2:]).configuration
-        assert configuration.output_folder == tmp_path / step.name
-        own_start = [name for name in step.needs if "{" + name + "}" in step.arguments]
-        folder = tmp_path / own_start[0] if own_start else tmp_path / "weights"
-        assert configuration.init.startswith(str(folder))
-        assert "{" not in configuration.teacher + configuration.data + configuration.init
-        for teacher, networks in SHIPPED["teachers"].items():
-            folders = ",".join(str(tmp_path / name) for name in networks)
-            assert (configuration.teacher == f"checkpoint:{folders}") == (
-                "{" + teacher + "}" in step.arguments
-            )
-        assert configuration.data == (str(tmp_path / "leaky") if step.stage == "leak-meter" else "isic")
+    trainings = list(read_trainings(SHIPPED))
+    assert len({training.name for training in trainings}) == len(trainings)
+    stage_of, stages = {training.name: training.stage for training in trainings}, list(SHIPPED["stages"])
+    for training in trainings:
+        filled = [fill(word, SHIPPED, tmp_path) for word in training.arguments]
+        words = ["--epochs", "99", "--seed", "7", *(word for word, _ in filled)]
+        configuration = parse_arguments(words).configuration
         # What a training says itself wins.
-        assert configuration.seed == (int(step.name[-1]) if "--seed" in step.arguments else 7)
-        assert (configuration.epochs < 99) == ("--epochs" in step.arguments)
+        assert configuration.seed == (int(training.name[-1]) if "--seed" in training.arguments else 7)
+        assert (configuration.epochs < 99) == ("--epochs" in training.arguments)
+        assert "{" not in configuration.teacher + configuration.init
+        # What it builds on has been run before.
+        for folder in (folder for _, folders in filled for folder in folders):
+            builds_on = stage_of[folder.relative_to(tmp_path).as_posix()]
+            assert stages.index(builds_on) < stages.index(training.stage)
 
 
 def test_a_stage_is_compared_with_one_of_the_same_trainings() -> None:
@@ -78,112 +75,64 @@ def test_a_stage_is_compared_with_one_of_the_same_trainings() -> None:
         assert other["tasks"].keys() == stage["tasks"].keys()
 
 
-def test_a_ladder_adds_to_the_rungs_above_and_tasks_multiply() -> None:
-    content = {
-        "teachers": {"teacher": ["t"]},
-        "stages": {
-            "climb": {
-                "tasks": {"binary": "--epochs 1", "multiclass": "--epochs 2"},
-                "ladder": {"first": "--alpha 1 --teacher {teacher}", "second": "--alpha 2"},
-            }
-        },
+def test_cumulative_trainings_add_up_and_tasks_and_seeds_multiply() -> None:
+    stage = {
+        "tasks": {"binary": "--epochs 1", "multiclass": "--epochs 2"},
+        "cumulative": True,
+        "trainings": {"first": "--alpha 1 --teacher {teacher}", "second": "--alpha 2"},
     }
-    steps = {step.name: step for step in read_steps(content)}
-    assert list(steps) == [
-        "binary/climb/first", "binary/climb/second", "multiclass/climb/first", "multiclass/climb/second",
-    ]  # fmt: skip
-    assert steps["multiclass/climb/second"].arguments == (
+    found = {training.name: training.arguments for training in read_trainings({"stages": {"s": stage}})}
+    assert list(found) == ["binary/s/first", "binary/s/second", "multiclass/s/first", "multiclass/s/second"]
+    assert found["multiclass/s/second"] == [
         "--alpha", "1", "--teacher", "{teacher}", "--alpha", "2", "--task", "multiclass", "--epochs", "2",
-    )  # fmt: skip
-    assert steps["binary/climb/first"].needs == ("t",)
-    content["stages"]["climb"]["ladder"]["second"] += " --init {base/plain}"
-    [*_, step] = read_steps(content)
-    assert step.needs == ("t", "base/plain")
-    assert [step.name for step in read_steps(content, patterns=["*/first"])] == [
-        "binary/climb/first", "multiclass/climb/first",
     ]  # fmt: skip
-    content["stages"]["climb"]["seeds"] = 2
-    repeated = {step.name: step.arguments for step in read_steps(content, patterns=["binary/*/first*"])}
-    assert list(repeated) == ["binary/climb/first-seed0", "binary/climb/first-seed1"]
-    assert "--seed 1 --task binary" in " ".join(repeated["binary/climb/first-seed1"])
-    with pytest.raises(ConfigurationError, match="climb"):
-        read_steps(content, ["fall"])
+    repeated = {t.name: t.arguments for t in read_trainings({"stages": {"s": stage | {"seeds": 2}}})}
+    assert list(repeated)[:3] == ["binary/s/first-seed0", "binary/s/first-seed1", "binary/s/second-seed0"]
+    assert "--seed 1 --task binary" in " ".join(repeated["binary/s/first-seed1"])
 
 
-@pytest.mark.usefixtures("stand_in")
-def test_trainings_wait_for_what_they_need_and_are_not_run_twice(tmp_path: Path) -> None:
-    steps = [
-        Step("students", "student", ("--teacher", "{teacher}"), ("a", "b")),
-        Step("teachers", "a", (), ()),
-        Step("teachers", "b", (), ()),
-    ]
-    assert run(_programme(steps, tmp_path / "runs"), lanes=2, hours=1)
-    account = json.loads((tmp_path / "runs" / "programme.json").read_text())
-    assert {name: entry["state"] for name, entry in account["trainings"].items()} == dict.fromkeys(
-        ("a", "b", "student"), "done"
-    )
-    assert account["trainings"]["student"]["device"] == "cpu"
-    assert account["to_come"] == []
-    ended = account["trainings"]["student"]["ended"]
-    assert run(_programme(steps, tmp_path / "runs"), lanes=2, hours=1)
-    account = json.loads((tmp_path / "runs" / "programme.json").read_text())
-    assert account["trainings"]["student"]["ended"] == ended
-    # With other arguments it is another training.
-    other = [*steps[:2], Step("teachers", "b", ("--seed", "1"), ())]
-    assert not _programme(other, tmp_path / "runs").is_done("b")
-    assert _programme(other, tmp_path / "runs").is_done("a")
-    # As it is with another teacher.
-    fewer = [Step("students", "student", ("--teacher", "{teacher}"), ("a",)), *steps[1:]]
-    assert not _programme(fewer, tmp_path / "runs").is_done("student")
-    # An account that does not say what it built on is believed.
-    del account["trainings"]["student"]["needs"]
-    (tmp_path / "runs" / "programme.json").write_text(json.dumps(account))
-    assert _programme(fewer, tmp_path / "runs").is_done("student")
+def test_a_stage_waits_for_the_one_before(run, tmp_path: Path) -> None:
+    stages = {
+        "teachers": {"trainings": {"a": "--seed 1", "b": ""}},
+        "students": {"trainings": {"student": "--teacher {teacher}", "tuned": "--init {a}"}},
+    }
+    assert run(stages, "--workers", "2", "--epochs", "3") == 0
+    assert set(_order(tmp_path)[:2]) == {"a", "b"} and set(_order(tmp_path)[2:]) == {"student", "tuned"}
+    given = {
+        name: (tmp_path / "runs" / name / "arguments.txt").read_text() for name in ("a", "student", "tuned")
+    }
+    assert given["a"].startswith("--epochs 3 --seed 1 --output")
+    assert f"--teacher checkpoint:{tmp_path}/runs/a,{tmp_path}/runs/b --output" in given["student"]
+    assert f"--init {tmp_path}/runs/a/model.safetensors" in given["tuned"]
 
 
-@pytest.mark.usefixtures("stand_in")
-def test_a_training_with_other_arguments_that_fails_is_not_taken_for_the_one_before(tmp_path: Path) -> None:
-    assert run(_programme([Step("teachers", "a", (), ())], tmp_path), lanes=1, hours=1)
-    account = json.loads((tmp_path / "programme.json").read_text())
-    account["trainings"]["a"]["seconds"] = 1000.0
-    (tmp_path / "programme.json").write_text(json.dumps(account))
-    steps = [
-        Step("teachers", "a", ("--fail",), ()),
-        Step("students", "student", ("--teacher", "{teacher}"), ("a",)),
-    ]
-    assert not run(_programme(steps, tmp_path), lanes=1, hours=1)
-    account = json.loads((tmp_path / "programme.json").read_text())
-    assert account["trainings"]["a"]["state"] == "failed"
-    assert account["trainings"]["a"]["seconds"] < 1000
-    assert account["to_come"] == ["a", "student"]
+def test_a_failure_stops_only_what_builds_on_it(
+    run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stages = {
+        "teachers": {"trainings": {"a": "--fail", "b": ""}},
+        "students": {"trainings": {"student": "--teacher {teacher}", "plain": ""}},
+    }
+    assert run(stages) == 3
+    assert _order(tmp_path) == ["a", "b", "plain"]
+    assert "student is left out" in caplog.text
 
 
-@pytest.mark.usefixtures("stand_in")
-def test_a_failure_stops_only_what_needs_it(tmp_path: Path) -> None:
-    steps = [
-        Step("teachers", "a", ("--fail",), ()),
-        Step("students", "student", ("--teacher", "{teacher}"), ("a",)),
-        Step("students", "plain", (), ()),
-    ]
-    assert not run(_programme(steps, tmp_path), lanes=1, hours=1)
-    account = json.loads((tmp_path / "programme.json").read_text())
-    assert account["trainings"]["a"]["state"] == "failed"
-    assert account["trainings"]["plain"]["state"] == "done"
-    assert account["to_come"] == ["a", "student"]
+def test_stages_and_names_can_be_chosen(run, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    stages = {"one": {"trainings": {"a": "", "b": ""}}, "two": {"trainings": {"c": ""}}}
+    assert run(stages, "--stage", "one", "--only", "b", "--only", "c") == 0
+    assert _order(tmp_path) == ["b"]
+    assert run(stages, "--stage", "nope") == 2
+    assert "one, two" in caplog.text
 
 
-@pytest.mark.usefixtures("stand_in")
-def test_a_training_that_runs_out_of_time_is_stopped_and_counted(tmp_path: Path) -> None:
-    (Path(programme_module.__file__).parent / "distill.py").write_text("import time; time.sleep(600)")
-    assert not run(_programme([Step("s", "long", (), ())], tmp_path), lanes=1, hours=1e-6)
-    account = json.loads((tmp_path / "programme.json").read_text())
-    assert account["trainings"]["long"]["state"] == "cut off"
-
-
-def test_the_command_line_names_its_stages(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
-    assert programme_module.main(["--stage", "nope"]) == 2
-    assert "teachers" in caplog.text
-    with caplog.at_level("INFO"):
-        assert programme_module.main(["--list", "--output", str(tmp_path)]) == 0
-    assert "binary/final/dermadeit (to come)" in caplog.text
-    assert sys.executable not in caplog.text
+def test_backbones_come_from_a_folder_where_one_is_named(run, tmp_path: Path) -> None:
+    (tmp_path / "weights").mkdir()
+    stages = {"one": {"trainings": {"a": "--recipe plain", "b": "--recipe plain --init none"}}}
+    programme_file = programme_module.PROGRAMME_FILE
+    assert run(stages) == 0
+    programme_file.write_text(programme_file.read_text() + "weights: {deit: file.safetensors}\n")
+    arguments = ["--output", str(tmp_path / "runs"), "--weights", str(tmp_path / "weights")]
+    assert main(arguments) == 0
+    assert f"--init {tmp_path}/weights/file.safetensors" in (tmp_path / "runs/a/arguments.txt").read_text()
+    assert "weights/file" not in (tmp_path / "runs/b/arguments.txt").read_text()

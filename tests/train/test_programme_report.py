@@ -12,7 +12,11 @@ from dermadeit.errors import ManifestError
 from train import programme_report
 from train.programme_report import measure_stage
 
-LADDER = {"tasks": {"binary": ""}, "ladder": {"first": "", "second": "", "third": ""}}
+STEPS = {
+    "tasks": {"binary": ""},
+    "cumulative": True,
+    "trainings": {"first": "", "second": "", "third": ""},
+}
 
 
 def write_validations(
@@ -42,8 +46,8 @@ def runs(tmp_path: Path) -> Path:
     return tmp_path / "runs"
 
 
-def test_rungs_are_compared_with_the_rung_above(runs: Path) -> None:
-    report = measure_stage("climb", LADDER, "binary", runs)
+def test_cumulative_trainings_are_compared_with_the_one_above(runs: Path) -> None:
+    report = measure_stage("climb", STEPS, "binary", runs)
     first, second = report["trainings"]
     assert "compared_with" not in first
     assert second["compared_with"] == "first"
@@ -105,14 +109,14 @@ def test_trainings_that_were_validated_on_other_images_are_refused(tmp_path: Pat
     write_validations(tmp_path, {"first": labels}, labels)
     write_validations(tmp_path, {"second": labels[:-1]}, labels[:-1])
     with pytest.raises(ManifestError, match="199"):
-        measure_stage("climb", LADDER, "binary", tmp_path)
+        measure_stage("climb", STEPS, "binary", tmp_path)
 
 
 def test_readme_changes_between_its_marks_only(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     programme = tmp_path / "programme.yaml"
-    programme.write_text(json.dumps({"stages": {"climb": LADDER}}))
+    programme.write_text(json.dumps({"stages": {"climb": STEPS}}))
     monkeypatch.setattr(programme_report, "PROGRAMME_FILE", programme)
     readme = tmp_path / "README.md"
     readme.write_text("before\n<!-- climb -->old<!-- /climb -->\nafter\n")
@@ -130,7 +134,7 @@ def test_what_was_filed_before_stays_where_nothing_of_it_was_run_here(
 ) -> None:
     programme = tmp_path / "programme.yaml"
     programme.write_text(
-        json.dumps({"stages": {"climb": LADDER | {"tasks": {"binary": "", "multiclass": ""}}}})
+        json.dumps({"stages": {"climb": STEPS | {"tasks": {"binary": "", "multiclass": ""}}}})
     )
     monkeypatch.setattr(programme_report, "PROGRAMME_FILE", programme)
     readme = tmp_path / "README.md"

@@ -8,7 +8,7 @@ import pytest
 
 from dermadeit.inference.predictor import load_predictor
 from train import publish as publish_module
-from train.programme import ACCOUNT_FILE, DONE_FILE
+from train.distill import DONE_FILE
 
 
 @pytest.fixture
@@ -43,7 +43,6 @@ def runs(tmp_path: Path, checkpoint_root: Path) -> Path:
         (folder / "training.json").write_text("{}")
         (folder / DONE_FILE).parent.mkdir()
         (folder / DONE_FILE).touch()
-    (tmp_path / "runs" / ACCOUNT_FILE).write_text('{"trainings": {}}')
     return tmp_path / "runs"
 
 
@@ -61,7 +60,6 @@ def test_a_final_training_ships_calibrated_and_its_test_predictions_are_filed_on
     assert shipped["mobilenetv2"].checkpoint.trust.neighbours is None
     filed = places / "benchmark_root" / "binary"
     assert {path.name for path in filed.glob("*.csv")} == {"images.csv", "dermadeit.csv", "mobilenetv2.csv"}
-    assert (places / "benchmark_root" / ACCOUNT_FILE).is_file()
     evidence = json.loads((places / "evidence_root" / "binary" / "metrics.json").read_text())
     assert evidence["dermadeit"]["weights_sha256"] == shipped["dermadeit"].checkpoint.weights_sha256
     assert evidence["dermadeit"]["calibration"]["after"]
@@ -80,10 +78,10 @@ def test_without_a_final_training_it_names_the_program_to_run_first(
     tmp_path: Path, synthetic_data: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert publish_module.main(["--runs", str(tmp_path), "--data", str(synthetic_data)]) == 2
-    assert "train/programme.py" in caplog.text
+    assert "python -m train.programme" in caplog.text
 
 
-def test_both_arms_of_the_leak_meter_are_read_on_the_test_images_of_their_own_split(
+def test_both_arms_of_the_leakage_test_are_read_on_the_test_images_of_their_own_split(
     runs: Path, places: Path, data: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     by_image = data.with_name("by_image")
@@ -93,7 +91,7 @@ def test_both_arms_of_the_leak_meter_are_read_on_the_test_images_of_their_own_sp
     assert publish_module.main(arguments) == 2
     assert "three-way/no-teacher" in caplog.text
     for split_by, model in (("lesion", "dermadeit"), ("image", "mobilenetv2")):
-        folder = runs / "binary" / publish_module.LEAK_METER_ARMS[split_by]
+        folder = runs / "binary" / publish_module.LEAKAGE_TEST_ARMS[split_by]
         shutil.copytree(runs / "binary" / "final" / model, folder)
     assert publish_module.main(arguments) == 2
     assert "no lesion lies in two splits" in caplog.text

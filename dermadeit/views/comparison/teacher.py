@@ -61,7 +61,7 @@ def teacher_entry(task: Task, root: Path = BENCHMARK_ROOT) -> TeacherEntry:
 def teacher_command(task: Task) -> str:
     """The command that makes the answers about the test images and files them."""
     return (
-        f"python train/evaluate_teacher.py --task {task.key} --split test --teacher checkpoint:FOLDER && "
+        f"python -m train.evaluate_teacher --task {task.key} --split test --teacher checkpoint:FOLDER && "
         "python -m dermadeit benchmark add runs/teacher"
     )
 

@@ -186,27 +186,27 @@ _STAGES: Mapping[str, _Stage] = {
     "ablations": _Stage(
         title="From the original to ours",
         meaning="Each training has everything of the one above it, and one change more.",
-        command="python train/programme.py --stage teachers --stage ablations",
+        command="python -m train.programme --stage teachers --stage ablations",
     ),
     "three-way": _Stage(
         title="What a teacher brings",
         meaning="The same short training without a teacher, with its embeddings, and with its soft logits too; in "
         "the last one the class token learns them as well, in place of a token of its own. Figures are means over "
         "seeds. A few seeds tell little of how much others would differ, so the intervals are too narrow.",
-        command="python train/programme.py --stage teachers --stage three-way",
+        command="python -m train.programme --stage teachers --stage three-way",
     ),
     "resolution": _Stage(
         title="Whether more pixels help",
         meaning="A few last epochs of a plain DeiT of 160 pixels, at its own resolution and at a higher one. They "
         "were repeated with other seeds, always from the same start.",
-        command="python train/programme.py --only diagnosis-at-160-pixels/deit --only '*/at-160-pixels/deit' "
+        command="python -m train.programme --only diagnosis-at-160-pixels/deit --only '*/at-160-pixels/deit' "
         "--only '*/resolution/*'",
     ),
     "final": _Stage(
         title="What ships, and the same at 160 pixels",
         meaning="The trainings of what ships, at 224 pixels, each compared with the same one at 160; the ensemble "
         "that taught DermaDeiT was trained anew in between.",
-        command="python train/programme.py --stage ensemble --stage diagnoses --stage final "
+        command="python -m train.programme --stage ensemble --stage diagnoses --stage final "
         "--stage diagnoses-at-160-pixels --stage at-160-pixels",
     ),
 }
@@ -230,7 +230,7 @@ def _stage(benchmark: Path, stage: str) -> str:
     ]
     content = "".join(tables) or (
         "<p>This has not been run yet. These commands run it and fill this place:</p>"
-        + command_html(command, f"python train/programme_report.py --stage {stage}")
+        + command_html(command, f"python -m train.programme_report --stage {stage}")
     )
     return f"""
 <section class="dd-card dd-stage">

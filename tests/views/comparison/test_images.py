@@ -153,7 +153,7 @@ def test_shipped_predictions_have_pictures_where_a_local_copy_does(cache, tmp_pa
 def test_the_teacher_is_never_asked_and_shows_what_is_filed_of_it(tmp_path):
     missing = teacher_card_html(BINARY, tmp_path)
     assert "does not ship with the app" in missing
-    assert "python train/evaluate_teacher.py --task binary --split test" in missing
+    assert "python -m train.evaluate_teacher --task binary --split test" in missing
     folder = tmp_path / "binary"
     folder.mkdir()
     (folder / f"{TEACHER}.csv").write_text("image_id\n")

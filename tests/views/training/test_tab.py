@@ -117,7 +117,7 @@ def test_only_a_difference_whose_interval_excludes_zero_is_bold(tmp_path, interv
     assert "+0.050" in page
     assert ("<strong>+0.050" in page) is bold
     assert "&lt;i&gt;right&lt;/i&gt;" in page
-    assert "python train/programme_report.py --stage three-way" in page
+    assert "python -m train.programme_report --stage three-way" in page
 
 
 def test_repeated_trainings_show_what_each_seed_gave(tmp_path):
@@ -134,7 +134,7 @@ def test_repeated_trainings_show_what_each_seed_gave(tmp_path):
 def test_stages_that_were_not_run_come_with_their_commands(tmp_path):
     page = stages_html(tmp_path)
     for stage in ("ablations", "three-way"):
-        assert f"python train/programme.py --stage teachers --stage {stage}" in page
+        assert f"python -m train.programme --stage teachers --stage {stage}" in page
     assert "--only '*/resolution/*'" in unescape(page)
     assert "--stage final --stage diagnoses-at-160-pixels" in page
     assert "<table" not in page
