@@ -159,7 +159,7 @@ def test_missing_damaged_and_exchanged_archives_are_named_with_the_remedy(
     archive.unlink()
     missing = refusal()
     assert isinstance(missing, ConfigurationError)
-    assert f"prepare_isic2019.py --download --archives {copied}" in missing.user_message
+    assert f"prepare_isic2019 --download --archives {copied}" in missing.user_message
 
 
 def test_bad_members_are_rows_of_a_report_and_never_files(copied: Path, tmp_path: Path) -> None:

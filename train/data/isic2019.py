@@ -16,7 +16,8 @@ from dermadeit.data.tabular import read_csv
 from dermadeit.errors import ConfigurationError, ImageError, ManifestError
 from dermadeit.imaging.decode import MAX_BYTES
 from dermadeit.tasks import DIAGNOSES
-from train.data.downloads import download, verify_checksums
+from train.data.checksums import verify_checksums
+from train.data.downloads import download
 from train.data.layouts import (
     UNKNOWN_DIAGNOSIS,
     Collection,

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from loopback import FileServer, serving
 
-from train.data.downloads import DownloadError, download, verify_checksums
+from train.data.checksums import verify_checksums
+from train.data.downloads import DownloadError, download
 
 CONTENT = bytes(range(256)) * 40
 NAME = "archive.zip"
@@ -68,6 +69,15 @@ def test_a_server_that_ignores_if_range_does_not_mix_two_files(server: FileServe
     server.ignores_if_range = True
     assert _fetch(server, tmp_path).read_bytes() == other
     assert _ranges(server) == [None, "bytes=4000-", None]
+
+
+def test_a_file_that_became_shorter_starts_over(server: FileServer, tmp_path: Path) -> None:
+    server.etags[NAME] = '"same"'
+    server.cut_after = [4000]
+    with pytest.raises(DownloadError):
+        _fetch(server, tmp_path, attempts=1)
+    server.files[NAME] = CONTENT[:3000]
+    assert _fetch(server, tmp_path).read_bytes() == CONTENT[:3000]
 
 
 @pytest.mark.parametrize("changes", [{"ranges": False}, {"validators": False}])
