@@ -12,8 +12,8 @@ from dermadeit.data.dataset import LesionDataset, collate
 from dermadeit.data.manifest import Manifest, check_leaks, read_source
 from dermadeit.errors import ConfigurationError, ManifestError
 from dermadeit.tasks import TRAINABLE_TASKS, get_task
-from train.augment.original_pipeline import OriginalDataset, SeededDraws
 from train.configuration import TrainingConfiguration
+from train.original import OriginalDataset, SeededDraws
 
 
 def find_manifest(folder: Path) -> Path:

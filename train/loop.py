@@ -30,12 +30,12 @@ from dermadeit.metrics.classification import classification_metrics
 from dermadeit.models.classifier import LesionClassifier, create_classifier
 from train.augment.augmentation import BatchAugmentation
 from train.augment.mixing import draw_mix
-from train.augment.original_pipeline import OriginalDataset
 from train.configuration import TrainingConfiguration
 from train.data.splitting import leave_out_fold
 from train.loaders import create_train_loader
-from train.losses import balanced_softmax_loss, cosine_smooth_l1, embedding_kl, focal_loss, soft_logits_kl
+from train.losses import balanced_softmax_loss, cosine_smooth_l1, focal_loss, soft_logits_kl
 from train.optimization import create_optimizer, learning_rate_factor
+from train.original import OriginalDataset, embedding_kl
 from train.student import Student, StudentOutput
 from train.teachers.targets import TeacherTargets, load_targets
 

@@ -48,22 +48,6 @@ def balanced_softmax_loss(
     return F.cross_entropy(logits + class_counts.log(), labels, reduction="none")
 
 
-def embedding_kl(projected: torch.Tensor, target: torch.Tensor, temperature: float) -> torch.Tensor:
-    """KL(softmax(target / T) || softmax(projected / T)) times T², the original's loss.
-
-    Distribution matching as in Hinton et al. 2015 (1503.02531), applied to an embedding instead of logits.
-
-    Args:
-        projected: The student's projection, float [B, D].
-        target: The teacher's embedding, float [B, D].
-        temperature: T, above 0.
-
-    Returns:
-        float [B].
-    """
-    return soft_logits_kl(projected, target, temperature)
-
-
 def cosine_smooth_l1(projected: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """One minus the cosine similarity, plus the smooth-L1 distance averaged over dimensions.
 

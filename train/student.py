@@ -9,6 +9,7 @@ from torch import nn
 
 from dermadeit.models.classifier import LesionClassifier
 from train.configuration import TrainingConfiguration
+from train.original import relu_projector
 
 PROJECTOR_EXPANSION = 4
 
@@ -59,9 +60,8 @@ class Student(nn.Module):
         if not spaces:
             return
         if configuration.alpha:
-            self.projector = _projector(
-                configuration.projector, classifier.embedding_dim, spaces * teacher_dim
-            )
+            create = relu_projector if configuration.projector == "relu" else _projector
+            self.projector = create(classifier.embedding_dim, spaces * teacher_dim)
         if configuration.logit_weight:
             own_fits = classifier.spec.distilled and teacher_classes == classifier.head.out_features
             self.distillation_head = (
@@ -91,8 +91,6 @@ class Student(nn.Module):
         return StudentOutput(logits, projected, distillation_logits)
 
 
-def _projector(kind: str, dim: int, teacher_dim: int) -> nn.Sequential:
+def _projector(dim: int, teacher_dim: int) -> nn.Sequential:
     hidden = PROJECTOR_EXPANSION * dim
-    if kind == "relu":
-        return nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, teacher_dim), nn.ReLU())
     return nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, teacher_dim))

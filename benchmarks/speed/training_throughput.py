@@ -41,10 +41,10 @@ from dermadeit.imaging.preprocessing import Preprocessing
 from dermadeit.models.classifier import create_classifier
 from dermadeit.tasks import get_task
 from train.augment.augmentation import BatchAugmentation
-from train.augment.original_pipeline import OriginalDataset
 from train.configuration import TrainingConfiguration
 from train.loaders import create_train_loader
 from train.losses import focal_loss
+from train.original import OriginalDataset
 
 logger = logging.getLogger("benchmarks.speed.training_throughput")
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from train.losses import balanced_softmax_loss, cosine_smooth_l1, embedding_kl, focal_loss, soft_logits_kl
+from train.losses import balanced_softmax_loss, cosine_smooth_l1, focal_loss, soft_logits_kl
+from train.original import embedding_kl
 
 
 def test_focal_loss_of_two_images_by_hand() -> None:

@@ -104,7 +104,7 @@ def _fetch(url: str, part: Path, origin: Path, timeout_seconds: float) -> None:
         version = etag if etag and not etag.startswith("W/") else response.headers.get("Last-Modified", "")
         if response.status != 206:
             offset = 0
-        elif (version, response.headers.get("Content-Range", "").partition("-")[0]) != (known[2], f"bytes {offset}"):
+        elif version != known[2] or f"bytes {offset}-" not in response.headers.get("Content-Range", ""):
             origin.unlink()
             raise ConnectionError("the server answered with another file than before")
         total = None if length is None else offset + int(length)

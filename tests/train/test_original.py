@@ -13,7 +13,7 @@ from dermadeit.data.dataset import LesionDataset, collate
 from dermadeit.data.manifest import read_source
 from dermadeit.imaging.preprocessing import Preprocessing
 from dermadeit.tasks import get_task
-from train.augment.original_pipeline import OriginalDataset, SeededDraws, original_transform
+from train.original import OriginalDataset, SeededDraws, original_transform
 
 SIZE = 64
 

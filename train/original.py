@@ -1,7 +1,9 @@
-"""The input pipeline of the original DermaDeiT: MONAI transforms, on the CPU, image by image.
+"""The original DermaDeiT, the course project of 2024, kept as the arm that ours is measured against.
 
-It is kept as the arm that ours is measured against. Pixels come through our decoder and resize, because MONAI's
-own reader gives width before height; everything after them is as the original has it.
+Its settings are recipes/original.yaml; what only it does stands here: MONAI transforms on the CPU, image by image,
+a projector that ends in a ReLU, and the Kullback-Leibler divergence between softmaxed embeddings. Pixels come
+through our decoder and resize, because MONAI's own reader gives width before height; everything after them is as
+the original has it. Its student distils the last patch (`distil_from: last_patch`), not the distillation token.
 """
 
 from __future__ import annotations
@@ -9,11 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sized
 
 import torch
+from torch import nn
 from torch.utils.data import Dataset, Sampler
 
 from dermadeit.data.dataset import LesionDataset, Sample
+from train.losses import soft_logits_kl
 
 ORIGINAL_SIZE = 224
+PROJECTOR_EXPANSION = 4
 
 ELASTIC = {"multiclass": (32.0, (1.0, 4.0))}
 """Task to spacing of the control points and range of their displacement's deviation, in pixels at that size."""
@@ -107,3 +112,25 @@ def original_transform(task: str, size: int) -> Callable[[torch.Tensor, int], to
         return pipeline(image).as_tensor().contiguous()
 
     return transform
+
+
+def relu_projector(dim: int, teacher_dim: int) -> nn.Sequential:
+    """From the student's embedding to the teacher's; since it ends in a ReLU, nothing below 0 can be reached."""
+    hidden = PROJECTOR_EXPANSION * dim
+    return nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, teacher_dim), nn.ReLU())
+
+
+def embedding_kl(projected: torch.Tensor, target: torch.Tensor, temperature: float) -> torch.Tensor:
+    """KL(softmax(target / T) || softmax(projected / T)) times T², the distillation loss.
+
+    Distribution matching as in Hinton et al. 2015 (1503.02531), applied to an embedding instead of logits.
+
+    Args:
+        projected: The student's projection, float [B, D].
+        target: The teacher's embedding, float [B, D].
+        temperature: T, above 0.
+
+    Returns:
+        float [B].
+    """
+    return soft_logits_kl(projected, target, temperature)
