@@ -1,8 +1,9 @@
-// Hands a folder, chosen or dropped, to the box of files. Gradio keeps only the bare names of files, so each gets its
-// whole path as its name, with a mark for every slash.
+// Hands files from anywhere on the page, and a folder, chosen or dropped, to the box of files. Gradio keeps only the
+// bare names of files, so each file of a folder gets its whole path as its name, with a mark for every slash.
 const { box, start, mark, most, bytes, largest, kinds } = element.querySelector(".dd-folder").dataset;
 const [button, input, note] = ["button", "input", "p"].map((tag) => element.querySelector(tag));
 const hint = note.textContent;
+const BUSY = "Other files are still being sent.";
 const MADE_BY_SYSTEMS = ["__macosx", "thumbs.db", "desktop.ini"];
 
 const say = (text, isFailure = false) => {
@@ -30,6 +31,17 @@ const refusal = (taken) => {
   return "";
 };
 
+const send = (files) => {
+  // There is none while the box is still sending something.
+  const picker = document.querySelector(`#${box} input[type=file]`);
+  if (!picker) return false;
+  const transfer = new DataTransfer();
+  for (const file of files) transfer.items.add(file);
+  picker.files = transfer.files;
+  picker.dispatchEvent(new Event("change"));
+  return true;
+};
+
 const hand = (found) => {
   const seen = found.filter(([path]) => !isHidden(path));
   const taken = seen.filter(([, file]) => isKnown(file) && file.size <= largest);
@@ -37,14 +49,10 @@ const hand = (found) => {
     ? "That folder has too many files to look through. Nothing was sent. Choose a folder inside it."
     : refusal(taken);
   if (why) return say(why, true);
-  // There is none while the box is still sending something.
-  const picker = document.querySelector(`#${box} input[type=file]`);
-  if (!picker) return say("Other files are still being sent. Choose the folder again when they are there.", true);
-  const transfer = new DataTransfer();
-  for (const [path, file] of taken.sort(([one], [other]) => (one < other ? -1 : 1)))
-    transfer.items.add(new File([file], path.replaceAll(mark, "").replaceAll("/", mark), { type: file.type }));
-  picker.files = transfer.files;
-  picker.dispatchEvent(new Event("change"));
+  const named = taken
+    .sort(([one], [other]) => (one < other ? -1 : 1))
+    .map(([path, file]) => new File([file], path.replaceAll(mark, "").replaceAll("/", mark), { type: file.type }));
+  if (!send(named)) return say(`${BUSY} Choose the folder again when they are there.`, true);
   const others = seen.length - taken.length;
   const left = others ? ` Left out, as no image or table, or as too large: ${number(others, "file")}.` : "";
   say(`Taken from the folder: ${number(taken.length, "file")}.${left}`);
@@ -65,14 +73,12 @@ const filesOf = async (entry, found) => {
   }
 };
 
-const drop = async (event) => {
-  if (!event.target.closest?.(`#${box}`)) return;
-  const entries = [...(event.dataTransfer?.items ?? [])].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
-  if (!entries.some((entry) => entry.isDirectory)) return;
-  event.preventDefault();
-  event.stopImmediatePropagation();
-  // One without files, so that the box takes away the frame that it shows while something is held over it.
-  event.target.dispatchEvent(new Event("drop", { bubbles: true, cancelable: true }));
+const take = async ({ files, entries }) => {
+  if (!entries.some((entry) => entry.isDirectory)) {
+    say(hint);
+    if (files.length && !send(files)) say(`${BUSY} Add the others when they are there.`, true);
+    return;
+  }
   say("Looking through the folder …");
   try {
     const found = [];
@@ -91,6 +97,6 @@ input.addEventListener("change", () => {
   // So that the same folder can be chosen again.
   input.value = "";
 });
-// Captured before Gradio sees it, which would take the folder for a file.
-window.addEventListener("drop", drop, true);
+// Dropped or pasted anywhere on the page; see shell.js.
+element.querySelector(".dd-folder").addEventListener("files", ({ detail }) => take(detail));
 document.addEventListener("click", (event) => event.target.closest?.(`#${start}`) && say(hint));

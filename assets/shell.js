@@ -1,5 +1,6 @@
-// What Gradio's tab bars lack: arrow keys, and for the main one an address of every tab (/#batch). And a name that its
-// tables lack.
+// What Gradio's tab bars lack: arrow keys, and for the main one an address of every tab (/#batch), so that Back goes to
+// the tab before. A name that its tables lack. And files that are dropped or pasted anywhere on the page go to the input
+// of the open tab.
 () => {
   const MAIN = "#tabs > .tab-wrapper [role=tab]";
   const tabsOf = (bar) => [...bar.querySelectorAll("[role=tab]")];
@@ -19,13 +20,12 @@
     // The search field of Gradio's tables has no name.
     for (const field of document.querySelectorAll("#tabs input.search-input:not([aria-label])"))
       field.setAttribute("aria-label", "Search in the table");
-    const first = main()[0];
     const chosen = main().find((tab) => tab.tabIndex === 0);
     if (!chosen || chosen.dataset.tabId === shown) return;
     shown = chosen.dataset.tabId;
-    // The tab that the page opens with keeps the plain address.
-    if (location.hash || chosen !== first)
-      history.replaceState(null, "", location.pathname + location.search + "#" + shown);
+    // Back and links change the address first, and the plain address is that of the first tab.
+    const address = location.hash.slice(1) || main()[0].dataset.tabId;
+    if (address !== shown) history.pushState(null, "", location.pathname + location.search + "#" + shown);
   };
 
   const walk = (event) => {
@@ -49,6 +49,52 @@
     location.hash = link.getAttribute("href");
   };
 
+  // An input that takes files has the attribute, with the id of what to mark while something is held over the page, and
+  // gets an event “files”.
+  const openInput = () =>
+    [...document.querySelectorAll("[data-takes-files]")].find((input) => input.checkVisibility());
+
+  const give = (files, entries) =>
+    openInput()?.dispatchEvent(new CustomEvent("files", { detail: { files, entries } }));
+
+  const mark = (isHeld) => {
+    for (const marked of document.querySelectorAll(".dd-held-over")) marked.classList.remove("dd-held-over");
+    const input = isHeld && openInput();
+    if (input) document.getElementById(input.dataset.takesFiles).classList.add("dd-held-over");
+  };
+
+  const hasFiles = (event) => event.dataTransfer?.types.includes("Files");
+
+  const hold = (event) => {
+    if (!hasFiles(event)) return;
+    // Without this the browser would leave the page and open the file.
+    event.preventDefault();
+    mark(true);
+  };
+
+  const drop = (event) => {
+    if (!hasFiles(event)) return;
+    event.preventDefault();
+    mark(false);
+    const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
+    // Gradio's boxes take files by themselves, but take a folder for a file.
+    const isTheirs = event.target.closest?.(".upload-container:not(.icon-mode), #compare-tables");
+    if (isTheirs && !entries.some((entry) => entry.isDirectory)) return;
+    event.stopImmediatePropagation();
+    // One without files, so that the box takes away the frame that it shows while something is held over it.
+    if (isTheirs) event.target.dispatchEvent(new Event("drop", { bubbles: true, cancelable: true }));
+    give([...event.dataTransfer.files], entries);
+  };
+
+  const TEXT_FIELD = "textarea, [contenteditable=true], input:not([type=radio], [type=checkbox], [type=range], [type=file])";
+
+  const paste = (event) => {
+    const files = [...(event.clipboardData?.files ?? [])];
+    if (!files.length || event.target.closest?.(TEXT_FIELD)) return;
+    event.preventDefault();
+    give(files, []);
+  };
+
   const start = () => {
     if (!main().length) return false;
     const all = document.querySelector("#tabs");
@@ -64,6 +110,11 @@
       attributeFilter: ["aria-selected"],
     });
     window.addEventListener("hashchange", follow);
+    // Captured before Gradio sees them.
+    window.addEventListener("dragover", hold, true);
+    window.addEventListener("dragleave", (event) => event.relatedTarget ?? mark(false), true);
+    window.addEventListener("drop", drop, true);
+    window.addEventListener("paste", paste, true);
     return true;
   };
 

@@ -5,9 +5,8 @@ import sys
 
 import numpy as np
 import pillow_heif
-import pydicom
 import pytest
-from encoded_images import HEIGHT, WIDTH, photo, refusal, smooth_pixels
+from encoded_images import HEIGHT, WIDTH, dicom_file, photo, refusal, smooth_pixels
 
 from dermadeit.imaging.decode import decode_image
 
@@ -36,31 +35,6 @@ def test_heic():
     buffer = io.BytesIO()
     several.save(buffer)
     assert "primary" in decode_image(buffer.getvalue()).warnings[0]
-
-
-def dicom_file(pixels, photometric, bits=8, frames=1, **extra):
-    meta = pydicom.dataset.FileMetaDataset()
-    meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
-    meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.77.1.4"
-    meta.MediaStorageSOPInstanceUID = "1.2.3"
-    dataset = pydicom.Dataset()
-    dataset.file_meta = meta
-    dataset.PatientName = "Secret^Name"
-    dataset.Rows, dataset.Columns = pixels.shape[-2 - (pixels.shape[-1] == 3) :][:2]
-    dataset.SamplesPerPixel = 3 if pixels.shape[-1] == 3 else 1
-    if dataset.SamplesPerPixel == 3:
-        dataset.PlanarConfiguration = 0
-    dataset.PhotometricInterpretation = photometric
-    dataset.BitsAllocated = pixels.dtype.itemsize * 8
-    dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = bits, bits - 1, 0
-    if frames > 1:
-        dataset.NumberOfFrames = frames
-    for key, value in extra.items():
-        setattr(dataset, key, value)
-    dataset.PixelData = pixels.tobytes()
-    buffer = io.BytesIO()
-    pydicom.dcmwrite(buffer, dataset, enforce_file_format=True)
-    return buffer.getvalue()
 
 
 def test_dicom_colour_and_grey():

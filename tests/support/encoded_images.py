@@ -5,6 +5,7 @@ import struct
 import zlib
 
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image, ImageCms
 
@@ -107,3 +108,29 @@ P3 = matrix_profile(
     [[0.51512, 0.24120, -0.00105], [0.29198, 0.69225, 0.04189], [0.15710, 0.06657, 0.78407]], 2.2, "P3-like"
 )
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def dicom_file(pixels, photometric, bits=8, frames=1, **extra):
+    """Bytes of a DICOM file with these pixels and the name of a patient."""
+    meta = pydicom.dataset.FileMetaDataset()
+    meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.77.1.4"
+    meta.MediaStorageSOPInstanceUID = "1.2.3"
+    dataset = pydicom.Dataset()
+    dataset.file_meta = meta
+    dataset.PatientName = "Secret^Name"
+    dataset.Rows, dataset.Columns = pixels.shape[-2 - (pixels.shape[-1] == 3) :][:2]
+    dataset.SamplesPerPixel = 3 if pixels.shape[-1] == 3 else 1
+    if dataset.SamplesPerPixel == 3:
+        dataset.PlanarConfiguration = 0
+    dataset.PhotometricInterpretation = photometric
+    dataset.BitsAllocated = pixels.dtype.itemsize * 8
+    dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = bits, bits - 1, 0
+    if frames > 1:
+        dataset.NumberOfFrames = frames
+    for key, value in extra.items():
+        setattr(dataset, key, value)
+    dataset.PixelData = pixels.tobytes()
+    buffer = io.BytesIO()
+    pydicom.dcmwrite(buffer, dataset, enforce_file_format=True)
+    return buffer.getvalue()

@@ -92,6 +92,9 @@ def chromium():
         "--disable-background-networking",
         "--disable-component-update",
         "--disable-sync",
+        # A camera that shows a test picture to whoever asks.
+        "--use-fake-device-for-media-stream",
+        "--use-fake-ui-for-media-stream",
         *(["--no-sandbox"] if is_root else []),
     ]
     executable = find_chromium(is_root)

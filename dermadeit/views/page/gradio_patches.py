@@ -19,11 +19,15 @@ NOT_AN_UPLOAD = (
     "Upload the image file itself."
 )
 
+UNLISTED_IMAGES = (".dcm", ".dicom", ".heic", ".heif", ".tif", ".tiff")
+"""Suffixes of images that not every browser knows to be images."""
 
-class _WithoutStub(ComponentMeta):
+
+class WithoutStub(ComponentMeta):
     """Makes a component class without the stub file that Gradio would write beside the source."""
 
     def __new__(cls, name: str, bases: tuple[type, ...], attrs: dict[str, Any]) -> type:
+        """The class, made as one without a stub is."""
         return ABCMeta.__new__(cls, name, bases, attrs)
 
 
@@ -37,7 +41,7 @@ class _PhotoRecord(ImageData):
         raise gr.Error(NOT_AN_UPLOAD, title="Not an upload", print_exception=False)
 
 
-class PhotoInput(gr.Image, metaclass=_WithoutStub):
+class PhotoInput(gr.Image, metaclass=WithoutStub):
     """An image input that never fetches a web address. Gradio's own would, before any handler runs."""
 
     is_template = True
@@ -49,7 +53,7 @@ class PhotoInput(gr.Image, metaclass=_WithoutStub):
         return await super().async_move_resource_to_block_cache(url_or_file_path)
 
 
-class FilesInput(gr.File, metaclass=_WithoutStub):
+class FilesInput(gr.File, metaclass=WithoutStub):
     """An input of several files that never fetches a web address either."""
 
     is_template = True
@@ -60,7 +64,7 @@ class FilesInput(gr.File, metaclass=_WithoutStub):
         return await super().async_move_resource_to_block_cache(url_or_file_path)
 
 
-class JsonInput(gr.JSON, metaclass=_WithoutStub):
+class JsonInput(gr.JSON, metaclass=WithoutStub):
     """An input for programs that says what it takes. Gradio's own says so in a way that MCP clients refuse.
 
     Args:

@@ -15,8 +15,9 @@ from dermadeit.inference.zoo import ModelZoo
 from dermadeit.tasks import BINARY, TASKS
 from dermadeit.views.page.events import INSTANT_EVENT
 from dermadeit.views.page.examples import read_examples
-from dermadeit.views.page.gradio_patches import FilesInput, PhotoInput
-from dermadeit.views.page.scripts import ANNOUNCE, refuse_oversized
+from dermadeit.views.page.gradio_patches import UNLISTED_IMAGES, FilesInput
+from dermadeit.views.page.photo_box import PhotoBox, add_photo_box
+from dermadeit.views.page.scripts import ANNOUNCE
 from dermadeit.views.page.theme import FOLDER_SCRIPT
 from dermadeit.views.page.uploads import FOLDER_MARK, MAX_UPLOAD_BYTES
 
@@ -47,7 +48,7 @@ class PhotoPanel:
         self.photo, self.examples = add_photo_choice("photo")
 
 
-def add_photo_choice(elem_id: str) -> tuple[PhotoInput, list[tuple[Path, gr.Button]]]:
+def add_photo_choice(elem_id: str) -> tuple[PhotoBox, list[tuple[Path, gr.Button]]]:
     """Adds a photo input and the examples to the Blocks that is being built.
 
     Args:
@@ -56,22 +57,11 @@ def add_photo_choice(elem_id: str) -> tuple[PhotoInput, list[tuple[Path, gr.Butt
     Returns:
         The input; and path of each shipped example and the button that chooses it.
     """
-    photo = PhotoInput(
-        type="filepath",
-        sources=["upload", "webcam", "clipboard"],
-        label="Photo of one lesion, up to 20 MB",
-        height=340,
-        buttons=[],
-        # Gradio gives the button this name; the text that is seen has to be the text that is heard.
-        placeholder="Drop an image file here to upload",
-        alt_text="The chosen photo",
-        elem_id=elem_id,
-    )
-    gr.HTML("", elem_id=f"{elem_id}-note", js_on_load=refuse_oversized(elem_id))
+    photo = add_photo_box("Photo of one lesion, up to 20 MB", elem_id)
     return photo, _add_examples(elem_id, photo)
 
 
-def _add_examples(elem_id: str, photo: PhotoInput) -> list[tuple[Path, gr.Button]]:
+def _add_examples(elem_id: str, photo: PhotoBox) -> list[tuple[Path, gr.Button]]:
     """Adds the examples, and below the photo what is known of the one that was chosen last."""
     examples = read_examples()
     if not examples:
@@ -93,7 +83,7 @@ def _say(words: str) -> str:
     return words
 
 
-_OTHER_KINDS = (".csv", ".tsv", ".dcm", ".heic", ".heif")
+_OTHER_KINDS = (".csv", ".tsv", *UNLISTED_IMAGES)
 """Suffixes that are taken besides those that browsers know to be images."""
 
 
@@ -146,9 +136,9 @@ def _folder_html(box: str, start: str) -> str:
     }
     given = " ".join(f'data-{name}="{escape(str(value))}"' for name, value in data.items())
     return f"""
-<div class="dd-folder" {given}>
+<div class="dd-folder" data-takes-files="{escape(box)}" {given}>
   <button type="button">Choose a folder</button>
   <input type="file" webkitdirectory multiple hidden aria-label="Folder">
-  <p class="dd-quiet" role="status">Or drop it on the box above. Up to {MAX_IMAGES:,} images and
+  <p class="dd-quiet" role="status">Or drop it anywhere on this page. Up to {MAX_IMAGES:,} images and
   {MAX_INFLATED_BYTES // 1_000_000_000} GB; hidden files stay where they are.</p>
 </div>"""

@@ -20,6 +20,9 @@ FOLDER_SCRIPT = _ASSETS / "folder.js"
 VIEWER_SCRIPT = _ASSETS / "viewer.js"
 """JavaScript of the large view of a picture: likewise."""
 
+PHOTO_SCRIPT = _ASSETS / "photo.js"
+"""JavaScript of the photo box: what runs once its HTML is there."""
+
 _SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "Liberation Sans", "sans-serif")
 _MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "Liberation Mono", "monospace")
 

@@ -226,7 +226,7 @@ def test_an_example_is_read_by_every_model_then_by_those_of_the_other_task(open_
     page.wait_for_selector("#compare-cards .dd-model-label :text('If malignant')")
     page.wait_for_selector(DONE)
     assert states(page).count("read") == 2
-    page.get_by_label("Remove Image").or_(page.get_by_label("Clear")).locator("visible=true").first.click()
+    page.locator("#compare-photo").get_by_label("Remove photo").click()
     page.wait_for_selector("#compare-status :text('Ready.')")
     assert page.locator("#compare-stop").is_disabled()
     assert states(page) == ["waiting", "missing", "waiting", "missing", "missing", "filed"]

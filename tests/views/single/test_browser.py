@@ -143,7 +143,7 @@ def test_an_example_works_more_than_once(visit):
         visited.page.wait_for_selector("#status :text('Reading the photo')", state="attached")
         visited.page.wait_for_selector(DONE)
         visited.heatmap()
-        visited.page.get_by_label("Remove Image").or_(visited.page.get_by_label("Clear")).first.click()
+        visited.page.locator("#photo").get_by_label("Remove photo").click()
         visited.page.wait_for_selector("#result :text('No photo yet')")
 
 
@@ -159,9 +159,7 @@ def test_an_example_comes_with_its_diagnosis_and_credit(visit, encoded_photo, fi
     expect(caption).to_contain_text("CC0; Gutman et al. 2016, arXiv:1605.01397")
     page.wait_for_selector(f"#{photo} img")
     # It is of the example only, not of the photo after it.
-    page.locator(f"#{photo}").get_by_label("Clear").or_(
-        page.locator(f"#{photo}").get_by_label("Remove Image")
-    ).first.click()
+    page.locator(f"#{photo}").get_by_label("Remove photo").click()
     expect(caption).not_to_contain_text("Known diagnosis")
 
 
@@ -203,7 +201,7 @@ def test_the_last_of_two_hasty_choices_wins_even_if_both_had_to_wait(
 def test_a_broken_file_clears_the_old_answer_and_a_good_one_works_again(visit, encoded_photo, file_of):
     visited = visit()
     visited.read(file_of(encoded_photo(5)))
-    visited.page.locator("#photo button[aria-label*=Clear], #photo button[aria-label*=Remove]").first.click()
+    visited.page.locator("#photo").get_by_label("Remove photo").click()
     visited.page.wait_for_selector("#result :text('No photo yet')")
     visited.upload(file_of(b"%PDF-1.7 not a photo", "paper.jpg"))
     visited.page.wait_for_selector(FAILURE)
@@ -329,7 +327,7 @@ def test_a_withheld_answer_can_be_overridden_for_one_photo(visit, calibrated_url
     with page.expect_download() as download:
         page.locator("#download").click()
     assert json.loads(download.value.path().read_text(encoding="utf-8"))["override"] is True
-    page.get_by_label("Remove Image").or_(page.get_by_label("Clear")).first.click()
+    page.locator("#photo").get_by_label("Remove photo").click()
     page.wait_for_selector("#result :text('No photo yet')")
     page.wait_for_selector("#override", state="hidden")
     visited.upload(tmp_path / "white.png")
