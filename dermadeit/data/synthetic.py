@@ -96,7 +96,7 @@ _EXAMPLES: dict[str, tuple[str, int, dict]] = {
     ),
     "synthetic_nevus_with_hair": ("NV", 7, {"skin": SKIN_TONES[2], "hairs": 14}),
 }
-"""File stem to diagnosis, seed and fixed fields of the pictures in `tests/data`."""
+"""File stem to diagnosis, seed and fixed fields of the pictures in `tests/pictures`."""
 
 
 def random_recipe(rng: np.random.Generator, diagnosis: str) -> LesionRecipe:
@@ -180,7 +180,7 @@ def write_dataset(
 
 
 def write_examples(folder: Path) -> tuple[Path, ...]:
-    """Writes the six pictures of `tests/data` as JPEG of 600 × 450 pixels; returns their paths."""
+    """Writes the six pictures of `tests/pictures` as JPEG of 600 × 450 pixels; returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, (diagnosis, seed, changes) in _EXAMPLES.items():

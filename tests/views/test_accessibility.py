@@ -15,6 +15,8 @@ WIDTHS = (1280, 320)
 WIDEST = 1920
 INNER_PANELS = {"comparison": ("Labelled images", "Published figures")}
 """Key of a tab to the panels within it that are not open at first."""
+OPENED = {"batch": ("#batch-gallery [data-pick^=open]", "dialog.dd-viewer[open] img")}
+"""Key of a tab to what opens something over it, and to what is seen then."""
 
 # What is still half faded has another contrast.
 STILL = """() => !document.querySelector('.pending, .generating')
@@ -52,6 +54,11 @@ def test_axe_finds_nothing_and_nothing_overflows(open_tab, key):
         page.get_by_role("tab", name=name).click()
         page.wait_for_selector(f"[role=tab][aria-selected=true]:has-text('{name}')")
         found[f"{name}, dark"] = violations(page)
+    if key in OPENED:
+        opener, opened = OPENED[key]
+        page.locator(opener).first.click()
+        page.wait_for_selector(opened)
+        found["opened, dark"] = violations(page)
     page.set_viewport_size({"width": WIDEST, "height": 900})
     found[f"{WIDEST} px"] = overflow(page)
     assert {where: lines for where, lines in found.items() if lines} == {}

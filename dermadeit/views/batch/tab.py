@@ -103,10 +103,11 @@ class BatchLayout:
         with gr.Row(elem_classes="dd-buttons"):
             self._start = gr.Button("Start", variant="primary", elem_id="batch-start")
             self._cancel = gr.Button("Cancel", interactive=False, elem_id="batch-cancel")
+        with gr.Row(elem_classes="dd-buttons", visible=SAMPLE_SET.is_dir()):
             self._sample = gr.Button(
-                "Load the sample set", visible=SAMPLE_SET.is_dir(), elem_id="batch-sample"
+                "Load the sample set", size="md", scale=0, min_width=200, elem_id="batch-sample"
             )
-        gr.HTML(sample_set_html())
+            gr.HTML(sample_set_html(), elem_classes="dd-sample")
         self._status = gr.HTML(
             cards.status_html("Ready."), elem_id="batch-status", min_height=28, js_on_load=ANNOUNCE
         )
