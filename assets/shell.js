@@ -98,7 +98,7 @@
   const start = () => {
     if (!main().length) return false;
     const all = document.querySelector("#tabs");
-    all.querySelector("[role=tablist]").setAttribute("aria-label", "Parts of the app");
+    all.querySelector("[role=tablist]").setAttribute("aria-label", "Sections of the app");
     all.addEventListener("keydown", walk);
     document.addEventListener("click", stay);
     shown = main().find((tab) => tab.getAttribute("aria-selected") === "true")?.dataset.tabId;

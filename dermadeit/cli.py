@@ -30,14 +30,21 @@ EXIT_SOME_FAILED = 3
 
 TaskName = StrEnum("TaskName", {key: key for key in TASKS})
 
-TaskOption = Annotated[TaskName, typer.Option(help="Which question to ask.")]
+TaskOption = Annotated[TaskName, typer.Option(help="The task.")]
 ModelOption = Annotated[str, typer.Option(help="A model name, or a checkpoint folder.")]
 ImagesOption = Annotated[
     Path | None, typer.Option(help="Folder that the table's files are in; its own folder by default.")
 ]
-LeaksOption = Annotated[bool, typer.Option("--allow-leaks", help="Go on although lesions lie in two splits.")]
+LeaksOption = Annotated[
+    bool, typer.Option("--allow-leaks", help="Continue although lesions are in two splits.")
+]
 ViewsOption = Annotated[
-    int, typer.Option(min=1, max=8, help="Mirrored and turned views whose logits are averaged.")
+    int,
+    typer.Option(
+        min=1,
+        max=8,
+        help="Views of each photo (turned and mirrored), averaged. 1 is fast and as accurate on test.",
+    ),
 ]
 
 
@@ -132,12 +139,12 @@ def robustness(
     views: Annotated[int, typer.Option(min=1, max=8, help="Views whose logits are averaged.")] = 1,
     split: Annotated[str | None, typer.Option(help="Only the rows of this split.")] = None,
     sample: Annotated[
-        int, typer.Option(min=1, help="About so many images, of lesions drawn at random.")
+        int, typer.Option(min=1, help="Approximate number of images, of randomly drawn lesions.")
     ] = 500,
-    seed: Annotated[int, typer.Option(help="Decides the draw and the corruptions.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the draw and of the corruptions.")] = 0,
     allow_leaks: LeaksOption = False,
 ) -> None:
-    """Read the same photos spoilt in eleven ways, at five severities."""
+    """Read the same photos with eleven corruptions, at five severities."""
     with user_errors():
         from tqdm import tqdm
 
@@ -168,7 +175,7 @@ def model_card(
     root: BenchmarkOption = None,
     checkpoints: Annotated[Path | None, typer.Option(help="Folder of the checkpoints of each task.")] = None,
 ) -> None:
-    """Write the model card from the result files; what no file says is called not measured."""
+    """Write the model card from the result files. What is in no file is marked as not measured."""
     with user_errors():
         from dermadeit.models.checkpoints import CHECKPOINT_ROOT
         from dermadeit.publishing.benchmark import BENCHMARK_ROOT
@@ -223,7 +230,7 @@ def predict(
         bool, typer.Option("--even-if-withheld", help="Draw overlays of withheld answers too.")
     ] = False,
     neighbours: Annotated[
-        int, typer.Option(min=0, max=50, help="Name so many similar lesions among the training images.")
+        int, typer.Option(min=0, max=50, help="Number of similar training lesions to list.")
     ] = 0,
     operating_point: Annotated[
         str | None, typer.Option(help="sensitivity_95, specificity_95 or balanced; balanced by default.")
@@ -274,7 +281,7 @@ def evaluate(
     ] = True,
     allow_leaks: LeaksOption = False,
 ) -> None:
-    """Compare a model's answers with known labels."""
+    """Compare predictions with known labels."""
     with user_errors():
         from tqdm import tqdm
 
@@ -320,10 +327,12 @@ def calibrate(
     not_skin: Annotated[
         Path | None,
         typer.Option(
-            exists=True, file_okay=False, help="Folder of photos of anything else, to try the gates on."
+            exists=True, file_okay=False, help="Folder of photos without skin lesions, to test the gates."
         ),
     ] = None,
-    views: ViewsOption = 8,
+    views: Annotated[
+        int, typer.Option(min=1, max=8, help="Calibrate for answers of one view and of this many views.")
+    ] = 8,
     similar_cases: Annotated[
         bool, typer.Option("--similar-cases/--no-similar-cases", help="Index the training images (3 MB).")
     ] = True,
@@ -447,11 +456,11 @@ def _prediction_line(line: dict[str, Any]) -> str:
     if line["operating_point"]:
         notes.append("{name}: {decision}".format(**line["operating_point"]))
     if line["conformal_set"] is not None:
-        notes.append(f"can't be ruled out: {', '.join(line['conformal_set']) or 'none'}")
+        notes.append(f"still possible: {', '.join(line['conformal_set']) or 'none'}")
     if line["neighbours"]:
-        notes.append(
-            "similar: " + ", ".join(f"{near['diagnosis']} {near['image_id']}" for near in line["neighbours"])
-        )
+        vote = f"{line['neighbour_votes'][line['label']]} of {sum(line['neighbour_votes'].values())}"
+        named = ", ".join(f"{near['diagnosis']} {near['image_id']}" for near in line["neighbours"])
+        notes.append(f"similar: {vote} {line['label']}; nearest {named}")
     if line["saliency_check"]:
         notes.append(f"heatmap: {'reliable' if line['saliency_check']['faithful'] else 'unreliable'}")
     return "\t".join([file, line["label"], scores, *notes, *line["warnings"]])
@@ -459,10 +468,11 @@ def _prediction_line(line: dict[str, Any]) -> str:
 
 def _print_figures(model: str, metrics: dict[str, Any]) -> None:
     from dermadeit.metrics.classification import HEADLINE_FIGURES
+    from dermadeit.reporting.names import counted
 
     excluded = sum(metrics["excluded"].values())
     typer.echo(
-        f"{model}, {metrics['task']}: {metrics['n']} images, {metrics['views']} views, "
+        f"{model}, {metrics['task']}: {counted(metrics['n'], 'image')}, {counted(metrics['views'], 'view')}, "
         f"{metrics['failed']} failed, {excluded} left out"
     )
     for name in HEADLINE_FIGURES:
@@ -473,14 +483,15 @@ def _print_figures(model: str, metrics: dict[str, Any]) -> None:
 
 
 def _print_calibration(model: str, calibration: Any) -> None:
+    from dermadeit.reporting.names import counted
+
     report = calibration.report
-    typer.echo(f"{model}, {calibration.task}: {report['images']} images of {report['lesions']} lesions")
+    size = f"{counted(report['images'], 'image')} of {counted(report['lesions'], 'lesion')}"
+    typer.echo(f"{model}, {calibration.task}: {size}")
     for views, figures in report["views"].items():
-        before, after = (figures[when]["ece"] for when in ("before", "after"))
-        typer.echo(
-            f"  {views} views: {figures['scaling']} scaling, calibration error {before['value']:.3f} → "
-            f"{after['value']:.3f}"
-        )
+        before, after = (figures[when]["ece"]["value"] for when in ("before", "after"))
+        error = f"calibration error {before:.3f} → {after:.3f}"
+        typer.echo(f"  {counted(int(views), 'view')}: {figures['scaling']} scaling, {error}")
         for name, point in figures["operating_points"].items():
             typer.echo(
                 f"    {name:<16}sensitivity {point['sensitivity']['value']:.3f}, specificity "

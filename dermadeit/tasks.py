@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from dermadeit.errors import TaskError
@@ -22,6 +22,19 @@ DIAGNOSES: Mapping[str, str] = MappingProxyType(
 )
 """The eight diagnoses of ISIC 2019, by the names of its ground truth."""
 
+_PLURALS: Mapping[str, str] = MappingProxyType(
+    {
+        "MEL": "melanomas",
+        "NV": "melanocytic nevi",
+        "BCC": "basal cell carcinomas",
+        "AK": "actinic keratoses",
+        "BKL": "benign keratoses",
+        "DF": "dermatofibromas",
+        "VASC": "vascular lesions",
+        "SCC": "squamous cell carcinomas",
+    }
+)
+
 
 @dataclass(frozen=True)
 class Task:
@@ -32,16 +45,20 @@ class Task:
         title: Name shown to people.
         classes: Class keys in the order of the logits.
         display_names: What each class key means, for people.
+        nouns: What one and several lesions of each class are called after “is” and “are”.
         class_of_diagnosis: ISIC 2019 diagnosis to class key; a diagnosis that is missing lies outside the task.
         caveat: What a reader must know before using an answer, or an empty string.
+        contents: The diagnoses in a class, for people, where its name does not give them.
     """
 
     key: str
     title: str
     classes: tuple[str, ...]
     display_names: Mapping[str, str]
+    nouns: Mapping[str, tuple[str, str]]
     class_of_diagnosis: Mapping[str, str]
     caveat: str
+    contents: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def target(self) -> str:
@@ -66,13 +83,17 @@ class Task:
 
 BINARY = Task(
     key="binary",
-    title="Nevus vs others",
+    title="Nevus or not",
     classes=("nevus", "others"),
-    display_names=MappingProxyType({"nevus": "Nevus", "others": "Others"}),
+    display_names=MappingProxyType({"nevus": "Nevus", "others": "Not a nevus"}),
+    nouns=MappingProxyType({"nevus": ("a nevus", "nevi"), "others": ("not a nevus", "not nevi")}),
     class_of_diagnosis=MappingProxyType(
         {diagnosis: "nevus" if diagnosis == "NV" else "others" for diagnosis in DIAGNOSES}
     ),
     caveat="",
+    contents=MappingProxyType(
+        {"others": "melanoma, BCC, SCC, AK, benign keratosis, dermatofibroma, vascular lesion"}
+    ),
 )
 
 MULTICLASS = Task(
@@ -82,10 +103,13 @@ MULTICLASS = Task(
     display_names=MappingProxyType(
         {"mel": "Melanoma", "bcc": "Basal cell carcinoma", "scc": "Squamous cell carcinoma"}
     ),
+    nouns=MappingProxyType(
+        {key: (f"a {DIAGNOSES[key.upper()]}", _PLURALS[key.upper()]) for key in ("mel", "bcc", "scc")}
+    ),
     class_of_diagnosis=MappingProxyType({"MEL": "mel", "BCC": "bcc", "SCC": "scc"}),
     caveat=(
-        "This model has only ever seen melanoma, basal cell and squamous cell carcinoma. Read it as: if the "
-        "lesion is one of these three, which one. It can't say that a lesion is benign."
+        "This model knows only melanoma, basal cell carcinoma and squamous cell carcinoma. Use it only for a "
+        "lesion that is one of these three. It can't recognise a benign lesion."
     ),
 )
 
@@ -94,6 +118,12 @@ DIAGNOSIS = Task(
     title="All eight diagnoses",
     classes=tuple(key.lower() for key in DIAGNOSES),
     display_names=MappingProxyType({key.lower(): name.capitalize() for key, name in DIAGNOSES.items()}),
+    nouns=MappingProxyType(
+        {
+            key.lower(): (f"an {name}" if name.startswith("a") else f"a {name}", _PLURALS[key])
+            for key, name in DIAGNOSES.items()
+        }
+    ),
     class_of_diagnosis=MappingProxyType({key: key.lower() for key in DIAGNOSES}),
     caveat="",
 )

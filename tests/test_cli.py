@@ -16,13 +16,13 @@ from dermadeit.evaluation.calibrate import fit_trust
 from dermadeit.inference.predictor import Predictor
 from dermadeit.models.checkpoints import load_checkpoint
 from dermadeit.models.specs import MODEL_SPECS
-from dermadeit.tasks import BINARY
+from dermadeit.tasks import BINARY, MULTICLASS
 from dermadeit.trust.files import write_trust
 
 KEYS = {
     "file", "sha256", "task", "model", "status", "label", "probabilities", "logits", "ledger", "warnings", "error",
     "verdict", "abstain", "calibrated", "operating_point", "conformal_set", "stability", "quality", "ood_score",
-    "neighbours", "neighbour_disagreement", "saliency_check",
+    "neighbours", "neighbour_votes", "neighbour_disagreement", "saliency_check",
 }  # fmt: skip
 
 
@@ -130,9 +130,9 @@ def test_a_conditional_answer_is_printed_with_its_condition(
 ) -> None:
     folder = checkpoint_root / "multiclass" / "dermadeit"
     arguments = ["predict", lesion_files[0], "--task", "multiclass", "--model", folder, "--views", 1]
-    assert "if the lesion is one of these three" in _run(*arguments).stderr
+    assert MULTICLASS.caveat in _run(*arguments).stderr
     result = _run(*arguments, "--format", "jsonl")
-    assert "if the lesion" not in result.stderr
+    assert MULTICLASS.caveat not in result.stderr
     assert json.loads(result.stdout)["status"] == "ok"
 
 

@@ -97,12 +97,11 @@ class Archive:
                 data = b"".join(iter(lambda: stream.read(_CHUNK), b""))
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
             raise ImageError(
-                "This member of the ZIP is damaged. Make the ZIP again.", code="damaged_member"
+                "This file of the ZIP is damaged. Make the ZIP again.", code="damaged_member"
             ) from error
         except (NotImplementedError, RuntimeError) as error:
             raise ImageError(
-                "This member of the ZIP is packed in a way that is not read. Make the ZIP again with the usual "
-                "“deflate”.",
+                "This file of the ZIP has an unsupported compression. Make the ZIP again with “deflate”.",
                 code="unsupported_member",
             ) from error
         if data.startswith(_ARCHIVE_MARKS):
@@ -170,7 +169,7 @@ def _refusal(info: zipfile.ZipInfo, name: str) -> str:
     if info.flag_bits & _ENCRYPTED:
         return "it is encrypted"
     if info.compress_type not in _METHODS:
-        return "it is packed in a way that is not read; use “deflate”"
+        return "its compression is not supported; use “deflate”"
     if name.lower().endswith(_ARCHIVES):
         return "it is an archive itself"
     if info.file_size > MAX_RATIO * max(info.compress_size, 1):

@@ -158,7 +158,7 @@ def check_table_size(source: Path | bytes, name: str) -> None:
     ):
         if found > most:
             raise ManifestError(
-                f"“{name}” has more than {shown}, so it is not read. Give a table with one line an image.",
+                f"“{name}” has more than {shown}, so it is not read. Use one line for each image.",
                 code="table_too_large",
             )
 
@@ -254,7 +254,8 @@ def _only_table(sorting: _Sorting) -> Table | None:
     [(_, table)] = sorting.tables
     if sorting.found and set(table.columns) >= _PREDICTION_COLUMNS:
         raise ManifestError(
-            "A table of predictions is evaluated without images. Hand it in alone, or give a table of labels.",
+            "A table of predictions is evaluated without images. Upload it alone, or upload a table of "
+            "labels.",
             code="predictions_with_images",
         )
     return table
@@ -263,14 +264,14 @@ def _only_table(sorting: _Sorting) -> Table | None:
 def _check_count(sorting: _Sorting) -> None:
     if not sorting.found:
         refused = Counter(item.reason for item in sorting.left_out).most_common(1)
-        why = f" What was handed in was refused: {refused[0][0]}." if refused else ""
+        why = f" Reason: {refused[0][0]}." if refused else ""
         raise ManifestError(
             f"There is no image among the files.{why} Choose images, or a folder or ZIP of images.",
             code="no_images",
         )
     if len(sorting.found) > MAX_IMAGES:
         raise ManifestError(
-            f"There are {len(sorting.found):,} images; at most {MAX_IMAGES:,} are read at once. Hand them in in "
-            "parts.",
+            f"There are {len(sorting.found):,} images; at most {MAX_IMAGES:,} are read at once. Upload "
+            f"them in parts.",
             code="too_many_images",
         )

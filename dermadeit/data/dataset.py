@@ -81,8 +81,8 @@ def naming_the_image(row: ManifestRow) -> Iterator[None]:
     except (ImageError, OSError) as error:
         reason = error.user_message if isinstance(error, ImageError) else "The file can't be read."
         raise ManifestError(
-            f"The training image “{row.file}” can't be used: {reason} Mend it or take its row out of the "
-            "manifest.",
+            f"The training image “{row.file}” can't be used: {reason} Repair it, or delete its row in the "
+            f"manifest.",
             code=getattr(error, "code", "unreadable_file"),
         ) from error
 

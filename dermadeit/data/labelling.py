@@ -110,7 +110,7 @@ def label_by_folders(found: Sequence[FoundFile], task: Task) -> Labelled:
             images.append(replace(_unlabelled(item), label=label, metadata=known))
     if not images:
         raise ManifestError(
-            f"None of the folders belongs to the task “{task.key}”. Name them {', '.join(task.classes)}, or after "
+            f"No folder is a class of the task “{task.key}”. Name them {', '.join(task.classes)}, or after "
             f"ISIC diagnoses such as {', '.join(task.class_of_diagnosis)}.",
             code="no_images",
         )
@@ -148,10 +148,10 @@ def label_by_table(found: Sequence[FoundFile], table: Table, task: Task) -> Labe
             )
         else:
             named = f"{row.image_id} (line {line_of[row.image_id]})"
-            left_out.append(LeftOut(named, "the table names it, but it is not among the files"))
+            left_out.append(LeftOut(named, "it is in the table, but not among the files"))
     if not images:
         raise ManifestError(
-            "None of the images is named in the table. Its column “file” or “image_id” must hold their names.",
+            "The table has none of the images. Its column “file” or “image_id” must have their names.",
             code="no_images",
         )
     return images, left_out + _without_label(index, {row.image_id for row in rows}, image_of, table)

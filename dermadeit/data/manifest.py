@@ -138,9 +138,9 @@ def check_leaks(manifest: Manifest) -> None:
     leaking = leaking_lesions(manifest)
     if leaking:
         raise ManifestError(
-            f"{len(leaking)} lesions have images in two splits, such as {', '.join(leaking[:_SHOWN])}: a model "
-            "would be tested on lesions it was trained on. Split by lesion, or pass --allow-leaks to measure "
-            "how much that flatters the figures.",
+            f"{len(leaking)} lesions have images in two splits, such as {', '.join(leaking[:_SHOWN])}: a "
+            f"model would be tested on lesions of its training. Split by lesion, or pass --allow-leaks to "
+            f"measure this leak.",
             code="lesion_leak",
         )
 
@@ -290,4 +290,4 @@ def _is_there(path: Path, name: str) -> bool:
     try:
         return path.is_file()
     except OSError:
-        raise ManifestError(f"“{name[:_SHOWN_LETTERS]}…” is no name that a file can have") from None
+        raise ManifestError(f"“{name[:_SHOWN_LETTERS]}…” is not a valid file name") from None

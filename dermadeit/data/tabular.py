@@ -91,9 +91,7 @@ def read_csv(source: Path | bytes) -> Table:
         notes.append(f"Columns are separated by {'tabs' if delimiter == chr(9) else 'semicolons'}.")
     numbered = _records(text, delimiter)
     if not numbered:
-        raise ManifestError(
-            "The table is empty. It needs a first line with column names.", code="empty_table"
-        )
+        raise ManifestError("The table is empty. Its first line must have column names.", code="empty_table")
     header_line, header = numbered[0]
     columns = tuple(column.strip() for column in header)
     _check_header(columns, header_line)
@@ -207,6 +205,6 @@ def _check_widths(numbered: Sequence[tuple[int, list[str]]], width: int) -> None
         shown = ", ".join(f"line {line} has {count}" for line, count in ragged[:_SHOWN])
         more = f" and {len(ragged) - _SHOWN} more lines" if len(ragged) > _SHOWN else ""
         raise ManifestError(
-            f"The table has {width} columns, but {shown}{more}. Quote cells that hold the separator.",
+            f"The table has {width} columns, but {shown}{more}. Quote cells that contain the separator.",
             code="ragged_table",
         )

@@ -352,7 +352,7 @@ def read_prediction_table(
     sets = [part for part in every if part.task.key == task.key]
     if not sets:
         raise ManifestError(
-            f"The table holds no predictions for the task “{task.key}”, but for "
+            f"The table has no predictions for the task “{task.key}”, only for "
             f"{', '.join(sorted({part.task.key for part in every}))}. Choose that task.",
             code="wrong_task",
         )
@@ -362,7 +362,7 @@ def read_prediction_table(
     seen = dict.fromkeys(image_id for part in best for image_id in part.image_ids)
     left_out = [LeftOut(image_id, _NOT_SHARED) for image_id in seen if image_id not in shared]
     notes = [
-        f"Left out: the answers of {part.model} with {_count(part.views, 'view')}."
+        f"Left out: the predictions of {part.model} with {_count(part.views, 'view')}."
         for part in sets
         if part not in best
     ]
@@ -395,7 +395,7 @@ def _usable(calibration: Calibration | None, views: int) -> Calibration | None:
 
 
 def _unreadable() -> bytes:
-    raise ImageError("The image is no longer here. Hand it in again.", code="upload_expired")
+    raise ImageError("The image is no longer here. Upload it again.", code="upload_expired")
 
 
 def _closed(image: CollectedImage) -> CollectedImage:
@@ -458,7 +458,7 @@ def gather_batch(result: BatchResult) -> tuple[Entrant, ...]:
     if not set.intersection(*(set(predictions.image_ids) for predictions in sets)):
         failures = [failure.message for model in result.models for _, failure in result.failed(model)]
         raise ManifestError(
-            f"No image was read by every model, so there is nothing to compare. {' '.join(failures[:1])}".strip(),
+            f"No image was read by every model. {' '.join(failures[:1])}".strip(),
             code="no_images",
         )
     entrants = gather([("batch", sets)], result.task)

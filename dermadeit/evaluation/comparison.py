@@ -370,7 +370,7 @@ def gather(
     }
     if not best:
         raise ManifestError(
-            f"None of the tables holds predictions for the task “{task.key}”. Choose the other task, or a "
+            f"No table has predictions for the task “{task.key}”. Choose the other task, or a "
             "predictions.csv of this one.",
             code="no_predictions",
         )

@@ -74,7 +74,8 @@ def read_cautions(task: Task, views: int, table: Table, path: Path) -> tuple[Cau
             strangeness = _number(row.get("ood_score", ""))
         except (KeyError, ValueError):
             raise ManifestError(
-                f"Line {line} of “{path.name}” holds something unknown in one of the columns calibrated, verdict, "
+                f"Line {line} of “{path.name}” has an unknown value in one of the columns calibrated, "
+                f"verdict, "
                 "conformal_set, ood_score, flips and spread. Write the table again, or leave these columns out.",
                 code="unknown_value",
             ) from None
@@ -297,7 +298,7 @@ def read_predictions(path: Path) -> tuple[PredictionSet, ...]:
     table = read_csv(path)
     _require(table.columns, ("image_id", "task", "model", "views", "label_true"), path)
     if not table.rows:
-        raise ManifestError(f"“{path.name}” holds no predictions.", code="empty_table")
+        raise ManifestError(f"“{path.name}” has no predictions.", code="empty_table")
     parts: dict[tuple[str, str, int], list[int]] = defaultdict(list)
     for index, (row, line) in enumerate(zip(table.rows, table.line_numbers, strict=True)):
         parts[row["task"], row["model"], _views(row["views"], line, path)].append(index)
@@ -339,8 +340,7 @@ def on_shared_images(sets: Sequence[PredictionSet]) -> tuple[PredictionSet, ...]
     shared = set.intersection(*(set(predictions.image_ids) for predictions in sets))
     if not shared:
         raise ManifestError(
-            "The models have no image in common, so there is nothing to compare. Evaluate all of them on the "
-            "same images.",
+            "The models have no image in common. Evaluate all of them on the same images.",
             code="predictions_differ",
         )
     order = [image_id for image_id in sets[0].image_ids if image_id in shared]
@@ -380,7 +380,8 @@ def finite_numbers(table: Table, columns: Sequence[str], path: Path) -> np.ndarr
             numbers[index] = np.nan
         if not np.isfinite(numbers[index]).all():
             raise ManifestError(
-                f"Line {table.line_numbers[index]} of “{path.name}” holds no usable number in one of the columns "
+                f"Line {table.line_numbers[index]} of “{path.name}” has no usable number in one of the "
+                f"columns "
                 f"{', '.join(columns)}. Write the table again.",
                 code="not_a_number",
             )
@@ -390,7 +391,7 @@ def finite_numbers(table: Table, columns: Sequence[str], path: Path) -> np.ndarr
 def _views(text: str, line: int, path: Path) -> int:
     if not text.strip().isdecimal() or len(text) > _LONGEST_COUNT:
         raise ManifestError(
-            f"“{text[:20]}” in line {line} of “{path.name}” is no number of views.", code="not_a_number"
+            f"“{text[:20]}” in line {line} of “{path.name}” is not a number of views.", code="not_a_number"
         )
     return int(text)
 

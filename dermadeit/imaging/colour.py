@@ -160,8 +160,8 @@ def _apply_profile(picture: Image.Image, profile: bytes | None, notes: Notes) ->
         converted = transform.apply(picture)
     # A damaged profile can trip any parser in between; the pixels are still good.
     except Exception:
-        notes.ledger.append("Embedded colour profile unusable; the pixels were taken as they are.")
-        notes.warnings.append("The embedded colour profile is damaged or does not fit: colours may be off.")
+        notes.ledger.append("Embedded colour profile not usable; the pixels are unchanged.")
+        notes.warnings.append("The embedded colour profile is damaged or does not fit: colours may be wrong.")
         return picture
     notes.ledger.append(f"Colours converted to sRGB through the embedded profile ({description}).")
     return converted

@@ -82,7 +82,7 @@ _TRANSPOSITIONS = {
     8: Image.Transpose.ROTATE_90,
 }
 _BIDI_MARKS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
-_FIRST_FRAME = "The file holds several pictures; only the first one was read."
+_FIRST_FRAME = "The file has several pictures. Only the first was read."
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,8 +253,7 @@ def _recognise(data: bytes) -> Header:
     if isinstance(found, Header):
         return found
     raise ImageError(
-        f"This looks like {found.description}, not a photo that can be read. Use JPEG, PNG, WebP, TIFF, HEIC or "
-        "DICOM."
+        f"This is {found.description}, not a photo. Use JPEG, PNG, WebP, TIFF, HEIC or DICOM."
         if found.description
         else "This is not an image. Use JPEG, PNG, WebP, TIFF, HEIC or DICOM.",
         code="unsupported_format" if found.is_image else "not_an_image",
@@ -289,7 +288,7 @@ def _damaged(kind: str) -> ImageError:
 
 def _truncated(kind: str, count: int) -> ImageError:
     return ImageError(
-        f"This {kind} file is truncated: it stops early, after {count:,} bytes. Copy or upload it again.",
+        f"This {kind} file is incomplete: it ends after {count:,} bytes. Copy or upload it again.",
         code="truncated_image",
     )
 
@@ -392,7 +391,7 @@ def _decode_memory(picture: Image.Image, name: str | None) -> LesionImage:
 def _finish(rgb: Image.Image, notes: colour.Notes, name: str | None, sha256: str, kind: str) -> LesionImage:
     if min(rgb.size) < LOW_RESOLUTION_SIDE:
         notes.warnings.append(
-            f"Low resolution: {rgb.width} × {rgb.height} pixels. An answer is less certain below "
+            f"Low resolution: {rgb.width} × {rgb.height} pixels. The answer is less reliable below "
             f"{LOW_RESOLUTION_SIDE} pixels."
         )
     pixels = np.asarray(rgb)

@@ -51,7 +51,7 @@ def open_heic(data: bytes, check_geometry: CheckGeometry) -> Opened:
     return Opened(
         picture,
         ("Primary picture of the file used.",) if several else (),
-        ("The file holds several pictures; only the primary one was read.",) if several else (),
+        ("The file has several pictures. Only the primary picture was read.",) if several else (),
     )
 
 
@@ -69,7 +69,7 @@ def open_dicom(data: bytes, check_geometry: CheckGeometry) -> Opened:
             code="float_pixels",
         )
     if "PixelData" not in dataset:
-        raise ImageError("This DICOM file holds no picture. Choose another file.", code="unsupported_format")
+        raise ImageError("This DICOM file has no picture. Choose another file.", code="unsupported_format")
     check_geometry((int(dataset.Columns), int(dataset.Rows)))
     photometric = str(dataset.PhotometricInterpretation)
     try:
@@ -98,7 +98,7 @@ def open_dicom(data: bytes, check_geometry: CheckGeometry) -> Opened:
     several = int(dataset.get("NumberOfFrames") or 1) > 1
     if several:
         ledger.append("First frame used.")
-    warnings = ("The file holds several frames; only the first one was read.",) if several else ()
+    warnings = ("The file has several frames. Only the first was read.",) if several else ()
     return Opened(Image.fromarray(values.astype(np.uint8)), tuple(ledger), warnings)
 
 

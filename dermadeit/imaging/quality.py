@@ -24,7 +24,7 @@ PROBLEMS: Mapping[str, str] = MappingProxyType(
     {
         "too_dark": "Most of the photo is black. Take it again with more light, closer to the lesion.",
         "overexposed": "Large parts of the photo are overexposed. Take it again with less light or without flash.",
-        "uniform": "The photo shows almost nothing but one shade. Check that the lesion is in the picture.",
+        "uniform": "The photo has almost no contrast. Check that the lesion is in the picture.",
         "blurred": "The photo is blurred. Take it again with the lesion in focus and the camera held still.",
     }
 )

@@ -14,10 +14,10 @@ import numpy as np
 from PIL import Image
 
 SKIN_TONE_CAVEAT = (
-    "Estimated from the colour of the skin at the rim of the photo (individual typology angle). Lighting, white "
-    "balance, polarisation, tanning, redness and a lesion that fills the field all move it, and it agrees only "
-    "weakly with what people see (Kinyanjui et al. 2020; Groh et al. 2022). It is not a Fitzpatrick type and says "
-    "nothing about a person."
+    "Estimated from the colour of the skin at the rim of the photo (individual typology angle). Lighting, "
+    "white balance, polarisation, tanning, redness and a lesion that fills the field change it. It agrees "
+    "only weakly with human raters (Kinyanjui et al. 2020; Groh et al. 2022). It is not a Fitzpatrick type "
+    "and does not describe a person."
 )
 
 SKIN_TONES = ("very light", "light", "intermediate", "tan", "brown", "dark")

@@ -25,7 +25,7 @@ from dermadeit.models.classifier import recording_shallow_embeddings
 from dermadeit.trust.calibration import DEFAULT_OPERATING_POINT, check_operating_point
 from dermadeit.trust.files import CALIBRATE_COMMAND, Trust
 from dermadeit.trust.gating import gate
-from dermadeit.trust.neighbours import VOTERS, describe_disagreement, disagrees
+from dermadeit.trust.neighbours import VOTERS, count_votes, describe_disagreement, disagrees
 from dermadeit.trust.stability import stability
 
 DEFAULT_VIEWS = DIHEDRAL_VIEWS
@@ -37,12 +37,11 @@ NOT_FINITE = "The model gave no usable numbers for this image. Check the checkpo
 """What is said of an image for which a model gives NaN or infinity."""
 
 NOT_CALIBRATED = (
-    "These scores are not calibrated: 90 % does not mean right nine times in ten. No answer is ever withheld."
+    "These scores are not calibrated: a score of 90 % does not mean that 90 % of such answers are right. "
+    "No answer is withheld."
 )
 
-TRAINING_IMAGE = (
-    "This photo is one that the model was trained on ({image_id}): its answer says nothing about new lesions."
-)
+TRAINING_IMAGE = "This photo was used for training ({image_id}). The answer is no evidence for new lesions."
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,6 +247,7 @@ class Predictor:
         return replace(
             record,
             neighbours=voters[:count],
+            neighbour_votes=count_votes(voters, task),
             neighbour_disagreement=disagrees(voters, record.label, task),
             warnings=(*record.warnings, *filter(None, notes)),
         )

@@ -16,8 +16,8 @@ ABSTAIN = "abstain"
 
 _READ_KEYS = (
     "verdict", "abstain", "label", "probabilities", "calibrated", "logits", "views", "operating_point",
-    "conformal_set", "stability", "quality", "ood_score", "neighbours", "neighbour_disagreement",
-    "saliency_check",
+    "conformal_set", "stability", "quality", "ood_score", "neighbours", "neighbour_votes",
+    "neighbour_disagreement", "saliency_check",
 )  # fmt: skip
 """What only an image that was read has."""
 
@@ -63,6 +63,8 @@ class Prediction:
         quality: What was measured on the photo.
         ood_score: How strange the image is to the model; higher is stranger.
         neighbours: The most similar training lesions, the nearest first; empty when not asked for.
+        neighbour_votes: How many of the `neighbours.VOTERS` most similar lesions (of more where more were asked
+            for) have each class, as `neighbours.count_votes` gives it; None when not asked for.
         neighbour_disagreement: Whether they speak against the label; None when not asked for.
         view_probabilities: What each view would answer alone: a row for each of the `views`, of a share for each
             class in the task's order, 0 to 1, summing to 1. Empty where only the joint answer is known. Not in
@@ -92,6 +94,7 @@ class Prediction:
     quality: QualityReport | None = None
     ood_score: float | None = None
     neighbours: tuple[Neighbour, ...] = ()
+    neighbour_votes: Mapping[str, int] | None = None
     neighbour_disagreement: bool | None = None
     view_probabilities: tuple[tuple[float, ...], ...] = ()
     views_calibrated: bool = False
@@ -123,6 +126,7 @@ class Prediction:
             and {"measures": dict(self.quality.measures), "problems": list(self.quality.problems)},
             "ood_score": self.ood_score,
             "neighbours": [asdict(neighbour) for neighbour in self.neighbours],
+            "neighbour_votes": self.neighbour_votes,
             "neighbour_disagreement": self.neighbour_disagreement,
             "saliency_check": None if self.saliency_check is None else dict(self.saliency_check),
             "ledger": list(self.ledger),

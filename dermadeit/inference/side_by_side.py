@@ -27,8 +27,8 @@ TIMED_PASSES = 5
 """Passes behind a latency, after one that warms up."""
 
 SCALE_NOTE = (
-    "Every map is scaled by itself: 0 is where its model finds least that speaks for the class, 1 where it finds "
-    "most. The colours compare places within one map, not the strength of one model's map with another's."
+    "Each map has its own scale: 0 is the area with the lowest effect on the score of the class, 1 the "
+    "highest. Compare areas within one map, not the colours of two maps."
 )
 """What the shared colours of several heatmaps do and don't say."""
 
@@ -146,19 +146,19 @@ class Agreement:
 
     @property
     def sentence(self) -> str:
-        """Who says what, such as “3 of 4 models say nevus; MobileNetV2 says others.”."""
+        """Which models give which answer, such as “3 of 4 models: nevus; MobileNetV2: not a nevus.”."""
         total = sum(map(len, self.votes.values()))
         if not total:
-            return "No model gives an answer." if self.withheld else "No model has read this photo."
+            return "All answers are withheld." if self.withheld else "No model has read this photo."
         names = {key: self.task.display_names[key].lower() for key in self.votes}
         (first, voters), *others = self.votes.items()
         if total == 1:
-            text = f"{voters[0]} says {names[first]}"
+            text = f"{voters[0]}: {names[first]}"
         elif not others:
-            text = f"{'Both' if total == 2 else f'All {total}'} models say {names[first]}"
+            text = f"{'Both' if total == 2 else f'All {total}'} models: {names[first]}"
         else:
-            parts = [f"{len(voters)} of {total} models {_say(len(voters))} {names[first]}"]
-            parts += [f"{_listed(titles)} {_say(len(titles))} {names[key]}" for key, titles in others]
+            parts = [f"{len(voters)} of {total} models: {names[first]}"]
+            parts += [f"{_listed(titles)}: {names[key]}" for key, titles in others]
             text = "; ".join(parts)
         return f"{text}."
 
@@ -167,9 +167,8 @@ class Agreement:
         """Whose answer is withheld, or an empty string."""
         if not self.withheld:
             return ""
-        one = len(self.withheld) == 1
-        verb = "withholds its answer and is" if one else "withhold their answers and are"
-        return f"{_listed(self.withheld)} {verb} not counted."
+        noun = "Answer" if len(self.withheld) == 1 else "Answers"
+        return f"{noun} withheld and not counted: {_listed(self.withheld)}."
 
 
 def measure_latency(
@@ -281,10 +280,6 @@ def _pair(first: ModelReading, second: ModelReading, target: str) -> PairAgreeme
         ours.probabilities[target] - theirs.probabilities[target],
         ours.calibrated == theirs.calibrated,
     )
-
-
-def _say(count: int) -> str:
-    return "says" if count == 1 else "say"
 
 
 def _listed(titles: Sequence[str]) -> str:

@@ -51,6 +51,16 @@ HEADLINE_FIGURES: Mapping[str, str] = MappingProxyType(
 )
 """The figures that are shown where there is no room for all, and their names for people."""
 
+TARGET_FIGURE_NAMES: Mapping[str, str] = MappingProxyType(
+    {
+        "sensitivity": "sensitivity",
+        "specificity": "specificity",
+        "ppv": "positive predictive value",
+        "npv": "negative predictive value",
+    }
+)
+"""The figures of a decision about one class, and their names for people."""
+
 INTERVAL_METHOD = f"95 %, percentile bootstrap of lesions, {RESAMPLES} resamples"
 SEEDED_INTERVAL_METHOD = f"95 %, percentile bootstrap of lesions and seeds, {RESAMPLES} resamples"
 

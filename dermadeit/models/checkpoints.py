@@ -252,7 +252,7 @@ def _as_stored(key: str, value: torch.Tensor) -> torch.Tensor:
     stored = stored.half()
     if not torch.isfinite(stored).all():
         raise CheckpointError(
-            f"The weights {key} are not finite in float16, so the training has gone wrong. Lower the learning "
+            f"The weights {key} are not finite in float16: the training failed. Lower the learning "
             "rate and train again.",
             code="weights_not_finite",
         )
@@ -267,7 +267,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
         )
         if pickles:
             raise CheckpointError(
-                f"“{folder.name}” holds a pickle ({pickles[0]}), which can run code when it is opened. Only "
+                f"“{folder.name}” contains a pickle ({pickles[0]}), which can run code when it is opened. "
+                f"Only "
                 "safetensors checkpoints written by train/distill.py are read.",
                 code="pickle_refused",
             )

@@ -150,7 +150,8 @@ def _load_backbone(backbone: nn.Module, spec: ModelSpec, path: Path) -> None:
     wrong += [key for key in state if key not in wanted]
     if wrong:
         raise ModelError(
-            f"“{path.name}” does not hold the weights of {spec.title}: {len(wrong)} tensors are missing, unknown "
+            f"“{path.name}” does not have the weights of {spec.title}: {len(wrong)} tensors are missing, "
+            f"unknown "
             f"or of another shape, such as {wrong[0]}.",
             code="weights_do_not_fit",
         )

@@ -103,7 +103,7 @@ def add_predictions(
             sets_of[key][predictions.views] = predictions
             weights_of[key] |= _weights_beside(table, predictions.model)
     if name is not None and len({model for _, model in sets_of}) > 1:
-        raise ManifestError("One name was given, but the tables hold several models. Give those of one.")
+        raise ManifestError("One name was given, but the tables have several models. Give those of one.")
     written = []
     for (task, model), by_views in sets_of.items():
         if len(weights_of[task, model]) > 1:
@@ -128,7 +128,7 @@ def read_benchmark(folder: Path, task: Task) -> FiledModels:
     paths = sorted(path for path in folder.glob("*.csv") if path.name != IMAGES_FILE)
     if not paths:
         raise ManifestError(
-            f"The benchmark holds no model for the task {task.key}. File one with “benchmark add”.",
+            f"The benchmark has no model for the task {task.key}. File one with “benchmark add”.",
             code="empty_benchmark",
         )
     images = read_csv(folder / IMAGES_FILE).rows
@@ -143,7 +143,8 @@ def _write_model(
 ) -> Path:
     if not _MODEL_NAME.fullmatch(model) or f"{model}.csv" == IMAGES_FILE:
         raise ManifestError(
-            f"“{model}” can't be a model's name in the benchmark. Use small letters, digits, dots and dashes."
+            f"“{model}” is not a valid model name in the benchmark. Use small letters, digits, dots and "
+            f"dashes."
         )
     any_views = next(iter(by_views.values()))
     images = (
@@ -189,8 +190,8 @@ def _check_images(predictions: PredictionSet, images: Sequence[Mapping[str, str]
     other_splits = set(predictions.splits) - {"test", ""}
     if other_splits:
         raise ManifestError(
-            f"The predictions of {predictions.model} are of the split {', '.join(sorted(other_splits))}. The "
-            "benchmark holds the test split: evaluate with --split test.",
+            f"The predictions of {predictions.model} are of the split {', '.join(sorted(other_splits))}. "
+            f"The benchmark is for the test split: evaluate with --split test.",
             code="not_test",
         )
     expected = {image["image_id"]: image for image in images}
@@ -198,7 +199,7 @@ def _check_images(predictions: PredictionSet, images: Sequence[Mapping[str, str]
     differing = sorted(key for key in expected.keys() | given.keys() if expected.get(key) != given.get(key))
     if differing:
         raise ManifestError(
-            f"The predictions of {predictions.model} are not of the images that the benchmark holds: "
+            f"The predictions of {predictions.model} are not of the images of the benchmark: "
             f"{len(differing)} images, such as {differing[0]}, are missing, additional, or differ in label, "
             "lesion, source or split. Evaluate the same table, or delete the folder of the task and file every "
             "model again.",
@@ -211,7 +212,8 @@ def _read_model(path: Path, task: Task, images: Sequence[Mapping[str, str]]) -> 
     image_ids = tuple(image["image_id"] for image in images)
     if tuple(row.get("image_id") for row in table.rows) != image_ids:
         raise ManifestError(
-            f"“{path.name}” does not hold the images of {IMAGES_FILE} in their order. File the model again with "
+            f"“{path.name}” does not have the images of {IMAGES_FILE} in their order. File the model again "
+            f"with "
             "“benchmark add”.",
             code="predictions_differ",
         )
@@ -248,9 +250,7 @@ def _weights_beside(table: Path, model: str) -> set[str]:
 
 METRICS_FILE = "metrics.json"
 ENSEMBLE_TITLE = "The models above together"
-ENSEMBLE_CAPTION = (
-    "Together the models answer with the mean of their probabilities, a hint at what these images allow."
-)
+ENSEMBLE_CAPTION = "Ensemble: the mean of the probabilities of all models."
 
 _Measured = Mapping[str, Mapping[int, Measurement]]
 """Model name to number of views to figures."""

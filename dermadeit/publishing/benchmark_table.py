@@ -33,17 +33,18 @@ SUMMARY_START, SUMMARY_END = marks(SUMMARY_PLACE)
 MODELS_FILE = "models.json"
 
 _CAPTION = (
-    f"An answer is the mean of the logits of {DEFAULT_VIEWS} views where a row says nothing else. In brackets: "
+    f"An answer is the mean of the logits of {DEFAULT_VIEWS} views, unless the row gives another number. "
+    "In brackets: "
     "95 % intervals from resampled lesions."
 )
 _COMPARISON_CAPTION = (
-    "{ours} minus each other model, on the same resamples; bold where the interval excludes 0. McNemar's test is "
-    "of the errors, DeLong's of the AUROC of `{target}`; both take images as independent of each other, which the "
+    "{ours} minus each other model, on the same resamples. Bold: the interval excludes 0. McNemar's test "
+    "compares the errors, DeLong's test the AUROC of `{target}`. Both assume independent images; the "
     "intervals do not. Their p-values are adjusted for {count} comparisons (Holm)."
 )
 _LEAK_CAPTION = (
-    "Leakage test: one recipe on a split by lesion and on a split by image, which leaves other images of test "
-    "lesions in train. Each is tested on the test images of its own split."
+    "Leakage test: one recipe on a split by lesion and on a split by image, where other images of test "
+    "lesions are in train. Each is tested on the test images of its own split."
 )
 
 
@@ -117,7 +118,7 @@ def _render_task(task: Task, metrics: Mapping[str, Any], models: Mapping[str, An
     caption = " ".join([size, _CAPTION, *([ENSEMBLE_CAPTION] if metrics["ensemble"] else [])])
     parts = [f"### {task.title}", caption, _model_table(task, metrics, models)]
     if OURS in metrics["models"]:
-        caption = f"{ours} by source, and by the number of views whose logits are averaged:"
+        caption = f"{ours} by source, and by number of views:"
         parts += [caption, _source_table(metrics)]
     if metrics["comparisons"]:
         caption = _COMPARISON_CAPTION.format(ours=ours, target=target, count=len(metrics["comparisons"]))

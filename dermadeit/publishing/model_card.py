@@ -41,7 +41,7 @@ SERVED_EMBEDDING = "shallow"
 """The embedding that the app's own gate looks at."""
 
 _SETS = {
-    "coverage": "holds the truth",
+    "coverage": "contains the true class",
     "mean_size": "classes in a set",
     "multiple": "several classes",
     "empty": "no class",
@@ -80,7 +80,7 @@ def conformal_tables(conformal: Mapping[str, Any]) -> list[str]:
         for where, part in _all_parts(classes, parts)
         if abs(part["coverage"]["value"] - nominal) > TOLERANCE
     ]
-    said = f"Meant to hold the truth: {100 * nominal:.0f} % of each class. "
+    said = f"Target: {100 * nominal:.0f} % of each class have the true class in the set. "
     said += (
         f"More than {100 * TOLERANCE:.0f} points off: {'; '.join(off)}."
         if off
@@ -90,7 +90,8 @@ def conformal_tables(conformal: Mapping[str, Any]) -> list[str]:
         said,
         markdown_table(["true class", "images", *_SETS.values()], rows),
         folded(
-            "Share that holds the truth, by part", markdown_table(["by", "part", "images", *classes], by_part)
+            "Share of sets with the true class, by subgroup",
+            markdown_table(["by", "subgroup", "images", *classes], by_part),
         ),
     ]
 
@@ -114,7 +115,7 @@ def out_of_distribution_tables(report: Mapping[str, Any]) -> list[str]:
         [words(name), value_text(report["n"].get(name)), value_text(part["refused"])]
         for name, part in served["pictures"].items()
     ]
-    lines = [markdown_table(["pictures", "how many", "refused by the gates"], refused)]
+    lines = [markdown_table(["pictures", "images", "withheld by the gates"], refused)]
     confident = report.get("confident_answers")
     if confident:
         lines.append(
@@ -122,9 +123,9 @@ def out_of_distribution_tables(report: Mapping[str, Any]) -> list[str]:
             f"outside the task, and to {value_text(confident['of_the_task'])} of those of the task."
         )
     header = [
-        "score", "embedding", "AUROC, not skin", "not skin refused where 2 % of lesions are",
+        "score", "embedding", "AUROC, not skin", "not skin: withheld, where 2 % of lesions are",
         "AUROC, other diagnoses",
-        "lesions refused of a collection left out, at most",
+        "lesions withheld of a collection left out, at most",
     ]  # fmt: skip
     return [*lines, folded(f"The {len(scores)} scores that were compared", markdown_table(header, scores))]
 
@@ -156,7 +157,7 @@ _PREFACE = (
     "Written by `python -m dermadeit model-card` from result files; don't edit it by hand. In brackets: 95 % "
     "intervals from resampled lesions. “–” is undefined on these images."
 )
-_OTHER_WEIGHTS = "Not measured: the file is of other weights."
+_OTHER_WEIGHTS = "Not measured: the file belongs to other weights."
 
 
 @dataclass(frozen=True)
@@ -221,9 +222,11 @@ def render_model_card(tasks: Sequence[_Evidence]) -> str:
         *_by_task(tasks, _data),
         *_section("Training"),
         *_by_task(tasks, _training),
-        *_section("Figures", "The test split, with the most views an image that were evaluated."),
+        *_section(
+            "Figures", "The test split, with the largest number of views of each image that was evaluated."
+        ),
         *_by_task(tasks, _figures),
-        *_section("Slices", f"None is shown under {SMALLEST_SLICE} images."),
+        *_section("Slices", f"Subgroups with fewer than {SMALLEST_SLICE} images are not shown."),
         *_by_task(tasks, _slices),
     ]
     for title, key in (
@@ -365,8 +368,8 @@ def _figures(known: _Evidence) -> list[str]:
     rows = [[words(name), *(figure_text(part, name) for part in columns.values())] for name in FIGURES]
     header = ["figure", *(f"{name}, {part['n']:,} images" for name, part in columns.items())]
     note = (
-        "Brier score, NLL, ECE and slope are of the plain softmax here; calibrated ones are in the section on "
-        "calibration."
+        "Brier score, NLL, ECE and slope are of the plain softmax here. The section on calibration has the "
+        "calibrated figures."
     )
     return [f"{views} views an image. {note}", markdown_table(header, rows)]
 
@@ -415,7 +418,7 @@ def _gates(known: _Evidence) -> list[str]:
     lines += ["When the thresholds were fitted:", figures_table(gates) if gates else known.missing("fitted")]
     report = known.show("out_of_distribution")
     tables = out_of_distribution_tables(report) if report else [known.missing("out_of_distribution")]
-    return [*lines, "What the gates refuse, and which scores were compared for them:", *tables]
+    return [*lines, "Answers withheld by the gates, and the scores that were compared for them:", *tables]
 
 
 def _conformal(known: _Evidence) -> list[str]:
@@ -431,7 +434,7 @@ def _robustness(known: _Evidence) -> list[str]:
     names = [words(name) for name in ROBUSTNESS_FIGURES]
     size = (
         f"{measured['n']:,} images of {measured['lesions']:,} lesions, split {', '.join(measured['splits'])}, "
-        f"views an image: {measured['views']}. What is lost against the clean photo, mean over five severities:"
+        f"views an image: {measured['views']}. Loss against the clean photo, mean over five severities:"
     )
     drops = {name: part["drop"] for name, part in measured["corruptions"].items()}
     drops["mean of all"] = measured["mean_corruption_drop"]
@@ -457,8 +460,8 @@ def _robustness(known: _Evidence) -> list[str]:
             ],
         ),
         folded(
-            "At each severity, with the share of images that get another label, and that get no answer",
-            markdown_table(["corruption", "severity", *names, "other label", "no answer"], rows),
+            "At each severity, with the shares of images with another label and with the answer withheld",
+            markdown_table(["corruption", "severity", *names, "other label", "answer withheld"], rows),
         ),
     ]
 
@@ -468,7 +471,7 @@ def _confusions(known: _Evidence) -> list[str]:
     if not matrix:
         return [known.missing("benchmark")]
     rows = [[key, *map(str, counts)] for key, counts in zip(matrix["classes"], matrix["counts"], strict=True)]
-    return ["What was called what on the test split:", markdown_table(["true", *matrix["classes"]], rows)]
+    return ["Confusion matrix on the test split:", markdown_table(["true", *matrix["classes"]], rows)]
 
 
 def _whole(known: _Evidence, name: str) -> str:

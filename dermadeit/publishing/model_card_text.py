@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 INTENDED_USE = """\
-For teaching and research on what a small distilled vision transformer can and can't say about dermoscopy
-photos, and on how its answers can be checked. Users are people who build or study such models, and read the
-limits below.
+For teaching and research: what a small distilled vision transformer can and can't predict from dermoscopy
+photos, and how its answers can be checked. Users build or study such models and know the limits below.
 
-`binary` asks whether a lesion is a melanocytic nevus or one of the seven other ISIC 2019 diagnoses.
-`multiclass` asks which of melanoma, basal cell and squamous cell carcinoma a lesion is, *given* that it is
-one of them."""
+`binary`: is the lesion a melanocytic nevus, or not a nevus (one of the seven other ISIC 2019 diagnoses)?
+`multiclass`: is it melanoma, basal cell carcinoma or squamous cell carcinoma, *given* that it is one of
+them?"""
 
 OUT_OF_SCOPE = """\
 - Any decision about a patient: diagnosis, triage, reassurance, choice of treatment. It is not a medical
   device.
 - Self-examination, and screening of any population.
 - Photos without a dermatoscope, mucosa, nails, wounds and tattoos.
-- `multiclass` on a lesion that may be benign: it has only ever seen three malignant classes and can't say
+- `multiclass` on a lesion that may be benign: it knows only three malignant classes and can't answer
   "none".
-- Ranking people, or saying anything about a person from the estimated skin tone of a photo."""
+- Ranking or describing people by the estimated skin tone of a photo."""
 
 DATA = """\
 ISIC 2019: HAM10000, BCN_20000 and MSK, dermoscopy photos labelled with one of eight diagnoses, most of the
@@ -28,17 +27,17 @@ diagnosis: a lesion lies in one split only. Epoch and recipe are chosen on valid
 thresholds, sets and gates are fitted on calibration; test is read once per final model."""
 
 FAILURE_MODES = """\
-- **Sources differ.** Case mix and resolution differ between the collections, so a figure over all of them can
-  hide that a model tells collections apart; read it beside the figures by source.
-- **Confident errors.** A high probability is no proof. Probabilities are calibrated for lesions like those of
-  the calibration split, at their prevalence, and for nothing else.
-- **Strange pictures.** The gates refuse many pictures that show no lesion, not all of them, and they do not
-  know which diagnosis a lesion has: one from outside the task may get a confident answer.
-- **Spoilt photos.** Blur, exposure, hair, ink, rulers and dark corners change answers, by as much as the
-  table on robustness says where it was measured.
-- **Turned photos.** Another orientation of the same photo can change the answer; that is what the views show.
-- **Heatmaps** say where a score comes from, not whether it is right, and some fail their own check.
-- **Skin.** Most of the photos are of light skin. Figures on darker skin rest on few images or on none."""
+- **Sources differ.** Case mix and resolution differ between the collections. A model may recognise the
+  collection instead of the disease. Read a figure over all sources together with the figures by source.
+- **Confident errors.** A high probability is no proof. Probabilities are calibrated only for lesions like
+  those of the calibration split, at their prevalence.
+- **Other images.** The gates withhold the answer for many images without a lesion, not for all of them. They
+  do not detect a diagnosis outside the task: such a lesion may get a confident answer.
+- **Poor photos.** Blur, exposure, hair, ink, rulers and dark corners change answers. The table on robustness
+  shows how much, where it was measured.
+- **Turned photos.** Another orientation of the same photo can change the answer. The views show this.
+- **Heatmaps** show which area raised a score, not whether the answer is right. Some fail their test.
+- **Skin.** Most of the photos are of light skin. Figures on darker skin are of few images or missing."""
 
 LICENCES = """\
 Code: Apache-2.0. Weights: CC BY-NC 4.0, research use only, because of the images that they were trained on.
@@ -52,8 +51,8 @@ Code: Apache-2.0. Weights: CC BY-NC 4.0, research use only, because of the image
 
 REGENERATE = """\
 Every figure here is copied from a result file, and this file is written by the last command. `TASK` is `binary` or
-`multiclass`; `manifest.csv` is the table that `train/prepare_isic2019.py` wrote, `not_skin` a folder of photos of
-anything but skin.
+`multiclass`; `manifest.csv` is the table that `train/prepare_isic2019.py` wrote, `not_skin` a folder of photos
+without skin.
 
 ```sh
 python -m dermadeit calibrate manifest.csv --task TASK --not-skin not_skin

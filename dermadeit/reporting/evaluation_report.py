@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from dermadeit.about import DISCLAIMER, VERSION
 from dermadeit.evaluation.predictions import SMALLEST_SLICE
 from dermadeit.evaluation.slices import SLICED_BY
-from dermadeit.metrics.classification import FIGURE_NAMES, FIGURES, HEADLINE_FIGURES
+from dermadeit.metrics.classification import FIGURE_NAMES, FIGURES, HEADLINE_FIGURES, TARGET_FIGURE_NAMES
 from dermadeit.metrics.shares import COVERAGES
 from dermadeit.models.specs import model_name
 from dermadeit.reporting.document import (
@@ -32,31 +32,25 @@ from dermadeit.reporting.document import (
     text,
 )
 from dermadeit.reporting.figures import inline_svg
-from dermadeit.reporting.names import Metrics, capitalised, class_name, model_of
+from dermadeit.reporting.names import TECHNICAL_DETAILS, Metrics, capitalised, class_name, counted, model_of
 from dermadeit.trust.calibration import operating_point_title
 
-_POINT_FIGURES = {
-    "sensitivity": "sensitivity",
-    "specificity": "specificity",
-    "ppv": "positive predictive value",
-    "npv": "negative predictive value",
-}
 _SET_FIGURES = {
-    "coverage": "coverage of images",
-    "lesion_coverage": "coverage of lesions",
-    "mean_size": "mean size",
-    "empty": "share empty",
-    "multiple": "share with several",
+    "coverage": "images whose set contains the true class",
+    "lesion_coverage": "lesions whose set contains the true class",
+    "mean_size": "mean number of classes",
+    "empty": "no class",
+    "multiple": "several classes",
 }
 _ABSTENTION_FIGURES = {
-    "abstained": "images without an answer",
-    "accuracy_answered": "accuracy of the answers given",
-    "accuracy_withheld": "accuracy of the answers withheld",
+    "abstained": "answers withheld",
+    "accuracy_answered": "accuracy of the other answers",
+    "accuracy_withheld": "accuracy of the withheld answers",
 }
 _STABILITY_FIGURES = {
     "flip_rate": "views with another answer",
-    "images_with_flips": "images with any such view",
-    "mean_spread": "mean movement of the score",
+    "images_with_flips": "images with such a view",
+    "mean_spread": "mean range of the score",
 }
 
 
@@ -78,16 +72,17 @@ def operating_point_section(evaluations: Sequence[Metrics]) -> Html:
         yield (name(model_of(metrics)),)
         for key, part in found.items():
             if isinstance(part, Mapping):
-                shown = f"{operating_point_title(key)}, from {percent(part['threshold'])} on"
-                yield shown, *(point(part.get(figure)) for figure in _POINT_FIGURES)
+                shown = f"{operating_point_title(key)} (threshold {percent(part['threshold'])})"
+                yield shown, *(point(part.get(figure)) for figure in TARGET_FIGURE_NAMES)
 
     def about(metrics: Metrics, found: Mapping[str, Any]) -> str:
         return (
-            f"For {class_name(metrics, found['target'])}, {percent(found['prevalence'])} of these images; the "
-            "predictive values hold for that share. The thresholds were chosen on other lesions."
+            f"These figures are about the class {class_name(metrics, found['target'])}. Its prevalence "
+            f"here, used for the predictive values, is {percent(found['prevalence'])}. The thresholds were "
+            f"chosen on other lesions."
         )
 
-    header = ("Operating point", *_POINT_FIGURES.values())
+    header = ("Operating point", *TARGET_FIGURE_NAMES.values())
     return _calibrated_section("Operating points", evaluations, "operating_points", header, rows, about)
 
 
@@ -102,23 +97,25 @@ def conformal_section(evaluations: Sequence[Metrics]) -> Html:
 
     def about(_: Metrics, found: Mapping[str, Any]) -> str:
         return (
-            f"Classes that are not ruled out. {percent(found['nominal_coverage'])} of the lesions are meant to "
-            "have their own class among them."
+            f"The classes that are still possible. Target: {percent(found['nominal_coverage'])} of the "
+            f"lesions have their true class in the set."
         )
 
     header = ("Images of", *_SET_FIGURES.values())
-    return _calibrated_section("Conformal sets", evaluations, "conformal", header, rows, about)
+    return _calibrated_section("Prediction sets (conformal)", evaluations, "conformal", header, rows, about)
 
 
 def risk_section(evaluations: Sequence[Metrics]) -> Html:
     """What withholding the least sure answers brings."""
     curves = [(metrics, metrics["risk_coverage"]) for metrics in evaluations if metrics.get("risk_coverage")]
     if not curves:
-        return section("Withholding answers", paragraph("What withholding brings was not measured."))
-    rows: list[tuple[Any, ...]] = [("area under the curve", *(point(found["aurc"]) for _, found in curves))]
+        return section("Answers withheld", paragraph("not measured"))
+    rows: list[tuple[Any, ...]] = [
+        ("area under the risk–coverage curve", *(point(found["aurc"]) for _, found in curves))
+    ]
     rows += [
         (
-            f"errors among the surest {percent(coverage)}",
+            f"errors in the most certain {percent(coverage)}",
             *(_risk(found["curve"], index, coverage) for _, found in curves),
         )
         for index, coverage in enumerate(COVERAGES)
@@ -129,8 +126,8 @@ def risk_section(evaluations: Sequence[Metrics]) -> Html:
         if any(metrics.get("abstention") for metrics, _ in curves)
     ]
     return section(
-        "Withholding answers",
-        paragraph("What is wrong among the answers that are kept when the least sure are withheld.", "quiet"),
+        "Answers withheld",
+        paragraph("Errors in the remaining answers when the least certain answers are withheld.", "quiet"),
         table(("", *(name(model_of(metrics)) for metrics, _ in curves)), rows),
     )
 
@@ -147,14 +144,14 @@ def stability_section(evaluations: Sequence[Metrics]) -> Html:
     """How often turning or mirroring the photo changes the answer."""
     found = [metrics for metrics in evaluations if metrics.get("stability")]
     if not found:
-        said = "Not measured: it takes several views of each image, and the model to show them to."
-        return section("Stability under turning and mirroring", paragraph(said))
+        said = "not measured: this needs the model and several views of each image"
+        return section("Stability when the photo is turned and mirrored", paragraph(said))
     rows = [
         (shown, *(point(metrics["stability"].get(key)) for metrics in found))
         for key, shown in _STABILITY_FIGURES.items()
     ]
     return section(
-        "Stability under turning and mirroring",
+        "Stability when the photo is turned and mirrored",
         table(("", *(name(model_of(metrics)) for metrics in found)), rows),
     )
 
@@ -193,14 +190,14 @@ def _not_calibrated(missing: Sequence[Metrics]) -> Html:
         return Html()
     names = ", ".join(map(model_of, missing))
     return paragraph(
-        f"Not measured for {names}: the checkpoint was not calibrated, or is not at hand, so its scores can't be "
-        "taken as probabilities and nothing is decided with them."
+        f"Not measured for {names}: the checkpoint is not calibrated or not available, so its scores are "
+        f"not probabilities."
     )
 
 
 _FAILURE_COLUMNS = {
     "image_id": "image", "file": "file", "name": "file", "model": "model", "label_true": "label", "code": "code",
-    "message": "why",
+    "message": "reason",
 }  # fmt: skip
 
 
@@ -212,7 +209,7 @@ def evaluation_sections(evaluations: Sequence[Metrics], curves: Html) -> Iterato
         curves: The section with the drawings, which belongs between the others.
     """
     if not any(metrics.get("n") for metrics in evaluations):
-        said = "There are no figures: no labelled image was read, so there is nothing to compare with."
+        said = "There are no figures, because no labelled image was read."
         yield section("Figures", paragraph(said))
         yield curves
         return
@@ -247,10 +244,9 @@ def comparison_section(comparisons: Sequence[Mapping[str, Any]]) -> Html:
     return section(
         "Paired comparisons",
         paragraph(
-            "Differences on the same resamples of lesions, with 95\u00a0% intervals; bold where the interval "
-            "excludes 0. The two tests take images as independent of each other, which the intervals do not: "
-            "where they disagree, believe the interval. A p-value is adjusted for the number of comparisons "
-            "(Holm) where it says so.",
+            "Differences on the same resamples of lesions, with 95\u00a0% intervals. Bold: the interval "
+            "excludes 0. The two tests assume independent images; the intervals do not. If they disagree, "
+            "use the interval. “Holm” marks p-values that are adjusted for the number of comparisons.",
             "quiet",
         ),
         table(("Figure", *names), rows),
@@ -261,7 +257,7 @@ def failure_section(failures: Sequence[Mapping[str, Any]], failed: int) -> Html:
     """The images that were not read, or the statement that all were."""
     if not failures:
         said = (
-            f"{failed:,} images were not read, and count in no figure. They are not listed here."
+            f"Images not read: {failed:,}. They are not part of any figure and are not listed here."
             if failed
             else "Every image was read."
         )
@@ -270,7 +266,7 @@ def failure_section(failures: Sequence[Mapping[str, Any]], failed: int) -> Html:
     rows = ([name(row.get(key) or "not recorded") for key in columns] for row in failures)
     return section(
         "Images that were not read",
-        paragraph(f"{len(failures):,} rows. None of them counts in any figure.", "quiet"),
+        paragraph(f"{counted(len(failures), 'row')}. These images are not part of any figure.", "quiet"),
         table([_FAILURE_COLUMNS[key] for key in columns], rows),
     )
 
@@ -279,7 +275,7 @@ def provenance_section(evaluations: Sequence[Metrics], created: datetime) -> Htm
     """What it takes to make the figures again."""
     known: dict[str, Any] = {
         "Date": created.isoformat(timespec="seconds"),
-        "Report made by": f"DermaDeiT {VERSION}",
+        "Report written by": f"DermaDeiT {VERSION}",
     }
     for metrics in evaluations:
         views = metrics.get("views")
@@ -288,8 +284,9 @@ def provenance_section(evaluations: Sequence[Metrics], created: datetime) -> Htm
         known[_column_name(metrics, evaluations)] = join(
             (
                 text(
-                    f"task {metrics.get('task', 'not recorded')}; {metrics.get('n', 0):,} images read, "
-                    f"{metrics.get('failed') or 0:,} not; views: {views if views else 'not recorded'}; operating "
+                    f"task {metrics.get('task', 'not recorded')}; {counted(metrics.get('n', 0), 'image')} "
+                    f"read, {metrics.get('failed') or 0:,} not read; views: "
+                    f"{views if views else 'not recorded'}; operating "
                     f"points: {', '.join(named) or 'none, not calibrated'}; evaluated by DermaDeiT "
                     f"{metrics.get('dermadeit_version', '(version not recorded)')}"
                 ),
@@ -300,7 +297,7 @@ def provenance_section(evaluations: Sequence[Metrics], created: datetime) -> Htm
     known["Left out"] = ", ".join(f"{key}: {count:,}" for key, count in excluded.items()) or "no image"
     method = next((part["intervals"]["method"] for part in evaluations if part.get("intervals")), "none")
     known["Intervals"] = method
-    return section("How this came about", facts(known))
+    return section(TECHNICAL_DETAILS, facts(known))
 
 
 def _column_name(metrics: Metrics, evaluations: Sequence[Metrics]) -> Html:
@@ -314,7 +311,7 @@ def _column_name(metrics: Metrics, evaluations: Sequence[Metrics]) -> Html:
 def _figures_section(evaluations: Sequence[Metrics]) -> Html:
     lesions = next((part["intervals"].get("lesions") for part in evaluations if part.get("intervals")), None)
     images = max(metrics.get("n", 0) for metrics in evaluations)
-    size = f"{images:,} images" + (f" of {lesions:,} lesions" if lesions else "")
+    size = counted(images, "image") + (f" of {counted(lesions, 'lesion')}" if lesions else "")
     rows = [
         (FIGURE_NAMES[figure], *(_figure(metrics, figure) for metrics in evaluations)) for figure in FIGURES
     ]
@@ -342,7 +339,7 @@ def _confusion_section(evaluations: Sequence[Metrics]) -> Html:
             (shown, f"{sum(counts):,}", *(_cell(count, sum(counts)) for count in counts))
             for shown, counts in zip(names, matrix["counts"], strict=True)
         ]
-        header = ("True class", "images", *(f"read as {shown}" for shown in names))
+        header = ("True class", "images", *(f"answer {shown}" for shown in names))
         parts.append(join((heading(name(model_of(metrics))), table(header, rows))))
     return section("Confusion matrices", *parts)
 
@@ -362,7 +359,7 @@ def _slices_section(evaluations: Sequence[Metrics]) -> Html:
             titled = capitalised(named)
             few = ", ".join(f"{value} ({count:,})" for value, count in (part.get("too_few") or {}).items())
             if few:
-                asides.append(f"{titled}: not shown, under {SMALLEST_SLICE} images: {few}.")
+                asides.append(f"{titled}: not shown (fewer than {SMALLEST_SLICE} images): {few}.")
             if part.get("caveat"):
                 asides.append(f"{titled}: {part['caveat']}")
             if part["slices"]:
@@ -375,13 +372,13 @@ def _slices_section(evaluations: Sequence[Metrics]) -> Html:
             table(("Images of", "images", *HEADLINE_FIGURES.values()), rows)
             if rows
             else paragraph(
-                f"No part has at least {SMALLEST_SLICE} images, or nothing is known to part them by."
+                f"No subgroup has {SMALLEST_SLICE} images or more, or the table has no such columns."
             )
         )
         parts.append(
             join((heading(name(model_of(metrics))), shown, *(paragraph(aside, "quiet") for aside in asides)))
         )
-    return section("By source and by patient, site and photo", *parts)
+    return section("Subgroups", *parts)
 
 
 def _of_sources(metrics: Metrics) -> dict[str, Any]:

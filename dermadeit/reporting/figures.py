@@ -56,7 +56,7 @@ __all__ = [
     "training_curves",
 ]
 
-_NO_IMAGES = "There are no labelled images to draw it from."
+_NO_IMAGES = "There are no labelled images."
 _SCORE_BINS = 20
 _IMAGES_A_BIN = 10
 _FEWEST_FOR_RELIABILITY = _IMAGES_A_BIN * ERROR_BINS
@@ -97,7 +97,7 @@ def roc_curves(sets: Sequence[PredictionSet]) -> Figure:
         false_alarms, hits, _ = sk.roc_curve(positive, scores)
         described.append(f"{name}, AUROC {sk.roc_auc_score(positive, scores):.3f}")
         axes.plot(false_alarms, hits, label=described[-1], **style.line)
-    _square(axes, "False alarms (1 − specificity)", "Sensitivity")
+    _square(axes, "1 − specificity (false alarms)", "Sensitivity")
     return finish(figure, title, f"{title}. {'; '.join(described)}.", legend=True)
 
 
@@ -128,8 +128,8 @@ def reliability_diagram(sets: Sequence[PredictionSet]) -> Figure:
     if min(len(part) for part in sets) < _FEWEST_FOR_RELIABILITY:
         return words_only(
             title,
-            f"Fewer than {_FEWEST_FOR_RELIABILITY} images, {_IMAGES_A_BIN} for each of its {ERROR_BINS} bins, are "
-            "too few to draw it.",
+            f"It needs {_FEWEST_FOR_RELIABILITY} images or more: {_IMAGES_A_BIN} for each of its "
+            f"{ERROR_BINS} bins.",
         )
     figure, [axes, counts] = new_figure(6.2 + 0.24 * len(sets), rows=(4, 1), sharex=True)
     lowest = 1 / len(sets[0].task.classes)
@@ -143,17 +143,17 @@ def reliability_diagram(sets: Sequence[PredictionSet]) -> Figure:
         axes.plot(stated, right, label=described[-1], marker=style.marker, markersize=5, **style.line)
         edges = np.linspace(lowest, 1, _SCORE_BINS + 1)
         counts.stairs(np.histogram(confidences, edges)[0], edges, **style.line)
-    axes.set(xlim=(lowest, 1.005), ylabel="Share that is right")
+    axes.set(xlim=(lowest, 1.005), ylabel="Share of right answers")
     percent_axis(axes.yaxis)
     percent_axis(counts.xaxis)
     counts.set(xlabel="Score of the answer", ylabel="Images")
-    meaning = "On the dotted line the score of an answer is the share of such answers that is right"
+    meaning = "On the dotted line the score of an answer is the share of right answers"
     return finish(figure, title, f"{title}. {'; '.join(described)}. {meaning}.", legend=True)
 
 
 def risk_coverage_curves(sets: Sequence[PredictionSet]) -> Figure:
     """Share of errors among the answers that are kept when the least confident are withheld."""
-    title = "Errors among the answers given"
+    title = "Errors when uncertain answers are withheld"
     if not sets or not all(len(part) for part in sets):
         return words_only(title, _NO_IMAGES)
     figure, [axes] = new_figure(4.4 + 0.24 * len(sets))
@@ -165,7 +165,7 @@ def risk_coverage_curves(sets: Sequence[PredictionSet]) -> Figure:
         described.append(f"{name}, AURC {found['aurc']['value']:.3f}")
         coverage, risk = ([point[key] for point in found["curve"]] for key in ("coverage", "risk"))
         axes.plot(coverage, risk, label=described[-1], marker=style.marker, markersize=5, **style.line)
-    axes.set(xlabel="Share of the images that is answered", ylabel="Share of these that is wrong")
+    axes.set(xlabel="Share of images with an answer", ylabel="Share of wrong answers")
     axes.set_ylim(bottom=0)
     for axis in (axes.xaxis, axes.yaxis):
         percent_axis(axis)
@@ -220,7 +220,7 @@ def accuracy_latency_figure(points: Sequence[ModelPoint]) -> Figure:
     """What each model gives against the time it takes; larger marks are larger models."""
     title = "Accuracy against time"
     if not points:
-        return words_only(title, "No model has been timed on labelled images.")
+        return words_only(title, "No time was measured on labelled images.")
     figure, [axes] = new_figure(4.2 + 0.24 * len(points))
     largest = max(point.parameters for point in points)
     styles = line_styles([model_of_title(point.title) for point in points])
@@ -259,7 +259,7 @@ def training_curves(training: Mapping[str, Any]) -> Figure:
     """Losses, validation figures and learning rate by epoch, from a checkpoint's `training.json`."""
     title, curves = "Training", training.get("curves") or []
     if not curves:
-        return words_only(title, "The checkpoint came without a record of its training.")
+        return words_only(title, "The checkpoint has no record of its training.")
     figure, panels = new_figure(6.6, rows=(1.2, 1.2, 0.7), sharex=True)
     epochs = [point["epoch"] for point in curves]
     chosen = training.get("selection_metric", "accuracy")
@@ -303,7 +303,7 @@ def slice_figure(slices: Mapping[str, Any] | None, figure_name: str = "accuracy"
         figure_name: One of `metrics.FIGURES`.
     """
     named = FIGURE_NAMES.get(figure_name, figure_name.replace("_", " "))
-    title = f"{capitalised(named)} by part"
+    title = f"{capitalised(named)} by subgroup"
     rows = [
         (attribute, value, figures)
         for attribute, part in (slices or {}).items()
@@ -311,7 +311,7 @@ def slice_figure(slices: Mapping[str, Any] | None, figure_name: str = "accuracy"
         if figures.get(figure_name) is not None
     ]
     if not rows:
-        return words_only(title, "No part of the images has enough of them.")
+        return words_only(title, "No subgroup has enough images.")
     attributes = list(dict.fromkeys(attribute for attribute, _, _ in rows))
     places = np.array([index + 0.9 * attributes.index(row[0]) for index, row in enumerate(rows)])
     figure, [axes] = new_figure(1.2 + 0.27 * (places[-1] + 1))
@@ -372,7 +372,7 @@ def _ranking_title(name: str, sets: Sequence[PredictionSet]) -> tuple[str, str]:
             return title, _NO_IMAGES
         if positive.all() or not positive.any():
             only = "Every" if positive.all() else "No"
-            return title, f"{only} image is labelled {target.lower()}, and it takes both kinds to draw this."
+            return title, f"{only} image is labelled {target.lower()}. It needs images of both classes."
     return title, ""
 
 

@@ -1,4 +1,4 @@
-"""What models, classes, figures and operating points are called where people read of them."""
+"""What models, classes, figures, operating points and parts of a result are called where people read of them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,25 @@ from collections.abc import Mapping
 from typing import Any
 
 from dermadeit.models.specs import model_name
-from dermadeit.tasks import TRAINABLE_TASKS
+from dermadeit.tasks import TRAINABLE_TASKS, Task
 
 Metrics = Mapping[str, Any]
 """The `metrics` of a `records.Evaluation`, with the name of its model as `model`."""
+
+WITHHELD = "Answer withheld"
+"""Headline in place of an answer."""
+
+PREDICTION_SET = "Still possible (90\u00a0% prediction set)"
+"""Title of the classes of a conformal set."""
+
+EMPTY_SET = "none: the photo is not typical of any class"
+"""What stands for a conformal set without a class."""
+
+SIMILAR_CASES = "Similar cases"
+"""Title of the nearest training lesions."""
+
+TECHNICAL_DETAILS = "Technical details"
+"""Title of versions, hashes and settings."""
 
 
 def teacher_networks(identity: str) -> str:
@@ -37,3 +52,18 @@ def class_name(metrics: Metrics, key: str) -> str:
     """The name of a class of the task that was evaluated, for people."""
     task = TRAINABLE_TASKS.get(metrics.get("task", ""))
     return task.display_names.get(key, key) if task else key
+
+
+def score_name(*, calibrated: bool) -> str:
+    """What the numbers of an answer may be called."""
+    return "Probability" if calibrated else "Model score"
+
+
+def threshold_rule(task: Task, key: str) -> str:
+    """What a threshold of the score of a class does, as a sentence."""
+    return f"At or above this probability the answer is “{task.display_names[key].lower()}”."
+
+
+def counted(count: int, noun: str) -> str:
+    """A number and its noun, such as “1 image” or “2,000 images”; the plural takes an s."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from dermadeit.inference.records import ABSTAIN
+from dermadeit.metrics.classification import TARGET_FIGURE_NAMES
 from dermadeit.reporting.document import (
     Html,
     bullets,
@@ -25,11 +26,22 @@ from dermadeit.reporting.document import (
     table,
     text,
 )
+from dermadeit.reporting.names import (
+    EMPTY_SET,
+    PREDICTION_SET,
+    SIMILAR_CASES,
+    TECHNICAL_DETAILS,
+    WITHHELD,
+    capitalised,
+    counted,
+    score_name,
+)
 from dermadeit.tasks import BINARY, TRAINABLE_TASKS
 from dermadeit.trust.calibration import operating_point_title
 from dermadeit.trust.gating import OUT_OF_DISTRIBUTION
+from dermadeit.trust.neighbours import describe_outside, describe_votes
 
-_NOT_CALIBRATED = "not calibrated, so there is none"
+_NOT_CALIBRATED = "none: not calibrated"
 _MEASURES: Mapping[str, str] = {
     "sharpness": "Sharpness, in grey levels",
     "contrast": "Contrast, in grey levels",
@@ -86,7 +98,7 @@ def single_image_report(
         ),
         "\n",
     )
-    return page("Reading of one skin lesion photo", body, created)
+    return page("Prediction for one skin lesion photo", body, created)
 
 
 def _warnings(exported: Mapping[str, Any]) -> list[str]:
@@ -118,18 +130,19 @@ def _reading_section(reading: Mapping[str, Any]) -> Html:
     caveat = paragraph(reading["caveat"], "note") if reading.get("caveat") else ""
     overridden = bool(reading.get("overridden"))
     banner = notice(
-        "Shown although the answer was withheld, because" if overridden else "Withheld, because",
+        "This answer is withheld and shown at your request. Reasons" if overridden else "Reasons",
         (reading.get("abstain") or {}).get("reasons", []),
         "withheld",
     )
     if reading["verdict"] == ABSTAIN and not overridden:
-        return section(titled, caveat, paragraph("No answer", "answer"), banner)
+        return section(titled, caveat, paragraph(WITHHELD, "answer"), banner)
     return section(
         titled,
         caveat,
         banner,
         paragraph(_class_name(reading, _answered(reading)), "answer"),
-        notice("Doubtful", reading.get("cautions") or ()),
+        paragraph(_contents(reading), "quiet") if _contents(reading) else "",
+        notice("Uncertain", reading.get("cautions") or ()),
         _scores(reading),
         _decision(reading),
         _similar_cases(reading),
@@ -142,6 +155,12 @@ def _answered(reading: Mapping[str, Any]) -> str:
     return decided.get("decision") or reading["label"]
 
 
+def _contents(reading: Mapping[str, Any]) -> str:
+    """The diagnoses in the answered class, where its name does not give them."""
+    task = TRAINABLE_TASKS.get(reading["task"])
+    return task.contents.get(_answered(reading), "") if task else ""
+
+
 def _scores(reading: Mapping[str, Any]) -> Html:
     bars = join(
         Html(
@@ -152,16 +171,16 @@ def _scores(reading: Mapping[str, Any]) -> Html:
     )
     if reading["calibrated"]:
         meaning = (
-            "Calibrated on lesions that the model was not trained on. They hold for photos like those, and are of "
-            f"{_views(reading['views'])}."
+            "The probabilities are calibrated on lesions that were not used for training. They are valid "
+            f"for similar photos. Each is the mean of {_views(reading['views'])}."
         )
-        named = "Probability"
+        named = score_name(calibrated=True)
     else:
         meaning = (
-            "A softmax score that was not calibrated, so 90\u00a0% does not mean right nine times in ten. It is "
-            f"of {_views(reading['views'])}."
+            "The model score is not calibrated: a score of 90\u00a0% does not mean that 90\u00a0% of such "
+            f"answers are right. It is the mean of {_views(reading['views'])}."
         )
-        named = "Model score, not a probability"
+        named = f"{score_name(calibrated=False)}, not a probability"
     return join((heading(named), Html(f'<ul class="bars">{bars}</ul>'), paragraph(meaning, "quiet")))
 
 
@@ -170,32 +189,29 @@ def _decision(reading: Mapping[str, Any]) -> Html:
     if decision:
         target = _class_name(reading, decision["target"])
         known["Operating point"] = (
-            f"{operating_point_title(decision['operating_point'])}: {target} is answered from a probability of "
-            f"{percent(decision['threshold'])} on"
+            f"{operating_point_title(decision['operating_point'])}: {target} at "
+            f"{percent(decision['threshold'])} or above"
         )
-        known["Decision there"] = _class_name(reading, decision["decision"])
+        known["Decision"] = _class_name(reading, decision["decision"])
         known |= {
-            f"{shown} for {target}": _share(decision.get(key))
-            for shown, key in (("Sensitivity", "sensitivity"), ("Specificity", "specificity"))
+            f"{capitalised(TARGET_FIGURE_NAMES[key])} for {target}": _share(decision.get(key))
+            for key in ("sensitivity", "specificity")
         }
-        share = f"if {percent(decision['prevalence'])} of the lesions are {target}"
+        share = f"at a prevalence of {percent(decision['prevalence'])}"
         known |= {
-            f"{shown} predictive value": f"{_share(decision.get(key))}, {share}"
-            for shown, key in (
-                ("Positive", "positive_predictive_value"),
-                ("Negative", "negative_predictive_value"),
-            )
+            capitalised(TARGET_FIGURE_NAMES[name]): f"{_share(decision.get(key))}, {share}"
+            for name, key in (("ppv", "positive_predictive_value"), ("npv", "negative_predictive_value"))
         }
     elif reading.get("operating_point"):
         point = reading["operating_point"]
         known["Operating point"] = operating_point_title(point["name"])
         known["Threshold"] = percent(point["threshold"])
-        known["Decision there"] = _class_name(reading, point["decision"])
+        known["Decision"] = _class_name(reading, point["decision"])
     else:
-        known["Operating point"] = _NOT_CALIBRATED if not reading["calibrated"] else "none was asked for"
+        known["Operating point"] = _NOT_CALIBRATED if not reading["calibrated"] else "none"
     if _answered(reading) != reading["label"]:
         known["Most probable class"] = _class_name(reading, reading["label"])
-    return join((heading("Decision and doubts"), facts(known | _doubts(reading))))
+    return join((heading("Decision and uncertainty"), facts(known | _doubts(reading))))
 
 
 def _doubts(reading: Mapping[str, Any]) -> dict[str, Any]:
@@ -208,13 +224,13 @@ def _doubts(reading: Mapping[str, Any]) -> dict[str, Any]:
     if possible is None:
         fitting = _NOT_CALIBRATED
     else:
-        fitting = ", ".join(_class_name(reading, key) for key in possible) or "none of the classes fits"
+        fitting = ", ".join(_class_name(reading, key) for key in possible) or EMPTY_SET
     if stability is None:
-        steady = "not measured: the answer is of one view"
+        steady = "not measured: one view only"
     else:
         steady = (
-            f"{round(stability['agreeing_share'] * views)} of {views} agree on {likely}; its score moves by "
-            f"{percent(stability['spread'])} between them"
+            f"{round(stability['agreeing_share'] * views)} of {views} agree on {likely}; the range of its "
+            f"score is {percent(stability['spread'])}"
         )
     tested, believed = "heatmap", "not tested"
     if check is not None:
@@ -226,10 +242,10 @@ def _doubts(reading: Mapping[str, Any]) -> dict[str, Any]:
             else "unreliable: hiding the highlighted area changed the score no more than hiding a random area"
         )
     return {
-        "Not ruled out (nine times in ten)": fitting,
-        "The photo turned and mirrored": steady,
+        PREDICTION_SET: fitting,
+        "Views (the photo turned and mirrored)": steady,
         f"Test of the {tested}": believed,
-        "Similar known cases": _likeness(reading, likely),
+        SIMILAR_CASES: _likeness(reading),
     }
 
 
@@ -239,13 +255,14 @@ def _is_weighed(reading: Mapping[str, Any]) -> bool:
     return reading["verdict"] != ABSTAIN or (bool(reading.get("overridden")) and not is_strange)
 
 
-def _likeness(reading: Mapping[str, Any], likely: str) -> str:
-    disagrees = reading.get("neighbour_disagreement")
-    if disagrees is None:
+def _likeness(reading: Mapping[str, Any]) -> str:
+    votes = reading.get("neighbour_votes")
+    if votes is None:
         return "not looked up"
     if not _is_weighed(reading):
-        return "they mean nothing here, because the photo is unlike all known lesions"
-    return f"they {'speak' if disagrees else 'do not speak'} against {likely}"
+        return "no vote, because the photo differs from all training photos"
+    task = TRAINABLE_TASKS[reading["task"]]
+    return "; ".join(filter(None, (describe_votes(votes, reading["label"], task), describe_outside(votes))))
 
 
 def _similar_cases(reading: Mapping[str, Any]) -> Html:
@@ -255,8 +272,8 @@ def _similar_cases(reading: Mapping[str, Any]) -> Html:
     ]
     if not rows:
         return Html()
-    caption = "Training lesions that look most alike to the model; 0 is the same, 2 the opposite"
-    return join((heading("Similar known cases"), table(("Image", "Diagnosis", "Distance"), rows, caption)))
+    caption = "The most similar training lesions. Distance 0: the same, 2: the opposite"
+    return join((heading(SIMILAR_CASES), table(("Image", "Diagnosis", "Distance"), rows, caption)))
 
 
 def _case(near: Mapping[str, Any]) -> Html:
@@ -267,10 +284,10 @@ def _case(near: Mapping[str, Any]) -> Html:
 
 
 def _image_section(image: Mapping[str, Any], readings: Sequence[Mapping[str, Any]]) -> Html:
-    ledger = bullets(image["ledger"]) or paragraph("Nothing: the pixels are as stored.")
+    ledger = bullets(image["ledger"]) or paragraph("none")
     quality = next((reading["quality"] for reading in readings if reading.get("quality")), None)
     if quality is None:
-        checked = paragraph("The quality of the photo was not measured: the checkpoint has no limits for it.")
+        checked = paragraph("not measured: the checkpoint has no limits for it")
     else:
         measures = {
             _MEASURES.get(key, key.replace("_", " ")): percent(value)
@@ -280,14 +297,14 @@ def _image_section(image: Mapping[str, Any], readings: Sequence[Mapping[str, Any
         }
         checked = join((notice("Problems", quality["problems"]), facts(measures)))
     found = [reading["ood_score"] for reading in readings if reading.get("ood_score") is not None]
-    oddness = f"{found[0]:.3f} (0 is a copy of a known lesion; more is stranger)" if found else "not measured"
+    oddness = f"{found[0]:.3f} (0: the same as a training photo)" if found else "not measured"
     return section(
         "Image check",
-        heading("What the decoder did to the pixels"),
+        heading("Image conversion"),
         ledger,
         heading("Quality of the photo"),
         checked,
-        facts({"Unlike known lesions": oddness}),
+        facts({"Difference from the training photos": oddness}),
     )
 
 
@@ -300,7 +317,7 @@ def _origin_section(exported: Mapping[str, Any], created: datetime) -> Html:
         "File": name(readings[0]["file"]) if readings else "not recorded",
         "Image SHA-256": digest(image.get("sha256")),
         "Format": f"{image['format']}, {image['width']:,} × {image['height']:,} px",
-        "The models saw": f"the whole photo squashed to {side} × {side} px" if side else "not recorded",
+        "Input of the models": f"the whole photo, resized to {side} × {side} px" if side else "not recorded",
     }
     for reading in readings:
         known[f"Task {reading['task']}"] = join(
@@ -311,14 +328,14 @@ def _origin_section(exported: Mapping[str, Any], created: datetime) -> Html:
             )
         )
     known["Answers withheld"] = _withheld(readings)
-    return section("How this came about", facts(known))
+    return section(TECHNICAL_DETAILS, facts(known))
 
 
 def _withheld(readings: Sequence[Mapping[str, Any]]) -> str:
     if not (withheld := [reading for reading in readings if reading["verdict"] == ABSTAIN]):
         return "none"
     is_shown = any(reading.get("overridden") for reading in withheld)
-    return "shown all the same, as asked for" if is_shown else "not shown"
+    return "shown at your request" if is_shown else "not shown"
 
 
 def _point_name(reading: Mapping[str, Any]) -> str:
@@ -346,4 +363,4 @@ def _class_name(reading: Mapping[str, Any], key: str) -> str:
 
 
 def _views(count: int) -> str:
-    return "one view of the photo" if count == 1 else f"{count} views of the photo"
+    return f"{counted(count, 'view')} of the photo"

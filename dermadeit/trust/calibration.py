@@ -302,7 +302,8 @@ def _check_classes(labels: np.ndarray, groups: Sequence[str], classes: Sequence[
         lesions = len(set(np.asarray(groups)[labels == index]))
         if lesions < SMALLEST_CLASS:
             raise ManifestError(
-                f"The calibration images show {lesions} lesions of the class “{key}”; at least {SMALLEST_CLASS} "
+                f"The calibration images have {lesions} lesions of the class “{key}”; at least "
+                f"{SMALLEST_CLASS} "
                 "are needed. Give more rows the split “calibration”.",
                 code="too_few_images",
             )

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dermadeit.errors import CheckpointError
-from dermadeit.tasks import DIAGNOSES, Task
+from dermadeit.tasks import DIAGNOSIS, Task
 
 NEIGHBOURS = 5
 """Lesions that are shown, unless asked otherwise."""
@@ -36,6 +36,9 @@ TEMPERATURE = 0.07
 
 DISAGREEING_SHARE = 0.5
 """Share of the neighbours' votes against an answer above which they contradict it."""
+
+OUTSIDE = "outside_task"
+"""Key of the votes for a diagnosis that no class of the task has."""
 
 _LARGEST_CODE = 127
 _SMALLEST_NORM = np.finfo(np.float32).tiny
@@ -227,6 +230,40 @@ def disagrees(neighbours: Sequence[Neighbour], label: str, task: Task) -> bool:
     return disagreeing_share(neighbours, label, task) > DISAGREEING_SHARE
 
 
+def count_votes(neighbours: Sequence[Neighbour], task: Task) -> dict[str, int]:
+    """How many of the neighbours have each class of the task, and `OUTSIDE` how many have none of them.
+
+    Args:
+        neighbours: Any number; `VOTERS` is a good one.
+        task: Maps diagnoses to classes.
+    """
+    counts = Counter(class_of_neighbour(neighbour, task) or OUTSIDE for neighbour in neighbours)
+    return {key: counts[key] for key in (*task.classes, OUTSIDE)}
+
+
+def describe_votes(votes: Mapping[str, int], label: str, task: Task) -> str:
+    """The vote for a class, such as “14 of the 20 most similar cases are nevi”.
+
+    Args:
+        votes: What `count_votes` gives.
+        label: Class key.
+        task: Names the classes.
+    """
+    one, several = task.nouns[label]
+    count, total = votes[label], sum(votes.values())
+    named = f"is {one}" if count == 1 else f"are {several}"
+    return f"{count} of the {total} most similar cases {named}"
+
+
+def describe_outside(votes: Mapping[str, int]) -> str:
+    """How many of the neighbours have a diagnosis outside the task, likewise; empty where none has."""
+    count, total = votes[OUTSIDE], sum(votes.values())
+    if not count:
+        return ""
+    verb = "has" if count == 1 else "have"
+    return f"{count} of the {total} most similar cases {verb} a diagnosis that this model can't give"
+
+
 def describe_disagreement(neighbours: Sequence[Neighbour], label: str, task: Task) -> str:
     """What the neighbours say against an answer, as sentences for a reader; empty where it is nothing.
 
@@ -237,17 +274,17 @@ def describe_disagreement(neighbours: Sequence[Neighbour], label: str, task: Tas
         label: Class key of the answer.
         task: Maps diagnoses to classes.
     """
-    subject = f"the {len(neighbours)} training lesions that look most like this one"
-    counted = _count_diagnoses(neighbours, task)
+    votes = count_votes(neighbours, task)
     sentences = []
     if disagrees(neighbours, label, task):
-        sentences.append(f"Among {subject}, most speak against {task.display_names[label]}: {counted}.")
+        counted = _count_diagnoses(neighbours, task)
+        sentences.append(
+            "The similar cases do not support this answer: "
+            f"{describe_votes(votes, label, task)} (diagnoses: {counted})."
+        )
     if outside_share(neighbours, task) > DISAGREEING_SHARE:
         outside = [neighbour for neighbour in neighbours if class_of_neighbour(neighbour, task) is None]
-        sentences.append(
-            f"{len(outside)} of {subject} have a diagnosis that this model can't answer: "
-            f"{_count_diagnoses(outside, task)}."
-        )
+        sentences.append(f"{describe_outside(votes)}: {_count_diagnoses(outside, task)}.")
     return " ".join(sentences)
 
 
@@ -259,10 +296,17 @@ def class_of_neighbour(neighbour: Neighbour, task: Task) -> str | None:
 
 
 def _count_diagnoses(neighbours: Sequence[Neighbour], task: Task) -> str:
-    """Such as “3 melanoma, 1 dermatofibroma”, the most frequent first."""
+    """Such as “3 melanomas, 1 dermatofibroma”, the most frequent first."""
     counts = Counter(neighbour.diagnosis for neighbour in neighbours)
-    names = {name: DIAGNOSES.get(name.upper()) or task.display_names.get(name, name) for name in counts}
-    return ", ".join(f"{count} {names[name]}" for name, count in counts.most_common())
+    return ", ".join(f"{count} {_diagnosis_name(key, count, task)}" for key, count in counts.most_common())
+
+
+def _diagnosis_name(key: str, count: int, task: Task) -> str:
+    """A diagnosis of ISIC 2019, or a class of the task, for a number of lesions."""
+    known = DIAGNOSIS if key.lower() in DIAGNOSIS.classes else task
+    if key.lower() not in known.classes:
+        return key
+    return known.display_names[key.lower()].lower() if count == 1 else known.nouns[key.lower()][1]
 
 
 def _directions(embeddings: np.ndarray) -> np.ndarray:

@@ -84,7 +84,7 @@ def test_diagnoses_outside_the_task_are_listed(tmp_path: Path, photo: bytes) -> 
     collection = _collect(handed, task=MULTICLASS)
     assert [image.label for image in collection.images] == ["mel"]
     assert _reasons(collection) == {"NV/a.jpg": "the diagnosis NV is outside the task"}
-    with pytest.raises(ManifestError, match="None of the folders belongs to the task"):
+    with pytest.raises(ManifestError, match="No folder is a class of the task"):
         _collect(_zip(tmp_path / "b.zip", {"NV/a.jpg": photo}), task=MULTICLASS)
 
 
@@ -156,7 +156,7 @@ def test_members_that_python_would_inflate_without_a_limit_are_skipped(
         archive.writestr("other.jpg", photo, method)
     found = _collect(handed)
     assert [image.file for image in found.images] == ["good.jpg"]
-    assert _reasons(found) == {"other.jpg": "it is packed in a way that is not read; use “deflate”"}
+    assert _reasons(found) == {"other.jpg": "its compression is not supported; use “deflate”"}
 
 
 def test_an_archive_under_the_name_of_an_image_is_found_out(tmp_path: Path, photo: bytes) -> None:
@@ -237,7 +237,7 @@ def test_rows_without_image_and_images_without_row_are_listed(two_photos: Handed
     collection = _collect(two_photos, table("image_id,label\na,nevus\nzzz,others\n"))
     assert [image.image_id for image in collection.images] == ["a"]
     assert _reasons(collection) == {
-        "zzz (line 3)": "the table names it, but it is not among the files",
+        "zzz (line 3)": "it is in the table, but not among the files",
         "b.jpg": "it has no row in the table",
     }
 
@@ -250,7 +250,7 @@ def test_rows_without_image_and_images_without_row_are_listed(two_photos: Handed
         ("image_id,label\na,benign\n\nb,nevi\n", r"line 2: “benign” is not a class.*line 4: “nevi”"),
         ("image_id,label\na,nevus\na,others\n", "line 3: “a” is already in line 2"),
         ("image_id,file,label\n1,a.jpg,nevus\n2,two/a.jpg,others\n", "line 3: “a.jpg” is already in line 2"),
-        ("image_id,label\nx,nevus\n", "None of the images is named in the table"),
+        ("image_id,label\nx,nevus\n", "The table has none of the images"),
         ("image_id,label\n../a,nevus\n", "line 2: “../a” lies outside"),
         ("image_id,label\na\n", "line 2 has 1"),
         ("", "The table is empty"),

@@ -152,7 +152,7 @@ def test_rows_keep_what_is_known_of_patient_and_picture(tmp_path: Path) -> None:
 def test_a_name_that_no_file_can_have_is_a_mistake_in_its_line(tmp_path: Path, column: str) -> None:
     for name in ("x" * 5000, "y" * 300 + "/a.jpg"):
         table = _table(tmp_path, f"{column},label\n{name},nevus\n")
-        with pytest.raises(ManifestError, match=f"line 2: “{name[:40]}…” is no name") as caught:
+        with pytest.raises(ManifestError, match=f"line 2: “{name[:40]}…” is not a valid file name") as caught:
             read_source(table, BINARY)
         assert len(caught.value.user_message) < 200
 

@@ -157,7 +157,7 @@ def test_each_model_has_its_own_most_views_on_the_images_that_all_have_read(tmp_
         ("1", "not every model of the table has read it")
     ]
     assert result.notes == (
-        "Left out: the answers of ours with 1 view.",
+        "Left out: the predictions of ours with 1 view.",
         "Left out: 1 image that not every model has read.",
     )
     rows = [("1", "a", "1", "nevus"), ("2", "b", "1", "nevus")]

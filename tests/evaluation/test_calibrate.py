@@ -119,6 +119,7 @@ def test_predict_prints_everything_that_is_asked_for(calibrated: Path, lesion_fi
     distances = [near["distance"] for near in line["neighbours"]]
     assert distances == sorted(distances)
     assert line["neighbour_disagreement"] in (True, False)
+    assert sum(line["neighbour_votes"].values()) >= len(line["neighbours"])
     assert {"sharpness", "contrast"} <= line["quality"]["measures"].keys()
     assert "similar: " in _run(*arguments, "--format", "table").stdout or line["abstain"]
 

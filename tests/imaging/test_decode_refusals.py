@@ -54,7 +54,7 @@ def test_other_files_are_named_whatever_their_extension(tmp_path, content, code,
 @pytest.mark.parametrize("share", [0.02, 0.1, 0.5, 0.9, 0.99])
 def test_truncated_files_are_refused(kind, share):
     data = encoded(photo(), kind)
-    message = refusal(data[: int(len(data) * share)], "truncated_image", kind, "truncated")
+    message = refusal(data[: int(len(data) * share)], "truncated_image", kind)
     assert f"{int(len(data) * share):,}" in message.user_message
 
 

@@ -111,19 +111,20 @@ def test_a_latency_of_nine_views_is_refused(predictors: dict[str, Predictor]) ->
     ("shares", "sentence"),
     [
         ([], "No model has read this photo."),
-        ([0.2], "A says nevus."),
-        ([0.2, 0.3], "Both models say nevus."),
-        ([0.2, 0.3, 0.1, 0.4], "All 4 models say nevus."),
-        ([0.2, 0.3, 0.9, 0.4], "3 of 4 models say nevus; C says others."),
-        ([0.7, 0.3, 0.9, 0.4], "2 of 4 models say nevus; A and C say others."),
-        ([0.7, 0.3, 0.9, 0.8], "3 of 4 models say others; B says nevus."),
+        ([0.2], "A: {nevus}."),
+        ([0.2, 0.3], "Both models: {nevus}."),
+        ([0.2, 0.3, 0.1, 0.4], "All 4 models: {nevus}."),
+        ([0.2, 0.3, 0.9, 0.4], "3 of 4 models: {nevus}; C: {others}."),
+        ([0.7, 0.3, 0.9, 0.4], "2 of 4 models: {nevus}; A and C: {others}."),
+        ([0.7, 0.3, 0.9, 0.8], "3 of 4 models: {others}; B: {nevus}."),
     ],
 )
 def test_the_agreement_is_one_sentence(
     readings: list[ModelReading], shares: list[float], sentence: str
 ) -> None:
     named = [_reading(readings[0], title, share) for title, share in zip("ABCD", shares, strict=False)]
-    assert agreement(BINARY, named).sentence == sentence
+    names = {key: name.lower() for key, name in BINARY.display_names.items()}
+    assert agreement(BINARY, named).sentence == sentence.format(**names)
 
 
 def test_every_pair_is_compared(readings: list[ModelReading]) -> None:
@@ -151,11 +152,15 @@ def test_a_withheld_answer_neither_votes_nor_is_given_away(readings: list[ModelR
         _reading(readings[0], "C", 0.2, verdict=ABSTAIN),
     ]
     found = agreement(BINARY, named)
-    assert (found.sentence, found.votes, found.pairs) == ("A says others.", {"others": ("A",)}, ())
-    assert found.withheld_sentence == "B and C withhold their answers and are not counted."
-    assert agreement(BINARY, named[:2]).withheld_sentence == "B withholds its answer and is not counted."
-    assert agreement(BINARY, named[1:]).sentence == "No model gives an answer."
-    assert agreement(BINARY, [*named, _reading(readings[0], "D", 0.9)]).sentence == "Both models say others."
+    nevus, others = (BINARY.display_names[key].lower() for key in ("nevus", "others"))
+    assert (found.sentence, found.votes, found.pairs) == (f"A: {others}.", {"others": ("A",)}, ())
+    assert found.withheld_sentence.endswith(": B and C.")
+    assert agreement(BINARY, named[:2]).withheld_sentence.endswith(": B.")
+    sentence = agreement(BINARY, named[1:]).sentence
+    assert nevus not in sentence
+    assert others not in sentence
+    both = agreement(BINARY, [*named, _reading(readings[0], "D", 0.9)])
+    assert both.sentence == f"Both models: {others}."
 
 
 def test_models_are_compared_on_the_images_that_all_have_read() -> None:

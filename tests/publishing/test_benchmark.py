@@ -273,8 +273,8 @@ def test_adding_a_model_again_replaces_all_that_was_filed_of_it(root: Path, tmp_
         ({"image_id": "ISIC_0001"}, "90 rows"),
         ({"views": "some"}, "number of views"),
         ({"label_true": "mel"}, "no class"),
-        ({"model": "../outside"}, "can't be a model's name"),
-        ({"model": "images"}, "can't be a model's name"),
+        ({"model": "../outside"}, "not a valid model name"),
+        ({"model": "images"}, "not a valid model name"),
     ],
 )
 def test_predictions_that_do_not_belong_are_refused(
@@ -309,4 +309,4 @@ def test_missing_and_damaged_files_are_explained(root: Path, results: Path, tmp_
     assert results.read_text() == before
     for path in (root / "binary").glob("*.csv"):
         path.unlink()
-    assert "holds no model" in _write_tables(root, results, exit_code=2).stderr
+    assert "has no model" in _write_tables(root, results, exit_code=2).stderr

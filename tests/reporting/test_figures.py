@@ -35,7 +35,7 @@ from dermadeit.reporting.figures import (
     slice_figure,
     training_curves,
 )
-from dermadeit.tasks import get_task
+from dermadeit.tasks import BINARY, get_task
 
 HOSTILE = '<script>alert("$x^2$")</script>\u202e\x07'
 
@@ -83,7 +83,8 @@ def test_curves_are_those_of_melanoma_against_the_rest() -> None:
         assert -np.trapezoid(y, x) == pytest.approx(sk.average_precision_score(positive, scores))
         np.testing.assert_array_equal(_line(recall_curve, title), (recall, precision))
     assert "ROC: melanoma against the rest" in _texts(roc)
-    assert "ROC: others against nevus" in _texts(roc_curves([_prediction_set(task="binary")]))
+    nevus, others = (BINARY.display_names[key].lower() for key in BINARY.classes)
+    assert f"ROC: {others} against {nevus}" in _texts(roc_curves([_prediction_set(task="binary")]))
 
 
 def test_reliability_bins_hold_the_calibration_error() -> None:
@@ -130,7 +131,7 @@ def test_training_curves_are_those_of_the_shipped_checkpoints() -> None:
         assert list(epochs) == [point["epoch"] for point in training["curves"]]
         assert list(losses) == [point["loss"] for point in training["curves"]]
         assert f"Epoch {training['best_epoch']} of {len(epochs)} was kept" in alt_text(figure)
-    assert "without a record" in alt_text(training_curves({}))
+    assert "no record" in alt_text(training_curves({}))
 
 
 def test_slices_are_dots_with_their_intervals_and_small_ones_are_left_out() -> None:
@@ -156,7 +157,7 @@ def test_accuracy_is_drawn_against_time() -> None:
     figure = accuracy_latency_figure(points)
     assert [float(value[0]) for value in _line(figure, "DermaDeiT")] == [28, 0.88]
     assert "88.0\u00a0% in 28 ms" in alt_text(figure)
-    assert "No model" in alt_text(accuracy_latency_figure([]))
+    assert "No time" in alt_text(accuracy_latency_figure([]))
 
 
 @pytest.mark.parametrize(("times", "ticks"), [((179.601,), ["180"]), ((179.601, 183.2), ["180"]),
@@ -185,7 +186,7 @@ def test_one_class_or_few_images_are_said() -> None:
     enough = _prediction_set(images=150)
     assert "ECE" in alt_text(reliability_diagram([enough]))
     few = " ".join(alt_text(reliability_diagram([enough, enough.take(range(149))])).split())
-    assert "Fewer than 150 images, 10 for each of its 15 bins, are too few to draw it." in few
+    assert "It needs 150 images or more: 10 for each of its 15 bins." in few
     assert "AURC" in alt_text(risk_coverage_curves([SETS[0].take([0])]))
     assert "no labelled images" in alt_text(confusion_figure(SETS[0].take([])))
     assert encode_figure(confusion_figure(only_melanoma, normalised=True), "svg")

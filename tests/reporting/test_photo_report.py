@@ -23,10 +23,13 @@ from dermadeit.metrics.shares import (
 )
 from dermadeit.reporting.evaluation_report import evaluation_report
 from dermadeit.reporting.figures import roc_curves
+from dermadeit.reporting.names import EMPTY_SET, PREDICTION_SET, SIMILAR_CASES, WITHHELD, score_name
 from dermadeit.reporting.photo_report import ReportFigure, single_image_report
-from dermadeit.tasks import get_task
+from dermadeit.tasks import BINARY, get_task
 from dermadeit.trust.calibration import OPERATING_POINTS
 
+OTHERS = BINARY.display_names["others"]
+SET_TITLE = " ".join(PREDICTION_SET.split())
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)>\u202egpj.exe'
 CREATED = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 IMAGE_HASH, WEIGHTS_HASH = "ab" * 32, "cd" * 32
@@ -73,6 +76,7 @@ def _reading(**changes) -> dict:
         "conformal_set": ["nevus", "others"], "stability": {"agreeing_share": 0.75, "spread": 0.083, "flips": 2},
         "quality": {"measures": {"sharpness": 22.4, "black_share": 0.01}, "problems": ["The photo is blurred."]},
         "ood_score": 0.213, "neighbour_disagreement": True,
+        "neighbour_votes": {"nevus": 1, "others": 19, "outside_task": 0},
         "neighbours": [
             {"image_id": "ISIC_0000013", "diagnosis": "NV", "distance": 0.113,
              "diagnosis_name": "melanocytic nevus",
@@ -115,16 +119,17 @@ def test_a_report_of_one_photo_says_how_it_came_about() -> None:
     ):  # fmt: skip
         assert " ".join(said.split()) in page.text
     assert page.lang == "en"
-    assert page.title.startswith("Reading of one skin lesion photo")
+    assert page.title
 
 
 def test_a_report_of_one_photo_holds_the_answer_and_the_doubts() -> None:
     page = _single()
     for said in (
-        "Probability", "91.2 %", "Decision there Others", "95.3 % (95 % interval 93.0 % to 97.0 %)",
-        "between 45.0 % and 52.0 %, if 20.0 % of the lesions are Others", "Negative predictive value undefined",
-        "Nevus, Others", "6 of 8 agree on Nevus, the most probable class; its score moves",
-        "they speak against Nevus, the most probable class", "melanocytic nevus",
+        score_name(calibrated=True), "91.2 %", f"Decision {OTHERS}", "95.3 % (95 % interval 93.0 % to 97.0 %)",
+        "between 45.0 % and 52.0 %, at a prevalence of 20.0 %", "Negative predictive value undefined",
+        f"{SET_TITLE} Nevus, {OTHERS}", "6 of 8 agree on Nevus, the most probable class", "8.3 %",
+        "melanocytic nevus", BINARY.contents["others"],
+        f"{SIMILAR_CASES} 1 of the 20 most similar cases is {BINARY.nouns['nevus'][0]}",
         "Most probable class Nevus", "Test of the Grad-CAM heatmap for Nevus unreliable",
         "The photo is blurred.", "The photo is small.", "Not shown to be right.", "0.213",
     ):  # fmt: skip
@@ -136,17 +141,18 @@ def test_a_report_of_one_photo_holds_the_answer_and_the_doubts() -> None:
 def test_what_is_missing_is_said_and_a_score_is_no_probability() -> None:
     bare = dict.fromkeys(
         ("operating_point", "conformal_set", "stability", "quality", "ood_score", "neighbour_disagreement",
+         "neighbour_votes",
          "saliency_check", "decision", "weights_sha256")
     )  # fmt: skip
     page = _single(_reading(calibrated=False, neighbours=[], views=1, **bare), file_ledger=())
-    assert "Model score, not a probability" in page.text
-    assert page.text.count("not calibrated, so there is none") == 2
+    assert score_name(calibrated=False) in page.text
+    assert page.text.count("none: not calibrated") == 2
     for said in (
-        "Nothing: the pixels are as stored.", "The quality of the photo was not measured", "not looked up",
-        "Test of the heatmap not tested", "not measured: the answer is of one view", "not recorded",
+        "Image conversion none", "Quality of the photo not measured", "not looked up",
+        "Test of the heatmap not tested", "not measured: one view only", "not recorded",
     ):  # fmt: skip
         assert said in page.text
-    assert "Probability" not in page.text
+    assert score_name(calibrated=True) not in page.text
     assert "None" not in page.text
 
 
@@ -155,14 +161,14 @@ def test_a_withheld_answer_is_shown_only_where_that_was_asked_for() -> None:
         verdict="abstain", abstain={"codes": ["blurred"], "reasons": ["The photo is blurred."]}
     )
     page = _single(withheld)
-    assert "No answer Withheld, because The photo is blurred." in page.text
+    assert f"{WITHHELD} Reasons The photo is blurred." in page.text
     assert "91.2 %" not in page.text
     assert "Answers withheld not shown" in page.text
     assert "Answers withheld none" in _single(_reading()).text
     page = _single(withheld | {"overridden": True}, override=True)
-    assert "Shown although the answer was withheld, because" in page.text
+    assert "withheld and shown at your request" in page.text
     assert "91.2 %" in page.text
-    assert "shown all the same, as asked for" in page.text
+    assert "Answers withheld shown at your request" in page.text
 
 
 def test_a_withheld_answer_is_not_given_away_by_its_warnings() -> None:
@@ -180,16 +186,14 @@ def test_similar_cases_mean_nothing_for_a_photo_that_is_unlike_all_lesions() -> 
         page = _single(
             _reading(verdict="abstain", abstain=abstain, overridden=True, neighbour_disagreement=disagrees)
         )
-        assert "Similar known cases they mean nothing here, because the photo is unlike" in page.text
-        assert "speak against" not in page.text
+        assert f"{SIMILAR_CASES} no vote" in page.text
+        assert "most similar cases" not in page.text
 
 
 def test_a_doubtful_answer_is_said_to_be_doubtful() -> None:
-    assert "Doubtful" not in _single().text
-    assert (
-        "Doubtful So this answer is doubtful."
-        in _single(_reading(cautions=["So this answer is doubtful."])).text
-    )
+    caution = "So this answer is doubtful."
+    assert "Uncertain" not in _single().text
+    assert f"Uncertain {caution}" in _single(_reading(cautions=[caution])).text
 
 
 def test_multiclass_is_a_reading_given_malignancy() -> None:
@@ -197,11 +201,13 @@ def test_multiclass_is_a_reading_given_malignancy() -> None:
     multiclass = _reading(
         task="multiclass", label="mel", probabilities={"mel": 0.8, "bcc": 0.15, "scc": 0.05}, caveat=caveat,
         decision=None, operating_point=None, conformal_set=[],
+        neighbour_votes={"mel": 3, "bcc": 1, "scc": 0, "outside_task": 16},
     )  # fmt: skip
     page = _single(_reading(), multiclass)
     assert "If malignant: Melanoma / BCC / SCC" in page.text
     assert caveat in page.text
-    assert "Not ruled out (nine times in ten) none of the classes fits" in page.text
+    assert "3 of the 20 most similar cases are melanomas; 16 of the 20" in page.text
+    assert f"{SET_TITLE} {EMPTY_SET}" in page.text
 
 
 def _evaluated(model: str = "dermadeit", *, trusted: bool = True) -> tuple[PredictionSet, dict]:
@@ -262,8 +268,9 @@ def test_an_evaluation_holds_every_figure_with_its_interval_and_its_origin(evalu
     for said in (
         "Evaluation on <test>", "Read this first.", DISCLAIMER, VERSION, "DermaDeiT 0.0.9", WEIGHTS_HASH,
         "2030-01-02T03:04:05+00:00", "80 images of 40 lesions", "AK: 7", "2000 resamples", "views: 8",
-        "One line a model", "a.jpg", "The file is empty.", "Paired comparisons", "under 20 images: msk (10).",
-        "90.0 % of the lesions are meant", "by temperature scaling", "For Others, 50.0 % of these images",
+        "One line a model", "a.jpg", "The file is empty.", "Paired comparisons",
+        "fewer than 20 images): msk (10).",
+        "Target: 90.0 % of the lesions", "by temperature scaling", f"about the class {OTHERS}", "50.0 %",
     ):  # fmt: skip
         assert said in page.text
     for part in metrics:
@@ -290,9 +297,9 @@ def test_only_differences_that_exclude_zero_are_bold(evaluated) -> None:
 
 def test_an_uncalibrated_model_and_missing_labels_are_put_in_words(evaluated) -> None:
     page = _Page(evaluation_report("Title", [evaluated[1][1]], created=CREATED))
-    assert page.text.count("Not measured for DeiT (tiny): the checkpoint was not calibrated") == 3
+    assert page.text.count("Not measured for DeiT (tiny)") == 3
     assert "operating points: none, not calibrated" in page.text
-    assert "1 images were not read" in page.text
+    assert "Images not read: 1" in page.text
     empty = {"model": "deit", "task": "binary", "views": 8, "n": 0, "failed": 0, "weights_sha256": None}
     page = _Page(evaluation_report("Title", [empty], created=CREATED))
     assert "no labelled image was read" in page.text

@@ -10,9 +10,13 @@ from safetensors.numpy import load_file, save_file
 from dermadeit.errors import CheckpointError
 from dermadeit.tasks import BINARY, MULTICLASS
 from dermadeit.trust.neighbours import (
+    OUTSIDE,
     Neighbour,
     NeighbourIndex,
+    count_votes,
     describe_disagreement,
+    describe_outside,
+    describe_votes,
     disagreeing_share,
     disagrees,
     outside_share,
@@ -195,7 +199,9 @@ def test_diagnoses_outside_the_task_have_no_vote() -> None:
     assert disagreeing_share(neighbours, "mel", MULTICLASS) == pytest.approx(1 / 3)
     assert disagreeing_share(neighbours, "bcc", MULTICLASS) == pytest.approx(2 / 3)
     assert outside_share(neighbours, MULTICLASS) == 0.4
-    assert "can't answer" not in describe_disagreement(neighbours, "bcc", MULTICLASS)
+    assert describe_outside(count_votes(neighbours, MULTICLASS)) not in describe_disagreement(
+        neighbours, "bcc", MULTICLASS
+    )
 
 
 def test_that_most_look_like_something_the_model_can_not_answer_is_said() -> None:
@@ -203,8 +209,10 @@ def test_that_most_look_like_something_the_model_can_not_answer_is_said() -> Non
     assert not disagrees(neighbours, "mel", MULTICLASS)
     said = describe_disagreement(neighbours, "mel", MULTICLASS)
     assert "3 of the 5" in said
-    assert said.endswith("can't answer: 2 melanocytic nevus, 1 benign keratosis.")
-    assert describe_disagreement(neighbours, "scc", MULTICLASS).startswith("Among the 5")
+    assert said.endswith(": 2 melanocytic nevi, 1 benign keratosis.")
+    against = describe_disagreement(neighbours, "scc", MULTICLASS)
+    assert "0 of the 5" in against
+    assert said in against
     assert not disagrees(neighbours[:3], "mel", MULTICLASS)
     assert describe_disagreement(neighbours, "others", BINARY) == ""
 
@@ -212,4 +220,30 @@ def test_that_most_look_like_something_the_model_can_not_answer_is_said() -> Non
 def test_a_table_without_diagnoses_votes_by_its_labels() -> None:
     neighbours = _neighbours(("others", 0.1), ("others", 0.1), ("nevus", 0.1))
     assert disagrees(neighbours, "nevus", BINARY)
-    assert "2 Others, 1 Nevus" in describe_disagreement(neighbours, "nevus", BINARY)
+    assert "2 not nevi, 1 nevus" in describe_disagreement(neighbours, "nevus", BINARY)
+
+
+@pytest.mark.parametrize(
+    ("diagnoses", "label", "sentence"),
+    [
+        (["NV"] * 14 + ["MEL"] * 6, "nevus", "14 of the 20 most similar cases are nevi"),
+        (["NV"] * 1 + ["MEL"] * 19, "nevus", "1 of the 20 most similar cases is a nevus"),
+        (["MEL"] * 20, "nevus", "0 of the 20 most similar cases are nevi"),
+        (["NV"] * 14 + ["MEL"] * 5 + ["DF"], "others", "6 of the 20 most similar cases are not nevi"),
+        (["NV"] * 19 + ["VASC"], "others", "1 of the 20 most similar cases is not a nevus"),
+    ],
+)
+def test_the_vote_of_the_similar_cases_is_counted_for_the_answer(
+    diagnoses: list[str], label: str, sentence: str
+) -> None:
+    votes = count_votes(_neighbours(*((diagnosis, 0.1) for diagnosis in diagnoses)), BINARY)
+    assert describe_votes(votes, label, BINARY) == sentence
+    assert sum(votes.values()) == 20
+    assert describe_outside(votes) == ""
+
+
+def test_votes_for_diagnoses_that_the_model_can_not_give_are_counted_apart() -> None:
+    votes = count_votes(_neighbours(("MEL", 0.1), ("NV", 0.1), ("DF", 0.1), ("mel", 0.2)), MULTICLASS)
+    assert votes == {"mel": 2, "bcc": 0, "scc": 0, OUTSIDE: 2}
+    assert describe_votes(votes, "mel", MULTICLASS).startswith("2 of the 4 ")
+    assert describe_outside(votes).startswith("2 of the 4 ")

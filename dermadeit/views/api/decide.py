@@ -21,7 +21,7 @@ from dermadeit.views.page.gradio_patches import JsonInput
 from dermadeit.views.single.exports import with_decision
 
 _NO_RECORD = (
-    "There is nothing to decide on. Give the record of /predict for this task as it came, or, with two classes, "
+    "There is nothing to decide. Give the record of /predict for this task as it came, or, with two classes, "
     "the probability of the target class from 0 to 1."
 )
 _TOLD = (
@@ -135,8 +135,8 @@ def calibration_of(predictor: Predictor) -> Calibration:
     """
     if predictor.checkpoint.calibration is None:
         raise ConfigurationError(
-            f"The checkpoint “{predictor.checkpoint.folder.name}” was not calibrated, so nothing can be decided "
-            f"with its scores. Run “{CALIBRATE_COMMAND}” for it."
+            f"The checkpoint “{predictor.checkpoint.folder.name}” is not calibrated, so no decision is "
+            f"possible. Run “{CALIBRATE_COMMAND}” for it."
         )
     return predictor.checkpoint.calibration
 
@@ -189,7 +189,7 @@ def read_answer(given: Any, predictor: Predictor) -> Prediction:
 def _check_origin(record: Mapping[str, Any], predictor: Predictor) -> None:
     if record.get("status") == "failed":
         raise ConfigurationError(
-            "The record is of a photo that was not read; its “error” says why. Read the photo again."
+            "The record is of a photo that was not read. Its “error” gives the reason. Read the photo again."
         )
     for key, own in (("task", predictor.checkpoint.task.key), ("model", predictor.checkpoint.model)):
         if record.get(key) != own:
@@ -199,7 +199,7 @@ def _check_origin(record: Mapping[str, Any], predictor: Predictor) -> None:
             )
     if record.get("calibrated") is not True:
         raise ConfigurationError(
-            "The record's scores are not calibrated, so nothing can be decided with them. Read the photo again "
+            "The scores of the record are not calibrated, so no decision is possible. Read the photo again "
             "with a calibrated checkpoint."
         )
 

@@ -71,7 +71,9 @@ def draw_curves(result: BatchResult) -> list[DrawnFigure]:
         DrawnFigure("roc", "ROC", roc_curves(sets)),
         DrawnFigure("precision_recall", "Precision and recall", precision_recall_curves(sets)),
         DrawnFigure("reliability", "Reliability", reliability_diagram(sets)),
-        DrawnFigure("risk_coverage", "Errors among the answers given", risk_coverage_curves(sets)),
+        DrawnFigure(
+            "risk_coverage", "Errors when uncertain answers are withheld", risk_coverage_curves(sets)
+        ),
     ]
 
 
@@ -91,14 +93,16 @@ def draw_matrices(result: BatchResult, evaluations: Sequence[Evaluation]) -> lis
             ),
         ]
         if slices := evaluation.metrics.get("slices"):
-            drawn.append(DrawnFigure(f"slices_{suffix}", f"{title}: accuracy by part", slice_figure(slices)))
+            drawn.append(
+                DrawnFigure(f"slices_{suffix}", f"{title}: accuracy by subgroup", slice_figure(slices))
+            )
     return drawn
 
 
 def write_files(
     result: BatchResult, evaluations: Sequence[Evaluation], figures: Sequence[DrawnFigure], folder: Path
 ) -> BatchFiles:
-    """Writes everything that can be taken away.
+    """Writes everything that can be downloaded.
 
     Args:
         result: The batch.
@@ -140,9 +144,9 @@ def notes_of(result: BatchResult) -> list[str]:
     if result.task.caveat:
         notes.append(result.task.caveat)
     if result.missing:
-        notes.append(f"The batch was cancelled: {result.missing:,} images were not read.")
+        notes.append(f"The batch was cancelled. Images not read: {result.missing:,}.")
     if result.left_out:
-        notes.append(f"{len(result.left_out):,} files were left out; left_out.csv says why.")
+        notes.append(f"Files left out: {len(result.left_out):,}. The reasons are in left_out.csv.")
     return notes
 
 
@@ -162,13 +166,13 @@ def _failure(model: str, item: Any, record: Any) -> Mapping[str, Any]:
 
 def _about(result: BatchResult) -> str:
     weights = "\n".join(
-        f"Weights SHA-256 of {model}: {digest or 'not at hand'}" for model, digest in result.weights.items()
+        f"Weights SHA-256 of {model}: {digest or 'not available'}" for model, digest in result.weights.items()
     )
     notes = "\n".join(notes_of(result))
     return (
         f"DermaDeiT {VERSION}\nTask: {result.task.key} ({result.task.title})\nViews: {views_of(result)}\n"
         f"{weights}\n\n"
-        f"{notes}\n\nThe hash of each image and what the decoder did to it are in predictions.csv.\n"
+        f"{notes}\n\nThe hash of each image and its conversion are in predictions.csv.\n"
     )
 
 
@@ -263,9 +267,9 @@ def _summary(session: Session) -> dict[str, Any]:
         "excluded": result.excluded,
         "notes": [
             *notes_of(result),
-            "Answers that are withheld are decided here too; the column “verdict” marks them.",
+            "Withheld answers have a decision here too. The column “verdict” marks them.",
             f"Sensitivity, specificity and predictive values are about {session.target}.",
-            "Where the threshold was chosen by looking at these images, the figures flatter.",
+            "If the threshold was chosen on these images, the figures are too good.",
         ],
     }
 

@@ -16,6 +16,7 @@ from dermadeit.evaluation.batch import BatchItem
 from dermadeit.evaluation.slices import diagnosis_name
 from dermadeit.inference.records import ABSTAIN, Prediction
 from dermadeit.reporting.drawing import readable_on
+from dermadeit.reporting.names import WITHHELD, counted
 from dermadeit.tasks import Task, get_task
 from dermadeit.views.batch.tables import figure_name, plain_figure
 from dermadeit.views.page.html import percent, score_name
@@ -71,7 +72,7 @@ def matrix_html(task: Task, counts: np.ndarray, picked: tuple[int, int] | None) 
     return f"""
 <div class="dd-scroll dd-matrix-frame" role="region" tabindex="0" aria-label="Confusion matrix">
 <table class="dd-matrix">
-  <caption>Rows are the truth, columns the answer. Press a cell to see its images.</caption>
+  <caption>Rows: truth. Columns: answer. Click a cell to see its images.</caption>
   <thead><tr><th scope="col"><span>Truth ↓ Answer →</span></th>{columns}</tr></thead>
   <tbody>{rows}</tbody>
 </table>
@@ -87,8 +88,8 @@ def point_figures_html(task: Task, target: int, figures: Mapping[str, float | No
     )
     return f"""
 <dl class="dd-point-figures">{rows}</dl>
-<p class="dd-quiet">The first four are about {escape(name)}. Intervals are in the table above, for the most
-probable class.</p>"""
+<p class="dd-quiet">The first four figures are about the class {escape(name)}. The table above has intervals, for
+the most probable class.</p>"""
 
 
 def gallery_html(title: str, pictures: Sequence[Picture], page: int, *, is_of_cell: bool = False) -> str:
@@ -103,7 +104,7 @@ def gallery_html(title: str, pictures: Sequence[Picture], page: int, *, is_of_ce
     back = '<button type="button" data-pick="mistakes">Show the worst mistakes</button>' if is_of_cell else ""
     heading = f'<div class="dd-gallery-head"><h3>{escape(title)}</h3>{back}</div>'
     if not pictures:
-        return f'{heading}<p class="dd-quiet">There are none at this threshold.</p>'
+        return f'{heading}<p class="dd-quiet">No images at this threshold.</p>'
     last = (len(pictures) - 1) // PAGE_SIZE
     page = min(max(page, 0), last)
     shown = pictures[page * PAGE_SIZE : (page + 1) * PAGE_SIZE]
@@ -127,7 +128,7 @@ def _cell_html(cell: tuple[int, int], names: Sequence[str], count: int, total: i
     style = f"background:{to_hex(colour)};color:{readable_on(colour)}"
     row, column = cell
     shown = f"<b>{count:,}</b><span>{percent(share) if total else '–'}</span>"
-    said = f"{names[row]} answered as {names[column]}: {count:,} images, {share:.1%} of the true class"
+    said = f"truth {names[row]}, answer {names[column]}: {counted(count, 'image')}, {share:.1%} of the true class"
     if not count:
         return f'<td><div class="dd-cell" style="{style}">{shown}</div></td>'
     return (
@@ -177,9 +178,9 @@ def _picture_html(picture: Picture, place: int) -> str:
 def _words(item: BatchItem, record: Prediction, decided: str) -> tuple[str, str]:
     """Lines of HTML about an image, and the same without the probability for those who can't see it."""
     image, names = item.image, _names(record)
-    words = f"answered {names[decided]}"
+    words = f"answer {names[decided]}"
     if image.label:
-        words += f", truly {names[image.label]}{_finer(item, names[image.label])}"
+        words += f", truth {names[image.label]}{_finer(item, names[image.label])}"
     lines, said = f"<b>{escape(words)}</b>", f"{image.file}: {words}"
     if record.verdict == ABSTAIN:
         withheld = _withheld(record)
@@ -197,7 +198,7 @@ def _finer(item: BatchItem, label: str) -> str:
 
 def _withheld(record: Prediction) -> str:
     codes = ", ".join(code.replace("_", " ") for code in record.abstain_codes)
-    return f"withheld: {codes}" if codes else "withheld"
+    return f"{WITHHELD.lower()}: {codes}" if codes else WITHHELD.lower()
 
 
 def _thumbnail_html(path: Path | None, said: str) -> str:

@@ -24,8 +24,8 @@ CANCELLED = "cancelled"
 """Code of the refusal to evaluate what was cancelled before anything was read."""
 
 UNFINISHED = (
-    "The measuring was cancelled. The figures of all images are there; their intervals, and the figures by part "
-    "and about doubts and decisions, may be missing."
+    "The measurements were cancelled. The figures of all images are complete. Intervals, subgroups, and "
+    "figures about uncertainty and thresholds may be missing."
 )
 
 
@@ -59,14 +59,14 @@ def read_batch(zoo: ModelZoo, order: Order, session: Session) -> Iterator[Progre
     with uploaded_files(order.payload, session.folder) as files:
         if not files:
             raise ManifestError(
-                "No file was handed in. Choose images, a ZIP, or a table of predictions.", code="no_files"
+                "No file was uploaded. Choose images, a ZIP, or a table of predictions.", code="no_files"
             )
         if is_prediction_table(files):
             name, look_up = sanitise_name(files[0].name), partial(_calibration_of, zoo)
             session.finish(read_prediction_table(files[0].path, task, name, look_up))
             return
         views, names = _checked_views(order.views), _checked_models(order.models)
-        yield "Opening the models and the files …"
+        yield "Loading the models and the files …"
         predictors = {name: zoo.predictor(task.key, name) for name in names}
         with opened_collection(files, task) as collection:
             session.batch = batch = Batch(collection, predictors, views, session.folder)
@@ -125,7 +125,7 @@ def _checked_views(views: Any) -> int:
         count = None
     # Gradio's number comes as a float from some clients, and a fraction is no count.
     if count is None or isinstance(views, bool) or (isinstance(views, float) and views != count):
-        raise ConfigurationError(f"“{views}” is no number of views; choose 1 to 8.")
+        raise ConfigurationError(f"“{views}” is not a number of views. Choose 1 to 8.")
     check_views(count)
     return count
 

@@ -16,9 +16,9 @@ from dermadeit.evaluation.thresholds import Decisions
 from dermadeit.inference.decision import OPERATING_POINT_TITLES, OWN_THRESHOLD
 from dermadeit.inference.records import ABSTAIN, Evaluation, Prediction
 from dermadeit.reporting.drawing import model_title
+from dermadeit.reporting.names import PREDICTION_SET, counted, score_name
 from dermadeit.trust.calibration import OPERATING_POINTS
 from dermadeit.views.batch.gallery import Picture, gallery_html, matrix_html, point_figures_html, viewer_html
-from dermadeit.views.page.html import score_name
 from dermadeit.views.page.uploads import (
     CACHE_SECONDS,
     claimed,
@@ -41,7 +41,7 @@ class Session:
 
     Attributes:
         folder: Pictures and files of the run; nobody else can guess it.
-        payload: What was handed in. Everything in it is untrusted.
+        payload: What was uploaded. Everything in it is untrusted.
         handed: The same as the page knows it, with the places of before it was claimed.
         batch: The run in progress; None before, and for a table of predictions.
         has_begun: Whether its turn has come.
@@ -85,7 +85,7 @@ class Session:
         return session
 
     def give_back(self) -> None:
-        """Ends a run whose turn never came: its files can be handed in again as they are."""
+        """Ends a run whose turn never came: its files can be uploaded again as they are."""
         unclaim(self.payload, self.handed)
         self.is_over = True
         self.settle()
@@ -179,7 +179,7 @@ class Session:
     def score_name(self) -> str:
         """What the scores of the model may be called."""
         read = self.answers()
-        return score_name(read[0][1]) if read else "Model score"
+        return score_name(calibrated=bool(read) and read[0][1].calibrated)
 
     def matrix(self) -> str:
         """HTML of the confusion matrix at the threshold."""
@@ -198,10 +198,10 @@ class Session:
         task = self.result.task
         pictures = self._pictures()
         if self.cell is None:
-            title = f"{len(pictures):,} wrong answers, the most confident first"
+            title = f"{counted(len(pictures), 'wrong answer')}, the most confident first"
         else:
             truth, answer = (task.display_names[task.classes[index]] for index in self.cell)
-            title = f"{len(pictures):,} images: truth {truth}, answer {answer}"
+            title = f"{counted(len(pictures), 'image')}: truth {truth}, answer {answer}"
         return gallery_html(title, pictures, self.page, is_of_cell=self.cell is not None)
 
     def opened(self, value: str) -> str:
@@ -227,7 +227,7 @@ class Session:
                 row[f"{named}: {task.display_names[key]}"] = round(share, 4)
             if record.conformal_set is not None:
                 row["Withheld"] = " ".join(record.abstain_codes) if record.verdict == ABSTAIN else ""
-                row["Not ruled out"] = ", ".join(task.display_names[key] for key in record.conformal_set)
+                row[PREDICTION_SET] = ", ".join(task.display_names[key] for key in record.conformal_set)
             if record.stability:
                 row["Views that agree"] = round(record.stability.agreeing_share * record.views)
             rows.append(row)

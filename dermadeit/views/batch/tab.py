@@ -38,12 +38,12 @@ from dermadeit.views.page.uploads import SESSION_SECONDS, private_folder
 
 _INTRODUCTION = """
 <h2>Many photos at once</h2>
-<p class="dd-lead">Hand in images, a folder or a ZIP to get a table of predictions. With the true classes, from the
-names of folders or a CSV, you also get every figure with its interval, and the images behind each error.</p>"""
+<p class="dd-lead">Upload images, a folder or a ZIP. You get a table of predictions. With the true classes (names
+of folders, or a CSV) you also get every figure with its interval, and the images of each error.</p>"""
 
 _HELP = """
 <details class="dd-help">
-  <summary>How to hand in the true classes</summary>
+  <summary>How to upload the true classes</summary>
   <ul>
     <li>A folder or ZIP that has a folder for each class, such as <code>nevus/</code> and <code>others/</code>, or
     for each ISIC diagnosis, such as <code>MEL/</code> and <code>NV/</code>.</li>
@@ -51,7 +51,7 @@ _HELP = """
     <code>image_id</code>, and <code>label</code> (a class of the task) or <code>diagnosis</code> (an ISIC 2019
     name). It may have <code>lesion_group</code>, <code>source</code>, <code>sex</code>, <code>age</code> and
     <code>anatomic_site</code>.</li>
-    <li>Or a <code>predictions.csv</code> alone, to evaluate answers without images and weights.</li>
+    <li>Or a <code>predictions.csv</code> alone, to evaluate predictions without images and weights.</li>
     <li>At most 10,000 images are read at once.</li>
   </ul>
 </details>"""
@@ -88,7 +88,7 @@ class BatchLayout:
             [(task.title, task.key) for task in TASKS.values()],
             value=BINARY.key,
             label="Task",
-            info="The second task only means something for lesions that are malignant.",
+            info="The second task is only for malignant lesions.",
             elem_id="batch-task",
         )
         self._models = gr.CheckboxGroup(
@@ -120,13 +120,14 @@ class BatchLayout:
 
     def _render_errors(self) -> None:
         gr.HTML(
-            '<h2>Errors</h2><p class="dd-lead">Move the threshold or press a cell of the matrix. The figures and '
-            "the images follow.</p>"
+            '<h2>Errors</h2><p class="dd-lead">Move the threshold, or click a cell of the matrix. The '
+            "figures and "
+            "the images change with it.</p>"
         )
         self._model = gr.Radio([], label="Model", visible=False, elem_id="batch-model")
         with gr.Row(elem_classes="dd-columns", equal_height=False):
             with gr.Column(scale=5, min_width=300, elem_classes="dd-input"):
-                self._rule = gr.Radio([], label="What is answered", elem_id="batch-rule")
+                self._rule = gr.Radio([], label="Decision rule", elem_id="batch-rule")
                 self._threshold = gr.Slider(
                     0, 1, 0.5, step=0.001, label="Threshold", elem_id="batch-threshold", buttons=[]
                 )
@@ -140,9 +141,9 @@ class BatchLayout:
                 self._viewer = gr.HTML(elem_id="batch-viewer", js_on_load=script)
 
     def _render_parts(self) -> None:
-        gr.HTML("<h2>Parts of the images</h2>")
+        gr.HTML("<h2>Subgroups</h2>")
         self._slices = gr.HTML(elem_id="batch-slices")
-        gr.HTML("<h2>Doubts and decisions</h2>")
+        gr.HTML("<h2>Uncertainty and thresholds</h2>")
         self._trust = gr.HTML(elem_id="batch-trust")
 
     def _render_lists(self) -> None:
@@ -151,15 +152,15 @@ class BatchLayout:
             interactive=False,
             show_search="filter",
             max_height=420,
-            label="Predictions, one row an image",
+            label="Predictions, one row for each image",
             elem_id="batch-table",
             buttons=["fullscreen"],
         )
-        gr.HTML("<h2>Failures and files left out</h2>")
+        gr.HTML("<h2>Files that were not read or left out</h2>")
         self._failures = gr.HTML(elem_id="batch-failures")
         gr.HTML(
-            '<h2>Downloads</h2><p class="dd-lead">Each says which version, weights, task, views and images it is '
-            "of. They are deleted ten minutes after the last use of this page.</p>"
+            '<h2>Downloads</h2><p class="dd-lead">Each file names the version, weights, task, views and '
+            "images. The files are deleted ten minutes after the last use of this page.</p>"
         )
         with gr.Row(elem_classes="dd-buttons"):
             self._everything = _download("Everything as ZIP", "batch-zip", variant="primary")
@@ -189,13 +190,13 @@ def _download(title: str, elem_id: str, variant: str = "secondary") -> gr.Downlo
 
 
 _LOOK_EVENT: Mapping[str, Any] = MappingProxyType({**LATEST_EVENT, "concurrency_limit": 4})
-_EXPIRED = "This evaluation has expired. Hand the files in again."
+_EXPIRED = "This evaluation has expired. Upload the files again."
 _BUSY = Failure(
     "queue_full",
-    "Too many people are waiting right now, so the files were not read. They are still here: press Start again in "
-    "a minute.",
+    "Too many people are waiting. The files were not read, but they are still here. Press Start again in a "
+    "minute.",
 )
-_CUT_OFF = Failure("cut_off", "The evaluation was cut off. Hand the files in again and press Start.")
+_CUT_OFF = Failure("cut_off", "The evaluation was interrupted. Upload the files again and press Start.")
 
 
 class BatchEvaluationTab(BatchLayout):
@@ -291,7 +292,7 @@ class BatchEvaluationTab(BatchLayout):
             previous.cancel()
         return {
             self._session: Session.begin(payload),
-            self._status: cards.status_html("Waiting for its turn …"),
+            self._status: cards.status_html("Waiting for a free place …"),
             self._progress: "",
             self._start: gr.update(interactive=False),
             self._sample: gr.update(interactive=False),
@@ -303,11 +304,7 @@ class BatchEvaluationTab(BatchLayout):
         if session is None:
             return {self._status: cards.status_html(_EXPIRED)}
         session.cancel()
-        doing = (
-            "Leaving out what is not measured yet"
-            if session.result
-            else "Finishing the images that are being read"
-        )
+        doing = "Stopping the measurements" if session.result else "Finishing the current images"
         return {
             self._status: cards.status_html(f"{doing} …"),
             self._cancel: gr.update(interactive=False),
@@ -365,7 +362,9 @@ class BatchEvaluationTab(BatchLayout):
                 yield {self._status: cards.status_html(step)}
                 continue
             if not step.done:
-                yield {self._status: cards.status_html("Reading the images … Cancel keeps what is done.")}
+                yield {
+                    self._status: cards.status_html("Reading the images … Cancel keeps the finished images.")
+                }
             # Giving the session again keeps it from expiring.
             yield {self._session: session, self._progress: batch_tables.progress_html(step)}
         count = len(session.result.items)
@@ -378,7 +377,7 @@ class BatchEvaluationTab(BatchLayout):
         }
         for sentence in evaluate_batch(session):
             if session.result.labelled and not session.is_measured_enough:
-                yield {self._status: cards.status_html(f"{sentence} Cancel keeps what is measured.")}
+                yield {self._status: cards.status_html(f"{sentence} Cancel keeps the finished measurements.")}
         result = session.result
         yield {
             self._status: cards.status_html(
@@ -392,7 +391,7 @@ class BatchEvaluationTab(BatchLayout):
             self._labelled: gr.update(visible=result.labelled),
             self._overview: batch_tables.overview_html(result),
             self._failures: batch_tables.failures_html(result),
-            self._status: cards.status_html("The results are below. Packing the downloads …"),
+            self._status: cards.status_html("The results are below. Preparing the downloads …"),
             **self._without_files(),
             **self._figures_shown(session, figures),
             **self._looked_at(session),
@@ -401,9 +400,9 @@ class BatchEvaluationTab(BatchLayout):
         folder.mkdir()
         figures += draw_matrices(result, session.evaluations) if result.labelled else []
         files = write_files(result, session.evaluations, figures, folder)
-        ending = "Cancelled. What was read is evaluated below." if result.missing else "Done."
+        ending = "Cancelled. The images that were read are evaluated below." if result.missing else "Done."
         if session.is_unfinished:
-            ending = "Cancelled. What was measured until then is below."
+            ending = "Cancelled. The finished measurements are below."
         yield {
             self._session: session,
             self._status: cards.status_html(f"{ending} The uploads have been deleted."),
@@ -480,7 +479,8 @@ class BatchEvaluationTab(BatchLayout):
 
     def _slider(self, session: Session) -> Updates:
         value = session.threshold if session.threshold is not None else session.threshold_of(OWN_THRESHOLD)
-        label = f"Threshold: {session.score_name.lower()} from which on the answer is {session.target_name}"
+        score, target = session.score_name.lower(), session.target_name.lower()
+        label = f"Threshold: at or above this {score} the answer is “{target}”"
         return {self._threshold: gr.update(value=round(value, 3), label=label)}
 
     def _decided(self, session: Session) -> Updates:

@@ -13,24 +13,19 @@ from dermadeit.evaluation.predictions import SMALLEST_SLICE
 from dermadeit.evaluation.slices import SLICED_BY
 from dermadeit.inference.records import Evaluation
 from dermadeit.inference.zoo import ZooEntry
-from dermadeit.metrics.classification import FIGURE_NAMES, FIGURES, INTERVAL_METHOD
+from dermadeit.metrics.classification import FIGURE_NAMES, FIGURES, INTERVAL_METHOD, TARGET_FIGURE_NAMES
 from dermadeit.reporting.drawing import model_title
-from dermadeit.reporting.names import capitalised
+from dermadeit.reporting.names import capitalised, counted
 from dermadeit.tasks import get_task
 from dermadeit.trust.calibration import OPERATING_POINTS, operating_point_title
 from dermadeit.views.page.html import table_html
-
-_TARGET_FIGURES: Mapping[str, str] = {
-    "ppv": "positive predictive value",
-    "npv": "negative predictive value",
-}
 
 _MOST_ROWS = 200
 """Failures that are listed on the page; the download has them all."""
 
 _SHOWN_FILES = 3
 
-_UNMEASURED = '<p class="dd-quiet">What is missing here was not measured, because you have cancelled.</p>'
+_UNMEASURED = '<p class="dd-quiet">What is missing was not measured, because you cancelled.</p>'
 
 
 def progress_html(progress: Progress | None, text: str = "") -> str:
@@ -68,7 +63,7 @@ def missing_models_html(entries: Sequence[ZooEntry]) -> str:
     rows = "".join(f"<dt>{escape(entry.title)}</dt><dd>{escape(entry.missing)}</dd>" for entry in missing)
     return f"""
 <details class="dd-missing">
-  <summary>{len(missing)} more models have no checkpoint here</summary>
+  <summary>Models without a checkpoint here: {len(missing)}</summary>
   <dl>{rows}</dl>
 </details>"""
 
@@ -83,12 +78,14 @@ def overview_html(result: BatchResult) -> str:
             counts[item.image.label] += 1
         parts = ", ".join(f"{result.task.display_names[key]} {count:,}" for key, count in counts.items())
         facts.append(("True classes", parts))
-    facts += [("Not readable", f"{failed:,}"), ("Left out", f"{len(result.left_out) + result.missing:,}")]
+    facts += [("Not read", f"{failed:,}"), ("Left out", f"{len(result.left_out) + result.missing:,}")]
     facts.append(("Views", views_of(result)))
     rows = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts)
     notes = list(result.notes)
     if result.missing:
-        notes.append(f"Cancelled: {result.missing:,} images were not read. What follows is about the others.")
+        notes.append(
+            f"Cancelled: {counted(result.missing, 'image')} not read. The results are about the others."
+        )
     if result.task.caveat:
         notes.append(result.task.caveat)
     lines = "".join(f"<li>{escape(note)}</li>" for note in notes)
@@ -110,10 +107,14 @@ def figures_html(evaluations: Sequence[Evaluation]) -> str:
         [escape(figure_name(name)), *(_figure(evaluation.metrics, name) for evaluation in evaluations)]
         for name in FIGURES
     ]
-    note = f"In brackets: {INTERVAL_METHOD}. Of the most probable class, whatever the threshold below."
+    note = (
+        f"In brackets: {INTERVAL_METHOD}. These figures are about the most probable class. The threshold "
+        "below does "
+        "not change them."
+    )
     measured = [evaluation.metrics for evaluation in evaluations]
     if any(metrics.get("unfinished") and "intervals" not in metrics for metrics in measured):
-        note += " A figure without brackets is measured, but its interval is not, because you have cancelled."
+        note += " A figure without brackets has no interval, because you cancelled."
     return (
         table_html("All figures with 95 % intervals", header, rows)
         + f'<p class="dd-quiet">{escape(note)}</p>'
@@ -127,17 +128,22 @@ def trust_html(evaluation: Evaluation) -> str:
     if metrics.get("risk_coverage"):
         rows.append(["Area under the risk–coverage curve", _share(metrics["risk_coverage"]["aurc"])])
     if stability := metrics.get("stability"):
-        rows.append(["Views that give another answer", _share(stability["flip_rate"])])
-        rows.append(["Images with any such view", _share(stability["images_with_flips"])])
+        rows.append(["Views with another answer", _share(stability["flip_rate"])])
+        rows.append(["Images with such a view", _share(stability["images_with_flips"])])
     if conformal := metrics.get("conformal"):
         every = conformal["classes"]["all"]
-        rows.append(["Lesions whose set holds the truth (meant: 90 %)", _share(every["lesion_coverage"])])
-        rows.append(["Classes in a set, on average", _share(every["mean_size"])])
+        rows.append(
+            [
+                "Lesions whose prediction set contains the true class (target: 90 %)",
+                _share(every["lesion_coverage"]),
+            ]
+        )
+        rows.append(["Classes in a prediction set, on average", _share(every["mean_size"])])
     if abstention := metrics.get("abstention"):
         rows.append(["Answers withheld", _share(abstention["abstained"])])
-        rows.append(["Accuracy of the answers given", _share(abstention["accuracy_answered"])])
+        rows.append(["Accuracy of the other answers", _share(abstention["accuracy_answered"])])
         rows.append(["Accuracy of the answers withheld", _share(abstention["accuracy_withheld"])])
-    html = table_html("Trust", ["Figure", "Value"], rows) if rows else ""
+    html = table_html("Uncertainty", ["Figure", "Value"], rows) if rows else ""
     if points := metrics.get("operating_points"):
         names = ("sensitivity", "specificity", "ppv", "npv")
         header = ["Operating point", "Threshold", *(figure_name(name) for name in names)]
@@ -156,11 +162,11 @@ def trust_html(evaluation: Evaluation) -> str:
     if metrics.get("unfinished"):
         html += _UNMEASURED
     elif conformal and not points:
-        html += '<p class="dd-quiet">Operating points were not measured: the checkpoint is not at hand.</p>'
+        html += '<p class="dd-quiet">Operating points were not measured: the checkpoint is not available.</p>'
     elif not points:
         html += (
-            '<p class="dd-quiet">Without a calibration of its weights this model has no operating points, no sets '
-            "and no abstention to measure.</p>"
+            '<p class="dd-quiet">This model is not calibrated: it has no operating points and no '
+            "prediction sets, and no answer is withheld.</p>"
         )
     return html
 
@@ -189,18 +195,13 @@ def slices_html(evaluation: Evaluation) -> str:
             caveats.append(part["caveat"])
     unmeasured = _UNMEASURED if evaluation.metrics.get("unfinished") else ""
     if not rows:
-        return (
-            unmeasured
-            or f'<p class="dd-quiet">No part of the images has {SMALLEST_SLICE} of them or more.</p>'
-        )
-    header = ["Part", "Value", "Images", *(figure_name(name) for name in names)]
+        return unmeasured or f'<p class="dd-quiet">No subgroup has {SMALLEST_SLICE} images or more.</p>'
+    header = ["Subgroup", "Value", "Images", *(figure_name(name) for name in names)]
     notes = [*caveats]
     if too_few:
-        notes.append(
-            f"Not shown, because they have fewer than {SMALLEST_SLICE} images: {'; '.join(too_few)}."
-        )
+        notes.append(f"Not shown (fewer than {SMALLEST_SLICE} images): {'; '.join(too_few)}.")
     lines = "".join(f'<p class="dd-quiet">{escape(note)}</p>' for note in notes)
-    return table_html("Figures by part, with 95 % intervals", header, rows, heads=2) + lines + unmeasured
+    return table_html("Figures by subgroup, with 95 % intervals", header, rows, heads=2) + lines + unmeasured
 
 
 def failures_html(result: BatchResult) -> str:
@@ -216,12 +217,12 @@ def failures_html(result: BatchResult) -> str:
     ]
     more = len(rows) - _MOST_ROWS
     html = (
-        table_html("Images without an answer", ["File", "Model", "Reason"], rows[:_MOST_ROWS]) if rows else ""
+        table_html("Files that were not read", ["File", "Model", "Reason"], rows[:_MOST_ROWS]) if rows else ""
     )
     if more > 0:
-        html += f'<p class="dd-quiet">{more:,} more are in the download.</p>'
+        html += f'<p class="dd-quiet">The download has {more:,} more.</p>'
     html += _left_out_html(result.left_out)
-    return html or '<p class="dd-quiet">Everything that was handed in was read.</p>'
+    return html or '<p class="dd-quiet">Every uploaded file was read.</p>'
 
 
 def _left_out_html(left_out: Sequence[LeftOut]) -> str:
@@ -239,12 +240,12 @@ def _left_out_html(left_out: Sequence[LeftOut]) -> str:
     ]
     if not rows:
         return ""
-    return table_html("Files left out; left_out.csv lists all", ["Reason", "Files", "Which"], rows)
+    return table_html("Files left out (all are in left_out.csv)", ["Reason", "Number", "Files"], rows)
 
 
 def figure_name(name: str) -> str:
     """A figure's name for people, also of those that only a threshold has."""
-    return capitalised(FIGURE_NAMES.get(name) or _TARGET_FIGURES.get(name, name))
+    return capitalised(FIGURE_NAMES.get(name) or TARGET_FIGURE_NAMES.get(name, name))
 
 
 def _figure(figures: Mapping[str, Any], name: str) -> str:

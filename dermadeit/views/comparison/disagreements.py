@@ -61,8 +61,8 @@ def disagreements_html(
         listed = _gallery_html(comparison, shown, pictures)
     return f"""
 <div class="dd-check" data-part="disagreements">
-  <h2>Where they disagree</h2>
-  <p>The models differ on {said}.</p>
+  <h2>Different answers</h2>
+  <p>The models give different answers for {said}.</p>
   <p class="dd-quiet">{_explained(comparison, task)}</p>
   {listed}{_turning_html(found, nearest_page(found, page))}
 </div>"""
@@ -70,14 +70,10 @@ def disagreements_html(
 
 def _explained(comparison: ImagesComparison, task: Task) -> str:
     target = escape(_target(task))
-    links = (
-        " A link leads to the public ISIC Archive, another site: it opens only when you click."
-        if comparison.is_shipped
-        else ""
-    )
+    links = " A link opens the public ISIC Archive, another website." if comparison.is_shipped else ""
     return (
-        f"Those come first whose scores of {target} lie furthest apart. Beside each answer: the score of "
-        f"{target}.{links} The CSV file has all of them."
+        f"The largest differences in the score for “{target}” come first. Beside each answer: that "
+        f"score.{links} The CSV file has all of them."
     )
 
 
@@ -105,10 +101,10 @@ def _gallery_html(
 
 def _picture_html(comparison: ImagesComparison, image: Disagreement, address: str | None) -> str:
     names = comparison.task.display_names
-    truth = f"truly {names[image.label]}" if image.label else ""
+    truth = f"truth {names[image.label]}" if image.label else ""
     said = ", ".join(
         [f"{image.image_id}: {truth}" if truth else image.image_id]
-        + [f"{title} answers {names[answer]}" for title, answer in image.answers.items()]
+        + [f"{title}: {names[answer]}" for title, answer in image.answers.items()]
     )
     answers = "".join(
         f"<div><dt>{escape(title)}</dt><dd>{_answer_html(comparison.task, image, title)}</dd></div>"

@@ -38,9 +38,8 @@ or images and a CSV.</p>"""
 
 _ABOUT_PREDICTIONS = """
 <h2 class="dd-small">Or predictions, without images and weights</h2>
-<p class="dd-quiet">A predictions.csv is what the batch tab exports and what “python -m dermadeit evaluate” writes.
-Give one for each model, or one that holds several. Models are compared on the images that all of them have
-read.</p>"""
+<p class="dd-quiet">The batch tab and “python -m dermadeit evaluate” write a predictions.csv. Give one for each
+model, or one with several models. Models are compared on the images that all of them have read.</p>"""
 
 
 class ComparisonLayout:
@@ -81,7 +80,7 @@ class ComparisonLayout:
             "Compare the shipped test predictions", variant="primary", elem_id="compare-shipped"
         )
         self._tables = FilesInput(
-            label="Or your own predictions.csv files, all in one go",
+            label="Or your own predictions.csv files, all at once",
             file_count="multiple",
             file_types=[".csv"],
             height=170,
@@ -117,10 +116,8 @@ class ComparisonLayout:
 
 
 _EXPIRED = "This comparison has expired. Start it again."
-_BUSY = Failure(
-    "queue_full", "Too many people are waiting right now, so nothing was compared. Start again in a minute."
-)
-_CUT_OFF = Failure("cut_off", "The comparison was cut off. Start it again.")
+_BUSY = Failure("queue_full", "Too many people are waiting. Nothing was compared. Start again in a minute.")
+_CUT_OFF = Failure("cut_off", "The comparison was interrupted. Start it again.")
 
 
 class BatchSection(ComparisonLayout):
@@ -176,7 +173,7 @@ class BatchSection(ComparisonLayout):
             **self._left(previous),
             **self._without_results(),
             self._run: ImagesRun.begin(source, payload, self._cases),
-            self._status: status_html("Waiting for its turn …"),
+            self._status: status_html("Waiting for a free place …"),
             self._start: gr.update(interactive=source != IMAGES),
             self._stop: gr.update(interactive=True),
             # What is read is deleted, and a later choice would hand the same files in again.
@@ -204,10 +201,10 @@ class BatchSection(ComparisonLayout):
     def _end(self, run: ImagesRun | None) -> Updates:
         if run is None or not run.is_running:
             return gr.skip()
-        said = "the images that are being read" if run.is_reading else "the step that is being done"
+        said = "the current images" if run.is_reading else "the current step"
         run.stop()
         return {
-            self._status: status_html("Stopped before it began." if run.is_over else f"Finishing {said} …"),
+            self._status: status_html("Stopped before the start." if run.is_over else f"Finishing {said} …"),
             self._start: gr.update(interactive=run.is_over),
             self._stop: gr.update(interactive=False),
         }
@@ -268,7 +265,7 @@ class BatchSection(ComparisonLayout):
                 yield {self._status: status_html(step)}
                 continue
             if not step.done:
-                yield {self._status: status_html("Reading the images … Stop keeps what is done.")}
+                yield {self._status: status_html("Reading the images … Stop keeps the finished images.")}
             yield {self._run: run, self._progress: progress_html(step)}
         done = len(run.batch.items)
         yield {
@@ -303,7 +300,7 @@ class BatchSection(ComparisonLayout):
     def _stopped(self, run: ImagesRun) -> Updates:
         return {
             self._run: run,
-            self._status: status_html("Stopped. What is shown was finished before."),
+            self._status: status_html("Stopped. The finished results are shown."),
             self._start: gr.update(interactive=True),
             self._stop: gr.update(interactive=False),
         }

@@ -31,9 +31,7 @@ from dermadeit.views.page.uploads import (
 _PHOTO_SIDE = 800
 """Longest side of the photo that is shown in place of the upload, in pixels."""
 
-_CHOOSE_AGAIN = (
-    "This photo was too large to be kept. Choose it again to compare the models for the other task."
-)
+_CHOOSE_AGAIN = "This photo was too large to keep. Choose it again for the other task."
 
 
 class PhotoSection:
@@ -76,9 +74,8 @@ class PhotoSection:
         self._scale = gr.HTML(cards.scale_html())
         self._cards = gr.HTML(self._empty_cards(BINARY), elem_id="compare-cards", min_height=320)
         gr.HTML(
-            '<p class="dd-quiet">Times are medians of five passes of the network alone, after one to warm up, '
-            "taken on this machine right after the reading; whoever else uses it may slow it down. Decoding, "
-            "resizing and heatmaps are not in them.</p>"
+            '<p class="dd-quiet">Times are medians of five runs of the network on this machine, without '
+            "decoding, resizing and heatmaps. Other users of the machine can slow it down.</p>"
         )
         self._connect()
 
@@ -244,7 +241,7 @@ class PhotoSection:
         waiting = self._waiting(result)
         total = len(waiting) + len(result.outcomes)
         state = (
-            f"Asking {waiting[0]}, {len(result.outcomes) + 1} of {total} …" if waiting else "Almost done …"
+            f"Running {waiting[0]}, {len(result.outcomes) + 1} of {total} …" if waiting else "Almost done …"
         )
         return {
             self._result: result,
@@ -281,7 +278,7 @@ class PhotoSection:
         run.is_stopping = True
         return {
             self._stop: gr.update(interactive=False),
-            self._status: status_html("Stopping after the model that is being asked …"),
+            self._status: status_html("Stopping after the current model …"),
         }
 
     def _redraw(
@@ -318,7 +315,7 @@ class PhotoSection:
 
 def _class_choices(task: Task) -> list[tuple[str, str]]:
     return [
-        ("What each model answers", cards.OWN_ANSWER),
+        ("The answer of each model", cards.OWN_ANSWER),
         *((task.display_names[key], key) for key in task.classes),
     ]
 

@@ -18,6 +18,7 @@ from dermadeit.inference.saliency import DEFAULT_OPACITY
 from dermadeit.inference.side_by_side import SCALE_NOTE, Agreement, ModelReading, PairAgreement
 from dermadeit.inference.zoo import ZooEntry
 from dermadeit.models.checkpoints import training_command
+from dermadeit.reporting.names import WITHHELD, counted
 from dermadeit.tasks import BINARY, Task
 from dermadeit.trust.calibration import OPERATING_POINTS
 from dermadeit.views.comparison.teacher import teacher_card_html
@@ -36,8 +37,8 @@ EMPTY_AGREEMENT = """
 <div class="dd-check dd-agreement">
   <h2>Agreement</h2>
   <p class="dd-empty-title">No photo yet</p>
-  <p class="dd-quiet">Choose a photo or an example. Each model's card appears below as soon as that model has read
-  it, and who agrees with whom appears here.</p>
+  <p class="dd-quiet">Choose a photo or an example. Each model's card appears below when that model has read
+  it. Which models agree appears here.</p>
 </div>"""
 
 _PICTURE_QUALITY = 88
@@ -77,7 +78,7 @@ def cards_html(
         elif not entry.available:
             body, state = _note_html(_missing_html(entry, task)), "missing"
         else:
-            waiting = "Its turn comes …" if running else "Not asked yet." if preview is None else "Not asked."
+            waiting = "Waiting …" if running else "No photo yet." if preview is None else "Not run."
             body, state = _note_html(f'<p class="dd-quiet">{waiting}</p>'), "waiting"
         cards.append(
             f'<article class="dd-model" data-model="{escape(entry.name)}" data-state="{state}">'
@@ -90,8 +91,8 @@ def scale_html() -> str:
     """The one colour bar of all heatmaps, and what it says."""
     return f"""
 <div class="dd-legend dd-shared-scale">
-  <p class="dd-scale"><span>0, least</span><span class="dd-ramp" aria-hidden="true"></span>
-  <span>1, most</span></p>
+  <p class="dd-scale"><span>0, low</span><span class="dd-ramp" aria-hidden="true"></span>
+  <span>1, high</span></p>
   <p class="dd-quiet">One colour scale for all heatmaps. {escape(SCALE_NOTE)} The
   area inside the line is the highlighted one, which the test of the heatmap hides.</p>
 </div>"""
@@ -108,7 +109,7 @@ def agreement_html(found: Agreement, *, only_one: bool = False) -> str:
         return """
 <div class="dd-check dd-agreement">
   <h2>Agreement</h2>
-  <p class="dd-quiet">Only one model is here, so there is nothing to agree with.</p>
+  <p class="dd-quiet">Only one model is available here.</p>
 </div>"""
     titles = list(dict.fromkeys(title for pair in found.pairs for title in (pair.first, pair.second)))
     pairs = {(pair.first, pair.second): pair for pair in found.pairs}
@@ -119,12 +120,13 @@ def agreement_html(found: Agreement, *, only_one: bool = False) -> str:
         rows = [
             [escape(row), *(_pair_cell(row, column, pairs) for column in titles[1:])] for row in titles[:-1]
         ]
-        caption = f"Do two models give the same label, and how far apart are their scores of {target}?"
+        caption = f"Same answer or not, and difference between the scores for “{target}”"
         table = table_html(caption, ["Model", *titles[1:]], rows)
         pair = found.widest
         widest = (
-            f'<p class="dd-quiet">Furthest apart: {escape(pair.first)} and {escape(pair.second)}, whose scores of '
-            f"{escape(target)} differ by {_points(pair.difference)}.{_mixed_scores(found)}</p>"
+            f'<p class="dd-quiet">Largest difference: {escape(pair.first)} and {escape(pair.second)}. '
+            f"Their scores for “{escape(target)}” differ by "
+            f"{_points(pair.difference)}.{_mixed_scores(found)}</p>"
         )
     return f"""
 <div class="dd-check dd-agreement">
@@ -132,7 +134,7 @@ def agreement_html(found: Agreement, *, only_one: bool = False) -> str:
   <p class="dd-consensus">{escape(found.sentence)}</p>
   {withheld}
   {table}{widest}
-  <p class="dd-quiet">Models that agree can all be wrong: they learned from the same photos.</p>
+  <p class="dd-quiet">Models that agree can all be wrong: they were trained on the same photos.</p>
 </div>"""
 
 
@@ -151,7 +153,7 @@ def _points(difference: float) -> str:
 def _mixed_scores(found: Agreement) -> str:
     if all(pair.comparable for pair in found.pairs):
         return ""
-    return " Some scores are calibrated and some are not, so their distance means little."
+    return " Some scores are calibrated and some are not: compare them with care."
 
 
 def _note_html(text: str) -> str:
@@ -162,9 +164,9 @@ def _note_html(text: str) -> str:
 def _missing_html(entry: ZooEntry, task: Task) -> str:
     place = f"assets/checkpoints/{task.key}/{entry.name}"
     return f"""
-<p>Its weights for this task are not here, so it can't be asked. This command trains them:</p>
+<p>There are no weights for this task here. This command trains the model:</p>
 <pre class="dd-command" tabindex="0"><code>{escape(training_command(task.key, entry.name))}</code></pre>
-<p class="dd-quiet">Then put the folder that it writes at <code>{escape(place)}</code> and start the app
+<p class="dd-quiet">Then copy its output folder to <code>{escape(place)}</code> and start the app
 again.</p>"""
 
 
@@ -188,9 +190,9 @@ def _withheld_html(answer: Prediction, said: str) -> str:
     reasons = "".join(f"<li>{escape(reason)}</li>" for reason in answer.abstain_reasons)
     return f"""
 <div class="dd-model-withheld" data-verdict="abstain">
-  <p class="dd-model-label">No answer</p>
-  <p class="dd-quiet">Withheld, because</p><ul>{reasons}</ul>
-  <details><summary>Show what it says all the same</summary>{said}</details>
+  <p class="dd-model-label">{WITHHELD}</p>
+  <ul>{reasons}</ul>
+  <details><summary>Show the answer anyway</summary>{said}</details>
 </div>"""
 
 
@@ -209,14 +211,14 @@ def _scores_html(answer: Prediction, task: Task) -> str:
 def _decision_html(reading: ModelReading, task: Task, point: str) -> str:
     decision = reading.decisions.get(point)
     if decision is None:
-        text = "Not calibrated: no operating point, and no answer is ever withheld."
+        text = "Not calibrated: it has no operating point, and no answer is withheld."
         return f'<p class="dd-quiet dd-model-decision">{text}</p>'
     target = task.target_name.lower()
     return f"""
 <dl class="dd-model-facts dd-model-decision">
   <div><dt>Decision, {escape(POINT_TITLES[point].lower())}</dt>
   <dd>{escape(task.display_names[decision.decision])}</dd></div>
-  <div><dt>{escape(target.capitalize())} from</dt><dd>{percent(decision.threshold)}</dd></div>
+  <div><dt>Threshold for “{escape(target)}”</dt><dd>{percent(decision.threshold)}</dd></div>
 </dl>"""
 
 
@@ -225,8 +227,7 @@ def _heatmap_html(reading: ModelReading, task: Task, preview: LesionImage, shown
     if shown_class == OWN_ANSWER and answer.verdict == ABSTAIN:
         # Its class would give away what is withheld.
         return (
-            '<p class="dd-quiet">No heatmap, because the answer is withheld. Choose a class to see one all the '
-            "same.</p>"
+            '<p class="dd-quiet">No heatmap, because the answer is withheld. Choose a class to see one.</p>'
         )
     class_key = answer.label if shown_class == OWN_ANSWER else shown_class
     found, check = reading.maps[class_key], reading.checks[class_key]
@@ -244,7 +245,7 @@ def _heatmap_html(reading: ModelReading, task: Task, preview: LesionImage, shown
 
 def _facts_html(reading: ModelReading) -> str:
     times = "".join(
-        f"<div><dt>Time, {'1 view' if views == 1 else f'{views} views'}</dt><dd>{value:.1f}\u00a0ms</dd></div>"
+        f"<div><dt>Time, {counted(views, 'view')}</dt><dd>{value:.1f}\u00a0ms</dd></div>"
         for views, value in reading.latency.milliseconds.items()
     )
     return f"""
@@ -252,7 +253,7 @@ def _facts_html(reading: ModelReading) -> str:
   {times}
   <div><dt>Parameters</dt><dd>{reading.parameters / 1e6:.1f}\u00a0million</dd></div>
   <div><dt>File</dt><dd>{reading.weights_bytes / 1e6:.1f}\u00a0MB</dd></div>
-  <div><dt>Sees</dt><dd>{reading.model_side} × {reading.model_side}\u00a0px</dd></div>
+  <div><dt>Input</dt><dd>{reading.model_side} × {reading.model_side}\u00a0px</dd></div>
 </dl>"""
 
 

@@ -22,7 +22,7 @@ _MAP_SIDE = 360
 _KEPT_PIXELS = 2_000_000
 """Photos of at most so many pixels are kept for the other task, as long as their result is."""
 
-_NOT_ASKED = Failure("not_asked", "The comparison was stopped before it came to this model.")
+_NOT_ASKED = Failure("not_asked", "The comparison was stopped before this model.")
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,8 +21,8 @@ ORIGINAL_FILE = "original_reported.json"
 """Figures of the original project, where they come from, and why they can't be compared."""
 
 NO_BENCHMARK = (
-    '<p class="dd-quiet">No figures are shipped for this task yet. “make benchmark-table” computes them from the '
-    "predictions in assets/benchmark.</p>"
+    '<p class="dd-quiet">There are no figures for this task yet. “make benchmark-table” computes them from '
+    "the predictions in assets/benchmark.</p>"
 )
 
 
@@ -47,9 +47,9 @@ def benchmark_html(task: Task, root: Path = BENCHMARK_ROOT) -> str:
 
 def _ours_html(task: Task, metrics: Mapping[str, Any], models: Mapping[str, Any]) -> str:
     caption = (
-        f"{metrics['images']:,} test images of {metrics['lesions']:,} lesions, none of which was seen in "
-        "training. An answer is the mean over the views that a row names. In brackets: 95 % intervals from "
-        "resampled lesions."
+        f"{metrics['images']:,} test images of {metrics['lesions']:,} lesions. No lesion was used in "
+        f"training. An answer is the mean over the views in its row. In brackets: 95 % intervals from "
+        f"resampled lesions."
     )
     if metrics["ensemble"]:
         caption += f" {ENSEMBLE_CAPTION}"
@@ -91,9 +91,7 @@ def _sources_table(metrics: Mapping[str, Any], models: Mapping[str, Any]) -> str
         for model, figures in of_model.items()
         if source in figures
     ]
-    caption = (
-        "By source: a gain that shows only over all of them may be a shortcut, since they differ in sharpness"
-    )
+    caption = "By source. The sources differ in sharpness: a gain over all sources alone may be a shortcut"
     return table_html(caption, ["Source", "Model", "Images", *_names()], rows, heads=2)
 
 
@@ -113,7 +111,7 @@ def _differences_table(metrics: Mapping[str, Any], models: Mapping[str, Any]) ->
             ]
         )
     caption = (
-        f"{published_title(OURS, models)} minus each other model, on the same resamples; marked where the "
+        f"{published_title(OURS, models)} minus each other model, on the same resamples; bold where the "
         f"interval excludes 0. p-values are adjusted for {len(rows)} comparisons (Holm)"
     )
     return table_html(caption, ["Minus", *_names(), "McNemar p", "DeLong p"], rows)

@@ -13,7 +13,7 @@ from dermadeit.evaluation.batch import BatchResult
 from dermadeit.evaluation.comparison import Entrant, PairedResult
 from dermadeit.metrics.classification import HEADLINE_FIGURES
 from dermadeit.reporting.figures import ModelPoint, accuracy_latency_figure, inline_svg
-from dermadeit.reporting.names import capitalised
+from dermadeit.reporting.names import capitalised, counted
 from dermadeit.tasks import Task
 from dermadeit.views.batch.tables import failures_html, overview_html
 from dermadeit.views.comparison.steps import ImagesComparison
@@ -31,14 +31,14 @@ EMPTY_RESULTS = """
 <div class="dd-check">
   <h2>Figures</h2>
   <p class="dd-empty-title">Nothing compared yet</p>
-  <p class="dd-quiet">Hand in images with their true classes. Or take the predictions that ship with the app, or
-  the predictions.csv files of your own evaluations: these need neither weights nor images.</p>
+  <p class="dd-quiet">Upload images with their true classes. Or use the predictions that come with the app, or the
+  predictions.csv files of your own evaluations. These need no weights and no images.</p>
 </div>"""
 
 
 WITHOUT_TRUTH = (
-    "A comparison of figures needs the true classes. Hand the images in again with them: in a folder or a ZIP "
-    "with a folder for each class, or with a CSV that has the columns file and label."
+    "A comparison of figures needs the true classes. Upload the images again with them: a folder or a ZIP "
+    "with a folder for each class, or a CSV with the columns file and label."
 )
 
 
@@ -72,7 +72,7 @@ def left_out_html(batch: BatchResult) -> str:
         return ""
     return f"""
 <div class="dd-check" data-part="failures">
-  <h2>Failures and files left out</h2>
+  <h2>Files that were not read or left out</h2>
   {failures_html(batch)}
 </div>"""
 
@@ -108,7 +108,7 @@ def figures_html(
     dropped = ", ".join(
         f"{entrant.dropped:,} of {escape(entrant.title)}" for entrant in entrants if entrant.dropped
     )
-    left_out = f" Left out, because not every model has read them: images, {dropped}." if dropped else ""
+    left_out = f" Left out, because not every model has read them: {dropped}." if dropped else ""
     return f"""
 <div class="dd-check" data-part="figures">
   <h2>Figures</h2>
@@ -133,16 +133,21 @@ def differences_html(task: Task, reference: str, results: Sequence[PairedResult]
         ]
         for result in results
     ]
-    header = ["Minus", *_names(), "Right alone", "McNemar p", f"DeLong p, {target} or not"]
+    header = [
+        "Minus",
+        *_names(),
+        "Right: first only / second only",
+        "McNemar p",
+        f"DeLong p, {target} or not",
+    ]
     return f"""
 <div class="dd-check" data-part="differences">
   <h2>Differences</h2>
   {table_html(f"{reference} minus each other model, on the same images", header, rows)}
-  <p class="dd-quiet">Marked only where the 95 % interval of the paired bootstrap excludes 0. Right alone: images
-  that only the first and only the second model reads right. p-values are adjusted for
-  {_count(len(rows), "comparison")} (Holm). DeLong's test is of the AUROC of {escape(target)} against the rest.
-  Both tests take images as independent of each other, which several images of one lesion are not; where they
-  disagree with an interval, believe the interval.</p>
+  <p class="dd-quiet">Bold: the 95 % interval of the paired bootstrap excludes 0. p-values are adjusted for
+  {counted(len(rows), "comparison")} (Holm). DeLong's test compares the AUROC for the class {escape(target)}. Both
+  tests assume independent images. Several images of one lesion are not independent. If a test and an interval
+  disagree, use the interval.</p>
 </div>"""
 
 
@@ -163,7 +168,7 @@ def kappas_html(entrants: Sequence[Entrant], found: Mapping[tuple[str, str], flo
   <h2>Agreement between models</h2>
   {
         table_html(
-            "Cohen's κ between the answers of two models: 1 always the same, 0 as often as chance",
+            "Cohen's κ between the answers of two models (1: always the same, 0: as often as by chance)",
             ["Model", *titles[1:]],
             rows,
         )
@@ -179,16 +184,16 @@ def plot_html(figure: str, untimed: Sequence[str]) -> str:
         untimed: Titles of the models that are not in it.
     """
     left_out = (
-        f" Not in it, since their weights are not here to be timed: {', '.join(map(escape, untimed))}."
+        f" Not shown, because their weights are not here: {', '.join(map(escape, untimed))}."
         if untimed
         else ""
     )
     return f"""
 <div class="dd-check" data-part="plot">
-  <h2>What accuracy costs</h2>
+  <h2>Accuracy and time</h2>
   <div class="dd-plot-place">{figure}</div>
-  <p class="dd-quiet">Accuracy of the predictions above, and the time of the network alone for one photo in as many
-  views, measured on this machine just now. Whoever else uses it may slow it down.{left_out}</p>
+  <p class="dd-quiet">Accuracy of the predictions above, and the time of the network for one photo with the same
+  number of views. Measured on this machine just now. Other users can slow it down.{left_out}</p>
 </div>"""
 
 
@@ -212,7 +217,3 @@ def _points(found: ImagesComparison) -> list[ModelPoint]:
 
 def _names() -> list[str]:
     return [capitalised(name) for name in HEADLINE_FIGURES.values()]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")

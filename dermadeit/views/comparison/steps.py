@@ -20,6 +20,7 @@ from dermadeit.inference.predictor import DEFAULT_VIEWS
 from dermadeit.inference.side_by_side import Latency, measure_latency
 from dermadeit.inference.zoo import ModelZoo
 from dermadeit.models.specs import OURS
+from dermadeit.reporting.names import counted
 from dermadeit.tasks import Task
 
 
@@ -83,17 +84,14 @@ class ImagesComparison:
     @property
     def summary(self) -> str:
         """What came of it, in one or two sentences; only once it is finished."""
-        images = f"{self.images:,} {'image' if self.images == 1 else 'images'}"
+        images = counted(self.images, "image")
         if any(entrant.dropped for entrant in self.entrants):
-            images += " that all have read"
+            images += " that all models have read"
         ending = "" if self.is_labelled else " Without the true classes there are no figures."
         if len(self.entrants) == 1:
             alone = f"Done: {self.reference.title} on {images}. There is no other model to compare it with."
             return alone + ending
-        done = (
-            f"Done: {len(self.entrants)} models on {images}, {len(self.differing):,} of which they answer "
-            "differently."
-        )
+        done = f"Done: {len(self.entrants)} models on {images}. Different answers: {len(self.differing):,}."
         return f"{done} {self._told_apart()}" if self.is_labelled else done + ending
 
     def _told_apart(self) -> str:
@@ -103,9 +101,9 @@ class ImagesComparison:
             if result.comparison.differences["accuracy"].excludes_zero
         ]
         told = (
-            f"in accuracy it differs from {', '.join(apart)} by more than chance"
+            f"significant difference in accuracy to {', '.join(apart)}"
             if apart
-            else "in accuracy it can't be told from any other"
+            else "no significant difference in accuracy to the other models"
         )
         return f"{self.reference.title}: {told}."
 

@@ -29,7 +29,7 @@ class ModelComparisonTab:
                 [(task.title, task.key) for task in TASKS.values()],
                 value=BINARY.key,
                 label="Task",
-                info="The second task only means something for a lesion that is malignant.",
+                info="The second task is only for malignant lesions.",
                 elem_id="compare-task",
             )
             with gr.Tabs(elem_id="compare-parts", overflow_behavior="wrap"):

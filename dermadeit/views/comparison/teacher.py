@@ -23,9 +23,7 @@ TEACHER = "teacher-mlp"
 
 TEACHER_TITLE = "MLP on the small teacher's features"
 
-NEVER_ASKED = (
-    "its features come from a model that does not ship with the app, so it can't be asked about a photo here."
-)
+NEVER_ASKED = "it needs a large model that does not come with the app, so it can't read a photo here."
 
 _SHOWN_FIGURES = ("accuracy", "roc_auc")
 
@@ -89,7 +87,8 @@ def teacher_note_html(task: Task, *, is_shipped: bool) -> str:
         is_shipped: Whether the others are the shipped predictions, among which its answers could be.
     """
     remedy = (
-        f" This makes and files its answers about the test images: <code>{escape(teacher_command(task))}</code>"
+        f" This command adds its predictions for the test images: "
+        f"<code>{escape(teacher_command(task))}</code>"
         if is_shipped
         else ""
     )
@@ -99,8 +98,7 @@ def teacher_note_html(task: Task, *, is_shipped: bool) -> str:
 def _said_html(task: Task, entry: TeacherEntry) -> str:
     if not entry.is_filed:
         return f"""
-<p>{capitalised(NEVER_ASKED)} Its answers about the test images can be compared with those of the others once this
-command has made and filed them:</p>
+<p>{capitalised(NEVER_ASKED)} This command adds its predictions for the test images to the comparison:</p>
 <pre class="dd-command" tabindex="0"><code>{escape(teacher_command(task))}</code></pre>"""
     rows = "".join(
         f"<div><dt>{capitalised(HEADLINE_FIGURES[name])}</dt><dd>{figure_cell(entry.figures, name)}</dd></div>"
@@ -108,5 +106,6 @@ command has made and filed them:</p>
     )
     measured = f'<dl class="dd-model-facts">{rows}</dl>' if entry.figures else ""
     return f"""
-<p>{capitalised(NEVER_ASKED)} Its answers about the test images are shipped: see the other parts of this tab.</p>
+<p>{capitalised(NEVER_ASKED)} Its predictions for the test images come with the app: see the other parts of
+this tab.</p>
 {measured}"""

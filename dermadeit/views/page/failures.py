@@ -35,7 +35,7 @@ def presentable(error: Exception) -> Failure:
     # The text of a system error may quote the name of somebody's file, so only type and place are logged.
     place = "".join(traceback.format_tb(error.__traceback__))
     logger.error("incident %s: %s\n%s", incident, type(error).__name__, place)
-    return Failure("defect", f"Something went wrong on our side (id {incident}). Please try again.")
+    return Failure("defect", f"An internal error occurred (id {incident}). Please try again.")
 
 
 def refusal(error: Exception) -> gr.Error:

@@ -15,8 +15,7 @@ from gradio_client.utils import is_file_obj_with_meta, is_http_url_like, travers
 from pydantic import model_validator
 
 NOT_AN_UPLOAD = (
-    "Only an uploaded image is read here: no web address, data URL or path on the server. "
-    "Upload the image file itself."
+    "Only uploaded images are read, not a web address, data URL or path on the server. Upload the image file."
 )
 
 UNLISTED_IMAGES = (".dcm", ".dicom", ".heic", ".heif", ".tif", ".tiff")

@@ -9,36 +9,36 @@ from typing import Any
 from dermadeit.evaluation.comparison import Difference
 from dermadeit.inference.faithfulness import SaliencyCheck
 from dermadeit.inference.records import Prediction
+from dermadeit.reporting import names
 from dermadeit.views.page.failures import Failure
 
-NO_READING = "There is no photo, or its reading has expired. Choose a photo."
+NO_READING = "There is no photo, or its result has expired. Choose a photo."
 
 EMPTY_RESULT = """
 <div class="dd-card dd-empty">
   <h2>Result</h2>
   <p class="dd-empty-title">No photo yet</p>
-  <p>Choose a photo or an example. The label appears here first, the heatmap below it a moment later.</p>
+  <p>Choose a photo or an example. The answer appears here first. The heatmap follows below it.</p>
 </div>"""
 
 READING_RESULT = """
 <div class="dd-card dd-empty">
   <h2>Result</h2>
   <p class="dd-empty-title">Reading the photo …</p>
-  <p>The result of the previous photo has been cleared.</p>
+  <p>The result of the previous photo has been removed.</p>
 </div>"""
 
 FAILED_RESULT = """
 <div class="dd-card dd-empty">
   <h2>Result</h2>
   <p class="dd-empty-title">No result</p>
-  <p>The reason is given above. Any earlier result has been cleared.</p>
+  <p>The reason is shown above. Any earlier result has been removed.</p>
 </div>"""
 
 EMPTY_CHECK = """
 <div class="dd-check">
   <h2>Image check</h2>
-  <p class="dd-quiet">Sharpness, exposure, size, fingerprint and what the decoder did to the pixels, once there is
-  a photo.</p>
+  <p class="dd-quiet">Choose a photo to see its sharpness, exposure and size, and how it was converted.</p>
 </div>"""
 
 NO_LEGEND = """
@@ -48,8 +48,7 @@ NO_LEGEND = """
 
 WITHHELD_LEGEND = """
 <div class="dd-legend" data-check="withheld">
-  <p class="dd-check-verdict">No heatmap, because the answer is withheld. Choose a class to see one all the
-  same.</p>
+  <p class="dd-check-verdict">No heatmap, because the answer is withheld. Choose a class to see one.</p>
 </div>"""
 
 
@@ -152,7 +151,7 @@ def legend_html(
 
 def score_name(answer: Prediction) -> str:
     """What the numbers of an answer may be called."""
-    return "Probability" if answer.calibrated else "Model score"
+    return names.score_name(calibrated=answer.calibrated)
 
 
 NOTHING = "–"

@@ -133,8 +133,8 @@ def header_html(model_card: str) -> str:
       <a href="#{model_card}">Model card</a> <span class="dd-version">version {VERSION}</span>
     </p>
   </div>
-  <p class="dd-purpose">Reads a photo of one skin lesion with a small vision transformer, shows where in the photo
-  its score comes from, and says what speaks against it.</p>
+  <p class="dd-purpose">Reads a photo of one skin lesion with a small vision transformer. Shows which area of the
+  photo raised the score, and how reliable the answer is.</p>
   <p class="dd-disclaimer" role="note">{DISCLAIMER}</p>
 </header>"""
 

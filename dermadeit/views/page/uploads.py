@@ -55,7 +55,7 @@ It passes for a part of a name all the way and reads like a slash. The invisible
 name that has the visible half by itself.
 """
 
-EXPIRED = "The image is no longer here: uploads are deleted once they are read. Choose it again."
+EXPIRED = "The image is no longer here. Uploads are deleted after reading. Choose it again."
 
 _REMEMBERED_BYTES = 3 * MAX_PIXELS
 _REMEMBERED_SECONDS = 120

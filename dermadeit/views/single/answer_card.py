@@ -8,7 +8,8 @@ from html import escape
 from dermadeit.inference.decision import OPERATING_POINT_TITLES, OWN_THRESHOLD, Choice, Figure, Ruling, rule
 from dermadeit.inference.predictor import NOT_CALIBRATED
 from dermadeit.inference.records import ABSTAIN, Prediction
-from dermadeit.reporting.names import capitalised
+from dermadeit.metrics.classification import TARGET_FIGURE_NAMES
+from dermadeit.reporting.names import EMPTY_SET, PREDICTION_SET, SIMILAR_CASES, WITHHELD, capitalised, counted
 from dermadeit.tasks import BINARY, Task, get_task
 from dermadeit.trust.calibration import Calibration
 from dermadeit.trust.gating import OUT_OF_DISTRIBUTION
@@ -67,12 +68,12 @@ def announcement(
         answer, task = reading.predictions[key], get_task(key)
         condition = "" if task is BINARY else "if malignant: "
         if answer.verdict == ABSTAIN and not choice.override:
-            parts.append(f"{condition}no answer. {' '.join(answer.abstain_reasons).rstrip('.')}")
+            parts.append(f"{condition}{WITHHELD.lower()}. {' '.join(answer.abstain_reasons).rstrip('.')}")
             continue
         ruling = rule(answer, calibrations.get(key), choice if key == task_key else choice.for_other_task())
         decided = ruling.decision if ruling else answer.label
         score = f"{score_name(answer).lower()} {percent(answer.probabilities[decided])}"
-        withheld = " (withheld, shown all the same)" if answer.verdict == ABSTAIN else ""
+        withheld = " (withheld, shown at your request)" if answer.verdict == ABSTAIN else ""
         parts.append(f"{condition}{task.display_names[decided]}, {score}{withheld}")
     return capitalised("; ".join(parts) + ".")
 
@@ -87,10 +88,7 @@ def outside_set(answer: Prediction, task: Task, ruling: Ruling | None) -> str:
     decided = ruling.decision if ruling else answer.label
     if answer.conformal_set is None or decided in answer.conformal_set:
         return ""
-    return (
-        f"{task.display_names[decided]} is not among the classes that can't be ruled out, which hold the right "
-        "one nine times in ten. So this answer is doubtful."
-    )
+    return f"{task.display_names[decided]} is not in the 90\u00a0% prediction set. This answer is uncertain."
 
 
 def _answer_html(
@@ -101,24 +99,26 @@ def _answer_html(
     title = f"If malignant: {task.title}" if conditional else task.title
     caveat = f'<p class="dd-caveat">{escape(task.caveat)}</p>' if task.caveat else ""
     if is_hidden(answer, choice):
-        body = f"""<p class="dd-label">No answer</p>
-  {notes_html("Withheld, because", answer.abstain_reasons, "dd-withheld")}
-  <p class="dd-quiet dd-to-check">For what was measured, <a href="#check">see the image check</a>.</p>
+        body = f"""<p class="dd-label">{WITHHELD}</p>
+  {notes_html("Reasons", answer.abstain_reasons, "dd-withheld")}
+  <p class="dd-quiet dd-to-check">See the measurements in the <a href="#check">image check</a>.</p>
   {caveat}"""
     else:
         ruling = rule(answer, calibration, choice if chosen else choice.for_other_task())
         doubt = outside_set(answer, task, ruling)
         likely = _likely(answer, task, ruling)
+        decided = ruling.decision if ruling else answer.label
         body = f"""{_overridden_html(answer)}
-  <p class="dd-label">{escape(task.display_names[ruling.decision if ruling else answer.label])}</p>
+  <p class="dd-label">{escape(task.display_names[decided])}</p>
+  {_contents_html(task, decided)}
   {_decided_html(answer, task, ruling)}
   {caveat}
   {_bars_html(answer, task, ruling)}
   {_set_html(answer, task)}
-  {notes_html("Doubtful", [doubt] if doubt else [])}
+  {notes_html("Uncertain", [doubt] if doubt else [])}
   {_stability_html(answer, likely, reading.views[task.key])}
   {_figures_html(task, ruling) if ruling and chosen else ""}
-  {notes_html(f"Similar known cases, for {likely}", _notes(reading, answer))}"""
+  {notes_html(SIMILAR_CASES, _notes(reading, answer))}"""
     return f"""
 <section class="dd-answer{" dd-conditional" if conditional else ""}" data-task="{task.key}"
   data-verdict="{answer.verdict}" data-hidden="{str(is_hidden(answer, choice)).lower()}">
@@ -127,10 +127,15 @@ def _answer_html(
 </section>"""
 
 
+def _contents_html(task: Task, key: str) -> str:
+    contents = task.contents.get(key)
+    return f'<p class="dd-quiet dd-contents">{escape(contents)}</p>' if contents else ""
+
+
 def _verdict_html(answer: Prediction, choice: Choice) -> str:
     if answer.verdict != ABSTAIN:
         return '<span class="dd-verdict" data-kind="answer">Answer</span>' if answer.calibrated else ""
-    text = "Abstains: overridden" if choice.override else "Abstains"
+    text = "Withheld, shown at your request" if choice.override else "Withheld"
     return f'<span class="dd-verdict" data-kind="abstain">{text}</span>'
 
 
@@ -138,7 +143,7 @@ def _overridden_html(answer: Prediction) -> str:
     if answer.verdict != ABSTAIN:
         return ""
     return notes_html(
-        "You chose to see this answer. It is withheld, because", answer.abstain_reasons, "dd-overridden"
+        "This answer is withheld and shown at your request. Reasons", answer.abstain_reasons, "dd-overridden"
     )
 
 
@@ -148,9 +153,9 @@ def _decided_html(answer: Prediction, task: Task, ruling: Ruling | None) -> str:
     target = task.display_names[ruling.target]
     own = ruling.operating_point == OWN_THRESHOLD
     place = "At your own threshold" if own else f"Operating point “{_title(ruling)}”"
-    text = f"{place}: {target} from {percent(ruling.threshold)} on."
+    text = f"{place}: {target} at {percent(ruling.threshold)} or above."
     if ruling.decision != answer.label:
-        text += f" The most probable class is {task.display_names[answer.label]}; the threshold decides otherwise."
+        text += f" The most probable class is {task.display_names[answer.label]}, but the threshold decides."
     return f'<p class="dd-decided">{escape(text)}</p>'
 
 
@@ -193,11 +198,8 @@ def _set_html(answer: Prediction, task: Task) -> str:
     if answer.conformal_set is None:
         return ""
     names = ", ".join(task.display_names[key] for key in answer.conformal_set)
-    text = names or "nothing: the photo looks like a typical one of none of them"
-    return (
-        '<dl class="dd-trust"><div><dt>Not ruled out (nine times in ten)</dt>'
-        f"<dd>{escape(text)}</dd></div></dl>"
-    )
+    text = names or EMPTY_SET
+    return f'<dl class="dd-trust"><div><dt>{PREDICTION_SET}</dt><dd>{escape(text)}</dd></div></dl>'
 
 
 def _stability_html(answer: Prediction, likely: str, views: ViewScores) -> str:
@@ -235,29 +237,28 @@ def _stacked(views: ViewScores) -> list[tuple[float, bool, int]]:
 def _figures_html(task: Task, ruling: Ruling) -> str:
     target = task.display_names[ruling.target]
     cells = "".join(
-        _figure_html(name, figure)
-        for name, figure in (
-            ("Sensitivity", ruling.sensitivity),
-            ("Specificity", ruling.specificity),
-            ("Positive predictive value", ruling.positive_predictive_value),
-            ("Negative predictive value", ruling.negative_predictive_value),
+        _figure_html(capitalised(TARGET_FIGURE_NAMES[key]), figure)
+        for key, figure in (
+            ("sensitivity", ruling.sensitivity),
+            ("specificity", ruling.specificity),
+            ("ppv", ruling.positive_predictive_value),
+            ("npv", ruling.negative_predictive_value),
         )
     )
     bounds = (
-        " At your own threshold they are only known to lie between those of the nearest operating points."
+        " At your own threshold they lie between those of the nearest operating points."
         if any(known.low != known.high for known in (ruling.sensitivity, ruling.specificity))
         else ""
     )
     origin = (
-        f"{target} is answered {'never' if ruling.threshold else 'always'} here, which settles sensitivity and "
-        "specificity."
+        f"At this threshold the answer is {'never' if ruling.threshold else 'always'} {target}."
         if ruling.operating_point == OWN_THRESHOLD and ruling.threshold in (0, 1)
-        else "Sensitivity and specificity come from the calibration images, on which the thresholds were chosen "
-        "too."
+        else "Sensitivity and specificity were measured on the calibration images. The thresholds were "
+        "chosen on the same images."
     )
     note = (
-        f"All four are about {target}. {origin}{bounds} The predictive values hold where "
-        f"{percent(ruling.prevalence)} of the lesions are {target}."
+        f"All four figures are about the class {target}. {origin}{bounds} The predictive values are for a "
+        f"prevalence of {percent(ruling.prevalence)}."
     )
     return f"""<dl class="dd-figures">{cells}</dl>
   <p class="dd-quiet">{escape(note)}</p>"""
@@ -265,7 +266,7 @@ def _figures_html(task: Task, ruling: Ruling) -> str:
 
 def _figure_html(name: str, figure: Figure | None) -> str:
     if figure is None:
-        value, detail = "–", "no such answer is ever given here"
+        value, detail = "–", "undefined: no such answer at this threshold"
     elif figure.low == figure.high:
         value = percent(figure.low)
         parts = []
@@ -300,10 +301,10 @@ def _notes(reading: Reading, answer: Prediction) -> list[str]:
 def _meaning_of_scores(answer: Prediction) -> str:
     if answer.calibrated:
         return (
-            "The probabilities were calibrated on lesions that the model was not trained on. They hold for "
-            f"photos like those, and are of {answer.views} views of the photo."
+            "The probabilities are calibrated on lesions that were not used for training. They are valid "
+            f"for similar photos. Each is the mean of {counted(answer.views, 'view')} of the photo."
         )
     return (
-        f"The model score is an uncalibrated softmax score averaged over {answer.views} views of the photo, so "
-        "90\u00a0% does not mean right nine times in ten."
+        f"The model score is not calibrated: a score of 90\u00a0% does not mean that 90\u00a0% of such "
+        f"answers are right. It is the mean of {counted(answer.views, 'view')} of the photo."
     )

@@ -16,6 +16,7 @@ from dermadeit.inference.decision import (
     threshold_of,
 )
 from dermadeit.inference.records import ABSTAIN
+from dermadeit.reporting.names import threshold_rule
 from dermadeit.tasks import BINARY, get_task
 from dermadeit.trust.calibration import DEFAULT_OPERATING_POINT, Calibration
 from dermadeit.trust.files import CALIBRATE_COMMAND
@@ -23,8 +24,8 @@ from dermadeit.views.page.events import INSTANT_EVENT, Updates
 from dermadeit.views.single.reading import Reading, tasks_shown
 
 _UNCALIBRATED = (
-    '<p class="dd-quiet">No operating point, predictive values or abstention here: the checkpoint of this task '
-    f"was not calibrated. <code>{CALIBRATE_COMMAND}</code> does that.</p>"
+    '<p class="dd-quiet">This checkpoint is not calibrated: it has no operating points and no predictive values, '
+    f"and no answer is withheld. To calibrate it, run <code>{CALIBRATE_COMMAND}</code>.</p>"
 )
 
 
@@ -43,7 +44,7 @@ class DecisionControls:
         self.override = gr.Checkbox(
             False,
             label="Show the answer anyway",
-            info="It stays marked as withheld, here and in everything that you download.",
+            info="It stays marked as withheld, here and in all downloads.",
             visible=False,
             elem_id="override",
         )
@@ -175,13 +176,11 @@ def _prevalence(calibration: Calibration | None) -> float:
 
 
 def _threshold_info(task_key: str) -> str:
-    return f"{_target(task_key)} is answered from this probability on."
+    task = get_task(task_key)
+    return threshold_rule(task, task.target)
 
 
 def _prevalence_info(task_key: str) -> str:
-    return f"Of {_target(task_key)}, where you would use the answer."
-
-
-def _target(task_key: str) -> str:
     task = get_task(task_key)
-    return task.target_name
+    _, plural = task.nouns[task.target]
+    return f"Share of the lesions that are {plural}, where you use the answer."

@@ -38,10 +38,10 @@ class Downloads:
 
     def render(self) -> None:
         """Adds the buttons to the Blocks that is being built."""
-        gr.HTML('<h2 class="dd-small">Take it with you</h2>')
+        gr.HTML('<h2 class="dd-small">Download</h2>')
         with gr.Row(elem_classes="dd-controls"):
-            self._report = gr.Button("Download the report", interactive=False, elem_id="download-report")
-            self._json = gr.Button("Download the result as JSON", interactive=False, elem_id="download")
+            self._report = gr.Button("Report (HTML)", interactive=False, elem_id="download-report")
+            self._json = gr.Button("Result (JSON)", interactive=False, elem_id="download")
         self._file = gr.DownloadButton(visible="hidden", elem_id="file")
 
     @property

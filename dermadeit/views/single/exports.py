@@ -22,8 +22,8 @@ from dermadeit.views.single.heatmap import outlined_overlay
 from dermadeit.views.single.reading import METHOD_TITLES, Reading, tasks_shown
 
 WITHHELD_NOTE = (
-    "This answer is withheld. The label and the probabilities are kept for checking the gates; an abstained label "
-    "must not be shown as an answer."
+    "This answer is withheld. The label and the probabilities are kept for checks only. Do not show them "
+    "as an answer."
 )
 
 

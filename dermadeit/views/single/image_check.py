@@ -18,7 +18,7 @@ def check_html(reading: Reading, task_key: str) -> str:
     width, height = reading.size
     side = reading.inputs[task_key].width
     steps = "".join(f"<li>{escape(step)}</li>" for step in image.ledger)
-    ledger = f"<ul>{steps}</ul>" if steps else "<p>Nothing: the pixels are as stored.</p>"
+    ledger = f"<ul>{steps}</ul>" if steps else "<p>none</p>"
     measures = "".join(
         f'<div data-good="{str(good).lower()}"><dt>{name}</dt><dd>{escape(word)}'
         f'<span class="dd-figure-detail">{escape(detail)}</span></dd></div>'
@@ -35,9 +35,9 @@ def check_html(reading: Reading, task_key: str) -> str:
   </dl>
   <h3>Is the photo good enough?</h3>
   <dl class="dd-measures">{measures}</dl>
-  <h3>What the decoder did to the pixels</h3>
+  <h3>Image conversion</h3>
   {ledger}
-  <p class="dd-quiet">The model then sees the whole photo squashed to {side} × {side} pixels.</p>
+  <p class="dd-quiet">The model sees the whole photo, resized to {side} × {side} pixels.</p>
 </div>"""
 
 
@@ -87,7 +87,7 @@ def _measures(check: PhotoCheck) -> list[tuple[str, str, str, bool]]:
 def _likeness(check: PhotoCheck) -> tuple[str, str, str, bool]:
     name = "Likeness to known lesions"
     if check.strangeness is None or check.strangest is None:
-        return name, "not measured", "the checkpoint was not calibrated, so nothing is withheld", True
+        return name, "not measured", "the checkpoint is not calibrated, so no answer is withheld", True
     detail = f"distance {check.strangeness:.4f}, at most {check.strangest:.4f}"
     # Written so that NaN counts as strange, as in the gate itself.
     near = check.strangeness <= check.strangest

@@ -1,4 +1,4 @@
-"""HTML of similar known cases: diagnosis, distance and public id, and pictures where they are at hand."""
+"""HTML of similar cases: their vote, then diagnosis, distance, public id and picture of the nearest."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from html import escape
 
 from dermadeit.inference.decision import Choice
-from dermadeit.reporting.names import capitalised
+from dermadeit.inference.records import Prediction
+from dermadeit.reporting.names import SIMILAR_CASES, capitalised
 from dermadeit.tasks import DIAGNOSES, get_task
 from dermadeit.trust.gating import OUT_OF_DISTRIBUTION
-from dermadeit.trust.neighbours import DISAGREEING_SHARE, Neighbour, outside_share
+from dermadeit.trust.neighbours import Neighbour, describe_outside, describe_votes
 from dermadeit.views.page.case_pictures import FOLDER_VARIABLE, ISIC_ADDRESS, isic_id
 from dermadeit.views.single.answer_card import is_hidden
 from dermadeit.views.single.reading import Reading
@@ -30,29 +31,29 @@ def cases_html(reading: Reading, task_key: str, choice: Choice) -> str:
     if is_hidden(answer, choice):
         return _panel('<p class="dd-quiet">Withheld with the answer.</p>')
     cases = "".join(_case_html(near, task_key, reading.pictures) for near in answer.neighbours)
-    label = f"{get_task(task_key).display_names[answer.label]}, the most probable class"
-    verdict = (
-        "They mean nothing here, because the photo is unlike all known lesions."
-        if OUT_OF_DISTRIBUTION in answer.abstain_codes
-        else f"Most of those near speak against {label}: see the note with the result."
-        if answer.neighbour_disagreement
-        else "Most of these have a diagnosis that this model can't answer."
-        if outside_share(answer.neighbours, get_task(task_key)) > DISAGREEING_SHARE
-        else f"They don't speak against {label}."
-    )
     pictures = (
         ""
         if reading.pictures
         else f" Pictures are shown where {FOLDER_VARIABLE} names a local folder with ISIC 2019."
     )
-    return _panel(f"""<p class="dd-quiet">The training lesions that the model finds most alike, for comparison by
-  eye. The smaller the distance (0 to 2), the more alike.{escape(pictures)}</p>
-  <ol class="dd-cases">{cases}</ol>
-  <p class="dd-cases-verdict" data-disagree="{str(bool(answer.neighbour_disagreement)).lower()}">{verdict}</p>""")
+    verdict, disagree = _verdict(answer, task_key), str(bool(answer.neighbour_disagreement)).lower()
+    return _panel(f"""<p class="dd-cases-verdict" data-disagree="{disagree}">{escape(verdict)}</p>
+  <p class="dd-quiet">The nearest {len(answer.neighbours)} training lesions, for comparison by eye. The smaller the
+  distance (0 to 2), the more similar.{escape(pictures)}</p>
+  <ol class="dd-cases">{cases}</ol>""")
+
+
+def _verdict(answer: Prediction, task_key: str) -> str:
+    """The vote of the most similar cases for the most probable class, as sentences."""
+    if OUT_OF_DISTRIBUTION in answer.abstain_codes:
+        return "No vote, because the photo differs from all training photos."
+    task, votes = get_task(task_key), answer.neighbour_votes
+    sentences = (describe_votes(votes, answer.label, task), describe_outside(votes))
+    return " ".join(f"{sentence}." for sentence in sentences if sentence)
 
 
 def _panel(content: str) -> str:
-    return f'\n<div class="dd-check">\n  <h2>Similar known cases</h2>\n  {content}\n</div>'
+    return f'\n<div class="dd-check">\n  <h2>{SIMILAR_CASES}</h2>\n  {content}\n</div>'
 
 
 def _case_html(near: Neighbour, task_key: str, pictures: Mapping[str, bytes]) -> str:

@@ -28,7 +28,7 @@ from dermadeit.views.single.reading import Reading, answered, explained, read_la
 from dermadeit.views.single.similar_cases import cases_html
 from dermadeit.views.single.turn import Turn, Visit
 
-_STOPPED = "Stopped. Other heatmaps are drawn when they are chosen."
+_STOPPED = "Stopped. Choose a class to draw another heatmap."
 
 
 class SingleImageTab:
@@ -199,7 +199,7 @@ class SingleImageTab:
                 yield {
                     self._input.photo: store_png(reading.preview.pixels),
                     **self._told(reading, task_key, turn.choice),
-                    self._status: cards.status_html("The label is ready. Drawing the heatmap …"),
+                    self._status: cards.status_html("The answer is ready. Drawing the heatmap …"),
                 }
                 first = self._first_class(reading, task_key, turn.choice)
                 for checked in (False, True) if first else ():
@@ -209,7 +209,7 @@ class SingleImageTab:
                     if turn.task_key == task_key:
                         yield self._heatmap.for_class(reading, task_key, first, method, opacity)
                 yield from _kept(answered(reading, self._predictors, photo, self._case_folder), turn)
-            drawing = cards.status_html("The label is ready. Drawing the heatmaps of the other classes …")
+            drawing = cards.status_html("The answer is ready. Drawing the heatmaps of the other classes …")
             yield {**self._told(turn.reading, turn.task_key, turn.choice), self._status: drawing}
             yield from _kept(explained(turn.reading, self._predictors, method), turn, stoppable=True)
             # Meanwhile another task may have been chosen, or the answer overridden.
@@ -228,7 +228,7 @@ class SingleImageTab:
         visit.turn.is_stopping = True
         return {
             self._stop: gr.update(interactive=False),
-            self._status: cards.status_html("Stopping after the step that is being done …"),
+            self._status: cards.status_html("Stopping after this step …"),
         }
 
     def _switch_task(self, visit: Visit, task_key: str, payload: Any, *rest: Any) -> Updates:

@@ -23,7 +23,7 @@ from dermadeit.reporting.markdown import (
     value_text,
     words,
 )
-from dermadeit.reporting.names import capitalised, teacher_networks
+from dermadeit.reporting.names import capitalised, counted, teacher_networks
 from dermadeit.tasks import TASKS, Task
 from dermadeit.views.page.html import table_html
 from dermadeit.views.training.record import TrainingRecord, default_settings, read_record
@@ -63,7 +63,7 @@ def _task_card(task: Task, model: str, record: TrainingRecord | None, benchmark:
     if record is None:
         return f"""
 <section class="dd-card dd-training">{title}
-  <p>{escape(get_spec(model).title)} has not been trained for this task. This does it:</p>
+  <p>{escape(get_spec(model).title)} has not been trained for this task. This command trains it:</p>
   {command_html(training_command(task.key, model))}
 </section>"""
     return f"""
@@ -72,9 +72,9 @@ def _task_card(task: Task, model: str, record: TrainingRecord | None, benchmark:
   <h4>Curves</h4>
   {figure_html(training_curves(record.training))}
   {_settings(record)}
-  <h4>Images that it was trained with</h4>
+  <h4>Training images</h4>
   {_data(task, record)}
-  <h4>What is called what on the test split</h4>
+  <h4>Confusion matrix on the test split</h4>
   {_confusion(task, record, benchmark)}
 </section>"""
 
@@ -108,7 +108,7 @@ def _chosen(training: Mapping[str, Any]) -> str:
 
 def _settings(record: TrainingRecord) -> str:
     if not record.settings:
-        return '<p class="dd-quiet">Its settings were not recorded.</p>'
+        return '<p class="dd-quiet">The settings were not recorded.</p>'
     defaults = default_settings()
     changed = {
         name: value
@@ -152,7 +152,7 @@ def _confusion(task: Task, record: TrainingRecord, benchmark: Path) -> str:
         return f'<p class="dd-quiet">{escape(error.user_message)}</p>'
     if record.model not in filed.models:
         folder = f"runs/{task.key}/{record.model}"
-        return "<p>It has not been evaluated there. This does it:</p>" + command_html(
+        return "<p>It has not been evaluated on the test split. These commands do it:</p>" + command_html(
             f"python -m dermadeit evaluate data/manifest.csv --split test --task {task.key} "
             f"--model {folder} --output {folder}/test",
             f"python -m dermadeit benchmark add {folder}/test",
@@ -172,7 +172,9 @@ def _confusion(task: Task, record: TrainingRecord, benchmark: Path) -> str:
 def _other_weights(filed: FiledModels, record: TrainingRecord) -> str:
     of = filed.weights_sha256.get(record.model)
     return (
-        "" if of in (None, record.weights_sha256) else "<strong>These figures are of other weights.</strong>"
+        ""
+        if of in (None, record.weights_sha256)
+        else "<strong>These figures belong to other weights.</strong>"
     )
 
 
@@ -185,27 +187,33 @@ class _Stage(NamedTuple):
 _STAGES: Mapping[str, _Stage] = {
     "ablations": _Stage(
         title="From the original to ours",
-        meaning="Each training has everything of the one above it, and one change more.",
+        meaning="Each training has all changes of the row above, and one more.",
         command="python -m train.programme --stage teachers --stage ablations",
     ),
     "three-way": _Stage(
-        title="What a teacher brings",
-        meaning="The same short training without a teacher, with its embeddings, and with its soft logits too; in "
-        "the last one the class token learns them as well, in place of a token of its own. Figures are means over "
-        "seeds. A few seeds tell little of how much others would differ, so the intervals are too narrow.",
+        title="With and without a teacher",
+        meaning=(
+            "The same short training without a teacher, with its embeddings, and with its soft logits "
+            "too. In the last row the class token learns the soft logits, without a token of their own. "
+            "Figures are means over seeds. There are few seeds, so the intervals are too narrow."
+        ),
         command="python -m train.programme --stage teachers --stage three-way",
     ),
     "resolution": _Stage(
-        title="Whether more pixels help",
-        meaning="A few last epochs of a plain DeiT of 160 pixels, at its own resolution and at a higher one. They "
-        "were repeated with other seeds, always from the same start.",
+        title="Higher resolution",
+        meaning=(
+            "The last epochs of a DeiT trained at 160 pixels, at this resolution and at a higher one. "
+            "Repeated with other seeds, always from the same start."
+        ),
         command="python -m train.programme --only diagnosis-at-160-pixels/deit --only '*/at-160-pixels/deit' "
         "--only '*/resolution/*'",
     ),
     "final": _Stage(
-        title="What ships, and the same at 160 pixels",
-        meaning="The trainings of what ships, at 224 pixels, each compared with the same one at 160; the ensemble "
-        "that taught DermaDeiT was trained anew in between.",
+        title="Models of this app, and the same at 160 pixels",
+        meaning=(
+            "The models of this app, trained at 224 pixels, each compared with the same model at 160 "
+            "pixels. The teacher ensemble of DermaDeiT was trained again in between."
+        ),
         command="python -m train.programme --stage ensemble --stage diagnoses --stage final "
         "--stage diagnoses-at-160-pixels --stage at-160-pixels",
     ),
@@ -229,7 +237,7 @@ def _stage(benchmark: Path, stage: str) -> str:
         for task in TASKS.values()
     ]
     content = "".join(tables) or (
-        "<p>This has not been run yet. These commands run it and fill this place:</p>"
+        "<p>This has not been run yet. These commands run it:</p>"
         + command_html(command, f"python -m train.programme_report --stage {stage}")
     )
     return f"""
@@ -250,7 +258,10 @@ def _table(title: str, task: Task, report: Mapping[str, Any]) -> str:
         [*map(escape, row), _difference(training)] for row, training in zip(cells, trainings, strict=True)
     ]
     images, views = trainings[0]["figures"]["n"], trainings[0]["views"]
-    caption = f"{task.title}: {images:,} images of the {report['split']} split, {views} views an image"
+    shown = (
+        f"{counted(images, 'image')} of the {report['split']} split, {counted(views, 'view')} of each image"
+    )
+    caption = f"{task.title}: {shown}"
     # Stages have tables of the same images: a name that two regions share tells a screen reader nothing.
     table = table_html(f"{title}. {caption}", header, rows, titled=False)
     return f"<h4>{escape(caption)}</h4>{table}"

@@ -27,8 +27,8 @@ _PAGE_EVENT: Mapping[str, Any] = MappingProxyType(
 )
 
 _NO_CARD = """\
-It has not been written for these weights yet. `python -m dermadeit model-card` writes it from the result files
-that there are, and says of everything else that it was not measured."""
+There is no model card for these weights yet. `python -m dermadeit model-card` writes it from the result files.
+Figures without a result file are marked as not measured."""
 
 _RETRAIN = (
     "python train/distill.py --smoke",
@@ -37,9 +37,9 @@ _RETRAIN = (
 )
 
 _RETRAINED = """\
-The first goes through all of it on synthetic lesions, in two minutes on a CPU. The second fetches and splits ISIC
-2019, takes the best teacher that can be had, and says what it is about to do. A training that was cut off goes on
-where it was. docs/training.md has every setting, the baselines, other teachers, other data, and GPUs."""
+The first command runs all steps on synthetic lesions, in two minutes on a CPU. The second downloads and splits
+ISIC 2019, uses the best teacher available, and prints its plan first. An interrupted training continues where it
+stopped. docs/training.md lists all settings, the baselines, other teachers, other data, and GPUs."""
 
 _DEPLOY = (
     "git archive --prefix=dermadeit-space/ HEAD | tar -x -C /tmp",
@@ -48,7 +48,7 @@ _DEPLOY = (
 
 _DEPLOYED = """\
 The repository is a Hugging Face Space as it stands. Elsewhere, `python app.py` serves it: `GRADIO_SERVER_NAME` and
-`GRADIO_SERVER_PORT` say where, `/healthz` says whether it answers and with which weights. It needs no GPU, no
+`GRADIO_SERVER_PORT` set the address. `/healthz` shows whether it runs, and with which weights. It needs no GPU, no
 account and, with the weights in place, no network."""
 
 
@@ -74,17 +74,15 @@ class TrainingAndCardTab:
             tab: The tab that it stands in, which fills it when it is opened.
         """
         models = models_with_record(self._checkpoints)
-        gr.HTML(
-            '<h2>Model card</h2><p class="dd-lead">What the models are for, and what they are not for.</p>'
-        )
+        gr.HTML('<h2>Model card</h2><p class="dd-lead">Intended use, and limits.</p>')
         with gr.Row(elem_classes="dd-texts"):
             _text("Intended use", model_card_text.INTENDED_USE)
             _text("Out of scope", model_card_text.OUT_OF_SCOPE)
         with gr.Accordion("The whole model card", open=False, elem_classes="dd-model-card"):
-            self._card_text = gr.Markdown("Opening …", header_links=True)
+            self._card_text = gr.Markdown("Loading …", header_links=True)
         gr.HTML(
-            '<h2 class="dd-part">Training</h2><p class="dd-lead">How the weights in this app came about, from the '
-            "record that lies beside them. The dotted line is the epoch that was kept.</p>"
+            '<h2 class="dd-part">Training</h2><p class="dd-lead">How the weights in this app were trained, '
+            "from the record in their folder. The dotted line marks the epoch that was kept.</p>"
         )
         self._model = gr.Radio(
             [(get_spec(name).title, name) for name in models],
@@ -93,15 +91,15 @@ class TrainingAndCardTab:
             elem_id="training-model",
         )
         self._status = gr.HTML(
-            status_html("Opening …"),
+            status_html("Loading …"),
             elem_id="training-status",
             js_on_load=ANNOUNCE,
         )
         self._trainings = gr.HTML(elem_id="trainings", min_height=900)
         gr.HTML(
-            '<h2 class="dd-part">What each change brings</h2><p class="dd-lead">Short trainings, measured on the '
-            "validation split; in brackets 95 % intervals from resampled lesions. A difference is bold where its "
-            "interval excludes 0.</p>"
+            '<h2 class="dd-part">Ablations</h2><p class="dd-lead">Effect of each change: short trainings, '
+            "measured on the validation split. In brackets: 95 % intervals from resampled lesions. Bold: "
+            "the interval of the difference excludes 0.</p>"
         )
         self._stages = gr.HTML(elem_id="stages", min_height=200)
         gr.HTML('<h2 class="dd-part">Data, licences, and your own</h2>')
@@ -145,7 +143,7 @@ class TrainingAndCardTab:
 
     def _show_model(self, model: str | None) -> Updates:
         if model is None:
-            return {self._status: status_html("No checkpoint is shipped.")}
+            return {self._status: status_html("There is no checkpoint here.")}
         try:
             title = get_spec(model).title
             if model not in self._drawn:

@@ -103,9 +103,9 @@ def test_a_measuring_that_is_cancelled_keeps_what_is_measured_and_says_so(sessio
     assert first["slices"] is second["slices"] is None
     assert first["unfinished"] == second["unfinished"] == UNFINISHED
     assert UNFINISHED in batch_tables.overview_html(session.result)
-    assert "you have cancelled" in batch_tables.figures_html(session.evaluations)
+    assert "you cancelled" in batch_tables.figures_html(session.evaluations)
     for shown in (batch_tables.slices_html, batch_tables.trust_html):
-        assert "you have cancelled" in shown(session.evaluation())
+        assert "you cancelled" in shown(session.evaluation())
     (tmp_path / "out").mkdir()
     files = write_files(session.result, session.evaluations, [], tmp_path / "out")
     assert UNFINISHED in files.report.read_text(encoding="utf-8")
@@ -115,4 +115,4 @@ def test_a_measuring_that_is_not_cancelled_is_whole(session):
     list(evaluate_batch(session))
     assert session.evaluations == tuple(session.result.evaluation(model) for model in session.result.models)
     assert not session.is_unfinished
-    assert "you have cancelled" not in batch_tables.trust_html(session.evaluation())
+    assert "you cancelled" not in batch_tables.trust_html(session.evaluation())

@@ -8,6 +8,7 @@ import pytest
 from visitor import Visit
 
 from dermadeit.data.tabular import read_csv
+from dermadeit.tasks import BINARY
 from dermadeit.views.application import QUEUE_SIZE
 
 DONE = "#batch-status :text('The uploads have been deleted')"
@@ -50,10 +51,10 @@ def test_a_folder_is_evaluated_by_its_class_folders(open_tab, folder, tmp_path):
     said = page.inner_text("#batch-folder")
     assert "Taken from the folder: 4 files." in said
     assert "too large: 1 file." in said
-    page.locator("#batch-views").get_by_label("1 view").check()
+    page.locator("#batch-views").locator("input[value='1']").check()
     page.click("#batch-start")
     page.wait_for_selector(DONE)
-    assert "Nevus 2, Others 2" in page.inner_text("#batch-overview")
+    assert f"Nevus 2, {BINARY.display_names['others']} 2" in page.inner_text("#batch-overview")
     page.wait_for_selector("#batch-table :text('set/others/deep/c.jpg'):visible")
     with page.expect_download() as download:
         page.click("#batch-decisions")
@@ -81,7 +82,7 @@ def test_a_full_queue_says_so_and_start_can_be_pressed_again(busy, folder):
     page.get_by_role("tab", name="Batch").click()
     page.set_input_files("#batch-files input[type=file]", [folder / name for name in TAKEN[:2]])
     wait_for_files(page, 2)
-    page.locator("#batch-views").get_by_label("1 view").check()
+    page.locator("#batch-views").locator("input[value='1']").check()
     page.click("#batch-start")
     page.wait_for_selector("#batch-status .dd-failure[data-code=queue_full]")
     app._queue.max_size = QUEUE_SIZE

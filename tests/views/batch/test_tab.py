@@ -18,11 +18,14 @@ from sklearn import metrics as sk
 from dermadeit.data.tabular import read_csv
 from dermadeit.errors import ImageError, ManifestError
 from dermadeit.inference.zoo import ModelZoo
+from dermadeit.reporting.names import PREDICTION_SET, WITHHELD
+from dermadeit.tasks import BINARY
 from dermadeit.views.batch import tables as batch_tables
 from dermadeit.views.batch.run import Order, evaluate_batch, read_batch
 from dermadeit.views.batch.session import Session
 from dermadeit.views.page.examples import SAMPLE_SET
 
+OTHERS = BINARY.display_names["others"]
 INPUT = "#batch-files input[type=file]"
 DONE = "#batch-status :text('The uploads have been deleted')"
 
@@ -93,7 +96,7 @@ def test_a_zip_of_class_folders_from_start_to_downloads(
     assert matrix(page) == sk.confusion_matrix(labels, scores > 0.5).ravel().tolist()
     failures = page.inner_text("#batch-failures")
     assert "<b id=injected>.jpg" in failures
-    assert "truncated" in failures
+    assert "incomplete" in failures
     assert page.locator("#injected").count() == 0
 
     # The slider by keyboard: matrix and figures follow.
@@ -213,7 +216,7 @@ def test_one_click_evaluates_the_sample_set_and_its_pictures_open_large(batch_pa
 def test_without_labels_there_is_a_table_and_no_figures(batch_page, encoded_photo, file_of):
     page = batch_page()
     hand_in(page, file_of(encoded_photo(1), "a.jpg"), file_of(encoded_photo(2), "b.jpg"))
-    page.locator("#batch-views").get_by_label("1 view").check()
+    page.locator("#batch-views").locator("input[value='1']").check()
     page.click("#batch-start")
     page.wait_for_selector(DONE)
     assert page.locator("#batch-matrix:visible").count() == 0
@@ -256,7 +259,7 @@ def test_mistakes_are_sentences(client, class_zip, encoded_photo, file_of):
     assert "at least one" in refused([handle_file(photo)], models=[])
     assert "There is no checkpoint of DINOv2" in refused([handle_file(photo)], models=["dinov2"])
     assert "choose 1 to 8" in refused([handle_file(photo)], views=9)
-    assert "No file was handed in" in refused([])
+    assert "No file was uploaded" in refused([])
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../../etc/passwd", "https://example.com/a.zip"])
@@ -359,13 +362,13 @@ def test_a_calibrated_table_shows_what_was_withheld_and_why_points_are_missing(
     list(read_batch(zoo, Order([uploaded(table)], "binary", [], 8), session))
     list(evaluate_batch(session))
     assert session.table()["Withheld"].tolist() == ["", "blur"]
-    assert session.table()["Not ruled out"].tolist() == ["Nevus, Others"] * 2
+    assert session.table()[PREDICTION_SET].tolist() == [f"Nevus, {OTHERS}"] * 2
     shown = batch_tables.trust_html(session.evaluation())
-    assert "Operating points were not measured: the checkpoint is not at hand." in shown
+    assert "Operating points were not measured" in shown
     assert "Answers withheld" in shown
     overview = batch_tables.overview_html(session.result)
     assert "<dd>m 8, n 1</dd>" in overview
-    assert "Left out: the answers of m with 4 views." in overview
+    assert "Left out: the predictions of m with 4 views." in overview
 
 
 def test_a_caption_says_answer_truth_diagnosis_and_whether_it_was_withheld(session, uploaded, zoo, file_of):
@@ -380,11 +383,11 @@ def test_a_caption_says_answer_truth_diagnosis_and_whether_it_was_withheld(sessi
     list(read_batch(zoo, Order([uploaded(table)], "binary", [], 8), session))
     list(evaluate_batch(session))
     shown = session.gallery()
-    assert "<b>answered Nevus, truly Others (melanoma)</b>" in shown
-    assert "truly Others (&lt;i&gt;odd&lt;/i&gt;)" in shown
-    assert ">withheld: too dark, blurred</span>" in shown
+    assert f"<b>answer Nevus, truth {OTHERS} (melanoma)</b>" in shown
+    assert f"truth {OTHERS} (&lt;i&gt;odd&lt;/i&gt;)" in shown
+    assert f">{WITHHELD.lower()}: too dark, blurred</span>" in shown
     assert shown.count('class="dd-held"') == 1
-    assert "a: answered Nevus, truly Others (melanoma), withheld: too dark, blurred" in shown
+    assert f"a: answer Nevus, truth {OTHERS} (melanoma), {WITHHELD.lower()}: too dark, blurred" in shown
 
 
 def test_a_table_of_shipped_weights_has_their_operating_points(
@@ -411,9 +414,9 @@ def test_a_table_of_shipped_weights_has_their_operating_points(
 
     assert points(digest)["balanced"]["threshold"] == session.threshold_of("balanced")
     assert session.result.weights == {"renamed": digest}
-    assert "at hand" not in batch_tables.trust_html(session.evaluation())
+    assert "were not measured" not in batch_tables.trust_html(session.evaluation())
     assert points("0" * 64) is None
-    assert "the checkpoint is not at hand." in batch_tables.trust_html(session.evaluation())
+    assert "were not measured" in batch_tables.trust_html(session.evaluation())
 
 
 def test_a_mistake_in_a_table_of_predictions_names_it_as_its_owner_does(session, uploaded, zoo, file_of):

@@ -87,7 +87,7 @@ def test_a_model_that_fails_does_not_take_the_others_with_it(zoo, photo, caplog)
     *_, result = compared(broken, BINARY, photo)
     assert [reading.title for reading in result.readings] == ["MobileNetV2"]
     page = drawn(zoo, result)
-    assert "Something went wrong on our side" in page
+    assert "An internal error occurred" in page
     assert secret not in page + caplog.text
 
 
@@ -103,7 +103,7 @@ def test_a_calibrated_model_shows_its_decision_at_every_operating_point(
         assert reading.decisions[point] == expected.operating_point
     page = drawn(calibrated, result, "sensitivity_95")
     assert page.count("<dt>Decision, 95\u00a0% sensitivity</dt>") == 1
-    assert page.count("Not calibrated: no operating point") == 1
+    assert page.count("Not calibrated:") == 1
     assert page.count("Probability") == page.count("Model score") == 1
     assert not result.agreement.pairs[0].comparable
 
@@ -112,7 +112,7 @@ def test_one_model_alone_agrees_with_nobody(zoo, photo):
     *_, result = compared(zoo, BINARY, photo)
     assert "Models that agree can all be wrong" in agreement_html(result.agreement)
     alone = agreement_html(agreement(BINARY, result.readings[:1]), only_one=True)
-    assert "Only one model is here, so there is nothing to agree with." in alone
+    assert "Only one model" in alone
     assert "agree can" not in alone
 
 
@@ -213,9 +213,9 @@ def test_an_example_is_read_by_every_model_then_by_those_of_the_other_task(open_
         "pictures => pictures.map(picture => picture.complete && picture.naturalWidth > 0)"
     ) == [True, True]
     assert "One colour scale" in page.inner_text("#panel-comparison")
-    page.locator("#compare-class").get_by_label("Others").check()
+    page.locator("#compare-class").get_by_label(BINARY.display_names["others"], exact=True).check()
     page.wait_for_function(
-        "() => [...document.querySelectorAll('#compare-cards img')].every(picture => /Others$/.test(picture.alt))"
+        "() => [...document.querySelectorAll('#compare-cards img')].every(i => /not a nevus$/i.test(i.alt))"
     )
     with page.expect_download() as download:
         page.locator("#compare-download").click()
@@ -247,13 +247,13 @@ def test_predictions_are_compared_without_weights_and_the_published_table_is_the
     page.wait_for_selector(BATCH_DONE)
     assert accuracy in page.inner_text("#compare-results [data-part=figures]")
     page.set_input_files("#compare-tables input[type=file]", tables(tmp_path))
-    page.wait_for_selector("#compare-batch-status :text('3 of which they answer differently')")
+    page.wait_for_selector("#compare-batch-status :text('Different answers: 3')")
     parts = page.locator("#panel-comparison [data-part]").evaluate_all(
         "parts => parts.map(part => part.dataset.part)"
     )
     assert parts == ["figures", "differences", "kappas", "plot", "disagreements"]
     assert page.locator("#compare-disagreements a").count() == 0
-    assert "Not in it" in page.inner_text("#compare-results [data-part=plot]")
+    assert "Not shown" in page.inner_text("#compare-results [data-part=plot]")
     bad = tmp_path / "bad.csv"
     bad.write_text("a,b\n1,2\n")
     page.set_input_files("#compare-tables input[type=file]", bad)
@@ -282,7 +282,7 @@ def test_a_comparison_says_what_it_dropped_and_of_which_class_its_test_is():
     entrants = gather([("a", [whole.take(range(60))]), ("b", [other])], MULTICLASS)
     first, second = (measure(entrant.predictions) for entrant in entrants)
     page = figures_html(MULTICLASS, entrants, {entrants[0].title: first.to_dict()})
-    assert "Left out, because not every model has read them: images, 10 of DermaDeiT (tiny)." in page
+    assert "Left out, because not every model has read them: 10 of DermaDeiT (tiny)." in page
     page = differences_html(MULTICLASS, entrants[0].title, compare_with(first, [second]))
     assert '<th scope="col">DeLong p, melanoma or not</th>' in page
     assert "<b>x" not in page

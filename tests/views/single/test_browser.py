@@ -14,6 +14,8 @@ from visitor import DONE, HEATMAP, UPLOAD, Visit
 from dermadeit.imaging.decode import MAX_BYTES, decode_image
 from dermadeit.inference.faithfulness import check_saliency
 from dermadeit.inference.saliency import attention_rollout, grad_cam
+from dermadeit.reporting.names import WITHHELD
+from dermadeit.tasks import BINARY, MULTICLASS
 from dermadeit.views.page.examples import read_examples
 from dermadeit.views.page.uploads import MAX_UPLOAD_BYTES
 
@@ -58,7 +60,7 @@ def test_upload_gives_label_then_heatmap_then_check(visit, encoded_photo, file_o
     assert visited.page.inner_text(".dd-label") == names[expected.label]
     shares = [f"{share * 100:.1f}\u00a0%" for share in expected.probabilities.values()]
     assert visited.page.locator(".dd-value").all_inner_texts() == shares
-    assert "uncalibrated softmax" in visited.page.inner_text("#result")
+    assert "not calibrated" in visited.page.inner_text("#result")
     assert names[expected.label] in visited.page.get_attribute(HEATMAP, "alt")
     image = decode_image(path)
     tested = check_saliency(
@@ -72,8 +74,8 @@ def test_upload_gives_label_then_heatmap_then_check(visit, encoded_photo, file_o
     check = visited.page.inner_text("#check")
     assert "JPEG" in check
     assert "240 × 180 px" in check
-    assert "Nothing: the pixels are as stored." in check
-    assert "squashed to 64 × 64" in check
+    assert "IMAGE CONVERSION\n\nnone" in check or "Image conversion\n\nnone" in check
+    assert "64 × 64 pixels" in check
     assert visited.page.get_attribute("#check code", "title") == expected.sha256
     assert "Not a medical device." in visited.page.inner_text("header")
 
@@ -111,7 +113,7 @@ def test_choosing_the_task_first_is_as_good(visit, encoded_photo, file_of):
 
 def test_a_photo_chosen_right_after_the_task_is_not_lost(visit, encoded_photo, file_of):
     visited = visit()
-    for seed, task in enumerate(("Melanoma / BCC / SCC", "Nevus vs others", "Melanoma / BCC / SCC")):
+    for seed, task in enumerate((MULTICLASS.title, BINARY.title, MULTICLASS.title)):
         path = file_of(encoded_photo(40 + seed), f"lesion{seed}.jpg")
         visited.page.get_by_label(task).check()
         visited.upload(path)
@@ -256,21 +258,21 @@ def test_the_decision_follows_the_controls_and_is_exported(visit, calibrated_url
     # What was chosen before the photo holds for it.
     assert "95\u00a0% specificity" in page.inner_text(".dd-decided")
     assert "95\u00a0% interval" in page.inner_text(".dd-figures")
-    assert "uncalibrated" not in page.inner_text("#result")
+    assert "not calibrated" not in page.inner_text("#result")
     slider = page.locator("#threshold input[type=range]")
-    for key, decided in (("End", "Nevus"), ("Home", "Others")):
+    for key, decided in zip(("End", "Home"), BINARY.display_names.values(), strict=True):
         slider.focus()
         slider.press(key)
         page.wait_for_selector(f".dd-label:text-is('{decided}')")
         assert page.locator("#operating-point input:checked").get_attribute("value") == "own_threshold"
     page.fill("#prevalence input", "3")
-    page.wait_for_selector(".dd-answer :text('3.0\u00a0% of the lesions are Others')")
+    page.wait_for_selector(".dd-answer :text('a prevalence of 3.0\u00a0%')")
     prevalence = page.locator("#prevalence input")
     for typed, settled in (("200", "100"), ("", "50"), ("3", "3")):
         prevalence.fill(typed)
         prevalence.blur()
         expect(prevalence).to_have_value(settled)
-    page.wait_for_selector(".dd-answer :text('3.0\u00a0% of the lesions are Others')")
+    page.wait_for_selector(".dd-answer :text('a prevalence of 3.0\u00a0%')")
     with page.expect_download() as download:
         page.locator("#download").click()
     [reading] = json.loads(download.value.path().read_text(encoding="utf-8"))["readings"]
@@ -287,7 +289,7 @@ def test_the_decision_follows_the_controls_and_is_exported(visit, calibrated_url
     page.get_by_label("Melanoma / BCC / SCC").check()
     page.wait_for_selector(".dd-conditional")
     page.wait_for_selector("#threshold", state="hidden")
-    assert "was not calibrated" in page.inner_text("#no-decision")
+    assert "is not calibrated" in page.inner_text("#no-decision")
     assert page.locator("#cases a").count() == 0
 
 
@@ -316,7 +318,7 @@ def test_a_withheld_answer_can_be_overridden_for_one_photo(visit, calibrated_url
     Image.new("RGB", (90, 90), (255, 255, 255)).save(tmp_path / "white.png")
     visited.upload(tmp_path / "white.png")
     page.wait_for_selector(DONE)
-    assert page.inner_text(".dd-label") == "No answer"
+    assert page.inner_text(".dd-label") == WITHHELD
     assert page.locator(".dd-value").count() == page.locator(HEATMAP).count() == 0
     page.get_by_role("link", name="see the image check").click()
     expect(page.locator("#check")).to_be_focused()
@@ -332,7 +334,7 @@ def test_a_withheld_answer_can_be_overridden_for_one_photo(visit, calibrated_url
     page.wait_for_selector("#override", state="hidden")
     visited.upload(tmp_path / "white.png")
     page.wait_for_selector(DONE)
-    assert page.inner_text(".dd-label") == "No answer"
+    assert page.inner_text(".dd-label") == WITHHELD
 
 
 def test_attention_rollout_is_drawn_and_checked_like_any_map(visit, encoded_photo, file_of, predictors):
@@ -347,7 +349,7 @@ def test_attention_rollout_is_drawn_and_checked_like_any_map(visit, encoded_phot
     verdict = visited.page.get_attribute("#legend .dd-legend", "data-check")
     assert verdict == ("reliable" if tested.faithful else "unreliable")
     assert "the same for every class" in visited.page.inner_text("#legend")
-    assert "was not calibrated" in visited.page.inner_text("#no-decision")
+    assert "is not calibrated" in visited.page.inner_text("#no-decision")
 
 
 def test_a_file_that_gradio_would_not_take_gives_a_lasting_message(visit, encoded_photo, file_of, tmp_path):
