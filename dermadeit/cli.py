@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from dermadeit.data.manifest import Manifest
-from dermadeit.errors import CheckpointError, ConfigurationError, DermaDeiTError, ImageError
+from dermadeit.errors import CheckpointError, ConfigurationError, DermaDeiTError, ErrorCode, ImageError
 from dermadeit.tasks import TASKS, get_task
 
 if TYPE_CHECKING:
@@ -130,6 +130,16 @@ def write_table(
         write_benchmark_tables(results, readme, root or BENCHMARK_ROOT)
 
 
+def error_codes(
+    output: Annotated[Path, typer.Option(help="The page to write.")] = Path("docs/errors.md"),
+) -> None:
+    """Write the page that lists every error code."""
+    with user_errors():
+        from dermadeit.publishing.error_codes import write_error_codes
+
+        write_error_codes(output)
+
+
 def robustness(
     source: Annotated[Path, typer.Argument(help="A CSV table, or a folder with class subfolders.")],
     task: TaskOption,
@@ -207,6 +217,7 @@ app = typer.Typer(
 app.add_typer(benchmark_app, name="benchmark")
 app.command("robustness")(robustness)
 app.command("model-card")(model_card)
+app.command("error-codes")(error_codes)
 
 FormatOption = Annotated[OutputFormat, typer.Option("--format", help="What to print.")]
 
@@ -395,7 +406,7 @@ def _model_rows() -> Iterator[dict[str, Any]]:
                 row["parameters"] = count_parameters(name, len(task.classes))
                 row["from"] = (
                     f"not here; {training_command(task.key, name)}"
-                    if error.code == "no_checkpoint"
+                    if error.code == ErrorCode.NO_CHECKPOINT
                     else error.user_message
                 )
             yield row

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from dermadeit.errors import TaskError
+from dermadeit.errors import ErrorCode, TaskError
 
 DIAGNOSES: Mapping[str, str] = MappingProxyType(
     {
@@ -77,7 +77,7 @@ class Task:
         except ValueError:
             raise TaskError(
                 f"The task “{self.key}” has no class “{class_key}”. Its classes are {', '.join(self.classes)}.",
-                code="unknown_class",
+                code=ErrorCode.UNKNOWN_CLASS,
             ) from None
 
 

@@ -18,6 +18,7 @@ from dermadeit.publishing.benchmark_table import (
     render_summary,
     render_tables,
 )
+from dermadeit.publishing.error_codes import error_codes_page
 from dermadeit.tasks import TASKS, Task
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -28,6 +29,10 @@ def test_the_tables_of_results_equal_the_files_they_come_from() -> None:
     results = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     assert results.split(START)[1].split(END)[0].strip() == render_tables(BENCHMARK).strip()
     assert README.split(SUMMARY_START)[1].split(SUMMARY_END)[0].strip() == render_summary(BENCHMARK).strip()
+
+
+def test_the_page_of_error_codes_is_that_of_the_enum() -> None:
+    assert (ROOT / "docs" / "errors.md").read_text(encoding="utf-8") == error_codes_page()
 
 
 @pytest.mark.parametrize("task", list(TASKS.values()), ids=list(TASKS))

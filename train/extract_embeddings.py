@@ -25,7 +25,7 @@ import torch
 from accelerate import PartialState
 
 from dermadeit.data.manifest import SPLITS, Manifest, read_source
-from dermadeit.errors import ConfigurationError, ManifestError
+from dermadeit.errors import ConfigurationError, TableError
 from dermadeit.imaging.preprocessing import DIHEDRAL_VIEWS
 from dermadeit.tasks import DIAGNOSIS, TRAINABLE_TASKS, get_task
 from train.command_line import explaining_mistakes
@@ -86,8 +86,8 @@ def _read_manifest(options: argparse.Namespace) -> Manifest:
     path = find_manifest(options.data)
     try:
         return read_source(path, get_task(options.task, TRAINABLE_TASKS)).select(options.split)
-    except ManifestError as error:
-        raise ManifestError(
+    except TableError as error:
+        raise TableError(
             f"{error.user_message} The table was read for the task “{options.task}”; a table with the labels of "
             "another is read with --task.",
             code=error.code,

@@ -10,7 +10,7 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler, WeightedRa
 
 from dermadeit.data.dataset import LesionDataset, collate
 from dermadeit.data.manifest import Manifest, check_leaks, read_source
-from dermadeit.errors import ConfigurationError, ManifestError
+from dermadeit.errors import ConfigurationError, ErrorCode, TableError
 from dermadeit.tasks import TRAINABLE_TASKS, get_task
 from train.configuration import TrainingConfiguration
 from train.original import OriginalDataset, SeededDraws
@@ -24,7 +24,7 @@ def find_manifest(folder: Path) -> Path:
             f"There is no manifest.csv in the data folder “{folder}”. Get ISIC 2019 (10 GB) with: python "
             "train/distill.py --download. If you have data already, name its folder with --data or "
             "DERMADEIT_DATA.",
-            code="no_data",
+            code=ErrorCode.NO_DATA,
         )
     return path
 
@@ -34,7 +34,7 @@ def load_manifest(configuration: TrainingConfiguration) -> Manifest:
 
     Raises:
         ConfigurationError: There is none.
-        ManifestError: It contradicts itself, a lesion crosses splits, or a split lacks a class.
+        TableError: It contradicts itself, a lesion crosses splits, or a split lacks a class.
     """
     manifest = read_source(
         find_manifest(configuration.data_folder), get_task(configuration.task, TRAINABLE_TASKS)
@@ -44,10 +44,10 @@ def load_manifest(configuration: TrainingConfiguration) -> Manifest:
     for split in ("train", "validation"):
         missing = [key for key, count in manifest.select(split).class_counts.items() if not count]
         if missing:
-            raise ManifestError(
+            raise TableError(
                 f"The split “{split}” has no image of the class {', '.join(missing)}. Every class must be in "
                 "train and validation.",
-                code="missing_class",
+                code=ErrorCode.MISSING_CLASS,
             )
     return manifest
 

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from dermadeit.data.dataset import PIXEL_CACHE_BYTES, LesionDataset, collate
 from dermadeit.data.manifest import Manifest
-from dermadeit.errors import TrainingError
+from dermadeit.errors import ErrorCode, TrainingError
 from dermadeit.imaging.preprocessing import Preprocessing
 from dermadeit.metrics.classification import classification_metrics
 from dermadeit.models.classifier import LesionClassifier, create_classifier
@@ -198,7 +198,7 @@ class Training:
                 f"The loss of epoch {self.epoch + 1} is not finite, in the batch of the images "
                 f"{', '.join(rows[index].image_id for index in indices.tolist())}. Lower --learning-rate or use "
                 "--precision fp32, then run the same command.",
-                code="non_finite_loss",
+                code=ErrorCode.NON_FINITE_LOSS,
             )
         return {"loss": loss, **means}
 
@@ -303,7 +303,7 @@ class Training:
             raise TrainingError(
                 f"“{path.parent}” holds a training with other settings, data, teacher or precision. Choose "
                 "another --output, or delete it.",
-                code="other_training",
+                code=ErrorCode.OTHER_TRAINING,
             )
         self.student.load_state_dict(state["student"])
         if self.ema is not None:

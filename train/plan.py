@@ -8,7 +8,7 @@ import os
 from typing import TYPE_CHECKING
 
 from dermadeit.data.manifest import Manifest
-from dermadeit.errors import ConfigurationError
+from dermadeit.errors import ConfigurationError, ErrorCode
 from dermadeit.models.specs import get_spec
 from train.configuration import TrainingConfiguration
 from train.loaders import find_manifest
@@ -47,7 +47,7 @@ def settle(configuration: TrainingConfiguration, *, download: bool) -> TrainingC
         return dataclasses.replace(configuration, teacher="none")
     name, reason = available_teacher(configuration.task)
     if name == "none":
-        raise ConfigurationError(f"There is no teacher to distil from. {reason}", code="no_teacher")
+        raise ConfigurationError(f"There is no teacher to distil from. {reason}", code=ErrorCode.NO_TEACHER)
     logger.info("Teacher: %s. %s", name, reason)
     return dataclasses.replace(configuration, teacher=name)
 

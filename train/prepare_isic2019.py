@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from dermadeit.data.manifest import SPLITS
-from dermadeit.errors import ConfigurationError, ManifestError
+from dermadeit.errors import ConfigurationError, ErrorCode, TableError
 from dermadeit.imaging.decode import MAX_ASPECT, MIN_SIDE, decode_image
 from train.command_line import explaining_mistakes
 from train.data.images import JOURNAL, PreparedImage, prepare_images
@@ -146,13 +146,13 @@ def prepare(collection: Collection, output: Path, settings: PreparationSettings)
 
     Raises:
         ConfigurationError: The folder has a manifest of another origin, or can't be written.
-        ManifestError: No image is left, or none for train.
+        TableError: No image is left, or none for train.
     """
     manifest_file = output / "manifest.csv"
     if manifest_file.is_file() and not (output / JOURNAL).is_file():
         raise ConfigurationError(
             f"“{output}” already has a manifest.csv that this program did not write. Choose another --output.",
-            code="foreign_manifest",
+            code=ErrorCode.FOREIGN_MANIFEST,
         )
     logger.info("%s: %d labelled images", collection.name, len(collection.images))
     with _naming_a_full_disk(output):
@@ -167,10 +167,10 @@ def prepare(collection: Collection, output: Path, settings: PreparationSettings)
             key=lambda image: image.image_id,
         )
         if not images:
-            raise ManifestError(
+            raise TableError(
                 f"{collection.name} has no image that can be read; the first is refused because: "
                 f"{refused[0].detail}",
-                code="no_images",
+                code=ErrorCode.NO_IMAGES,
             )
         rows, left_out = _arrange(images, prepared, output, settings)
         exclusions = [*collection.exclusions, *refused, *left_out]
@@ -349,12 +349,12 @@ def _naming_a_full_disk(folder: Path) -> Iterator[None]:
             raise ConfigurationError(
                 f"The disk of “{folder}” is full. Make room and run the same command again: it goes on where it "
                 "stopped.",
-                code="disk_full",
+                code=ErrorCode.DISK_FULL,
             ) from error
         if isinstance(error, PermissionError) or error.errno == errno.EROFS:
             raise ConfigurationError(
                 f"“{folder}” can't be written ({error.strerror}). Choose another --output.",
-                code="not_writable",
+                code=ErrorCode.NOT_WRITABLE,
             ) from error
         raise
 

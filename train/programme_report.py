@@ -142,7 +142,7 @@ def measure_stage(stage: str, content: Mapping[str, Any], task: str, runs: Path)
         the figures are means over those that were run, and `by_seed` holds those of each.
 
     Raises:
-        ManifestError: The trainings were not validated on the same images with the same labels and lesions.
+        TableError: The trainings were not validated on the same images with the same labels and lesions.
     """
     elsewhere = content.get("compared_with")
     repeated = _read_trainings(stage, content, task, runs)

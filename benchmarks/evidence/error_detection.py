@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 from dermadeit.data.dataset import naming_the_image
 from dermadeit.data.manifest import ManifestRow, read_source
-from dermadeit.errors import DermaDeiTError, ManifestError
+from dermadeit.errors import DermaDeiTError, TableError
 from dermadeit.files import write_json
 from dermadeit.imaging.decode import decode_image
 from dermadeit.imaging.preprocessing import DIHEDRAL_VIEWS
@@ -149,10 +149,10 @@ def score_signals(
         probability alone with its own interval.
 
     Raises:
-        ManifestError: There are too few wrong or too few right answers.
+        TableError: There are too few wrong or too few right answers.
     """
     if min(wrong.sum(), (~wrong).sum()) < 2 * FOLDS:
-        raise ManifestError(
+        raise TableError(
             f"{int(wrong.sum())} of {len(wrong)} answers are wrong; at least {2 * FOLDS} wrong and as many right "
             "ones are needed. Read more images."
         )

@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from dermadeit.errors import ImageError, ManifestError
+from dermadeit.errors import ErrorCode, ImageError, TableError
 from dermadeit.imaging.decode import MAX_BYTES
 
 MAX_MEMBERS = 10_000
@@ -90,23 +90,23 @@ class Archive:
             raise ImageError(
                 f"The file has {info.file_size / 1e6:.1f} MB; at most {MAX_BYTES / 1e6:.0f} MB are read. "
                 "Save it as JPEG or crop it.",
-                code="too_many_bytes",
+                code=ErrorCode.TOO_MANY_BYTES,
             )
         try:
             with self._content.open(info) as stream:
                 data = b"".join(iter(lambda: stream.read(_CHUNK), b""))
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
             raise ImageError(
-                "This file of the ZIP is damaged. Make the ZIP again.", code="damaged_member"
+                "This file of the ZIP is damaged. Make the ZIP again.", code=ErrorCode.DAMAGED_MEMBER
             ) from error
         except (NotImplementedError, RuntimeError) as error:
             raise ImageError(
                 "This file of the ZIP has an unsupported compression. Make the ZIP again with “deflate”.",
-                code="unsupported_member",
+                code=ErrorCode.UNSUPPORTED_MEMBER,
             ) from error
         if data.startswith(_ARCHIVE_MARKS):
             raise ImageError(
-                "This is an archive inside the ZIP. Put its files in directly.", code="nested_archive"
+                "This is an archive inside the ZIP. Put its files in directly.", code=ErrorCode.NESTED_ARCHIVE
             )
         return data
 
@@ -116,16 +116,16 @@ def opened_archive(path: Path) -> Iterator[Archive]:
     """Opens a ZIP for as long as the block lasts.
 
     Raises:
-        ManifestError: It is no ZIP, damaged, or beyond `MAX_MEMBERS` or `MAX_INFLATED_BYTES`.
+        TableError: It is no ZIP, damaged, or beyond `MAX_MEMBERS` or `MAX_INFLATED_BYTES`.
     """
     with ExitStack() as stack:
         try:
             stream = stack.enter_context(_BoundedReads(path))
             content = stack.enter_context(zipfile.ZipFile(stream))
         except (zipfile.BadZipFile, EOFError, OSError, ValueError, NotImplementedError) as error:
-            raise ManifestError(
+            raise TableError(
                 "The ZIP can't be opened: it is damaged, stops early, or is something else. Make it again.",
-                code="damaged_archive",
+                code=ErrorCode.DAMAGED_ARCHIVE,
             ) from error
         _check_limits(content.infolist())
         yield Archive(content)
@@ -145,16 +145,17 @@ def _check_limits(infos: list[zipfile.ZipInfo]) -> None:
         raise _too_many_members()
     total = sum(info.file_size for info in infos)
     if total > MAX_INFLATED_BYTES:
-        raise ManifestError(
+        raise TableError(
             f"The ZIP would unpack to {total / 1e9:.1f} GB; at most {MAX_INFLATED_BYTES / 1e9:.0f} GB are read. "
             "Split it, or make the images smaller.",
-            code="archive_too_large",
+            code=ErrorCode.ARCHIVE_TOO_LARGE,
         )
 
 
-def _too_many_members() -> ManifestError:
-    return ManifestError(
-        f"The ZIP has more than {MAX_MEMBERS:,} members. Split it into smaller ones.", code="too_many_members"
+def _too_many_members() -> TableError:
+    return TableError(
+        f"The ZIP has more than {MAX_MEMBERS:,} members. Split it into smaller ones.",
+        code=ErrorCode.TOO_MANY_MEMBERS,
     )
 
 

@@ -1,7 +1,7 @@
 """What a visitor hands in, made one list of images: loose files, folders, ZIPs, with or without a table.
 
 Each image is opened by itself when its turn comes. Nothing is dropped silently: what is not in the list is in
-`Collection.left_out` with the reason, and what contradicts itself is a `ManifestError` that names the lines.
+`Collection.left_out` with the reason, and what contradicts itself is a `TableError` that names the lines.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from dermadeit.data.labelling import (
     sanitise_path,
 )
 from dermadeit.data.tabular import Table, read_csv
-from dermadeit.errors import ImageError, ManifestError
+from dermadeit.errors import ErrorCode, ImageError, TableError
 from dermadeit.imaging.decode import sanitise_name
 from dermadeit.tasks import Task
 
@@ -98,7 +98,7 @@ def opened_collection(files: Sequence[HandedFile], task: Task) -> Iterator[Colle
         task: Decides which labels are known.
 
     Raises:
-        ManifestError: A ZIP or the table can't be used, or nothing is left to read.
+        TableError: A ZIP or the table can't be used, or nothing is left to read.
     """
     with ExitStack() as stack:
         sorting = _Sorting(stack)
@@ -126,7 +126,7 @@ def is_prediction_table(files: Sequence[HandedFile]) -> bool:
     lines = start.removeprefix(codecs.BOM_UTF8).lstrip(b"\r\n").splitlines()
     try:
         return bool(lines) and set(read_csv(lines[0]).columns) >= _PREDICTION_COLUMNS
-    except ManifestError:
+    except TableError:
         # Whoever reads all of it says what is wrong with it.
         return False
 
@@ -139,7 +139,7 @@ def check_table_size(source: Path | bytes, name: str) -> None:
         name: What to call it.
 
     Raises:
-        ManifestError: It is larger than `MAX_TABLE_BYTES`, `MAX_TABLE_ROWS` or `MAX_TABLE_CELLS`.
+        TableError: It is larger than `MAX_TABLE_BYTES`, `MAX_TABLE_ROWS` or `MAX_TABLE_CELLS`.
     """
     with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as stream:
         size, counts = 0, Counter()
@@ -157,9 +157,9 @@ def check_table_size(source: Path | bytes, name: str) -> None:
         (cells, MAX_TABLE_CELLS, f"{MAX_TABLE_CELLS:,} cells"),
     ):
         if found > most:
-            raise ManifestError(
+            raise TableError(
                 f"“{name}” has more than {shown}, so it is not read. Use one line for each image.",
-                code="table_too_large",
+                code=ErrorCode.TABLE_TOO_LARGE,
             )
 
 
@@ -235,7 +235,7 @@ def _read_table_of(archive: Archive, name: str, shown: str) -> Table:
     try:
         content = archive.read(name)
     except ImageError as error:
-        raise ManifestError(
+        raise TableError(
             f"The table “{shown}” in the ZIP can't be read. {error.user_message}", code=error.code
         ) from error
     check_table_size(content, shown)
@@ -245,18 +245,18 @@ def _read_table_of(archive: Archive, name: str, shown: str) -> Table:
 def _only_table(sorting: _Sorting) -> Table | None:
     names = [name for name, _ in sorting.tables]
     if len(names) > 1:
-        raise ManifestError(
+        raise TableError(
             f"There are {len(names)} tables, such as {names[0]} and {names[1]}. Give one table of labels.",
-            code="several_tables",
+            code=ErrorCode.SEVERAL_TABLES,
         )
     if not names:
         return None
     [(_, table)] = sorting.tables
     if sorting.found and set(table.columns) >= _PREDICTION_COLUMNS:
-        raise ManifestError(
+        raise TableError(
             "A table of predictions is evaluated without images. Upload it alone, or upload a table of "
             "labels.",
-            code="predictions_with_images",
+            code=ErrorCode.PREDICTIONS_WITH_IMAGES,
         )
     return table
 
@@ -265,13 +265,13 @@ def _check_count(sorting: _Sorting) -> None:
     if not sorting.found:
         refused = Counter(item.reason for item in sorting.left_out).most_common(1)
         why = f" Reason: {refused[0][0]}." if refused else ""
-        raise ManifestError(
+        raise TableError(
             f"There is no image among the files.{why} Choose images, or a folder or ZIP of images.",
-            code="no_images",
+            code=ErrorCode.NO_IMAGES,
         )
     if len(sorting.found) > MAX_IMAGES:
-        raise ManifestError(
+        raise TableError(
             f"There are {len(sorting.found):,} images; at most {MAX_IMAGES:,} are read at once. Upload "
             f"them in parts.",
-            code="too_many_images",
+            code=ErrorCode.TOO_MANY_IMAGES,
         )

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import Dataset
 
 from dermadeit.data.manifest import Manifest, ManifestRow
-from dermadeit.errors import ImageError, ManifestError
+from dermadeit.errors import ErrorCode, ImageError, TableError
 from dermadeit.imaging.decode import decode_image
 from dermadeit.imaging.preprocessing import Preprocessing
 
@@ -75,15 +75,15 @@ class LesionDataset(Dataset):
 
 @contextmanager
 def naming_the_image(row: ManifestRow) -> Iterator[None]:
-    """Turns the refusal of an image into a `ManifestError` that says which row to mend."""
+    """Turns the refusal of an image into a `TableError` that says which row to mend."""
     try:
         yield
     except (ImageError, OSError) as error:
         reason = error.user_message if isinstance(error, ImageError) else "The file can't be read."
-        raise ManifestError(
+        raise TableError(
             f"The training image “{row.file}” can't be used: {reason} Repair it, or delete its row in the "
             f"manifest.",
-            code=getattr(error, "code", "unreadable_file"),
+            code=getattr(error, "code", ErrorCode.UNREADABLE_FILE),
         ) from error
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dermadeit.data.manifest import IMAGE_SUFFIXES, ManifestRow, class_of_folder, read_table
 from dermadeit.data.tabular import Table
-from dermadeit.errors import ManifestError
+from dermadeit.errors import ErrorCode, TableError
 from dermadeit.imaging.decode import LesionImage, decode_image, sanitise_name
 from dermadeit.tasks import DIAGNOSES, Task
 
@@ -94,7 +94,7 @@ def label_by_folders(found: Sequence[FoundFile], task: Task) -> Labelled:
     """Labels from the outermost folder that is named after a class or a diagnosis; none where there is no such.
 
     Raises:
-        ManifestError: There are such folders, but none of the task.
+        TableError: There are such folders, but none of the task.
     """
     folders = [_class_folder(item.file, task) for item in found]
     if not any(folders):
@@ -109,10 +109,10 @@ def label_by_folders(found: Sequence[FoundFile], task: Task) -> Labelled:
             known = {"diagnosis": folder.upper()} if folder.upper() in DIAGNOSES else {}
             images.append(replace(_unlabelled(item), label=label, metadata=known))
     if not images:
-        raise ManifestError(
+        raise TableError(
             f"No folder is a class of the task “{task.key}”. Name them {', '.join(task.classes)}, or after "
             f"ISIC diagnoses such as {', '.join(task.class_of_diagnosis)}.",
-            code="no_images",
+            code=ErrorCode.NO_IMAGES,
         )
     return images, left_out
 
@@ -124,7 +124,7 @@ def label_by_table(found: Sequence[FoundFile], table: Table, task: Task) -> Labe
     the same ways, with its suffix or without. Upper and lower case are told apart only where they must be.
 
     Raises:
-        ManifestError: The table contradicts itself, the task, or the files; the message names the lines.
+        TableError: The table contradicts itself, the task, or the files; the message names the lines.
     """
     table = _with_dataset(table)
     rows = read_table(table, task, _NOWHERE).rows
@@ -150,9 +150,9 @@ def label_by_table(found: Sequence[FoundFile], table: Table, task: Task) -> Labe
             named = f"{row.image_id} (line {line_of[row.image_id]})"
             left_out.append(LeftOut(named, "it is in the table, but not among the files"))
     if not images:
-        raise ManifestError(
+        raise TableError(
             "The table has none of the images. Its column “file” or “image_id” must have their names.",
-            code="no_images",
+            code=ErrorCode.NO_IMAGES,
         )
     return images, left_out + _without_label(index, {row.image_id for row in rows}, image_of, table)
 
@@ -205,7 +205,7 @@ def _match(
             image_of[row.image_id] = item
     if problems:
         more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        raise ManifestError(f"The table can't be used. {'; '.join(problems[:_SHOWN])}{more}.")
+        raise TableError(f"The table can't be used. {'; '.join(problems[:_SHOWN])}{more}.")
     return image_of
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dermadeit.data.tabular import Table, read_csv
-from dermadeit.errors import ManifestError
+from dermadeit.errors import ErrorCode, TableError
 from dermadeit.tasks import DIAGNOSES, Task
 
 SPLITS = ("train", "validation", "calibration", "test")
@@ -78,11 +78,11 @@ class Manifest:
     exclusions: tuple[Exclusion, ...]
 
     def select(self, split: str) -> Manifest:
-        """The images of one split; raises `ManifestError` if there are none."""
+        """The images of one split; raises `TableError` if there are none."""
         rows = tuple(row for row in self.rows if row.split == split)
         if not rows:
             known = sorted({row.split for row in self.rows if row.split})
-            raise ManifestError(
+            raise TableError(
                 f"The manifest has no images of the split “{split}” for the task “{self.task.key}”. "
                 + (f"Its splits are {', '.join(known)}." if known else "Add a column “split”.")
             )
@@ -110,12 +110,12 @@ def read_source(source: Path, task: Task, images: Path | None = None) -> Manifes
         images: Folder that the table's files are relative to; None for the folder of the table.
 
     Raises:
-        ManifestError: The source is missing, empty, or contradicts itself; the message names the lines.
+        TableError: The source is missing, empty, or contradicts itself; the message names the lines.
     """
     if source.is_dir():
         return _read_class_folders(source, task)
     if not source.is_file():
-        raise ManifestError(f"There is no file or folder “{source.name}”.", code="source_missing")
+        raise TableError(f"There is no file or folder “{source.name}”.", code=ErrorCode.SOURCE_MISSING)
     return read_table(read_csv(source), task, images or source.parent)
 
 
@@ -134,14 +134,14 @@ def leaking_lesions(manifest: Manifest) -> list[str]:
 
 
 def check_leaks(manifest: Manifest) -> None:
-    """Raises `ManifestError` where images of one lesion lie in two splits."""
+    """Raises `TableError` where images of one lesion lie in two splits."""
     leaking = leaking_lesions(manifest)
     if leaking:
-        raise ManifestError(
+        raise TableError(
             f"{len(leaking)} lesions have images in two splits, such as {', '.join(leaking[:_SHOWN])}: a "
             f"model would be tested on lesions of its training. Split by lesion, or pass --allow-leaks to "
             f"measure this leak.",
-            code="lesion_leak",
+            code=ErrorCode.LESION_LEAK,
         )
 
 
@@ -162,7 +162,7 @@ def _read_class_folders(folder: Path, task: Task) -> Manifest:
             name = path.relative_to(folder).as_posix()
             rows.append(ManifestRow(name, name, path, label, "", name, ""))
     if not rows:
-        raise ManifestError(
+        raise TableError(
             f"“{folder.name}” has no class subfolders with images. Name the subfolders "
             f"{', '.join(task.classes)}, or after ISIC diagnoses such as {', '.join(task.class_of_diagnosis)}."
         )
@@ -178,7 +178,7 @@ def read_table(table: Table, task: Task, images: Path) -> Manifest:
         images: Folder that the table's files are relative to; nothing outside it is taken.
 
     Raises:
-        ManifestError: The table contradicts itself or the task; the message names the lines.
+        TableError: The table contradicts itself or the task; the message names the lines.
     """
     _require_columns(table)
     root = images.absolute()
@@ -193,15 +193,15 @@ def read_table(table: Table, task: Task, images: Path) -> Manifest:
             path = _locate(root, file, image_id)
             for key, name in ((image_id, image_id), (path, file or image_id)):
                 if key in line_of:
-                    raise ManifestError(f"“{name}” is already in line {line_of[key]}")
+                    raise TableError(f"“{name}” is already in line {line_of[key]}")
                 line_of[key] = line
             split = record.get("split", "").strip()
             if split not in ("", *SPLITS):
-                raise ManifestError(f"“{split}” is not a split ({', '.join(SPLITS)})")
+                raise TableError(f"“{split}” is not a split ({', '.join(SPLITS)})")
             if label is None:
                 exclusions.append(Exclusion(record["diagnosis"].strip(), split))
                 continue
-        except ManifestError as error:
+        except TableError as error:
             problems.append(f"line {line}: {error.user_message}")
             continue
         group = record.get("lesion_group", "").strip() or record.get("lesion_id", "").strip() or image_id
@@ -210,9 +210,9 @@ def read_table(table: Table, task: Task, images: Path) -> Manifest:
         rows.append(ManifestRow(image_id, file or path.name, path, label, split, group, source, metadata))
     if problems:
         more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        raise ManifestError(f"The table can't be used. {'; '.join(problems[:_SHOWN])}{more}.")
+        raise TableError(f"The table can't be used. {'; '.join(problems[:_SHOWN])}{more}.")
     if not rows:
-        raise ManifestError(f"The table has no row that belongs to the task “{task.key}”.")
+        raise TableError(f"The table has no row that belongs to the task “{task.key}”.")
     exclusions += [
         Exclusion("image without a row in the table", split="")
         for folder in {row.path.parent for row in rows}
@@ -230,15 +230,15 @@ def _is_image(path: Path) -> bool:
 def _require_columns(table: Table) -> None:
     columns = set(table.columns)
     if not columns & {"file", "image_id"}:
-        raise ManifestError(
+        raise TableError(
             f"The table has no column “file” or “image_id”. Its columns are {', '.join(table.columns)}.",
-            code="missing_column",
+            code=ErrorCode.MISSING_COLUMN,
         )
     if not columns & {"label", "diagnosis"}:
-        raise ManifestError(
+        raise TableError(
             "The table has no column “label” (a class of the task) or “diagnosis” (an ISIC 2019 name). Its "
             f"columns are {', '.join(table.columns)}.",
-            code="missing_column",
+            code=ErrorCode.MISSING_COLUMN,
         )
 
 
@@ -247,11 +247,11 @@ def _label_of(record: Mapping[str, str], task: Task) -> str | None:
     if record.get("label", "").strip():
         label = record["label"].strip()
         if label not in task.classes:
-            raise ManifestError(f"“{label}” is not a class of the task ({', '.join(task.classes)})")
+            raise TableError(f"“{label}” is not a class of the task ({', '.join(task.classes)})")
         return label
     diagnosis = record.get("diagnosis", "").strip()
     if diagnosis not in DIAGNOSES:
-        raise ManifestError(f"“{diagnosis}” is not an ISIC 2019 diagnosis ({', '.join(DIAGNOSES)})")
+        raise TableError(f"“{diagnosis}” is not an ISIC 2019 diagnosis ({', '.join(DIAGNOSES)})")
     return task.class_of_diagnosis.get(diagnosis)
 
 
@@ -259,7 +259,7 @@ def _identify(record: Mapping[str, str]) -> tuple[str, str]:
     file = record.get("file", "").strip()
     image_id = record.get("image_id", "").strip() or file
     if not image_id:
-        raise ManifestError("neither “file” nor “image_id” is filled in")
+        raise TableError("neither “file” nor “image_id” is filled in")
     return image_id, file
 
 
@@ -277,7 +277,7 @@ def _locate(root: Path, file: str, image_id: str) -> Path:
     # Links are left alone, since whoever owns the folder made them.
     candidate = Path(os.path.normpath(candidate))
     if not candidate.is_relative_to(os.path.normpath(root)):
-        raise ManifestError(
+        raise TableError(
             f"“{file or image_id}” lies outside the folder of the images; give its path within that folder (the "
             "command line names the folder with --images)"
         )
@@ -286,8 +286,8 @@ def _locate(root: Path, file: str, image_id: str) -> Path:
 
 
 def _is_there(path: Path, name: str) -> bool:
-    """Whether there is such a file; raises `ManifestError` for a name that no file can have."""
+    """Whether there is such a file; raises `TableError` for a name that no file can have."""
     try:
         return path.is_file()
     except OSError:
-        raise ManifestError(f"“{name[:_SHOWN_LETTERS]}…” is not a valid file name") from None
+        raise TableError(f"“{name[:_SHOWN_LETTERS]}…” is not a valid file name") from None

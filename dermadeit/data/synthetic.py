@@ -20,7 +20,7 @@ from PIL import Image
 
 from dermadeit.data.manifest import SPLITS
 from dermadeit.data.tabular import write_csv
-from dermadeit.errors import ConfigurationError
+from dermadeit.errors import ConfigurationError, ErrorCode
 from dermadeit.imaging.rendering import LesionRecipe, render_lesion
 from dermadeit.tasks import DIAGNOSES
 
@@ -157,7 +157,7 @@ def write_dataset(
     if lesions < fewest:
         raise ConfigurationError(
             f"{lesions} lesions are too few: every diagnosis in every split takes at least {fewest}.",
-            code="too_few_lesions",
+            code=ErrorCode.TOO_FEW_LESIONS,
         )
     (folder / "images").mkdir(parents=True, exist_ok=True)
     rows = []

@@ -19,7 +19,7 @@ from numbers import Number
 from pathlib import Path
 from typing import Any, TextIO
 
-from dermadeit.errors import ManifestError
+from dermadeit.errors import ErrorCode, TableError
 from dermadeit.files import write_atomically
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
@@ -83,7 +83,7 @@ def read_csv(source: Path | bytes) -> Table:
         All cells as text, with neutralised formulas restored. Blank lines are skipped.
 
     Raises:
-        ManifestError: The table is missing, empty, or malformed; the message names the lines.
+        TableError: The table is missing, empty, or malformed; the message names the lines.
     """
     text, notes = _decode(_content(source))
     delimiter = _delimiter_of(text)
@@ -91,7 +91,9 @@ def read_csv(source: Path | bytes) -> Table:
         notes.append(f"Columns are separated by {'tabs' if delimiter == chr(9) else 'semicolons'}.")
     numbered = _records(text, delimiter)
     if not numbered:
-        raise ManifestError("The table is empty. Its first line must have column names.", code="empty_table")
+        raise TableError(
+            "The table is empty. Its first line must have column names.", code=ErrorCode.EMPTY_TABLE
+        )
     header_line, header = numbered[0]
     columns = tuple(column.strip() for column in header)
     _check_header(columns, header_line)
@@ -133,15 +135,15 @@ def _content(source: Path | bytes) -> bytes:
     try:
         return Path(source).read_bytes()
     except OSError as error:
-        raise ManifestError(
-            f"The table can't be read: {error.strerror or 'unknown reason'}.", code="unreadable_table"
+        raise TableError(
+            f"The table can't be read: {error.strerror or 'unknown reason'}.", code=ErrorCode.UNREADABLE_TABLE
         ) from None
 
 
 def _decode(content: bytes) -> tuple[str, list[str]]:
     if (position := content.find(b"\0")) >= 0:
         line = content.count(b"\n", 0, position) + 1
-        raise ManifestError(
+        raise TableError(
             f"Line {line} of the table has a NUL byte: this is not a text "
             "file, or it is UTF-16. Save it as CSV in UTF-8."
         )
@@ -155,7 +157,7 @@ def _decode(content: bytes) -> tuple[str, list[str]]:
         return content.decode("cp1252"), ["The table is not UTF-8 and was read as Windows-1252."]
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise ManifestError(
+        raise TableError(
             f"Line {line} of the table is neither UTF-8 nor Windows-1252 text. Save it as CSV in UTF-8."
         ) from None
 
@@ -177,7 +179,7 @@ def _records(text: str, delimiter: str) -> list[tuple[int, list[str]]]:
                 records.append((line, [_restored(cell) for cell in cells]))
             line = reader.line_num + 1
     except csv.Error as error:
-        raise ManifestError(
+        raise TableError(
             f"The table can't be read from line {line} on: {error}. Check its quotation marks."
         ) from None
     return records
@@ -186,16 +188,16 @@ def _records(text: str, delimiter: str) -> list[tuple[int, list[str]]]:
 def _check_header(columns: tuple[str, ...], line: int) -> None:
     looks_like_data = all(map(_NUMBER.fullmatch, columns)) or any(map(_IMAGE_FILE.fullmatch, columns))
     if looks_like_data or not all(columns):
-        raise ManifestError(
+        raise TableError(
             f"Line {line} of the table has no column names, or an empty one. Add a first line such as "
             "“image_id,file,diagnosis”.",
-            code="missing_header",
+            code=ErrorCode.MISSING_HEADER,
         )
     repeated = [column for column, count in Counter(columns).items() if count > 1]
     if repeated:
-        raise ManifestError(
+        raise TableError(
             f"Line {line} of the table names the column “{repeated[0]}” more than once. Rename or remove one.",
-            code="duplicate_column",
+            code=ErrorCode.DUPLICATE_COLUMN,
         )
 
 
@@ -204,7 +206,7 @@ def _check_widths(numbered: Sequence[tuple[int, list[str]]], width: int) -> None
     if ragged:
         shown = ", ".join(f"line {line} has {count}" for line, count in ragged[:_SHOWN])
         more = f" and {len(ragged) - _SHOWN} more lines" if len(ragged) > _SHOWN else ""
-        raise ManifestError(
+        raise TableError(
             f"The table has {width} columns, but {shown}{more}. Quote cells that contain the separator.",
-            code="ragged_table",
+            code=ErrorCode.RAGGED_TABLE,
         )

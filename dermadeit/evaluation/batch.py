@@ -20,7 +20,7 @@ import numpy as np
 
 from dermadeit.data.collection import Collection, check_table_size
 from dermadeit.data.labelling import CollectedImage, LeftOut
-from dermadeit.errors import ImageError, ManifestError
+from dermadeit.errors import ErrorCode, ImageError, ResultFileError, TableError
 from dermadeit.evaluation.comparison import Entrant, gather
 from dermadeit.evaluation.evaluate import assemble_in_steps, beside_truth, unmeasured_evaluation
 from dermadeit.evaluation.predictions import (
@@ -319,14 +319,14 @@ def read_handed_predictions(path: Path, name: str) -> tuple[PredictionSet, ...]:
         name: What its owner calls it, for the messages.
 
     Raises:
-        ManifestError: It is too large or can't be used.
+        ResultFileError: It is too large or can't be used.
         TaskError: It names an unknown task.
     """
     check_table_size(path, name)
     try:
         return read_predictions(path)
-    except ManifestError as error:
-        raise ManifestError(error.user_message.replace(path.name, name), code=error.code) from error
+    except (TableError, ResultFileError) as error:
+        raise ResultFileError(error.user_message.replace(path.name, name), code=error.code) from error
 
 
 def read_prediction_table(
@@ -345,16 +345,16 @@ def read_prediction_table(
         calibration_of: Gives the calibration of the weights that answered, if they are at hand.
 
     Raises:
-        ManifestError: The table is too large, can't be used, has nothing of the task, or its models have no image
+        ResultFileError: The table is too large, can't be used, has nothing of the task, or its models have no image
             in common or differ in the truth of one.
     """
     every = read_handed_predictions(path, name or path.name)
     sets = [part for part in every if part.task.key == task.key]
     if not sets:
-        raise ManifestError(
+        raise ResultFileError(
             f"The table has no predictions for the task “{task.key}”, only for "
             f"{', '.join(sorted({part.task.key for part in every}))}. Choose that task.",
-            code="wrong_task",
+            code=ErrorCode.WRONG_TASK,
         )
     best = most_views(sets)
     kept = on_shared_images(best)
@@ -395,7 +395,7 @@ def _usable(calibration: Calibration | None, views: int) -> Calibration | None:
 
 
 def _unreadable() -> bytes:
-    raise ImageError("The image is no longer here. Upload it again.", code="upload_expired")
+    raise ImageError("The image is no longer here. Upload it again.", code=ErrorCode.UPLOAD_EXPIRED)
 
 
 def _closed(image: CollectedImage) -> CollectedImage:
@@ -452,14 +452,14 @@ def gather_batch(result: BatchResult) -> tuple[Entrant, ...]:
     """The models of a batch of images or of one table, on the images that all of them have read.
 
     Raises:
-        ManifestError: No image was read by all of them.
+        ResultFileError: No image was read by all of them.
     """
     sets = [_answers_of(result, model) for model in result.models]
     if not set.intersection(*(set(predictions.image_ids) for predictions in sets)):
         failures = [failure.message for model in result.models for _, failure in result.failed(model)]
-        raise ManifestError(
+        raise ResultFileError(
             f"No image was read by every model. {' '.join(failures[:1])}".strip(),
-            code="no_images",
+            code=ErrorCode.NO_IMAGES,
         )
     entrants = gather([("batch", sets)], result.task)
     return tuple(replace(entrant, labelled=result.labelled) for entrant in entrants)

@@ -14,7 +14,7 @@ from scipy.special import softmax
 
 from dermadeit.about import VERSION
 from dermadeit.data.manifest import IMAGE_SUFFIXES, Manifest, ManifestRow, read_source
-from dermadeit.errors import ImageError, ManifestError
+from dermadeit.errors import ErrorCode, ImageError, TableError
 from dermadeit.evaluation.predictions import SMALLEST_SLICE
 from dermadeit.imaging.decode import LesionImage, decode_image
 from dermadeit.imaging.quality import QualityReport, assess_quality
@@ -72,11 +72,11 @@ def read_cases(source: Path, task: Task, images: Path | None = None) -> Manifest
         images: Folder that the table's files are relative to; None for the folder of the table.
 
     Raises:
-        ManifestError: The table can't be used, or has no training images.
+        TableError: The table can't be used, or has no training images.
     """
     try:
         manifest = read_source(source, DIAGNOSIS, images)
-    except ManifestError:
+    except TableError:
         manifest = read_source(source, task, images)
     return manifest.select("train")
 
@@ -101,7 +101,7 @@ def fit_trust(
         progress: Called after each image.
 
     Raises:
-        ManifestError: Too few images could be read.
+        TableError: Too few images could be read.
         ConfigurationError: `views` is out of range, or the gates have too few images.
     """
     task = predictor.checkpoint.task
@@ -154,15 +154,15 @@ def _look(
             "%d of %d images could not be read and are left out.", len(rows) - len(readable), len(rows)
         )
     if not readable:
-        raise ManifestError(
+        raise TableError(
             "No image could be read. If the files lie elsewhere, name their folder with --images.",
-            code="nothing_read",
+            code=ErrorCode.NOTHING_READ,
         )
     broken = sum(not np.isfinite(item.logits).all() for item in outputs)
     if broken:
-        raise ManifestError(
+        raise TableError(
             f"The model gives no usable numbers for {broken} images. Check the checkpoint.",
-            code="non_finite_output",
+            code=ErrorCode.NON_FINITE_OUTPUT,
         )
     return _Seen(readable, outputs, quality)
 

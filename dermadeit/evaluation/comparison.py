@@ -19,7 +19,7 @@ import numpy as np
 from scipy import stats
 from sklearn.metrics import cohen_kappa_score
 
-from dermadeit.errors import ManifestError
+from dermadeit.errors import ErrorCode, ResultFileError
 from dermadeit.evaluation.predictions import (
     Measurement,
     PredictionSet,
@@ -136,7 +136,7 @@ def compare(first: Measurement, second: Measurement) -> Comparison:
         second: The other, its images in any order.
 
     Raises:
-        ManifestError: They don't hold the same images with the same labels and lesions.
+        ResultFileError: They don't hold the same images with the same labels and lesions.
     """
     second = aligned(first.predictions, second)
     ours, theirs = first.predictions, second.predictions
@@ -243,21 +243,21 @@ def aligned(first: PredictionSet, second: Measurement) -> Measurement:
     """The second model's measurement with its images in the order of the first.
 
     Raises:
-        ManifestError: They don't hold the same images with the same labels and lesions.
+        ResultFileError: They don't hold the same images with the same labels and lesions.
     """
     theirs = second.predictions
     pair = f"{first.model} and {theirs.model}"
     if first.task.key != theirs.task.key:
-        raise ManifestError(
+        raise ResultFileError(
             f"{pair} answer different tasks, {first.task.key} and {theirs.task.key}. Compare models of one task.",
-            code="predictions_differ",
+            code=ErrorCode.PREDICTIONS_DIFFER,
         )
     unshared = sorted(set(first.image_ids) ^ set(theirs.image_ids))
     if unshared:
-        raise ManifestError(
+        raise ResultFileError(
             f"{pair} can't be compared: {_some(unshared)} only one of them has read. Evaluate both on the same "
             "images.",
-            code="predictions_differ",
+            code=ErrorCode.PREDICTIONS_DIFFER,
         )
     if first.image_ids != theirs.image_ids:
         position = {image_id: index for index, image_id in enumerate(theirs.image_ids)}
@@ -360,7 +360,7 @@ def gather(
         One entrant for each table and model. All hold the same images in the same order.
 
     Raises:
-        ManifestError: No table has predictions for the task, or the models have no image in common, or disagree
+        ResultFileError: No table has predictions for the task, or the models have no image in common, or disagree
             about the truth of one.
     """
     best = {
@@ -369,10 +369,10 @@ def gather(
         for predictions in most_views(part for part in sets if part.task.key == task.key)
     }
     if not best:
-        raise ManifestError(
+        raise ResultFileError(
             f"No table has predictions for the task “{task.key}”. Choose the other task, or a "
             "predictions.csv of this one.",
-            code="no_predictions",
+            code=ErrorCode.NO_PREDICTIONS,
         )
     title_of = _titles(list(best), titles)
     titled = [replace(predictions, model=title_of[key]) for key, predictions in best.items()]
@@ -386,7 +386,7 @@ def compare_with(reference: Measurement, others: Sequence[Measurement]) -> tuple
     """One model against each of the others, with p-values adjusted for how many there are (Holm).
 
     Raises:
-        ManifestError: They don't hold the same images with the same labels and lesions.
+        ResultFileError: They don't hold the same images with the same labels and lesions.
     """
     comparisons = [compare(reference, other) for other in others]
     delong = [comparison.delong.p_value for comparison in comparisons if comparison.delong is not None]

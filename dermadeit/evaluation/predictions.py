@@ -14,7 +14,7 @@ import numpy as np
 from scipy.special import softmax
 
 from dermadeit.data.tabular import Table, read_csv
-from dermadeit.errors import ManifestError
+from dermadeit.errors import ErrorCode, ResultFileError
 from dermadeit.metrics.classification import (
     INTERVAL_METHOD,
     classification_metrics,
@@ -61,7 +61,7 @@ def read_cautions(task: Task, views: int, table: Table, path: Path) -> tuple[Cau
         path: Where they come from, for the messages.
 
     Raises:
-        ManifestError: A cell holds nothing that can be meant; the message names the line.
+        ResultFileError: A cell holds nothing that can be meant; the message names the line.
     """
     columns = set(table.columns)
     cautions = []
@@ -73,11 +73,11 @@ def read_cautions(task: Task, views: int, table: Table, path: Path) -> tuple[Cau
             agreement = _stability(row, views) if columns >= _VIEW_COLUMNS else None
             strangeness = _number(row.get("ood_score", ""))
         except (KeyError, ValueError):
-            raise ManifestError(
+            raise ResultFileError(
                 f"Line {line} of “{path.name}” has an unknown value in one of the columns calibrated, "
                 f"verdict, "
                 "conformal_set, ood_score, flips and spread. Write the table again, or leave these columns out.",
-                code="unknown_value",
+                code=ErrorCode.UNKNOWN_VALUE,
             ) from None
         cautions.append(Caution(calibrated, **gated, stability=agreement, ood_score=strangeness))
     return tuple(cautions)
@@ -292,13 +292,13 @@ def read_predictions(path: Path) -> tuple[PredictionSet, ...]:
             `spread`, and `ood_score`; and `diagnosis` and `weights_sha256`. Others are ignored.
 
     Raises:
-        ManifestError: The table can't be read or contradicts itself; the message names the line.
+        ResultFileError: The table can't be read or contradicts itself; the message names the line.
         TaskError: An unknown task.
     """
     table = read_csv(path)
     _require(table.columns, ("image_id", "task", "model", "views", "label_true"), path)
     if not table.rows:
-        raise ManifestError(f"“{path.name}” has no predictions.", code="empty_table")
+        raise ResultFileError(f"“{path.name}” has no predictions.", code=ErrorCode.EMPTY_TABLE)
     parts: dict[tuple[str, str, int], list[int]] = defaultdict(list)
     for index, (row, line) in enumerate(zip(table.rows, table.line_numbers, strict=True)):
         parts[row["task"], row["model"], _views(row["views"], line, path)].append(index)
@@ -335,13 +335,13 @@ def on_shared_images(sets: Sequence[PredictionSet]) -> tuple[PredictionSet, ...]
         sets: One or more, of one task.
 
     Raises:
-        ManifestError: They have no image in common, or disagree about the truth of one.
+        ResultFileError: They have no image in common, or disagree about the truth of one.
     """
     shared = set.intersection(*(set(predictions.image_ids) for predictions in sets))
     if not shared:
-        raise ManifestError(
+        raise ResultFileError(
             "The models have no image in common. Evaluate all of them on the same images.",
-            code="predictions_differ",
+            code=ErrorCode.PREDICTIONS_DIFFER,
         )
     order = [image_id for image_id in sets[0].image_ids if image_id in shared]
     first, *others = (_ordered(predictions, order) for predictions in sets)
@@ -351,7 +351,7 @@ def on_shared_images(sets: Sequence[PredictionSet]) -> tuple[PredictionSet, ...]
 
 
 def check_same_truth(first: PredictionSet, second: PredictionSet) -> None:
-    """Raises `ManifestError` where two models were given other labels or lesions for the same images.
+    """Raises `ResultFileError` where two models were given other labels or lesions for the same images.
 
     Args:
         first: One model.
@@ -361,16 +361,16 @@ def check_same_truth(first: PredictionSet, second: PredictionSet) -> None:
         differ = np.asarray(getattr(first, name)) != np.asarray(getattr(second, name))
         if differ.any():
             differing = [first.image_ids[index] for index in np.flatnonzero(differ)]
-            raise ManifestError(
+            raise ResultFileError(
                 f"{first.model} and {second.model} can't be compared: for {len(differing)} images, such as "
                 f"{', '.join(differing[:_SHOWN])}, they disagree about the {name.replace('_', ' ')}. Evaluate "
                 "both on the same table.",
-                code="predictions_differ",
+                code=ErrorCode.PREDICTIONS_DIFFER,
             )
 
 
 def finite_numbers(table: Table, columns: Sequence[str], path: Path) -> np.ndarray:
-    """Cells as float [rows, columns]; raises `ManifestError` for one that is missing or no finite number."""
+    """Cells as float [rows, columns]; raises `ResultFileError` for one that is missing or no finite number."""
     _require(table.columns, columns, path)
     numbers = np.empty((len(table.rows), len(columns)))
     for index, row in enumerate(table.rows):
@@ -379,19 +379,20 @@ def finite_numbers(table: Table, columns: Sequence[str], path: Path) -> np.ndarr
         except ValueError:
             numbers[index] = np.nan
         if not np.isfinite(numbers[index]).all():
-            raise ManifestError(
+            raise ResultFileError(
                 f"Line {table.line_numbers[index]} of “{path.name}” has no usable number in one of the "
                 f"columns "
                 f"{', '.join(columns)}. Write the table again.",
-                code="not_a_number",
+                code=ErrorCode.NOT_A_NUMBER,
             )
     return numbers
 
 
 def _views(text: str, line: int, path: Path) -> int:
     if not text.strip().isdecimal() or len(text) > _LONGEST_COUNT:
-        raise ManifestError(
-            f"“{text[:20]}” in line {line} of “{path.name}” is not a number of views.", code="not_a_number"
+        raise ResultFileError(
+            f"“{text[:20]}” in line {line} of “{path.name}” is not a number of views.",
+            code=ErrorCode.NOT_A_NUMBER,
         )
     return int(text)
 
@@ -400,10 +401,10 @@ def _prediction_set(task: Task, model: str, views: int, table: Table, path: Path
     image_ids = tuple(row["image_id"] for row in table.rows)
     [(most_frequent, count)] = Counter(image_ids).most_common(1)
     if count > 1:
-        raise ManifestError(
+        raise ResultFileError(
             f"“{path.name}” has {count} rows for the image “{most_frequent}” by {model} with {views} views. Keep "
             "one.",
-            code="duplicate_image",
+            code=ErrorCode.DUPLICATE_IMAGE,
         )
     logits = finite_numbers(table, [f"logit_{key}" for key in task.classes], path)
     return PredictionSet(
@@ -437,10 +438,10 @@ def _probabilities(task: Task, logits: np.ndarray, table: Table, path: Path) -> 
     found = finite_numbers(table, columns, path)
     wrong = ((found < 0) | (found > 1)).any(axis=1) | (np.abs(found.sum(axis=1) - 1) > _SUM_TOLERANCE)
     if wrong.any():
-        raise ManifestError(
+        raise ResultFileError(
             f"In line {table.line_numbers[int(wrong.argmax())]} of “{path.name}” the columns {', '.join(columns)} "
             "don't add up to 1, or one is below 0 or above 1. Write shares of 1, not percent.",
-            code="not_a_probability",
+            code=ErrorCode.NOT_A_PROBABILITY,
         )
     return found
 
@@ -453,7 +454,7 @@ def _ordered(predictions: PredictionSet, image_ids: Sequence[str]) -> Prediction
 def _require(columns: Sequence[str], wanted: Sequence[str], path: Path) -> None:
     missing = [column for column in wanted if column not in columns]
     if missing:
-        raise ManifestError(
+        raise ResultFileError(
             f"“{path.name}” has no column {', '.join(missing)}. Give the predictions.csv that “evaluate” wrote.",
-            code="missing_column",
+            code=ErrorCode.MISSING_COLUMN,
         )

@@ -17,7 +17,7 @@ import numpy as np
 
 from dermadeit.about import DISCLAIMER, VERSION
 from dermadeit.data.manifest import Manifest, ManifestRow
-from dermadeit.errors import ImageError, ManifestError
+from dermadeit.errors import ErrorCode, ImageError, TableError
 from dermadeit.evaluation.comparison import Difference
 from dermadeit.evaluation.predictions import Measurement, PredictionSet, measure
 from dermadeit.imaging.corruptions import CORRUPTIONS, SEVERITIES, corrupt
@@ -122,7 +122,7 @@ def measure_robustness(
         the corruptions, each with the interval of the paired bootstrap of lesions.
 
     Raises:
-        ManifestError: No image could be read.
+        TableError: No image could be read.
     """
     readings = []
     for reading in read_spoilt(manifest.rows, predictor, views=views, seed=seed):
@@ -130,9 +130,9 @@ def measure_robustness(
         progress()
     readable = [reading for reading in readings if reading.predictions is not None]
     if not readable:
-        raise ManifestError(
+        raise TableError(
             "No image could be read. If the files lie elsewhere, name their folder with --images.",
-            code="no_readable_image",
+            code=ErrorCode.NO_READABLE_IMAGE,
         )
     return {
         "task": manifest.task.key,

@@ -193,7 +193,7 @@ def write_attributes(path: Path, attributes: Attributes) -> None:
 
 
 def read_attributes(path: Path) -> dict[str, dict[str, str]]:
-    """Reads what `write_attributes` wrote; raises `ManifestError` where the table is missing or malformed.
+    """Reads what `write_attributes` wrote; raises `TableError` where the table is missing or malformed.
 
     An earlier version wrote no diagnosis: it is `UNKNOWN` then.
     """

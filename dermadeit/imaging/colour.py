@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image, ImageCms
 
-from dermadeit.errors import ImageError
+from dermadeit.errors import ErrorCode, ImageError
 
 MAX_PROFILE_BYTES = 4 * 1000 * 1000
 SRGB_TOLERANCE = 2
@@ -61,7 +61,7 @@ def floating_point() -> ImageError:
     """The refusal of floating-point pixels, which have no declared range and may hold NaN."""
     return ImageError(
         "This image has floating-point pixels, whose range is unknown. Convert it to 8 bit and try again.",
-        code="float_pixels",
+        code=ErrorCode.FLOAT_PIXELS,
     )
 
 
@@ -77,7 +77,7 @@ def _scale_deep_grey(picture: Image.Image, bits: int, min_is_white: bool, notes:
     if bits > 16 or values.min() < 0 or values.max() > top:
         raise ImageError(
             "This image has 32-bit or signed pixels, whose range is unknown. Convert it to 8 bit.",
-            code="unsupported_format",
+            code=ErrorCode.UNSUPPORTED_FORMAT,
         )
     if min_is_white:
         values = top - values
@@ -132,7 +132,7 @@ def _opaque_to_rgb(picture: Image.Image, profile: bytes | None, notes: Notes) ->
     elif mode not in ("RGB", "L", "CMYK"):
         raise ImageError(
             f"Images of the kind “{mode}” are not supported. Convert it to 8-bit RGB and try again.",
-            code="unsupported_format",
+            code=ErrorCode.UNSUPPORTED_FORMAT,
         )
     picture = _apply_profile(picture, profile, notes)
     if picture.mode == "L":

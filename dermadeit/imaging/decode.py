@@ -46,7 +46,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from dermadeit.errors import ImageError
+from dermadeit.errors import ErrorCode, ImageError
 from dermadeit.imaging import colour, optional_formats
 from dermadeit.imaging.probe import TIFF_ORIENTATION, Header, exif_orientation, probe
 
@@ -191,7 +191,8 @@ def _read_file(path: str | os.PathLike) -> bytes:
     text = os.fspath(path)
     if isinstance(text, str) and re.match(r"data:|[a-z][a-z0-9+.-]*://", text, re.IGNORECASE):
         raise ImageError(
-            "A web address was given in place of a file. Pass the bytes of the image.", code="not_a_file"
+            "A web address was given in place of a file. Pass the bytes of the image.",
+            code=ErrorCode.NOT_A_FILE,
         )
     try:
         # Without O_NONBLOCK, opening a pipe that nobody writes to would wait forever.
@@ -200,17 +201,20 @@ def _read_file(path: str | os.PathLike) -> bytes:
             status = os.fstat(stream.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise ImageError(
-                    "That is a folder, pipe or device, not a file. Choose an image file.", code="not_a_file"
+                    "That is a folder, pipe or device, not a file. Choose an image file.",
+                    code=ErrorCode.NOT_A_FILE,
                 )
             _check_byte_count(status.st_size)
             return stream.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        raise ImageError("There is no such file.", code="unreadable_file") from None
+        raise ImageError("There is no such file.", code=ErrorCode.UNREADABLE_FILE) from None
     except IsADirectoryError:
-        raise ImageError("That is a folder, not a file. Choose an image file.", code="not_a_file") from None
+        raise ImageError(
+            "That is a folder, not a file. Choose an image file.", code=ErrorCode.NOT_A_FILE
+        ) from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "invalid name"
-        raise ImageError(f"The file can't be read: {reason}.", code="unreadable_file") from None
+        raise ImageError(f"The file can't be read: {reason}.", code=ErrorCode.UNREADABLE_FILE) from None
 
 
 def _check_byte_count(count: int) -> None:
@@ -218,7 +222,7 @@ def _check_byte_count(count: int) -> None:
         raise ImageError(
             f"The file has {count / 1e6:.1f} MB; at most {MAX_BYTES / 1e6:.0f} MB are read. "
             "Save it as JPEG or crop it.",
-            code="too_many_bytes",
+            code=ErrorCode.TOO_MANY_BYTES,
         )
 
 
@@ -229,26 +233,26 @@ def _check_geometry(size: tuple[int, int]) -> None:
         raise ImageError(
             f"{shown} ({width * height / 1e6:,.0f} megapixels); at most {MAX_PIXELS / 1e6:.0f} megapixels "
             "are read. Make it smaller or crop it.",
-            code="too_many_pixels",
+            code=ErrorCode.TOO_MANY_PIXELS,
         )
     if min(size) < MIN_SIDE:
         raise ImageError(
             f"{shown}; the short side must be at least {MIN_SIDE} pixels. "
             "Crop less tightly or use the original photo.",
-            code="too_small",
+            code=ErrorCode.TOO_SMALL,
         )
     if max(size) > MAX_ASPECT * min(size):
         raise ImageError(
             f"{shown}; the long side may be at most {MAX_ASPECT} times the short side. "
             "Crop it closer to a square around the lesion.",
-            code="too_elongated",
+            code=ErrorCode.TOO_ELONGATED,
         )
 
 
 def _recognise(data: bytes) -> Header:
     _check_byte_count(len(data))
     if not data:
-        raise ImageError("The file is empty (0 bytes). Choose another one.", code="empty_file")
+        raise ImageError("The file is empty (0 bytes). Choose another one.", code=ErrorCode.EMPTY_FILE)
     found = probe(data)
     if isinstance(found, Header):
         return found
@@ -256,7 +260,7 @@ def _recognise(data: bytes) -> Header:
         f"This is {found.description}, not a photo. Use JPEG, PNG, WebP, TIFF, HEIC or DICOM."
         if found.description
         else "This is not an image. Use JPEG, PNG, WebP, TIFF, HEIC or DICOM.",
-        code="unsupported_format" if found.is_image else "not_an_image",
+        code=ErrorCode.UNSUPPORTED_FORMAT if found.is_image else "not_an_image",
     )
 
 
@@ -275,21 +279,22 @@ def _refusing_damage(kind: str, count: int, *, is_whole: bool = True) -> Iterato
         if any(words in reason for words in ("unknown pixel mode", "unsupported", "not available")):
             raise ImageError(
                 f"This kind of {kind} file is not supported. Save the photo as 8-bit PNG or JPEG.",
-                code="unsupported_format",
+                code=ErrorCode.UNSUPPORTED_FORMAT,
             ) from error
         raise _damaged(kind) from error
 
 
 def _damaged(kind: str) -> ImageError:
     return ImageError(
-        f"This {kind} file is damaged and can't be decoded. Use the original photo.", code="damaged_image"
+        f"This {kind} file is damaged and can't be decoded. Use the original photo.",
+        code=ErrorCode.DAMAGED_IMAGE,
     )
 
 
 def _truncated(kind: str, count: int) -> ImageError:
     return ImageError(
         f"This {kind} file is incomplete: it ends after {count:,} bytes. Copy or upload it again.",
-        code="truncated_image",
+        code=ErrorCode.TRUNCATED_IMAGE,
     )
 
 
@@ -328,7 +333,7 @@ def _load(
         # Pillow misreads these as RGB with padding.
         raise ImageError(
             "Uncompressed YCbCr TIFF files are not supported. Save the photo as PNG or JPEG.",
-            code="unsupported_format",
+            code=ErrorCode.UNSUPPORTED_FORMAT,
         )
     stream = io.BytesIO(data)
     with refusing_damage():

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from dermadeit.errors import ImageError
+from dermadeit.errors import ErrorCode, ImageError
 
 
 class Opened(NamedTuple):
@@ -31,7 +31,7 @@ def _missing(package: str, kind: str) -> ImageError:
     return ImageError(
         f"Reading {kind} files needs the package {package}. Install it with “pip install {package}”, or save "
         "the photo as JPEG.",
-        code="missing_package",
+        code=ErrorCode.MISSING_PACKAGE,
     )
 
 
@@ -66,10 +66,12 @@ def open_dicom(data: bytes, check_geometry: CheckGeometry) -> Opened:
     if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
         raise ImageError(
             "This DICOM file has floating-point pixels, whose range is unknown. Export it as 8 bit.",
-            code="float_pixels",
+            code=ErrorCode.FLOAT_PIXELS,
         )
     if "PixelData" not in dataset:
-        raise ImageError("This DICOM file has no picture. Choose another file.", code="unsupported_format")
+        raise ImageError(
+            "This DICOM file has no picture. Choose another file.", code=ErrorCode.UNSUPPORTED_FORMAT
+        )
     check_geometry((int(dataset.Columns), int(dataset.Rows)))
     photometric = str(dataset.PhotometricInterpretation)
     try:
@@ -79,7 +81,7 @@ def open_dicom(data: bytes, check_geometry: CheckGeometry) -> Opened:
         raise ImageError(
             f"This DICOM file is compressed as {dataset.file_meta.TransferSyntaxUID.name}, which can't be "
             "decoded here. Export it uncompressed or as JPEG.",
-            code="unsupported_format",
+            code=ErrorCode.UNSUPPORTED_FORMAT,
         ) from None
     bits = int(dataset.BitsStored)
     if photometric == "PALETTE COLOR":

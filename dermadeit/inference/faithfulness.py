@@ -33,7 +33,7 @@ from sklearn.metrics import auc
 from torch import nn
 from torch.nn import functional as F
 
-from dermadeit.errors import PredictionError
+from dermadeit.errors import ErrorCode, PredictionError
 from dermadeit.imaging.decode import LesionImage
 from dermadeit.imaging.preprocessing import DIHEDRAL_VIEWS
 from dermadeit.inference.predictor import NOT_FINITE, Predictor
@@ -345,7 +345,7 @@ def _probabilities(predictor: Predictor, pixels: torch.Tensor, index: int) -> np
     with predictor.lock, torch.inference_mode():
         logits = predictor.checkpoint.classifier(batch.to(predictor.device)).cpu()
     if not torch.isfinite(logits).all():
-        raise PredictionError(NOT_FINITE, code="non_finite_output")
+        raise PredictionError(NOT_FINITE, code=ErrorCode.NON_FINITE_OUTPUT)
     return logits.double().softmax(dim=1)[:, index].numpy()
 
 

@@ -13,7 +13,7 @@ from matplotlib import colormaps
 from PIL import Image
 from torch import nn
 
-from dermadeit.errors import ModelError, PredictionError
+from dermadeit.errors import ErrorCode, ModelError, PredictionError
 from dermadeit.imaging.decode import LesionImage
 from dermadeit.inference.predictor import NOT_FINITE, Predictor
 from dermadeit.models.classifier import LesionClassifier
@@ -100,7 +100,7 @@ def attention_rollout(predictor: Predictor, image: LesionImage, class_key: str |
     if not spec.is_transformer:
         raise ModelError(
             f"{spec.title} has no attention to roll out. Ask for Grad-CAM, or for a transformer.",
-            code="method_does_not_fit",
+            code=ErrorCode.METHOD_DOES_NOT_FIT,
         )
     return _explained(_transformer_rollout, predictor, image, class_key, method="Attention rollout")
 
@@ -129,7 +129,7 @@ def _explained(
     with predictor.lock:
         values, index = explain(checkpoint.classifier, batch, index)
     if not np.isfinite(values).all():
-        raise PredictionError(NOT_FINITE, code="non_finite_output")
+        raise PredictionError(NOT_FINITE, code=ErrorCode.NON_FINITE_OUTPUT)
     return SaliencyMap(_scaled(values), checkpoint.task.classes[index], method)
 
 

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from dermadeit.errors import CheckpointError, ModelError, TaskError
+from dermadeit.errors import CheckpointError, ErrorCode, ModelError, TaskError
 from dermadeit.files import ASSETS, file_sha256, read_json, write_atomically, write_json
 from dermadeit.imaging.preprocessing import Preprocessing
 from dermadeit.models.classifier import LesionClassifier
@@ -145,7 +145,7 @@ def load_checkpoint(folder: Path, task: str | None = None, *, calibrated: bool =
     if task is not None and own_task.key != task:
         raise CheckpointError(
             f"The checkpoint “{folder.name}” was trained for the task “{own_task.key}”, not “{task}”.",
-            code="wrong_task",
+            code=ErrorCode.WRONG_TASK,
         )
     if classes != own_task.classes or architecture != spec.architecture:
         raise CheckpointError(
@@ -194,7 +194,7 @@ def find_checkpoint(task: str, model: str, root: Path = CHECKPOINT_ROOT) -> Path
         raise CheckpointError(
             f"There is no checkpoint of {spec.title} for the task “{task}”. Train one with "
             f"“{training_command(task, model)}”, then name its folder: --model runs/{task}/{spec.name}",
-            code="no_checkpoint",
+            code=ErrorCode.NO_CHECKPOINT,
         )
     return folder
 
@@ -254,7 +254,7 @@ def _as_stored(key: str, value: torch.Tensor) -> torch.Tensor:
         raise CheckpointError(
             f"The weights {key} are not finite in float16: the training failed. Lower the learning "
             "rate and train again.",
-            code="weights_not_finite",
+            code=ErrorCode.WEIGHTS_NOT_FINITE,
         )
     return stored
 
@@ -270,17 +270,18 @@ def _read_config(folder: Path) -> dict[str, Any]:
                 f"“{folder.name}” contains a pickle ({pickles[0]}), which can run code when it is opened. "
                 f"Only "
                 "safetensors checkpoints written by train/distill.py are read.",
-                code="pickle_refused",
+                code=ErrorCode.PICKLE_REFUSED,
             )
         raise CheckpointError(
-            f"“{folder.name}” is not a checkpoint folder: it has no {CONFIG_FILE}.", code="no_checkpoint"
+            f"“{folder.name}” is not a checkpoint folder: it has no {CONFIG_FILE}.",
+            code=ErrorCode.NO_CHECKPOINT,
         )
     try:
         config = read_json(path)
     except (OSError, ValueError) as error:
         raise CheckpointError(
             f"The {CONFIG_FILE} of the checkpoint “{folder.name}” is damaged. Copy the checkpoint again.",
-            code="damaged_checkpoint",
+            code=ErrorCode.DAMAGED_CHECKPOINT,
         ) from error
     ours = config.get("dermadeit") if isinstance(config, dict) else None
     version = ours.get("format") if isinstance(ours, dict) else None
@@ -297,18 +298,18 @@ def _read_weights(path: Path, accepted: Sequence[str | None]) -> tuple[dict[str,
     except OSError as error:
         raise CheckpointError(
             f"The checkpoint “{path.parent.name}” has no readable {path.name}. Copy it again.",
-            code="damaged_checkpoint",
+            code=ErrorCode.DAMAGED_CHECKPOINT,
         ) from error
     if actual not in accepted:
         raise CheckpointError(
             f"The weights of the checkpoint “{path.parent.name}” are not the ones its configuration names: "
             "the file is truncated or was altered. Copy the checkpoint again.",
-            code="wrong_hash",
+            code=ErrorCode.WRONG_HASH,
         )
     try:
         return load_file(path), actual
     except SafetensorError as error:
         raise CheckpointError(
             f"The weights of the checkpoint “{path.parent.name}” are not safetensors.",
-            code="damaged_checkpoint",
+            code=ErrorCode.DAMAGED_CHECKPOINT,
         ) from error

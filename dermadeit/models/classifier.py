@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from timm.layers import resample_abs_pos_embed
 from torch import nn
 
-from dermadeit.errors import ConfigurationError, ModelError
+from dermadeit.errors import ConfigurationError, ErrorCode, ModelError
 from dermadeit.models.specs import ModelSpec, get_spec
 
 
@@ -128,7 +128,7 @@ def _create_from_hub(spec: ModelSpec, arguments: dict) -> nn.Module:
         raise ModelError(
             f"The pretrained weights of {spec.title} could not be fetched from the Hugging Face Hub "
             f"({type(error).__name__}). Check the connection, or start from a local file with --init FILE.",
-            code="weights_unreachable",
+            code=ErrorCode.WEIGHTS_UNREACHABLE,
         ) from error
 
 
@@ -139,7 +139,7 @@ def _load_backbone(backbone: nn.Module, spec: ModelSpec, path: Path) -> None:
         raise ModelError(
             f"“{path.name}” can't be read as safetensors weights. Give --init a .safetensors file, “hub” or "
             "“none”.",
-            code="weights_unreadable",
+            code=ErrorCode.WEIGHTS_UNREADABLE,
         ) from error
     heads = tuple(f"{head}." for head in _as_names(backbone.pretrained_cfg["classifier"]))
     state = {key: value.float() for key, value in pretrained.items() if not key.startswith(heads)}
@@ -153,7 +153,7 @@ def _load_backbone(backbone: nn.Module, spec: ModelSpec, path: Path) -> None:
             f"“{path.name}” does not have the weights of {spec.title}: {len(wrong)} tensors are missing, "
             f"unknown "
             f"or of another shape, such as {wrong[0]}.",
-            code="weights_do_not_fit",
+            code=ErrorCode.WEIGHTS_DO_NOT_FIT,
         )
     fitting_heads = {
         key: pretrained[key].float()

@@ -23,7 +23,7 @@ from scipy.special import softmax
 
 from dermadeit.about import DISCLAIMER, VERSION
 from dermadeit.data.tabular import read_csv, write_csv
-from dermadeit.errors import ManifestError
+from dermadeit.errors import ErrorCode, ResultFileError
 from dermadeit.evaluation.comparison import Comparison, compare, holm
 from dermadeit.evaluation.predictions import (
     Measurement,
@@ -86,7 +86,7 @@ def add_predictions(
         The files that were written for the models.
 
     Raises:
-        ManifestError: The predictions contradict each other or the test images of the benchmark.
+        ResultFileError: The predictions contradict each other or the test images of the benchmark.
     """
     sets_of: dict[tuple[str, str], dict[int, PredictionSet]] = defaultdict(dict)
     weights_of: dict[tuple[str, str], set[str]] = defaultdict(set)
@@ -95,22 +95,22 @@ def add_predictions(
         for predictions in read_predictions(table):
             key = predictions.task.key, predictions.model
             if predictions.views in sets_of[key]:
-                raise ManifestError(
+                raise ResultFileError(
                     f"There are two sets of predictions of {predictions.model} with {predictions.views} views. "
                     "Give one.",
-                    code="duplicate_predictions",
+                    code=ErrorCode.DUPLICATE_PREDICTIONS,
                 )
             sets_of[key][predictions.views] = predictions
             weights_of[key] |= _weights_beside(table, predictions.model)
     if name is not None and len({model for _, model in sets_of}) > 1:
-        raise ManifestError("One name was given, but the tables have several models. Give those of one.")
+        raise ResultFileError("One name was given, but the tables have several models. Give those of one.")
     written = []
     for (task, model), by_views in sets_of.items():
         if len(weights_of[task, model]) > 1:
-            raise ManifestError(
+            raise ResultFileError(
                 f"The predictions of {model} come from different weights. Evaluate one checkpoint with each "
                 "number of views.",
-                code="weights_differ",
+                code=ErrorCode.WEIGHTS_DIFFER,
             )
         folder = root / task / LEAK_METER / split_by if split_by else root / task
         written.append(
@@ -123,13 +123,13 @@ def read_benchmark(folder: Path, task: Task) -> FiledModels:
     """Reads the images and every model of one folder of the benchmark.
 
     Raises:
-        ManifestError: A file is missing, or contradicts `images.csv`.
+        ResultFileError: A file is missing, or contradicts `images.csv`.
     """
     paths = sorted(path for path in folder.glob("*.csv") if path.name != IMAGES_FILE)
     if not paths:
-        raise ManifestError(
+        raise ResultFileError(
             f"The benchmark has no model for the task {task.key}. File one with “benchmark add”.",
-            code="empty_benchmark",
+            code=ErrorCode.EMPTY_BENCHMARK,
         )
     images = read_csv(folder / IMAGES_FILE).rows
     return FiledModels(
@@ -142,7 +142,7 @@ def _write_model(
     folder: Path, model: str, by_views: Mapping[int, PredictionSet], weights: str | None
 ) -> Path:
     if not _MODEL_NAME.fullmatch(model) or f"{model}.csv" == IMAGES_FILE:
-        raise ManifestError(
+        raise ResultFileError(
             f"“{model}” is not a valid model name in the benchmark. Use small letters, digits, dots and "
             f"dashes."
         )
@@ -189,21 +189,21 @@ def _image_rows(predictions: PredictionSet) -> list[dict[str, str]]:
 def _check_images(predictions: PredictionSet, images: Sequence[Mapping[str, str]]) -> None:
     other_splits = set(predictions.splits) - {"test", ""}
     if other_splits:
-        raise ManifestError(
+        raise ResultFileError(
             f"The predictions of {predictions.model} are of the split {', '.join(sorted(other_splits))}. "
             f"The benchmark is for the test split: evaluate with --split test.",
-            code="not_test",
+            code=ErrorCode.NOT_TEST,
         )
     expected = {image["image_id"]: image for image in images}
     given = {row["image_id"]: row for row in _image_rows(predictions)}
     differing = sorted(key for key in expected.keys() | given.keys() if expected.get(key) != given.get(key))
     if differing:
-        raise ManifestError(
+        raise ResultFileError(
             f"The predictions of {predictions.model} are not of the images of the benchmark: "
             f"{len(differing)} images, such as {differing[0]}, are missing, additional, or differ in label, "
             "lesion, source or split. Evaluate the same table, or delete the folder of the task and file every "
             "model again.",
-            code="predictions_differ",
+            code=ErrorCode.PREDICTIONS_DIFFER,
         )
 
 
@@ -211,11 +211,11 @@ def _read_model(path: Path, task: Task, images: Sequence[Mapping[str, str]]) -> 
     table = read_csv(path)
     image_ids = tuple(image["image_id"] for image in images)
     if tuple(row.get("image_id") for row in table.rows) != image_ids:
-        raise ManifestError(
+        raise ResultFileError(
             f"“{path.name}” does not have the images of {IMAGES_FILE} in their order. File the model again "
             f"with "
             "“benchmark add”.",
-            code="predictions_differ",
+            code=ErrorCode.PREDICTIONS_DIFFER,
         )
     nothing = np.empty((len(images), 0))
     labelled = PredictionSet(
@@ -271,7 +271,7 @@ def measure_benchmark(root: Path, task: Task) -> dict[str, Any]:
         like the whole without comparisons, or None where nothing was filed).
 
     Raises:
-        ManifestError: A file is missing or contradicts the others.
+        ResultFileError: A file is missing or contradicts the others.
     """
     filed = read_benchmark(root / task.key, task)
     measured = _measure(filed)

@@ -61,7 +61,7 @@ def write_benchmark_tables(results: Path, readme: Path, root: Path = BENCHMARK_R
         root: The benchmark.
 
     Raises:
-        ManifestError: A file of the benchmark is missing or contradicts the others.
+        ResultFileError: A file of the benchmark is missing or contradicts the others.
         ConfigurationError: A Markdown file has no place for its tables.
     """
     # Before the figures are computed, so that a file without its marks costs nothing.

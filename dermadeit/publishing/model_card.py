@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dermadeit.about import DISCLAIMER
-from dermadeit.errors import ManifestError
+from dermadeit.errors import ErrorCode, ResultFileError
 from dermadeit.evaluation.predictions import SMALLEST_SLICE
 from dermadeit.evaluation.robustness import ROBUSTNESS_FIGURES, ROBUSTNESS_FILE
 from dermadeit.evaluation.slices import SLICED_BY
@@ -203,7 +203,7 @@ def write_model_card(
             `out_of_distribution.json`, `faithfulness.json` and `error_detection.json`. Any of them may be missing.
 
     Raises:
-        ManifestError: A file is damaged.
+        ResultFileError: A file is damaged.
     """
     card = render_model_card([_collect(task, checkpoints, benchmark, evidence) for task in TASKS.values()])
     write_atomically(path, lambda partial: partial.write_text(card, encoding="utf-8"))
@@ -284,7 +284,9 @@ def _read(path: Path) -> Any:
     try:
         return read_json(path)
     except ValueError as error:
-        raise ManifestError(f"“{path.name}” is damaged. Write it again.", code="damaged_result") from error
+        raise ResultFileError(
+            f"“{path.name}” is damaged. Write it again.", code=ErrorCode.DAMAGED_RESULT
+        ) from error
 
 
 def _of_task(content: Any, task: Task) -> Mapping[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from dermadeit.errors import ConfigurationError, ManifestError
+from dermadeit.errors import ConfigurationError, ErrorCode, TableError
 from dermadeit.tasks import target_class
 from dermadeit.trust.scaling import Scaling, fit_scaling
 
@@ -216,7 +216,7 @@ def fit_view(
         classes: The K class keys.
 
     Raises:
-        ManifestError: A class has fewer than `SMALLEST_CLASS` lesions.
+        TableError: A class has fewer than `SMALLEST_CLASS` lesions.
     """
     _check_classes(labels, groups, classes)
     scaling = fit_scaling(logits, labels, groups)
@@ -301,11 +301,11 @@ def _check_classes(labels: np.ndarray, groups: Sequence[str], classes: Sequence[
     for index, key in enumerate(classes):
         lesions = len(set(np.asarray(groups)[labels == index]))
         if lesions < SMALLEST_CLASS:
-            raise ManifestError(
+            raise TableError(
                 f"The calibration images have {lesions} lesions of the class “{key}”; at least "
                 f"{SMALLEST_CLASS} "
                 "are needed. Give more rows the split “calibration”.",
-                code="too_few_images",
+                code=ErrorCode.TOO_FEW_IMAGES,
             )
 
 

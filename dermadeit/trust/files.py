@@ -14,7 +14,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from dermadeit.errors import CheckpointError
+from dermadeit.errors import CheckpointError, ErrorCode
 from dermadeit.files import read_json, write_atomically, write_json
 from dermadeit.tasks import Task
 from dermadeit.trust.calibration import Calibration
@@ -98,13 +98,13 @@ def read_trust(folder: Path, task: Task, weights_sha256: str) -> Trust | None:
         raise CheckpointError(
             f"The {path.name} of the checkpoint “{folder.name}” is for the task “{calibration.task}”, not "
             f"“{task.key}”. {_AGAIN}",
-            code="wrong_task",
+            code=ErrorCode.WRONG_TASK,
         )
     arrays, arrays_sha256 = _read_arrays(folder / ARRAYS_FILE)
     if {calibration.weights_sha256, arrays_sha256} != {weights_sha256}:
         raise CheckpointError(
             f"The calibration of the checkpoint “{folder.name}” was made for other weights. {_AGAIN}",
-            code="wrong_hash",
+            code=ErrorCode.WRONG_HASH,
         )
     index = _part(arrays, "neighbours.")
     return Trust(
@@ -142,5 +142,5 @@ def _part(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray
 def _damaged(path: Path) -> CheckpointError:
     return CheckpointError(
         f"The {path.name} of the checkpoint “{path.parent.name}” is missing or damaged. {_AGAIN}",
-        code="damaged_checkpoint",
+        code=ErrorCode.DAMAGED_CHECKPOINT,
     )

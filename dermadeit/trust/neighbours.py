@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dermadeit.errors import CheckpointError
+from dermadeit.errors import CheckpointError, ErrorCode
 from dermadeit.tasks import DIAGNOSIS, Task
 
 NEIGHBOURS = 5
@@ -329,5 +329,5 @@ def _damaged() -> CheckpointError:
     return CheckpointError(
         "The index of similar cases beside the weights is damaged. Copy the checkpoint again, or make the index "
         "again with “python -m dermadeit calibrate”.",
-        code="damaged_checkpoint",
+        code=ErrorCode.DAMAGED_CHECKPOINT,
     )

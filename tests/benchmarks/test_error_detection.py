@@ -19,7 +19,7 @@ from benchmarks.evidence.error_detection import (
     score_signals,
 )
 from dermadeit.data.manifest import read_source
-from dermadeit.errors import ManifestError
+from dermadeit.errors import TableError
 from dermadeit.inference.predictor import Predictor
 from dermadeit.tasks import BINARY
 from dermadeit.trust.neighbours import Neighbour, NeighbourIndex
@@ -61,7 +61,7 @@ def test_the_combination_has_not_seen_the_lesion_that_it_scores() -> None:
 
 def test_too_few_errors_are_refused() -> None:
     wrong = np.arange(100) < 9
-    with pytest.raises(ManifestError, match="9 of 100 answers are wrong"):
+    with pytest.raises(TableError, match="9 of 100 answers are wrong"):
         score_signals({}, wrong, ["a"] * 100)
 
 

@@ -15,7 +15,7 @@ from dermadeit.data.collection import (
     is_prediction_table,
     opened_collection,
 )
-from dermadeit.errors import ImageError, ManifestError
+from dermadeit.errors import ImageError, TableError
 from dermadeit.tasks import get_task
 
 BINARY, MULTICLASS = get_task("binary"), get_task("multiclass")
@@ -84,7 +84,7 @@ def test_diagnoses_outside_the_task_are_listed(tmp_path: Path, photo: bytes) -> 
     collection = _collect(handed, task=MULTICLASS)
     assert [image.label for image in collection.images] == ["mel"]
     assert _reasons(collection) == {"NV/a.jpg": "the diagnosis NV is outside the task"}
-    with pytest.raises(ManifestError, match="No folder is a class of the task"):
+    with pytest.raises(TableError, match="No folder is a class of the task"):
         _collect(_zip(tmp_path / "b.zip", {"NV/a.jpg": photo}), task=MULTICLASS)
 
 
@@ -171,11 +171,11 @@ def test_an_archive_under_the_name_of_an_image_is_found_out(tmp_path: Path, phot
 
 def test_zips_beyond_the_limits_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     handed = _zip(tmp_path / "many.zip", {f"{index}.jpg": b"" for index in range(10_001)})
-    with pytest.raises(ManifestError, match="more than 10,000 members"):
+    with pytest.raises(TableError, match="more than 10,000 members"):
         _collect(handed)
     large = _zip(tmp_path / "large.zip", {"a.jpg": bytes(3000)})
     monkeypatch.setattr(archives, "MAX_INFLATED_BYTES", 2000)
-    with pytest.raises(ManifestError, match="would unpack to"):
+    with pytest.raises(TableError, match="would unpack to"):
         _collect(large)
 
 
@@ -186,13 +186,13 @@ def test_a_directory_that_claims_to_be_huge_is_not_even_read(tmp_path: Path, pho
     # The size of the central directory, in the record that ends the file.
     data[-10:-6] = (7_000_000).to_bytes(4, "little")
     handed.path.write_bytes(data)
-    with pytest.raises(ManifestError, match=r"more than 10,000 members"):
+    with pytest.raises(TableError, match=r"more than 10,000 members"):
         _collect(handed)
 
 
 def test_a_damaged_zip_is_refused_and_a_damaged_member_fails_alone(tmp_path: Path, photo: bytes) -> None:
     (tmp_path / "no.zip").write_bytes(b"PK\x03\x04 nothing")
-    with pytest.raises(ManifestError, match="can't be opened"):
+    with pytest.raises(TableError, match="can't be opened"):
         _collect(HandedFile(tmp_path / "no.zip", "no.zip"))
     handed = _zip(tmp_path / "a.zip", {"a.jpg": photo, "b.jpg": photo})
     data = bytearray(handed.path.read_bytes())
@@ -259,13 +259,13 @@ def test_rows_without_image_and_images_without_row_are_listed(two_photos: Handed
 def test_mistakes_in_a_table_are_named_with_their_lines(
     two_photos: HandedFile, table, text: str, message: str
 ) -> None:
-    with pytest.raises(ManifestError, match=message):
+    with pytest.raises(TableError, match=message):
         _collect(two_photos, table(text))
 
 
 def test_a_name_that_fits_several_files_is_no_guess(tmp_path: Path, photo: bytes, table) -> None:
     handed = _zip(tmp_path / "a.zip", {"one/a.jpg": photo, "two/a.jpg": photo})
-    with pytest.raises(ManifestError, match="line 2: “a” may be any of 2 files"):
+    with pytest.raises(TableError, match="line 2: “a” may be any of 2 files"):
         _collect(handed, table("image_id,label\na,nevus\n"))
     collection = _collect(handed, table("image_id,file,label\n1,one/a.jpg,nevus\n2,two/a.jpg,others\n"))
     assert [image.file for image in collection.images] == ["one/a.jpg", "two/a.jpg"]
@@ -273,17 +273,17 @@ def test_a_name_that_fits_several_files_is_no_guess(tmp_path: Path, photo: bytes
 
 def test_what_makes_no_collection_is_refused(tmp_path: Path, two_photos: HandedFile, table) -> None:
     labels = table("image_id,label\na,nevus\n")
-    with pytest.raises(ManifestError, match="no image among the files"):
+    with pytest.raises(TableError, match="no image among the files"):
         _collect(labels)
-    with pytest.raises(ManifestError, match="There are 2 tables"):
+    with pytest.raises(TableError, match="There are 2 tables"):
         _collect(two_photos, labels, labels)
     predictions = table("image_id,task,model,views,label_true\na,binary,m,1,nevus\n")
     assert is_prediction_table([predictions])
     assert not is_prediction_table([two_photos])
-    with pytest.raises(ManifestError, match="evaluated without images"):
+    with pytest.raises(TableError, match="evaluated without images"):
         _collect(two_photos, predictions)
     evil = _zip(tmp_path / "evil.zip", {"../a.jpg": b""})
-    with pytest.raises(ManifestError, match="its path leaves the ZIP"):
+    with pytest.raises(TableError, match="its path leaves the ZIP"):
         _collect(evil)
 
 
@@ -297,19 +297,19 @@ def test_tables_beyond_the_limits_are_not_even_read(
     text = "image_id,label\n" + "".join(f"{index},nevus\n" for index in range(9))
     monkeypatch.setattr(collection, limit, 5)
     monkeypatch.setattr(collection, "read_csv", lambda source: pytest.fail("the table was read"))
-    with pytest.raises(ManifestError, match=f"“labels.csv” has more than .*{message}"):
+    with pytest.raises(TableError, match=f"“labels.csv” has more than .*{message}"):
         _collect(two_photos, table(text))
-    with pytest.raises(ManifestError, match=f"“in/labels.csv” has more than .*{message}"):
+    with pytest.raises(TableError, match=f"“in/labels.csv” has more than .*{message}"):
         _collect(_zip(tmp_path / "b.zip", {"a.jpg": photo, "in/labels.csv": text.encode()}))
 
 
 def test_lone_carriage_returns_and_any_separator_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(collection, "MAX_TABLE_ROWS", 5)
-    with pytest.raises(ManifestError, match="5 lines"):
+    with pytest.raises(TableError, match="5 lines"):
         check_table_size(b"a\r" * 9, "t.csv")
     monkeypatch.setattr(collection, "MAX_TABLE_CELLS", 5)
     for separator in b",;\t":
-        with pytest.raises(ManifestError, match="5 cells"):
+        with pytest.raises(TableError, match="5 cells"):
             check_table_size(bytes([separator]) * 9, "t.csv")
     check_table_size(b"a,b\r\n1,2\r\n", "t.csv")
 
@@ -354,14 +354,14 @@ def test_upper_and_lower_case_decide_where_both_are_there(tmp_path: Path, photo:
 def test_loose_files_of_one_name_are_no_guess(lesion_files: list[Path], table, row: str) -> None:
     loose = [HandedFile(path, "a.jpg") for path in lesion_files[:2]]
     with pytest.raises(
-        ManifestError, match=r"line 2: “a.jpg” may be any of 2 files, such as a.jpg, a.jpg \(2\)"
+        TableError, match=r"line 2: “a.jpg” may be any of 2 files, such as a.jpg, a.jpg \(2\)"
     ):
         _collect(*loose, table(row))
 
 
 def test_an_id_with_two_suffixes_is_no_guess(tmp_path: Path, photo: bytes, table) -> None:
     handed = _zip(tmp_path / "a.zip", {"a.jpg": photo, "a.png": photo})
-    with pytest.raises(ManifestError, match="line 2: “a” may be any of 2 files"):
+    with pytest.raises(TableError, match="line 2: “a” may be any of 2 files"):
         _collect(handed, table("image_id,label\na,nevus\n"))
 
 

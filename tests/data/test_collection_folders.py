@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dermadeit.data.collection import Collection, HandedFile, opened_collection
-from dermadeit.errors import ManifestError
+from dermadeit.errors import TableError
 from dermadeit.tasks import BINARY
 
 
@@ -67,5 +67,5 @@ def test_hostile_and_hidden_paths_of_a_folder_are_skipped_with_a_reason(
     [left_out] = found.left_out
     assert left_out.reason == reason
     assert not {"", ".", ".."}.intersection(left_out.file.split("/"))
-    with pytest.raises(ManifestError, match=f"no image among the files.*{reason}"):
+    with pytest.raises(TableError, match=f"no image among the files.*{reason}"):
         _collect(HandedFile(lesion_files[0], name))

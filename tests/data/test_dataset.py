@@ -7,7 +7,7 @@ import torch
 
 from dermadeit.data.dataset import LesionDataset, collate
 from dermadeit.data.manifest import read_source
-from dermadeit.errors import ManifestError
+from dermadeit.errors import TableError
 from dermadeit.imaging.decode import decode_image
 from dermadeit.imaging.preprocessing import Preprocessing
 from dermadeit.tasks import get_task
@@ -35,5 +35,5 @@ def test_a_bad_training_image_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff")
     (tmp_path / "labels.csv").write_text("file,label\nbad.jpg,nevus\n")
     dataset = LesionDataset(read_source(tmp_path / "labels.csv", BINARY), Preprocessing(64))
-    with pytest.raises(ManifestError, match=r"bad\.jpg"):
+    with pytest.raises(TableError, match=r"bad\.jpg"):
         dataset[0]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dermadeit.data.manifest import SPLITS, check_leaks, read_source
-from dermadeit.errors import ManifestError
+from dermadeit.errors import TableError
 from dermadeit.tasks import get_task
 
 BINARY, MULTICLASS = get_task("binary"), get_task("multiclass")
@@ -67,13 +67,13 @@ def test_reads_tables_as_spreadsheets_save_them(tmp_path: Path, text: str, encod
     ],
 )
 def test_refuses_tables_with_the_line_and_the_reason(tmp_path: Path, text: str, message: str) -> None:
-    with pytest.raises(ManifestError, match=message):
+    with pytest.raises(TableError, match=message):
         read_source(_table(tmp_path, text), BINARY)
 
 
 def test_shows_the_first_problems_and_counts_the_rest(tmp_path: Path) -> None:
     table = _table(tmp_path, "file,label\n" + "".join(f"{n}.jpg,mole\n" for n in range(9)))
-    with pytest.raises(ManifestError, match=r"line 6: .*and 4 more"):
+    with pytest.raises(TableError, match=r"line 6: .*and 4 more"):
         read_source(table, BINARY)
 
 
@@ -107,9 +107,9 @@ def test_what_had_to_be_assumed_about_a_table_is_said(
 
 
 def test_a_folder_without_classes_and_a_missing_source_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ManifestError, match="nevus, others"):
+    with pytest.raises(TableError, match="nevus, others"):
         read_source(tmp_path, BINARY)
-    with pytest.raises(ManifestError, match="no file or folder"):
+    with pytest.raises(TableError, match="no file or folder"):
         read_source(tmp_path / "missing.csv", BINARY)
 
 
@@ -117,7 +117,7 @@ def test_a_lesion_in_two_splits_is_refused(tmp_path: Path) -> None:
     header = "image_id,label,lesion_id,split\n"
     check_leaks(read_source(_table(tmp_path, header + "a,nevus,L1,train\nb,nevus,L1,train\n"), BINARY))
     leaking = read_source(_table(tmp_path, header + "a,nevus,L1,train\nb,nevus,L1,test\n"), BINARY)
-    with pytest.raises(ManifestError, match="L1") as caught:
+    with pytest.raises(TableError, match="L1") as caught:
         check_leaks(leaking)
     assert caught.value.code == "lesion_leak"
 
@@ -130,7 +130,7 @@ def test_splits_are_selected_and_an_unknown_one_names_the_known(synthetic_data: 
     whole = read_source(synthetic_data / "manifest.csv", MULTICLASS)
     by_split = [whole.select(split).excluded["NV"] for split in SPLITS]
     assert 0 < by_split[0] < sum(by_split) == whole.excluded["NV"]
-    with pytest.raises(ManifestError, match="calibration, test, train, validation"):
+    with pytest.raises(TableError, match="calibration, test, train, validation"):
         manifest.select("holdout")
 
 
@@ -152,17 +152,17 @@ def test_rows_keep_what_is_known_of_patient_and_picture(tmp_path: Path) -> None:
 def test_a_name_that_no_file_can_have_is_a_mistake_in_its_line(tmp_path: Path, column: str) -> None:
     for name in ("x" * 5000, "y" * 300 + "/a.jpg"):
         table = _table(tmp_path, f"{column},label\n{name},nevus\n")
-        with pytest.raises(ManifestError, match=f"line 2: “{name[:40]}…” is not a valid file name") as caught:
+        with pytest.raises(TableError, match=f"line 2: “{name[:40]}…” is not a valid file name") as caught:
             read_source(table, BINARY)
         assert len(caught.value.user_message) < 200
 
 
 def test_a_path_outside_says_what_to_do_on_the_page_and_on_the_command_line(tmp_path: Path) -> None:
-    with pytest.raises(ManifestError, match=r"path within that folder \(the command line .* --images\)"):
+    with pytest.raises(TableError, match=r"path within that folder \(the command line .* --images\)"):
         read_source(_table(tmp_path, "file,label\n../a.jpg,nevus\n"), BINARY)
 
 
 def test_an_id_twice_is_named(tmp_path: Path) -> None:
     table = _table(tmp_path, "image_id,file,label\na,x.jpg,nevus\nx,,others\n")
-    with pytest.raises(ManifestError, match="line 3: “x” is already in line 2"):
+    with pytest.raises(TableError, match="line 3: “x” is already in line 2"):
         read_source(table, BINARY)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from dermadeit.data.tabular import read_csv, write_csv
-from dermadeit.errors import ManifestError
+from dermadeit.errors import TableError
 
 AWKWARD_TEXTS = [
     "=1+1",
@@ -128,7 +128,7 @@ def test_line_numbers_count_quoted_newlines_and_blank_lines():
     ],
 )
 def test_refusals_name_the_line(content, code, words):
-    with pytest.raises(ManifestError) as refused:
+    with pytest.raises(TableError) as refused:
         read_csv(content)
     assert refused.value.code == code
     for word in words:
@@ -136,12 +136,12 @@ def test_refusals_name_the_line(content, code, words):
 
 
 def test_many_ragged_lines_are_summed_up():
-    with pytest.raises(ManifestError, match="and 4 more lines"):
+    with pytest.raises(TableError, match="and 4 more lines"):
         read_csv(b"a,b\n" + b"1\n" * 9)
 
 
 def test_missing_file(tmp_path):
-    with pytest.raises(ManifestError) as refused:
+    with pytest.raises(TableError) as refused:
         read_csv(tmp_path / "absent.csv")
     assert refused.value.code == "unreadable_table"
     assert str(tmp_path) not in refused.value.user_message

@@ -16,7 +16,7 @@ from dermadeit.data.collection import Collection, HandedFile, opened_collection
 from dermadeit.data.labelling import CollectedImage
 from dermadeit.data.manifest import read_source
 from dermadeit.data.tabular import read_csv
-from dermadeit.errors import ManifestError
+from dermadeit.errors import ResultFileError
 from dermadeit.evaluation.batch import THUMBNAIL_SIDE, Batch, mixed_order, read_prediction_table
 from dermadeit.evaluation.evaluate import evaluate, write_evaluations
 from dermadeit.evaluation.predictions import PredictionSet
@@ -109,7 +109,7 @@ def test_a_predictions_table_is_evaluated_without_weights(
     assert after["confusion_matrix"] == before.metrics["confusion_matrix"]
     assert after["intervals"] == before.metrics["intervals"]
     assert (after["weights_sha256"], after["slices"]) == (None, None)
-    with pytest.raises(ManifestError, match="no predictions for the task “binary”"):
+    with pytest.raises(ResultFileError, match="no predictions for the task “binary”"):
         read_prediction_table(tmp_path / "predictions.csv", BINARY)
 
 
@@ -131,12 +131,12 @@ def test_models_that_were_given_other_truths_are_not_scored_on_the_first_ones(tm
         ("2", "b", "1", "others"),
     ]
     table = _write_table(tmp_path / "p.csv", rows)
-    with pytest.raises(ManifestError, match=r"for 1 images, such as 2, .* the labels"):
+    with pytest.raises(ResultFileError, match=r"for 1 images, such as 2, .* the labels"):
         read_prediction_table(table, BINARY)
     first, *others = table.read_text().replace("b,1,others", "b,1,nevus").splitlines()
     groups = [f"{line},g{number}" for number, line in enumerate(others)]
     table.write_text("\n".join([f"{first},lesion_group", *groups]))
-    with pytest.raises(ManifestError, match="disagree about the lesion groups"):
+    with pytest.raises(ResultFileError, match="disagree about the lesion groups"):
         read_prediction_table(table, BINARY)
 
 
@@ -161,7 +161,7 @@ def test_each_model_has_its_own_most_views_on_the_images_that_all_have_read(tmp_
         "Left out: 1 image that not every model has read.",
     )
     rows = [("1", "a", "1", "nevus"), ("2", "b", "1", "nevus")]
-    with pytest.raises(ManifestError, match="no image in common"):
+    with pytest.raises(ResultFileError, match="no image in common"):
         read_prediction_table(_write_table(tmp_path / "p.csv", rows), BINARY)
 
 
@@ -268,7 +268,7 @@ def test_calibrated_alone_says_nothing_of_what_was_withheld(tmp_path: Path) -> N
 
 def test_a_table_is_called_by_its_owners_name(tmp_path: Path) -> None:
     table = _write_table(tmp_path / "0123.csv", [("1", "a", "1", "nevus"), ("1", "a", "1", "nevus")])
-    with pytest.raises(ManifestError, match=r"“mine.csv” has 2 rows for the image “1”"):
+    with pytest.raises(ResultFileError, match=r"“mine.csv” has 2 rows for the image “1”"):
         read_prediction_table(table, BINARY, "mine.csv")
 
 

@@ -10,7 +10,7 @@ from sklearn import metrics as sk
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from dermadeit.errors import ManifestError
+from dermadeit.errors import ResultFileError
 from dermadeit.evaluation.comparison import DeLongTest, Difference, compare, delong_test, holm, mcnemar_test
 from dermadeit.evaluation.predictions import PredictionSet, measure
 from dermadeit.metrics.classification import FIGURES
@@ -183,7 +183,7 @@ def test_an_interval_excludes_zero(interval: tuple[float, float] | None, exclude
     ],
 )
 def test_models_on_other_images_are_not_compared(other: PredictionSet, message: str) -> None:
-    with pytest.raises(ManifestError, match=message) as caught:
+    with pytest.raises(ResultFileError, match=message) as caught:
         compare(measure(OURS), measure(other))
     assert caught.value.code == "predictions_differ"
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from dermadeit.data.labelling import CollectedImage
-from dermadeit.errors import ManifestError
+from dermadeit.errors import ResultFileError
 from dermadeit.evaluation.batch import BatchItem, BatchResult, gather_batch
 from dermadeit.evaluation.comparison import disagreements, kappas
 from dermadeit.inference.records import ABSTAIN, ANSWER, ItemFailure, Prediction
@@ -84,7 +84,7 @@ def test_without_labels_models_still_agree_or_not() -> None:
 
 
 def test_a_batch_of_which_nothing_was_read_says_why() -> None:
-    with pytest.raises(ManifestError, match=r"It is a text\.$"):
+    with pytest.raises(ResultFileError, match=r"It is a text\.$"):
         gather_batch(_result([(_record(None), _record(None))], ["nevus"]))
-    with pytest.raises(ManifestError, match="No image was read by every model"):
+    with pytest.raises(ResultFileError, match="No image was read by every model"):
         gather_batch(_result([(_record(0.9), _record(None)), (_record(None), _record(0.2))]))

@@ -12,7 +12,7 @@ from scipy.special import softmax
 from dermadeit.about import VERSION
 from dermadeit.data.manifest import ManifestRow, read_source
 from dermadeit.data.tabular import read_csv, write_csv
-from dermadeit.errors import ManifestError
+from dermadeit.errors import ResultFileError
 from dermadeit.evaluation.evaluate import evaluate, write_evaluations
 from dermadeit.evaluation.predictions import measure, read_predictions
 from dermadeit.inference.predictor import Predictor, load_predictor
@@ -89,10 +89,10 @@ def test_probabilities_are_the_served_ones_where_the_table_has_them(
 
 def test_a_table_without_predictions_is_refused(evaluations: list[Evaluation], tmp_path: Path) -> None:
     write_evaluations([replace(evaluations[0], predictions=())], tmp_path)
-    with pytest.raises(ManifestError, match="no predictions"):
+    with pytest.raises(ResultFileError, match="no predictions"):
         read_predictions(tmp_path / "predictions.csv")
     (tmp_path / "labels.csv").write_text("image_id,label\n1,mel\n")
-    with pytest.raises(ManifestError, match="no column task, model, views, label_true"):
+    with pytest.raises(ResultFileError, match="no column task, model, views, label_true"):
         read_predictions(tmp_path / "labels.csv")
 
 
@@ -136,7 +136,7 @@ def test_what_is_no_probability_is_refused_with_its_line(
     rows = [dict(row) for row in table.rows]
     rows[1] |= dict(zip(names, served, strict=True))
     write_csv(tmp_path / "wrong.csv", table.columns, rows)
-    with pytest.raises(ManifestError, match=r"line 3 of “wrong.csv”.*Write shares of 1, not percent"):
+    with pytest.raises(ResultFileError, match=r"line 3 of “wrong.csv”.*Write shares of 1, not percent"):
         read_predictions(tmp_path / "wrong.csv")
 
 
@@ -150,7 +150,7 @@ def test_numbers_of_views_are_numbers(evaluations: list[Evaluation], tmp_path: P
     for wrong in ("", "x", "-1", "9" * 5000):
         rows[1]["views"] = wrong
         write_csv(tmp_path / "views.csv", table.columns, rows)
-        with pytest.raises(ManifestError, match=r"line 3 of “views.csv” is no number of views"):
+        with pytest.raises(ResultFileError, match=r"line 3 of “views.csv” is no number of views"):
             read_predictions(tmp_path / "views.csv")
 
 
@@ -167,7 +167,7 @@ def test_what_an_answer_cannot_have_been_served_with_is_refused(
     rows = [{**row, "calibrated": True, "conformal_set": "mel"} for row in table.rows]
     rows[2][column] = text
     write_csv(tmp_path / "wrong.csv", table.columns, rows)
-    with pytest.raises(ManifestError, match=r"Line 4 of “wrong.csv” holds something unknown"):
+    with pytest.raises(ResultFileError, match=r"Line 4 of “wrong.csv” holds something unknown"):
         read_predictions(tmp_path / "wrong.csv")
 
 

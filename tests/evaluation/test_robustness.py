@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from dermadeit.data.manifest import Manifest, ManifestRow
-from dermadeit.errors import ManifestError
+from dermadeit.errors import TableError
 from dermadeit.evaluation.robustness import measure_robustness, sample_lesions
 from dermadeit.imaging.corruptions import CORRUPTIONS, SEVERITIES
 from dermadeit.imaging.decode import LesionImage
@@ -126,7 +126,7 @@ def test_photos_that_fail_are_counted_and_leave_every_condition(manifest: Manife
         for part in measured["corruptions"].values()
         for figures in part["severities"].values()
     )
-    with pytest.raises(ManifestError, match="--images"):
+    with pytest.raises(TableError, match="--images"):
         measure_robustness(Manifest(BINARY, (missing,), ()), BrightnessModel())
 
 

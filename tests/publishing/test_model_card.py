@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dermadeit.errors import ManifestError
+from dermadeit.errors import ResultFileError
 from dermadeit.evaluation.robustness import ROBUSTNESS_FIGURES
 from dermadeit.evaluation.slices import SLICED_BY
 from dermadeit.imaging.corruptions import CORRUPTIONS, SEVERITIES
@@ -282,5 +282,5 @@ def test_links_of_the_checklist_lead_to_sections(assets: Path) -> None:
 
 def test_a_damaged_result_is_named(assets: Path) -> None:
     (assets / "evidence" / "binary" / "robustness.json").write_text('{"n": 5')
-    with pytest.raises(ManifestError, match=r"robustness\.json"):
+    with pytest.raises(ResultFileError, match=r"robustness\.json"):
         _card(assets)

@@ -16,7 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from dermadeit.data.manifest import read_source
 from dermadeit.data.synthetic import write_dataset
-from dermadeit.errors import ConfigurationError, ManifestError, TrainingError
+from dermadeit.errors import ConfigurationError, TableError, TrainingError
 from dermadeit.imaging.preprocessing import apply_dihedral
 from dermadeit.inference.predictor import Predictor
 from dermadeit.metrics.classification import classification_metrics
@@ -201,7 +201,7 @@ def test_missing_data_and_leaking_data_are_explained(
     leaking = Path(shutil.copytree(synthetic_data, tmp_path / "leaking"))
     manifest = (leaking / "manifest.csv").read_text()
     (leaking / "manifest.csv").write_text(manifest.replace("SYNL_00001,", "SYNL_00009,"))
-    with pytest.raises(ManifestError, match="SYNL_00009"):
+    with pytest.raises(TableError, match="SYNL_00009"):
         distill.train(TrainingConfiguration(**settings | {"data": str(leaking)}))
 
 
@@ -223,7 +223,7 @@ def test_a_bad_training_image_is_named_before_anything_is_trained(
         first.path.unlink()
     else:
         first.path.write_bytes(first.path.read_bytes()[:500])
-    with pytest.raises(ManifestError, match=first.image_id):
+    with pytest.raises(TableError, match=first.image_id):
         distill.train(TrainingConfiguration(**settings | {"data": str(data)}))
 
 
@@ -232,7 +232,7 @@ def test_a_split_without_a_class_is_refused(settings: dict, synthetic_data: Path
     text = (data / "manifest.csv").read_text()
     rows = [row for row in text.splitlines() if not (",SCC," in row and ",validation," in row)]
     (data / "manifest.csv").write_text("\n".join(rows) + "\n")
-    with pytest.raises(ManifestError, match="“validation” has no image of the class scc"):
+    with pytest.raises(TableError, match="“validation” has no image of the class scc"):
         distill.train(TrainingConfiguration(**settings | {"data": str(data), "task": "multiclass"}))
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from dermadeit.data.manifest import SPLITS, check_leaks, read_source
 from dermadeit.data.tabular import read_csv
-from dermadeit.errors import ConfigurationError, DermaDeiTError, ManifestError
+from dermadeit.errors import ConfigurationError, DermaDeiTError, TableError
 from dermadeit.tasks import DIAGNOSES, get_task
 from train import prepare_isic2019
 from train.data import images
@@ -197,7 +197,7 @@ def test_bad_members_are_rows_of_a_report_and_never_files(copied: Path, tmp_path
 def test_a_ground_truth_that_contradicts_itself_is_refused(copied: Path, tmp_path: Path) -> None:
     with (copied / GROUND_TRUTH).open("a") as stream:
         stream.write("ISIC_X,1.0,1.0,0.0,0.0,0.0,0.0,0.0,0.0,0.0\n")
-    with pytest.raises(ManifestError, match=r"Line \d+ of .*GroundTruth\.csv has 2 diagnoses"):
+    with pytest.raises(TableError, match=r"Line \d+ of .*GroundTruth\.csv has 2 diagnoses"):
         prepare_isic2019.prepare_isic2019(tmp_path, archives=copied, settings=SETTINGS)
 
 
@@ -305,7 +305,7 @@ def test_the_image_level_split_leaks_and_says_how_to_use_it(
     data = tmp_path / "leaky"
     options = ["--csv", str(table), "--images", str(tmp_path / "photos"), "--output", str(data)]
     assert main([*options, "--image-level-split"]) == 0
-    with pytest.raises(ManifestError, match="--allow-leaks"):
+    with pytest.raises(TableError, match="--allow-leaks"):
         check_leaks(read_source(data / "manifest.csv", BINARY))
     assert caplog.messages[-1] == f"Next: python train/distill.py --data {data} --allow-leaks"
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from dermadeit.errors import ConfigurationError, ManifestError
+from dermadeit.errors import ConfigurationError, TableError
 from dermadeit.metrics.weighted import log_losses
 from dermadeit.trust.calibration import (
     Calibration,
@@ -231,5 +231,5 @@ def test_damaged_values_are_no_calibration(calibration: Calibration, damage) -> 
 def test_a_class_with_too_few_lesions_is_named() -> None:
     logits, labels = _drawn(300, Scaling("temperature", (1.0,) * 3, (0.0,) * 3))
     groups = [("one lesion" if label == 2 else str(index)) for index, label in enumerate(labels)]
-    with pytest.raises(ManifestError, match="1 lesions of the class “scc”"):
+    with pytest.raises(TableError, match="1 lesions of the class “scc”"):
         fit_view(logits, labels, groups, CLASSES)

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
+from dermadeit.errors import ErrorCode
 from dermadeit.files import write_json
 from train.data.downloads import DownloadError
 
@@ -36,14 +37,14 @@ def verify_checksums(folder: Path, names: list[str], expected: Mapping[str, str]
             raise DownloadError(
                 f"{name} has the SHA-256 {digest}, not {wanted}. Delete it and download it again, or correct "
                 "--sha256.",
-                code="wrong_checksum",
+                code=ErrorCode.WRONG_CHECKSUM,
             )
         if not wanted and noted.get(name, digest) != digest:
             raise DownloadError(
                 f"{name} is not the file that was here before: its SHA-256 is {digest}, but {CHECKSUMS_FILE} "
                 f"notes {noted[name]}. Delete it and download it again; if you replaced it on purpose, delete "
                 f"{CHECKSUMS_FILE}.",
-                code="wrong_checksum",
+                code=ErrorCode.WRONG_CHECKSUM,
             )
     if noted | found != noted:
         try:

@@ -15,7 +15,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from dermadeit.about import VERSION
-from dermadeit.errors import DermaDeiTError
+from dermadeit.errors import DermaDeiTError, ErrorCode
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ _CUT_OFF = (urllib.error.URLError, http.client.HTTPException, ConnectionError, T
 class DownloadError(DermaDeiTError):
     """A file that can't be fetched, or that is not the one it should be."""
 
-    default_code = "download_failed"
+    default_code = ErrorCode.DOWNLOAD_FAILED
 
 
 def download(
@@ -71,7 +71,7 @@ def download(
                 raise DownloadError(
                     f"The server refuses {destination.name}: {error.code} {error.reason}. Check --base-url, or "
                     "download the file by hand and name its folder with --archives.",
-                    code="download_refused",
+                    code=ErrorCode.DOWNLOAD_REFUSED,
                 ) from None
         except _CUT_OFF as error:
             reason = str(getattr(error, "reason", error))
@@ -82,7 +82,7 @@ def download(
             raise DownloadError(
                 f"The download of {destination.name} stopped {attempts} times: {reason}. What has arrived is "
                 "kept; run the same command again to go on.",
-                code="download_cut_off",
+                code=ErrorCode.DOWNLOAD_CUT_OFF,
             )
         logger.warning("%s: %s; trying again", destination.name, reason)
         time.sleep(backoff_seconds * 2 ** (failures - 1))
@@ -114,7 +114,7 @@ def _fetch(url: str, part: Path, origin: Path, timeout_seconds: float) -> None:
             raise DownloadError(
                 f"{part.stem} needs {(total - offset) / 1e9:.1f} GB more, but {free / 1e9:.1f} GB are free. Make "
                 "room, or choose another folder with --archives; then run the same command again.",
-                code="disk_full",
+                code=ErrorCode.DISK_FULL,
             )
         origin.write_text(f"{url} {version}" if version else "", encoding="utf-8")
         bar = tqdm(desc=part.stem, initial=offset, total=total, unit="B", unit_scale=True, disable=None)

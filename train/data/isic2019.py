@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from dermadeit.data.manifest import IMAGE_SUFFIXES
 from dermadeit.data.tabular import read_csv
-from dermadeit.errors import ConfigurationError, ImageError, ManifestError
+from dermadeit.errors import ConfigurationError, ErrorCode, ImageError, TableError
 from dermadeit.imaging.decode import MAX_BYTES
 from dermadeit.tasks import DIAGNOSES
 from train.data.checksums import verify_checksums
@@ -65,7 +65,7 @@ def get_archives(
     if missing and not fetch:
         raise ConfigurationError(
             f"“{folder}” lacks {', '.join(missing)}. Get what is missing (9 GB in all) with: {command}",
-            code="missing_archive",
+            code=ErrorCode.MISSING_ARCHIVE,
         )
     for name in missing:
         download(f"{base_url.rstrip('/')}/{name}", folder / name, backoff_seconds=backoff_seconds)
@@ -85,7 +85,7 @@ def open_isic2019(folder: Path) -> Iterator[Collection]:
 
     Raises:
         ConfigurationError: The archive is damaged.
-        ManifestError: The tables contradict themselves or each other.
+        TableError: The tables contradict themselves or each other.
     """
     archive_file, unpacked = folder / IMAGES_ARCHIVE, folder / Path(IMAGES_ARCHIVE).stem
     if not archive_file.is_file() and unpacked.is_dir():
@@ -104,7 +104,7 @@ def _open_archive(path: Path) -> zipfile.ZipFile:
         raise ConfigurationError(
             f"{path.name} is damaged or was not downloaded to its end. Delete it and get it again: run the "
             "same command with --download.",
-            code="damaged_archive",
+            code=ErrorCode.DAMAGED_ARCHIVE,
         ) from None
 
 
@@ -146,9 +146,9 @@ def _one_hot_diagnosis(record: Mapping[str, str], line: int) -> str:
     columns = (*DIAGNOSES, UNKNOWN_DIAGNOSIS)
     marked = [key for key in columns if record.get(key, "0").strip() not in ("", "0", "0.0")]
     if len(marked) != 1:
-        raise ManifestError(
+        raise TableError(
             f"Line {line} of {GROUND_TRUTH} has {len(marked)} diagnoses instead of one. Download it again.",
-            code="damaged_ground_truth",
+            code=ErrorCode.DAMAGED_GROUND_TRUTH,
         )
     return marked[0]
 
@@ -178,7 +178,7 @@ def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:
             return stream.read(MAX_BYTES + 1)
     # RuntimeError is how zipfile says that a member is encrypted.
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise ImageError(f"Damaged in the archive: {error}.", code="damaged_in_archive") from error
+        raise ImageError(f"Damaged in the archive: {error}.", code=ErrorCode.DAMAGED_IN_ARCHIVE) from error
 
 
 def _files_below(folder: Path) -> dict[str, tuple[str, str]]:

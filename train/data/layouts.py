@@ -23,7 +23,7 @@ from pathlib import Path, PurePosixPath
 
 from dermadeit.data.manifest import IMAGE_SUFFIXES
 from dermadeit.data.tabular import Table, read_csv
-from dermadeit.errors import ConfigurationError, ImageError, ManifestError
+from dermadeit.errors import ConfigurationError, ErrorCode, ImageError, TableError
 from dermadeit.imaging.decode import MAX_BYTES
 from dermadeit.tasks import DIAGNOSES, TASKS
 
@@ -145,26 +145,26 @@ class Listing:
         self.exclusions.append(ExcludedImage(image_id, file, "", reason, detail))
 
     def finish(self, name: str, read: Callable[[str], bytes]) -> Collection:
-        """The collection; raises `ManifestError` for unknown classes, repeated images, or none at all."""
+        """The collection; raises `TableError` for unknown classes, repeated images, or none at all."""
         if self.unknown:
             shown = ", ".join(
                 f"“{label}” ({count} images)" for label, count in self.unknown.most_common(_SHOWN)
             )
-            raise ManifestError(
+            raise TableError(
                 f"Nobody knows the class {shown}. Say what each stands for, such as --class-name "
                 f"{next(iter(self.unknown))!r}=MEL, with one of {', '.join(DIAGNOSES)}, or "
                 f"{UNKNOWN_DIAGNOSIS} to leave its images out.",
-                code="unknown_class",
+                code=ErrorCode.UNKNOWN_CLASS,
             )
         repeated = [key for key, count in Counter(item.image_id for item in self.images).items() if count > 1]
         if repeated:
-            raise ManifestError(
+            raise TableError(
                 f"{len(repeated)} images are listed more than once, such as {', '.join(repeated[:_SHOWN])}. "
                 "Leave one row of each.",
-                code="duplicate_image",
+                code=ErrorCode.DUPLICATE_IMAGE,
             )
         if not self.images:
-            raise ManifestError(f"{name} has no labelled image.", code="no_images")
+            raise TableError(f"{name} has no labelled image.", code=ErrorCode.NO_IMAGES)
         return Collection(name, tuple(self.images), tuple(self.exclusions), read)
 
 
@@ -197,7 +197,7 @@ def read_class_folders(folder: Path, synonyms: Mapping[str, str]) -> Collection:
     """``train/<class>/``, ``val/<class>/`` and so on, or class folders without splits.
 
     Raises:
-        ManifestError: A class that nobody knows, or no images.
+        TableError: A class that nobody knows, or no images.
     """
     everything = image_files(folder)
     splits = {child: _SPLIT_NAMES.get(child.name.lower(), "") for child in sorted(folder.iterdir())}
@@ -232,14 +232,14 @@ def read_ham10000(folder: Path, synonyms: Mapping[str, str]) -> Collection:
 
     Raises:
         ConfigurationError: The metadata are missing.
-        ManifestError: As of `read_labelled_csv`.
+        TableError: As of `read_labelled_csv`.
     """
     tables = [path for path in sorted(folder.glob("*")) if re.match(r"ham10000_metadata", path.name.lower())]
     if not tables:
         raise ConfigurationError(
             f"“{folder.name}” has no HAM10000_metadata.csv. Get it with the images from "
             "https://doi.org/10.7910/DVN/DBW86T, and name the folder that holds them.",
-            code="no_metadata",
+            code=ErrorCode.NO_METADATA,
         )
     # Its own column “dataset” names cameras, not the collection.
     collection = read_labelled_csv(tables[0], folder, synonyms, dataset="ham10000")
@@ -269,7 +269,7 @@ def read_labelled_csv(
         dataset: Replaces the column of that name.
 
     Raises:
-        ManifestError: A column is missing, or a class or split that nobody knows.
+        TableError: A column is missing, or a class or split that nobody knows.
     """
     table = read_csv(table_file)
     names = _find_columns(table, columns or {})
@@ -280,7 +280,7 @@ def read_labelled_csv(
         cell = {role: record[name].strip() for role, name in names.items()}
         split = cell.get("split", "")
         if split and split.lower() not in _SPLIT_NAMES:
-            raise ManifestError(
+            raise TableError(
                 f"“{split}” in line {line} is not a split ({', '.join(sorted(set(_SPLIT_NAMES.values())))}). "
                 "Rename it, or leave the column out with --resplit."
             )
@@ -342,13 +342,15 @@ def read_file(location: str) -> bytes:
         with Path(location).open("rb") as stream:
             return stream.read(MAX_BYTES + 1)
     except OSError as error:
-        raise ImageError(f"The file can't be read: {error.strerror}.", code="unreadable_file") from error
+        raise ImageError(
+            f"The file can't be read: {error.strerror}.", code=ErrorCode.UNREADABLE_FILE
+        ) from error
 
 
 def image_files(folder: Path) -> list[Path]:
     """The images of a folder and its subfolders, in order; raises `ConfigurationError` if it is missing."""
     if not folder.is_dir():
-        raise ConfigurationError(f"There is no folder “{folder}”.", code="no_folder")
+        raise ConfigurationError(f"There is no folder “{folder}”.", code=ErrorCode.NO_FOLDER)
     return sorted(
         path
         for path in folder.rglob("*")
@@ -373,21 +375,21 @@ def _find_columns(table: Table, given: Mapping[str, str]) -> dict[str, str]:
             found[role] = match
     for role in ("image", "label"):
         if role not in found:
-            raise ManifestError(
+            raise TableError(
                 f"The table has no column for the {role}. Name one of {', '.join(table.columns)} with "
                 f"--{role}-column.",
-                code="missing_column",
+                code=ErrorCode.MISSING_COLUMN,
             )
     return found
 
 
 def require_columns(table: Table, title: str, columns: tuple[str, ...]) -> None:
-    """Raises `ManifestError` where a table lacks a column."""
+    """Raises `TableError` where a table lacks a column."""
     missing = [name for name in columns if name not in table.columns]
     if missing:
-        raise ManifestError(
+        raise TableError(
             f"{title} has no column {', '.join(missing)}. Its columns are {', '.join(table.columns)}.",
-            code="missing_column",
+            code=ErrorCode.MISSING_COLUMN,
         )
 
 

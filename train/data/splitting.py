@@ -12,7 +12,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from dermadeit.data.manifest import Manifest
-from dermadeit.errors import ManifestError
+from dermadeit.errors import TableError
 
 _STRICTEST_FIRST = ("test", "calibration", "validation")
 """Where a lesion is given to several splits, its images stay in the one that is used last."""
@@ -107,7 +107,7 @@ def complete_splits(
         train.
 
     Raises:
-        ManifestError: Nothing is left for train.
+        TableError: Nothing is left for train.
     """
     splits, left_out = list(given), {}
     held: dict[str, str] = {}
@@ -121,9 +121,7 @@ def complete_splits(
                 splits[index] = held[group]
     pool = [index for index, split in enumerate(splits) if split in ("", "train") and index not in left_out]
     if not pool:
-        raise ManifestError(
-            "No image is left for the split “train”. Leave the given splits out with --resplit."
-        )
+        raise TableError("No image is left for the split “train”. Leave the given splits out with --resplit.")
     missing = {split: share for split, share in shares.items() if split not in given or split == "train"}
     assigned = assign_splits(
         [groups[index] for index in pool], [strata[index] for index in pool], missing, seed

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from dermadeit.data.dataset import naming_the_image
 from dermadeit.data.manifest import Manifest, ManifestRow
-from dermadeit.errors import ConfigurationError, TrainingError
+from dermadeit.errors import ConfigurationError, ErrorCode, TrainingError
 from dermadeit.files import write_atomically, write_json
 from dermadeit.imaging.decode import LesionImage, decode_image
 from dermadeit.imaging.preprocessing import DIHEDRAL_VIEWS
@@ -71,7 +71,7 @@ def cached_embeddings(
 
     Raises:
         ConfigurationError: The folder holds the embeddings of something else, or of images that have changed.
-        ManifestError: An image can't be read.
+        TableError: An image can't be read.
         TrainingError: An embedding is not finite in float16.
     """
     cache = TeacherCache(teacher, views, folder)
@@ -107,7 +107,7 @@ class TeacherCache:
 
         Raises:
             ConfigurationError: An image is not the one that was embedded under its id.
-            ManifestError: An image can't be read.
+            TableError: An image can't be read.
         """
         self._delete_damaged_shards()
         known = {
@@ -127,7 +127,7 @@ class TeacherCache:
             raise ConfigurationError(
                 f"{len(changed)} images are not those that the teacher cache “{self.folder.name}” was made from, "
                 f"such as {', '.join(changed[:_SHOWN])}. Bring the images back, or delete the cache.",
-                code="cache_mismatch",
+                code=ErrorCode.CACHE_MISMATCH,
             )
         return [
             tuple(lacking[start : start + self.shard_images])
@@ -149,7 +149,7 @@ class TeacherCache:
             show_progress: Whether a terminal gets a progress bar.
 
         Raises:
-            ManifestError: An image can't be read.
+            TableError: An image can't be read.
             TrainingError: An embedding is not finite in float16.
         """
         total = sum(map(len, portions))
@@ -219,7 +219,7 @@ class TeacherCache:
         return ConfigurationError(
             f"The teacher cache “{self.folder.name}” was made for something else ({reason}). Delete it, or use "
             "another folder for this teacher.",
-            code="cache_mismatch",
+            code=ErrorCode.CACHE_MISMATCH,
         )
 
     def _read_records(self) -> dict[Path, dict[str, Any]]:
@@ -261,7 +261,7 @@ class TeacherCache:
                 f"What the teacher {self.teacher.name} says about {names} is not finite in float16 "
                 f"(largest value {np.abs(values[bad]).max():.3g}). Take these images out of the manifest, or "
                 "choose another teacher.",
-                code="non_finite_embedding",
+                code=ErrorCode.NON_FINITE_EMBEDDING,
             )
         return stored
 

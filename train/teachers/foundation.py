@@ -23,7 +23,7 @@ from huggingface_hub import auth_check, get_token, model_info, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, RepositoryNotFoundError
 from safetensors import SafetensorError
 
-from dermadeit.errors import ConfigurationError
+from dermadeit.errors import ConfigurationError, ErrorCode
 from dermadeit.imaging.decode import encode_png
 from dermadeit.imaging.preprocessing import Preprocessing
 from train.configuration import cpu_has_bf16
@@ -111,7 +111,7 @@ def _load_derm_foundation(model: FoundationModel, folder: Path, device: torch.de
         raise ConfigurationError(
             f"{model.title} runs on TensorFlow, which is not installed. Install it with "
             "“pip install -e '.[teacher]'”.",
-            code="missing_package",
+            code=ErrorCode.MISSING_PACKAGE,
         ) from error
     for gpu in tf.config.list_physical_devices("GPU"):
         # Otherwise TensorFlow takes all the memory, and none is left for the student.
@@ -361,7 +361,7 @@ def _fetch(model: FoundationModel) -> Path:
         raise ConfigurationError(
             f"{model.title} ({model.repository}) could not be fetched from the Hugging Face Hub "
             f"({type(error).__name__}). Check the connection, or name a local copy: {model.name}:FOLDER",
-            code="teacher_unreachable",
+            code=ErrorCode.TEACHER_UNREACHABLE,
         ) from error
 
 
@@ -375,7 +375,7 @@ def _refused(model: FoundationModel) -> ConfigurationError:
             if model.gated
             else f"See {page}, log in with “hf auth login”, or name a local copy: {model.name}:FOLDER"
         ),
-        code="teacher_refused",
+        code=ErrorCode.TEACHER_REFUSED,
     )
 
 
@@ -383,7 +383,7 @@ def _not_a_copy(model: FoundationModel, folder: Path, reason: str, more: str = "
     return ConfigurationError(
         f"“{folder.name}” is not a copy of {model.repository}: {reason}.{more} Copy the repository's files as "
         f"they are ({', '.join(model.files)}).",
-        code="teacher_unreadable",
+        code=ErrorCode.TEACHER_UNREADABLE,
     )
 
 

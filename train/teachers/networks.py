@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from dermadeit.data.manifest import Manifest
-from dermadeit.errors import CheckpointError, ConfigurationError
+from dermadeit.errors import CheckpointError, ConfigurationError, ErrorCode
 from dermadeit.imaging.preprocessing import apply_dihedral
 from dermadeit.models.checkpoints import CONFIG_FILE, TRAINING_FILE, Checkpoint, load_checkpoint
 from dermadeit.models.specs import MODEL_SPECS
@@ -258,7 +258,7 @@ def _read_folds(folder: Path) -> tuple[int, int]:
         raise CheckpointError(
             f"The training.json of the checkpoint “{folder.name}” is damaged, so nobody knows which labels it has "
             "seen. Copy the checkpoint again.",
-            code="damaged_checkpoint",
+            code=ErrorCode.DAMAGED_CHECKPOINT,
         ) from error
     return (folds, held_out) if folds else (0, 0)
 

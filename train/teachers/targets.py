@@ -21,7 +21,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from dermadeit.data.manifest import Manifest
-from dermadeit.errors import ConfigurationError
+from dermadeit.errors import ConfigurationError, ErrorCode
 from dermadeit.tasks import Task
 from train.configuration import TrainingConfiguration
 from train.data.splitting import fold_of
@@ -186,7 +186,7 @@ def embedding_spaces(teachers: Sequence[Teacher]) -> list[list[Teacher]]:
             "The teacher's checkpoints don't make a whole: they were trained with "
             + ", ".join(f"fold {held_out} of {count} held out" for count, held_out in sorted(members))
             + ". Name each network once for every fold, in the same order, or only networks without folds.",
-            code="incomplete_folds",
+            code=ErrorCode.INCOMPLETE_FOLDS,
         )
     return [members[key] for key in sorted(members)]
 
@@ -224,7 +224,8 @@ def _soft_logits(
         return cross_fitted_log_probabilities(embeddings, manifest, positions)
     if wanted and set(classes) != {wanted}:
         raise ConfigurationError(
-            "The teacher's networks know different classes. Use --logit-classes task.", code="mixed_teachers"
+            "The teacher's networks know different classes. Use --logit-classes task.",
+            code=ErrorCode.MIXED_TEACHERS,
         )
     num_classes = len(wanted or manifest.task.classes)
     places = np.arange(len(positions))
@@ -271,7 +272,7 @@ def class_membership(classes: Sequence[str], task: Task) -> np.ndarray:
             f"The teacher's classes ({', '.join(classes)}) do not cover those of the task “{task.key}” "
             f"({', '.join(task.classes)}). Use a teacher of this task or of the task “diagnosis”, or "
             "--logit-weight 0.",
-            code="teacher_of_another_task",
+            code=ErrorCode.TEACHER_OF_ANOTHER_TASK,
         )
     return membership
 

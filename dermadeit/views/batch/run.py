@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from dermadeit.data.collection import is_prediction_table, opened_collection
-from dermadeit.errors import ConfigurationError, DermaDeiTError, ManifestError
+from dermadeit.errors import ConfigurationError, DermaDeiTError, ErrorCode, UploadError
 from dermadeit.evaluation.batch import Batch, Progress, read_prediction_table
 from dermadeit.evaluation.predictions import PredictionSet
 from dermadeit.imaging.decode import sanitise_name
@@ -20,7 +20,7 @@ from dermadeit.trust.calibration import Calibration
 from dermadeit.views.batch.session import Session
 from dermadeit.views.page.uploads import uploaded_files
 
-CANCELLED = "cancelled"
+CANCELLED = ErrorCode.CANCELLED
 """Code of the refusal to evaluate what was cancelled before anything was read."""
 
 UNFINISHED = (
@@ -58,8 +58,9 @@ def read_batch(zoo: ModelZoo, order: Order, session: Session) -> Iterator[Progre
     task = get_task(str(order.task))
     with uploaded_files(order.payload, session.folder) as files:
         if not files:
-            raise ManifestError(
-                "No file was uploaded. Choose images, a ZIP, or a table of predictions.", code="no_files"
+            raise UploadError(
+                "No file was uploaded. Choose images, a ZIP, or a table of predictions.",
+                code=ErrorCode.NO_FILES,
             )
         if is_prediction_table(files):
             name, look_up = sanitise_name(files[0].name), partial(_calibration_of, zoo)
@@ -77,7 +78,7 @@ def read_batch(zoo: ModelZoo, order: Order, session: Session) -> Iterator[Progre
                 yield progress
             result = batch.result()
     if not result.items:
-        raise ManifestError("Cancelled before an image was read.", code=CANCELLED)
+        raise UploadError("Cancelled before an image was read.", code=CANCELLED)
     session.finish(result)
 
 
@@ -133,5 +134,5 @@ def _checked_views(views: Any) -> int:
 def _checked_models(models: Any) -> Sequence[str]:
     names = list(dict.fromkeys(map(str, models))) if isinstance(models, list) else []
     if not names:
-        raise ConfigurationError("No model was chosen. Choose at least one.", code="no_model")
+        raise ConfigurationError("No model was chosen. Choose at least one.", code=ErrorCode.NO_MODEL)
     return names

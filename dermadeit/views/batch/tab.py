@@ -10,6 +10,7 @@ from typing import Any
 
 import gradio as gr
 
+from dermadeit.errors import ErrorCode
 from dermadeit.evaluation.batch import Progress
 from dermadeit.inference.decision import OWN_THRESHOLD
 from dermadeit.inference.zoo import ModelZoo
@@ -192,11 +193,13 @@ def _download(title: str, elem_id: str, variant: str = "secondary") -> gr.Downlo
 _LOOK_EVENT: Mapping[str, Any] = MappingProxyType({**LATEST_EVENT, "concurrency_limit": 4})
 _EXPIRED = "This evaluation has expired. Upload the files again."
 _BUSY = Failure(
-    "queue_full",
+    ErrorCode.QUEUE_FULL,
     "Too many people are waiting. The files were not read, but they are still here. Press Start again in a "
     "minute.",
 )
-_CUT_OFF = Failure("cut_off", "The evaluation was interrupted. Upload the files again and press Start.")
+_CUT_OFF = Failure(
+    ErrorCode.CUT_OFF, "The evaluation was interrupted. Upload the files again and press Start."
+)
 
 
 class BatchEvaluationTab(BatchLayout):

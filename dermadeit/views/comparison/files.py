@@ -9,7 +9,7 @@ from typing import Any
 
 from dermadeit.about import DISCLAIMER, VERSION
 from dermadeit.data.tabular import write_csv
-from dermadeit.errors import ManifestError
+from dermadeit.errors import ErrorCode, UploadError
 from dermadeit.evaluation.batch import BatchResult, read_handed_predictions
 from dermadeit.evaluation.comparison import Entrant, gather
 from dermadeit.evaluation.predictions import PredictionSet
@@ -29,7 +29,7 @@ def shipped_entrants(task: Task, root: Path = BENCHMARK_ROOT) -> tuple[Entrant, 
     """The models whose predictions of the test images are shipped, in the order in which they are published.
 
     Raises:
-        ManifestError: A file is missing or contradicts the others.
+        UploadError: A file is missing or contradicts the others.
     """
     filed = read_benchmark(root / task.key, task)
     described = read_json(root / MODELS_FILE)
@@ -69,16 +69,16 @@ def read_tables(payload: object) -> list[tuple[str, tuple[PredictionSet, ...]]]:
 
     Raises:
         ImageError: Something in the payload is not an upload, or is no longer there.
-        ManifestError: What was given is too much, or no table of predictions.
+        UploadError: What was given is too much, or no table of predictions.
         TaskError: A table names an unknown task.
     """
     folder = private_folder()
     try:
         with uploaded_files(payload, folder) as files:
             if not 0 < len(files) <= MAX_TABLES:
-                raise ManifestError(
+                raise UploadError(
                     f"{len(files)} tables were given. Choose one to {MAX_TABLES} predictions.csv in one go.",
-                    code="number_of_tables",
+                    code=ErrorCode.NUMBER_OF_TABLES,
                 )
             return [
                 (

@@ -9,6 +9,7 @@ from typing import Any
 
 import gradio as gr
 
+from dermadeit.errors import ErrorCode
 from dermadeit.evaluation.batch import Progress, gather_batch
 from dermadeit.evaluation.comparison import Entrant
 from dermadeit.inference.zoo import ModelZoo
@@ -116,8 +117,10 @@ class ComparisonLayout:
 
 
 _EXPIRED = "This comparison has expired. Start it again."
-_BUSY = Failure("queue_full", "Too many people are waiting. Nothing was compared. Start again in a minute.")
-_CUT_OFF = Failure("cut_off", "The comparison was interrupted. Start it again.")
+_BUSY = Failure(
+    ErrorCode.QUEUE_FULL, "Too many people are waiting. Nothing was compared. Start again in a minute."
+)
+_CUT_OFF = Failure(ErrorCode.CUT_OFF, "The comparison was interrupted. Start it again.")
 
 
 class BatchSection(ComparisonLayout):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dermadeit.about import DISCLAIMER, VERSION
+from dermadeit.errors import ErrorCode
 from dermadeit.imaging.decode import LesionImage, shrunk
 from dermadeit.inference.records import ItemFailure
 from dermadeit.inference.side_by_side import Agreement, ModelReading, agreement, read_with
@@ -22,7 +23,7 @@ _MAP_SIDE = 360
 _KEPT_PIXELS = 2_000_000
 """Photos of at most so many pixels are kept for the other task, as long as their result is."""
 
-_NOT_ASKED = Failure("not_asked", "The comparison was stopped before this model.")
+_NOT_ASKED = Failure(ErrorCode.NOT_ASKED, "The comparison was stopped before this model.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +79,9 @@ class PhotoComparison:
         outcome = self.outcomes.get(entry.name)
         if isinstance(outcome, ModelReading):
             return outcome.to_dict()
-        failure = outcome or (Failure("no_checkpoint", entry.missing) if entry.missing else _NOT_ASKED)
+        failure = outcome or (
+            Failure(ErrorCode.NO_CHECKPOINT, entry.missing) if entry.missing else _NOT_ASKED
+        )
         image = self.preview
         failed = ItemFailure(
             image.name, image.sha256, self.task.key, entry.name, code=failure.code, message=failure.message

@@ -58,7 +58,7 @@ def read_examples(folder: Path = EXAMPLES_FOLDER) -> list[Example]:
     """The examples, in the order of `examples.csv`; none where the folder has no such table.
 
     Raises:
-        ManifestError: The table can't be read.
+        TableError: The table can't be read.
     """
     table = folder / "examples.csv"
     if not table.is_file():

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import gradio as gr
 
-from dermadeit.errors import DermaDeiTError
+from dermadeit.errors import DermaDeiTError, ErrorCode
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ def presentable(error: Exception) -> Failure:
     # The text of a system error may quote the name of somebody's file, so only type and place are logged.
     place = "".join(traceback.format_tb(error.__traceback__))
     logger.error("incident %s: %s\n%s", incident, type(error).__name__, place)
-    return Failure("defect", f"An internal error occurred (id {incident}). Please try again.")
+    return Failure(ErrorCode.DEFECT, f"An internal error occurred (id {incident}). Please try again.")
 
 
 def refusal(error: Exception) -> gr.Error:

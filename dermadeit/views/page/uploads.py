@@ -25,7 +25,7 @@ import numpy as np
 from gradio.utils import get_upload_folder
 
 from dermadeit.data.collection import HandedFile
-from dermadeit.errors import ImageError
+from dermadeit.errors import ErrorCode, ImageError
 from dermadeit.files import ASSETS
 from dermadeit.imaging.decode import (
     MAX_BYTES,
@@ -102,7 +102,7 @@ def uploaded_files(payload: object, folder: Path) -> Iterator[list[HandedFile]]:
             record = record if isinstance(record, Mapping) else {}
             path, is_example = _permitted(record.get("path"))
             if is_example:
-                raise ImageError(NOT_AN_UPLOAD, code="not_an_upload")
+                raise ImageError(NOT_AN_UPLOAD, code=ErrorCode.NOT_AN_UPLOAD)
             if path not in moved:
                 moved[path] = _moved(path, folder)
             handed.append(HandedFile(moved[path], _name_or_path(record, path)))
@@ -263,23 +263,23 @@ def _moved(path: Path, folder: Path) -> Path:
         os.utime(target)
         return target
     except OSError:
-        raise ImageError(EXPIRED, code="upload_expired") from None
+        raise ImageError(EXPIRED, code=ErrorCode.UPLOAD_EXPIRED) from None
 
 
 def _permitted(path: object) -> tuple[Path, bool]:
     """The real path that may be read, and whether it is a shipped example."""
     if not isinstance(path, str):
-        raise ImageError(NOT_AN_UPLOAD, code="not_an_upload")
+        raise ImageError(NOT_AN_UPLOAD, code=ErrorCode.NOT_AN_UPLOAD)
     try:
         real = Path(path).resolve()
     except (OSError, ValueError, RuntimeError):
-        raise ImageError(NOT_AN_UPLOAD, code="not_an_upload") from None
+        raise ImageError(NOT_AN_UPLOAD, code=ErrorCode.NOT_AN_UPLOAD) from None
     if real.parent == EXAMPLES_FOLDER and real in list_examples():
         return real, True
     # A relative path can't come from an upload: Gradio answers those with absolute ones.
     if Path(path).is_absolute() and real.is_relative_to(Path(get_upload_folder()).resolve()):
         return real, False
-    raise ImageError(NOT_AN_UPLOAD, code="not_an_upload")
+    raise ImageError(NOT_AN_UPLOAD, code=ErrorCode.NOT_AN_UPLOAD)
 
 
 class _RecentPhotos:
@@ -302,7 +302,7 @@ class _RecentPhotos:
                 raise
             with self._lock:
                 if path not in self._photos:
-                    raise ImageError(EXPIRED, code="upload_expired") from None
+                    raise ImageError(EXPIRED, code=ErrorCode.UPLOAD_EXPIRED) from None
                 return replace(self._photos[path], name=sanitise_name(name))
         self._remember(path, photo)
         return photo

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
-from dermadeit.errors import ManifestError
+from dermadeit.errors import ResultFileError, TableError
 from dermadeit.files import read_json_if_there
 from dermadeit.models.checkpoints import training_command
 from dermadeit.models.specs import get_spec
@@ -148,7 +148,7 @@ def _data(task: Task, record: TrainingRecord) -> str:
 def _confusion(task: Task, record: TrainingRecord, benchmark: Path) -> str:
     try:
         filed = read_benchmark(benchmark / task.key, task)
-    except ManifestError as error:
+    except (TableError, ResultFileError) as error:
         return f'<p class="dd-quiet">{escape(error.user_message)}</p>'
     if record.model not in filed.models:
         folder = f"runs/{task.key}/{record.model}"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dermadeit.errors import ConfigurationError, ManifestError
+from dermadeit.errors import ConfigurationError, TableError
 from train.data.layouts import (
     Collection,
     known_classes,
@@ -57,7 +57,7 @@ def test_classes_are_known_by_their_usual_names(name: str, meaning: tuple[str, s
 
 def test_an_unknown_class_is_refused_with_the_option_that_names_it(tmp_path: Path) -> None:
     _touch(tmp_path, "train/mole/a.jpg", "train/mole/b.jpg", "train/mel/c.jpg")
-    with pytest.raises(ManifestError, match=r"“mole” \(2 images\).*--class-name 'mole'=MEL") as caught:
+    with pytest.raises(TableError, match=r"“mole” \(2 images\).*--class-name 'mole'=MEL") as caught:
         read_class_folders(tmp_path, {})
     assert caught.value.code == "unknown_class"
     assert len(read_class_folders(tmp_path, {"mole": "NV"}).images) == 3
@@ -137,17 +137,17 @@ def test_columns_can_be_named_or_ignored(tmp_path: Path) -> None:
     _touch(tmp_path, "a.jpg")
     table = _table(tmp_path, "picture,truth,patient,split\na.jpg,MEL,P1,fold 3\n")
     names = {"image": "picture", "label": "truth", "group": "patient"}
-    with pytest.raises(ManifestError, match=r"“fold 3” in line 2 is not a split.*--resplit"):
+    with pytest.raises(TableError, match=r"“fold 3” in line 2 is not a split.*--resplit"):
         read_labelled_csv(table, tmp_path, {}, columns=names)
     [image] = read_labelled_csv(table, tmp_path, {}, columns=names | {"split": ""}).images
     assert (image.diagnosis, image.lesion_id, image.split) == ("MEL", "P1", "")
-    with pytest.raises(ManifestError, match="--image-column"):
+    with pytest.raises(TableError, match="--image-column"):
         read_labelled_csv(table, tmp_path, {})
-    with pytest.raises(ManifestError, match="no column photo"):
+    with pytest.raises(TableError, match="no column photo"):
         read_labelled_csv(table, tmp_path, {}, columns={"image": "photo"})
 
 
 def test_a_repeated_image_is_refused(tmp_path: Path) -> None:
     _touch(tmp_path, "a.jpg")
-    with pytest.raises(ManifestError, match="more than once, such as a"):
+    with pytest.raises(TableError, match="more than once, such as a"):
         read_labelled_csv(_table(tmp_path, "image_id,dx\na,mel\na,nv\n"), tmp_path, {})

@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from dermadeit.errors import ManifestError
+from dermadeit.errors import TableError
 from train.data.splitting import assign_splits, complete_splits, lesion_groups
 
 SHARES = {"train": 0.7, "validation": 0.07, "calibration": 0.07, "test": 0.16}
@@ -104,5 +104,5 @@ def test_a_lesion_given_to_several_splits_stays_in_the_last_one() -> None:
 
 
 def test_images_for_train_are_needed() -> None:
-    with pytest.raises(ManifestError, match="--resplit"):
+    with pytest.raises(TableError, match="--resplit"):
         complete_splits(["a"], [("x",)], ["test"], SHARES, seed=0)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dermadeit.data.manifest import Manifest, read_source
-from dermadeit.errors import ConfigurationError, ManifestError, TrainingError
+from dermadeit.errors import ConfigurationError, TableError, TrainingError
 from dermadeit.imaging.decode import decode_image
 from dermadeit.tasks import BINARY, DIAGNOSIS
 from train.teachers.cache import TeacherCache, cached_embeddings, teacher_cache_folder
@@ -249,7 +249,7 @@ def test_an_image_that_is_missing_is_named(manifest: Manifest, folder: Path, kno
     if known:
         fill(ColourTeacher(), manifest, folder)
     manifest.rows[3].path.unlink()
-    with pytest.raises(ManifestError, match=manifest.rows[3].image_id):
+    with pytest.raises(TableError, match=manifest.rows[3].image_id):
         cached_embeddings(ColourTeacher(), manifest, VIEWS, folder)
 
 
