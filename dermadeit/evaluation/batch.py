@@ -345,8 +345,8 @@ def read_prediction_table(
         calibration_of: Gives the calibration of the weights that answered, if they are at hand.
 
     Raises:
-        ResultFileError: The table is too large, can't be used, has nothing of the task, or its models have no image
-            in common or differ in the truth of one.
+        ResultFileError: The table is too large, can't be used, has nothing of the task, or its models have no
+            image in common or differ in the truth of one.
     """
     every = read_handed_predictions(path, name or path.name)
     sets = [part for part in every if part.task.key == task.key]
