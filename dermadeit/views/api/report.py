@@ -18,7 +18,7 @@ from dermadeit.views.page.gradio_patches import PhotoInput
 from dermadeit.views.page.uploads import opened_photo
 from dermadeit.views.single import exports
 from dermadeit.views.single.answer_card import is_hidden
-from dermadeit.views.single.reading import read_labels, tasks_shown, with_map
+from dermadeit.views.single.reading import read_labels, with_map
 
 
 def add_report_endpoint(predictors: Mapping[str, Predictor]) -> None:
@@ -61,9 +61,8 @@ def add_report_endpoint(predictors: Mapping[str, Predictor]) -> None:
                 calibration_of(predictors[key])
             with opened_photo(image) as photo:
                 reading = read_labels(predictors, photo, key)
-            # The page has checked the heatmap of every answer, shown or not, when it offers its report.
-            for task_key in tasks_shown(key):
-                reading = with_map(reading, predictors, task_key, reading.predictions[task_key].label)
+            for wanted in exports.untested(reading, key, choice):
+                reading = with_map(reading, predictors, *wanted)
             answer = reading.predictions[key]
             shown = None if is_hidden(answer, choice) else (DEFAULT_METHOD, answer.label)
             html = exports.report(reading, predictors, key, choice, shown, DEFAULT_OPACITY)

@@ -46,6 +46,11 @@ NO_LEGEND = """
   <p class="dd-quiet">The heatmap shows which areas of the photo the score comes from.</p>
 </div>"""
 
+STOPPED_LEGEND = """
+<div class="dd-legend" data-check="none">
+  <p class="dd-check-verdict">No heatmap: it was stopped before its test. Choose a class to draw one.</p>
+</div>"""
+
 WITHHELD_LEGEND = """
 <div class="dd-legend" data-check="withheld">
   <p class="dd-check-verdict">No heatmap, because the answer is withheld. Choose a class to see one.</p>

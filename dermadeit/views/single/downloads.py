@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import gradio as gr
 
 from dermadeit.inference.predictor import Predictor
-from dermadeit.views.page.events import PAGE_EVENT, Updates
+from dermadeit.tasks import get_task
+from dermadeit.views.page.events import MODEL_EVENT, PAGE_EVENT, Updates
 from dermadeit.views.page.failures import presentable
 from dermadeit.views.page.html import NO_READING, failure_html, status_html
 from dermadeit.views.page.scripts import SAVE_FILE
 from dermadeit.views.page.uploads import store_json
 from dermadeit.views.single.decision_controls import DecisionControls
-from dermadeit.views.single.exports import export, file_stem, report, store_report
+from dermadeit.views.single.exports import export, file_stem, report, store_report, untested
 from dermadeit.views.single.heatmap import HeatmapPanel, as_share
-from dermadeit.views.single.reading import Reading
+from dermadeit.views.single.reading import Reading, tasks_shown, with_map
 from dermadeit.views.single.turn import Visit
 
 
@@ -50,7 +51,7 @@ class Downloads:
         return [self._report, self._json]
 
     def enabled(self, is_there: bool) -> Updates:
-        """Lets the buttons be pressed once a reading is there."""
+        """Lets the buttons be pressed once the answer is there."""
         return {button: gr.update(interactive=is_there) for button in self.outputs}
 
     def connect(self, visit: gr.State, task: gr.Radio, status: gr.HTML) -> None:
@@ -68,9 +69,10 @@ class Downloads:
                 show_progress="minimal",
                 show_progress_on=button,
                 **PAGE_EVENT,
+                **MODEL_EVENT,
             ).then(None, [self._file], None, js=SAVE_FILE, **PAGE_EVENT)
 
-    def _make_json(self, visit: Visit, task_key: str, *rest: Any) -> Updates:
+    def _make_json(self, visit: Visit, task_key: str, *rest: Any) -> Iterator[Updates]:
         _, _, _, *controls = rest
 
         def make(reading: Reading) -> str:
@@ -79,31 +81,44 @@ class Downloads:
                 f"{file_stem(reading)}.json", export(reading, self._predictors, task_key, choice)
             )
 
-        return self._made(visit.reading, make)
+        return self._made(visit, task_key, rest, make)
 
-    def _make_report(self, visit: Visit, task_key: str, *rest: Any) -> Updates:
-        chosen, method, opacity, *controls = rest
+    def _make_report(self, visit: Visit, task_key: str, *rest: Any) -> Iterator[Updates]:
+        _, _, opacity, *controls = rest
 
         def make(reading: Reading) -> str:
-            shown_task, _, class_key = (chosen or "").partition("/")
-            shown = self._heatmap.known_method(method), class_key
-            is_drawn = shown_task == task_key and shown in reading.maps.get(task_key, {})
-            html = report(
-                reading,
-                self._predictors,
-                task_key,
-                self._controls.choice(*controls),
-                shown if is_drawn else None,
-                as_share(opacity),
-            )
+            choice, shown = self._controls.choice(*controls), self._shown(task_key, rest)
+            html = report(reading, self._predictors, task_key, choice, shown, as_share(opacity))
             return store_report(reading, html)
 
-        return self._made(visit.reading, make)
+        return self._made(visit, task_key, rest, make)
 
-    def _made(self, reading: Reading | None, make: Callable[[Reading], str]) -> Updates:
-        if reading is None:
-            return {self._file: None, self._status: status_html(NO_READING)}
+    def _made(
+        self, visit: Visit, task_key: str, rest: Sequence[Any], make: Callable[[Reading], str]
+    ) -> Iterator[Updates]:
+        """Makes a file; what it tells of heatmaps that were not checked yet is found out first."""
+        _, _, _, *controls = rest
+        # Nothing is kept of it: while the photo is being read, only its reading may add to what is known.
+        reading = visit.reading
+        if reading is None or any(key not in reading.predictions for key in tasks_shown(task_key)):
+            yield {self._file: None, self._status: status_html(NO_READING)}
+            return
         try:
-            return {self._file: make(reading)}
+            choice = self._controls.choice(*controls)
+            missing = untested(reading, task_key, choice, self._shown(task_key, rest))
+            if missing:
+                yield {self._status: status_html("Checking the heatmap for the file …")}
+            for wanted in missing:
+                reading = with_map(reading, self._predictors, *wanted)
+            made = {self._file: make(reading)}
+            yield {**made, self._status: status_html("The file is ready.")} if missing else made
         except Exception as error:
-            return {self._file: None, self._status: failure_html(presentable(error))}
+            yield {self._file: None, self._status: failure_html(presentable(error))}
+
+    def _shown(self, task_key: str, rest: Sequence[Any]) -> tuple[str, str] | None:
+        """Method and class of the heatmap that is on the page; None for none."""
+        chosen, method, *_ = rest
+        shown_task, _, class_key = (chosen or "").partition("/")
+        if shown_task != task_key or class_key not in get_task(task_key).classes:
+            return None
+        return self._heatmap.known_method(method), class_key

@@ -11,13 +11,14 @@ from dermadeit.imaging.decode import encode_png
 from dermadeit.inference.decision import Choice, rule
 from dermadeit.inference.predictor import Predictor
 from dermadeit.inference.records import ABSTAIN, Decision, Prediction
+from dermadeit.inference.saliency import DEFAULT_METHOD
 from dermadeit.reporting.photo_report import ReportFigure, single_image_report
 from dermadeit.tasks import DIAGNOSES, get_task
 from dermadeit.trust.neighbours import Neighbour
 from dermadeit.views.page.case_pictures import ISIC_ADDRESS, isic_id
 from dermadeit.views.page.html import check_finding, check_state
 from dermadeit.views.page.uploads import private_folder
-from dermadeit.views.single.answer_card import outside_set
+from dermadeit.views.single.answer_card import is_hidden, outside_set
 from dermadeit.views.single.heatmap import outlined_overlay
 from dermadeit.views.single.reading import METHOD_TITLES, Reading, tasks_shown
 
@@ -96,6 +97,34 @@ def report(
     figures = [] if shown is None else [_figure(reading, task_key, *shown, opacity)]
     exported = export(reading, predictors, task_key, choice)
     return single_image_report(exported, encode_png(reading.preview.pixels), figures)
+
+
+def untested(
+    reading: Reading, task_key: str, choice: Choice, shown: tuple[str, str] | None = None
+) -> list[tuple[str, str, str]]:
+    """Heatmaps that the files tell of and that were not drawn and checked yet.
+
+    Args:
+        reading: The photo's reading.
+        task_key: The chosen task.
+        choice: What the visitor has set.
+        shown: Method and class key of the heatmap on the page; None where there is none.
+
+    Returns:
+        Task, class key and method of each: that on the page, and that of every answer that is not withheld.
+    """
+    answers = [reading.predictions[key] for key in tasks_shown(task_key)]
+    told = [
+        (answer.task, answer.label, DEFAULT_METHOD) for answer in answers if not is_hidden(answer, choice)
+    ]
+    if shown is not None:
+        method, class_key = shown
+        told.append((task_key, class_key, method))
+    return [
+        (key, class_key, method)
+        for key, class_key, method in dict.fromkeys(told)
+        if (method, class_key) not in reading.checks.get(key, {})
+    ]
 
 
 def store_report(reading: Reading, html: str) -> str:

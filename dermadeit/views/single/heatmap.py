@@ -88,11 +88,9 @@ class HeatmapPanel:
             return self.without_figure(WITHHELD_LEGEND)
         if (method, class_key) not in reading.maps.get(task_key, {}):
             return self.without_figure()
-        check = reading.checks.get(task_key, {}).get((method, class_key))
-        task, drawn = get_task(task_key), reading.maps[task_key][method, class_key]
+        task = get_task(task_key)
         name, title = task.display_names[class_key], METHOD_TITLES[method]
         return {
-            self.badge: badge_html(check),
             self.overlay: gr.update(
                 value=store_png(outlined_overlay(reading, task_key, class_key, method, opacity)),
                 visible=True,
@@ -100,10 +98,21 @@ class HeatmapPanel:
                 alt_text=f"The photo under its {title} heatmap for the class {name}, task {task.title}, "
                 "with the tested area outlined",
             ),
-            self.legend: legend_html(
-                check, title, name, of_class=method == DEFAULT_METHOD, has_outline=bool(drawn.values.any())
-            ),
+            **self.verdict(reading, task_key, class_key, method),
         }
+
+    def verdict(self, reading: Reading, task_key: str, class_key: str, method: str) -> Updates:
+        """What is known of a heatmap that is shown: badge and legend."""
+        drawn = reading.maps[task_key][method, class_key]
+        check = reading.checks.get(task_key, {}).get((method, class_key))
+        legend = legend_html(
+            check,
+            METHOD_TITLES[method],
+            get_task(task_key).display_names[class_key],
+            of_class=method == DEFAULT_METHOD,
+            has_outline=bool(drawn.values.any()),
+        )
+        return {self.badge: badge_html(check), self.legend: legend}
 
     def without_figure(self, legend: str = NO_LEGEND) -> Updates:
         """Nothing to be seen."""

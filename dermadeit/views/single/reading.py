@@ -1,4 +1,4 @@
-"""One photo read for the page: the answers of the tasks, and the heatmaps of all their classes."""
+"""One photo read for the page: the answers of the tasks, and the heatmaps that were asked for."""
 
 from __future__ import annotations
 
@@ -182,27 +182,6 @@ def answered(
             yield reading
     ids = [near.image_id for answer in reading.predictions.values() for near in answer.neighbours]
     yield replace(reading, pictures=load_pictures(case_folder, ids))
-
-
-def explained(
-    reading: Reading, predictors: Mapping[str, Predictor], method: str = DEFAULT_METHOD
-) -> Iterator[Reading]:
-    """Adds the heatmaps of all classes and their checks, so that none has to be waited for.
-
-    Args:
-        reading: One with the answers of all tasks; it is not changed.
-        predictors: Task key to predictor, for every task.
-        method: Whose heatmaps to draw; those of the default one are drawn in any case.
-
-    Yields:
-        The reading after each step. It can be left after any: what is missing can be had with `with_map`.
-    """
-    for key, predictor in predictors.items():
-        for drawn in dict.fromkeys((DEFAULT_METHOD, method)):
-            for class_key in predictor.checkpoint.task.classes:
-                for checked in (False, True):
-                    reading = with_map(reading, predictors, key, class_key, drawn, checked=checked)
-                    yield reading
 
 
 def _with_answer(reading: Reading, predictor: Predictor, image: LesionImage, key: str) -> Reading:

@@ -22,13 +22,13 @@ from dermadeit.views.page.uploads import CACHE_SECONDS, discard, opened_photo, s
 from dermadeit.views.single.answer_card import FOLLOW_LINKS, announcement, is_hidden, result_html
 from dermadeit.views.single.decision_controls import DecisionControls
 from dermadeit.views.single.downloads import Downloads
-from dermadeit.views.single.heatmap import HeatmapPanel, class_choices
+from dermadeit.views.single.heatmap import HeatmapPanel, as_share, class_choices
 from dermadeit.views.single.image_check import check_html
-from dermadeit.views.single.reading import Reading, answered, explained, read_labels, with_map
+from dermadeit.views.single.reading import Reading, answered, read_labels, with_map
 from dermadeit.views.single.similar_cases import cases_html
 from dermadeit.views.single.turn import Turn, Visit
 
-_STOPPED = "Stopped. Choose a class to draw another heatmap."
+_STOPPED = "Stopped. Choose a class to draw its heatmap."
 
 
 class SingleImageTab:
@@ -81,7 +81,7 @@ class SingleImageTab:
         ]  # fmt: skip
         here = [self._visit, self._input.task]
         seen = [heatmap.method, heatmap.opacity]
-        drawn = [self._visit, *heatmap.outputs, self._status]
+        drawn = [self._visit, *heatmap.outputs, heatmap.chosen_class, self._status]
         for trigger, decide in (
             (controls.operating_point.input, self._choose_point),
             (controls.threshold.input, self._move_threshold),
@@ -118,7 +118,7 @@ class SingleImageTab:
         ):
             shown_at_once.then(
                 self._draw_wanted,
-                [self._visit, heatmap.opacity],
+                [self._visit],
                 drawn,
                 **LATEST_EVENT,
                 **MODEL_EVENT,
@@ -182,44 +182,42 @@ class SingleImageTab:
         if turn is None or turn.source is None or turn.source != source_of(payload):
             discard(payload)
         else:
-            with closing(
-                self._read_in_steps(payload, turn, self._heatmap.known_method(method), opacity)
-            ) as steps:
+            turn.method, turn.opacity = self._heatmap.known_method(method), as_share(opacity)
+            with closing(self._read_in_steps(payload, turn)) as steps:
                 for updates in steps:
                     if turn.is_over:
                         break
                     yield updates
         yield gr.skip()
 
-    def _read_in_steps(self, payload: Any, turn: Turn, method: str, opacity: float) -> Iterator[Updates]:
+    def _read_in_steps(self, payload: Any, turn: Turn) -> Iterator[Updates]:
         try:
             with opened_photo(payload) as photo:
-                task_key = turn.task_key
-                turn.reading = reading = read_labels(self._predictors, photo, task_key)
-                yield {
-                    self._input.photo: store_png(reading.preview.pixels),
-                    **self._told(reading, task_key, turn.choice),
-                    self._status: cards.status_html("The answer is ready. Drawing the heatmap …"),
-                }
-                first = self._first_class(reading, task_key, turn.choice)
-                for checked in (False, True) if first else ():
-                    turn.reading = reading = with_map(
-                        reading, self._predictors, task_key, first, method, checked=checked
-                    )
-                    if turn.task_key == task_key:
-                        yield self._heatmap.for_class(reading, task_key, first, method, opacity)
-                yield from _kept(answered(reading, self._predictors, photo, self._case_folder), turn)
-            drawing = cards.status_html("The answer is ready. Drawing the heatmaps of the other classes …")
-            yield {**self._told(turn.reading, turn.task_key, turn.choice), self._status: drawing}
-            yield from _kept(explained(turn.reading, self._predictors, method), turn, stoppable=True)
-            # Meanwhile another task may have been chosen, or the answer overridden.
-            if first := self._first_class(turn.reading, turn.task_key, turn.choice):
-                turn.reading = with_map(turn.reading, self._predictors, turn.task_key, first, method)
-            turn.is_running = False
-            yield self._shown(turn, method, opacity, _STOPPED if turn.is_stopping else "Done.")
+                turn.reading = read_labels(self._predictors, photo, turn.task_key)
+                shown = {self._input.photo: store_png(turn.reading.preview.pixels)}
+                # Another task may have been chosen since.
+                yield {**shown, **self._shown(turn)} if turn.has_answer else shown
+                yield from self._draw_missing(turn)
+                yield from _kept(answered(turn.reading, self._predictors, photo, self._case_folder), turn)
+            yield self._shown(turn) if turn.is_due else self._told(turn)
+            yield from self._draw_missing(turn)
+            yield self._finished(turn)
         except Exception as error:
-            turn.reading, turn.is_running = None, False
+            turn.reading, turn.class_key, turn.is_running = None, None, False
             yield {self._input.photo: None, **self._failed(error)}
+
+    def _finished(self, turn: Turn) -> Updates:
+        turn.is_running, idle = False, {self._stop: gr.update(interactive=False)}
+        if not turn.is_map_missing:
+            return {**idle, self._status: self._progress(turn)}
+        # No heatmap without its test: it is drawn when it is asked for.
+        turn.class_key = None
+        return {
+            **idle,
+            **self._heatmap.without_figure(cards.STOPPED_LEGEND),
+            self._heatmap.chosen_class: None,
+            self._status: self._progress(turn, _STOPPED),
+        }
 
     def _end(self, visit: Visit) -> Updates:
         if visit.turn is None or not visit.turn.is_running:
@@ -243,7 +241,7 @@ class SingleImageTab:
             # The page may still show what has expired; without a photo on it there is nothing to take away.
             gone = {**self._nothing_read(), self._status: cards.status_html(cards.NO_READING)}
             return updates if payload is None else {**gone, **updates}
-        turn.task_key, turn.choice = task_key, choice.for_other_task()
+        turn.task_key, turn.choice, turn.class_key = task_key, choice.for_other_task(), None
         return updates | self._shown_at_once(turn, method, opacity)
 
     def _override(self, visit: Visit, task_key: str, *rest: Any) -> Updates:
@@ -255,11 +253,16 @@ class SingleImageTab:
         ) or gr.skip()
 
     def _shown_at_once(self, turn: Turn, method: Any, opacity: float) -> Updates:
-        """All that is known, of which only the heatmap may be missing; nothing while the photo is being read."""
-        if turn.is_over or turn.is_running or turn.reading is None:
+        """All that is known, of which only the heatmap may be missing; or that the answer will be shown."""
+        if turn.is_over or turn.reading is None:
             return {}
         try:
-            return self._shown(turn, self._heatmap.known_method(method), opacity)
+            turn.method, turn.opacity = self._heatmap.known_method(method), as_share(opacity)
+            if turn.has_answer:
+                return self._shown(turn)
+            turn.is_due = True
+            reading = cards.status_html("Reading the photo for the other task …")
+            return {**self._downloads.enabled(False), **self._heatmap.without_figure(), self._status: reading}
         except Exception as error:
             return self._failed(error)
 
@@ -280,11 +283,11 @@ class SingleImageTab:
             return {self._status: cards.status_html(cards.NO_READING)}
         turn.choice = choice
         updates: Updates = {self._visit: visit}
-        if turn.reading is None or task_key not in turn.reading.predictions or turn.is_over:
+        if turn.is_over or task_key != turn.task_key or not turn.has_answer:
             return updates
         try:
             updates[self._result] = result_html(turn.reading, task_key, self._calibrations, choice)
-            updates[self._status] = self._done(turn.reading, task_key, choice)
+            updates[self._status] = self._progress(turn)
         except Exception as error:
             updates[self._status] = cards.failure_html(presentable(error))
         return updates
@@ -294,64 +297,83 @@ class SingleImageTab:
         if turn is None:
             return {self._status: cards.status_html(cards.NO_READING)}
         task_key, _, class_key = (value or "").partition("/")
-        if visit.reading is None or task_key != turn.task_key:
-            return gr.skip()
         try:
+            turn.method, turn.opacity = self._heatmap.known_method(method), as_share(opacity)
+            if task_key != turn.task_key or not turn.has_answer:
+                return gr.skip()
             get_task(task_key).index_of(class_key)
-            turn.wanted = task_key, class_key, self._heatmap.known_method(method)
-            return {self._visit: visit, **self._seen(turn, opacity)}
+            turn.class_key = class_key
+            return {
+                self._visit: visit,
+                **self._heatmap.for_class(turn.reading, *turn.wanted, turn.opacity),
+                self._status: self._progress(turn),
+            }
         except Exception as error:
             return self._undrawn(error)
 
-    def _draw_wanted(self, visit: Visit, opacity: float) -> Iterator[Updates]:
+    def _draw_wanted(self, visit: Visit) -> Iterator[Updates]:
         yield gr.skip()
         turn = visit.turn
-        if turn is not None and visit.reading is not None and turn.wanted is not None:
-            task_key, class_key, method = wanted = turn.wanted
-            if (method, class_key) not in visit.reading.checks.get(task_key, {}):
-                try:
-                    turn.reading = with_map(visit.reading, self._predictors, task_key, class_key, method)
-                    updates = {self._visit: visit, **self._seen(turn, opacity)}
-                except Exception as error:
-                    updates = self._undrawn(error)
-                if turn.wanted == wanted and not turn.is_over:
-                    yield updates
+        # While the photo is being read, its reading draws what is wanted.
+        if turn is not None and not turn.is_running and turn.is_map_missing:
+            for updates in self._draw(turn):
+                yield {self._visit: visit, **updates}
         yield gr.skip()
 
-    def _seen(self, turn: Turn, opacity: float) -> Updates:
-        """The heatmap that is wanted as far as it was drawn, and what is being done about it."""
-        task_key, class_key, method = turn.wanted
-        is_checked = (method, class_key) in turn.reading.checks.get(task_key, {})
-        done = self._done(turn.reading, turn.task_key, turn.choice)
-        return {
-            **self._heatmap.for_class(turn.reading, task_key, class_key, method, opacity),
-            self._status: done if is_checked else cards.status_html("Drawing the heatmap and checking it …"),
-        }
+    def _draw_missing(self, turn: Turn) -> Iterator[Updates]:
+        """Draws and checks the heatmap that is to be seen, and any that is chosen in its place meanwhile."""
+        while turn.is_map_missing and not (turn.is_stopping or turn.is_over):
+            yield from self._draw(turn)
+
+    def _draw(self, turn: Turn) -> Iterator[Updates]:
+        """Draws the heatmap that is to be seen and then checks it, unless another one is chosen meanwhile."""
+        wanted = turn.wanted
+        for checked in (False, True):
+            if turn.wanted != wanted or turn.is_over or (turn.is_running and turn.is_stopping):
+                return
+            try:
+                turn.reading = reading = with_map(turn.reading, self._predictors, *wanted, checked=checked)
+                shown = (
+                    self._heatmap.verdict(reading, *wanted)
+                    if checked
+                    else self._heatmap.for_class(reading, *wanted, turn.opacity)
+                )
+            except Exception as error:
+                if turn.wanted == wanted:
+                    turn.class_key = None
+                    yield self._undrawn(error)
+                return
+            if turn.wanted == wanted and not turn.is_over:
+                yield {**shown, self._status: self._progress(turn)}
 
     def _undrawn(self, error: Exception) -> Updates:
-        return {**self._heatmap.without_figure(), self._status: cards.failure_html(presentable(error))}
-
-    def _first_class(self, reading: Reading, task_key: str, choice: Choice) -> str | None:
-        """The class whose heatmap is shown unasked: that of the answer, none where it is withheld."""
-        answer = reading.predictions[task_key]
-        return None if is_hidden(answer, choice) else answer.label
-
-    def _shown(self, turn: Turn, method: str, opacity: float, opening: str = "Done.") -> Updates:
-        reading, task_key, choice = turn.reading, turn.task_key, turn.choice
-        first = self._first_class(reading, task_key, choice)
-        turn.wanted = None if first is None else (task_key, first, method)
+        told = cards.failure_html(presentable(error))
         return {
-            **self._told(reading, task_key, choice),
-            **self._heatmap.for_class(reading, task_key, first, method, opacity),
-            self._heatmap.chosen_class: gr.update(
-                choices=class_choices(task_key), value=first and f"{task_key}/{first}"
-            ),
-            **self._downloads.enabled(True),
-            self._stop: gr.update(interactive=False),
-            self._status: self._done(reading, task_key, choice, opening),
+            **self._heatmap.without_figure(told),
+            self._heatmap.chosen_class: None,
+            self._status: told,
         }
 
-    def _told(self, reading: Reading, task_key: str, choice: Choice) -> Updates:
+    def _shown(self, turn: Turn) -> Updates:
+        """All that belongs to the answer of the chosen task, with the heatmap that is shown unasked."""
+        answer = turn.reading.predictions[turn.task_key]
+        turn.class_key = None if is_hidden(answer, turn.choice) else answer.label
+        turn.is_due = False
+        key = turn.task_key, turn.class_key, turn.method
+        return {
+            **self._told(turn),
+            **self._heatmap.for_class(turn.reading, *key, turn.opacity),
+            self._heatmap.chosen_class: gr.update(
+                choices=class_choices(turn.task_key),
+                value=turn.class_key and f"{turn.task_key}/{turn.class_key}",
+            ),
+            **self._downloads.enabled(True),
+            self._stop: gr.update(interactive=turn.is_running and not turn.is_stopping),
+            self._status: self._progress(turn),
+        }
+
+    def _told(self, turn: Turn) -> Updates:
+        reading, task_key, choice = turn.reading, turn.task_key, turn.choice
         cases = cases_html(reading, task_key, choice)
         return {
             self._result: result_html(reading, task_key, self._calibrations, choice),
@@ -360,8 +382,17 @@ class SingleImageTab:
             **self._controls.for_reading(reading, task_key),
         }
 
-    def _done(self, reading: Reading, task_key: str, choice: Choice, opening: str = "Done.") -> str:
-        return cards.status_html(f"{opening} {announcement(reading, task_key, self._calibrations, choice)}")
+    def _progress(self, turn: Turn, done: str = "Done.") -> str:
+        """The status line: what is being done, or the result in a sentence."""
+        if turn.is_map_missing:
+            is_drawn = (turn.method, turn.class_key) in turn.reading.maps.get(turn.task_key, {})
+            doing = "Checking the heatmap …" if is_drawn else "Drawing the heatmap …"
+        elif turn.is_running:
+            doing = "Reading the photo for the other task …"
+        else:
+            told = announcement(turn.reading, turn.task_key, self._calibrations, turn.choice)
+            return cards.status_html(f"{done} {told}")
+        return cards.status_html(f"The answer is ready. {doing}")
 
     def _nothing_read(self) -> Updates:
         return {
@@ -388,9 +419,7 @@ class SingleImageTab:
         }
 
 
-def _kept(readings: Iterator[Reading], turn: Turn, *, stoppable: bool = False) -> Iterator[Updates]:
-    """Keeps each step of a reading; a visitor who has gone, or stops it, is noticed between two of them."""
+def _kept(readings: Iterator[Reading], turn: Turn) -> Iterator[Updates]:
+    """Keeps each step of a reading; a visitor who has gone is noticed between two of them."""
     for turn.reading in readings:
         yield gr.skip()
-        if stoppable and turn.is_stopping:
-            break

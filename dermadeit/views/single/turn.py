@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from dermadeit.inference.decision import Choice
-from dermadeit.views.single.reading import Reading
+from dermadeit.inference.saliency import DEFAULT_METHOD, DEFAULT_OPACITY
+from dermadeit.views.single.reading import Reading, tasks_shown
 
 
 @dataclass
@@ -17,10 +18,12 @@ class Turn:
             must be able to tell.
         task_key: The task the visitor wants, which may change while the photo is being read.
         choice: What the visitor has set for the decision, which may change likewise.
+        method: A key of `SALIENCY_METHODS`, which may change likewise.
+        opacity: Of the heatmap, 0 to 1, which may change likewise.
         reading: As much as is known of the photo.
-        wanted: Task, class and method of the heatmap that is to be seen; None for none. One that is drawn too late
-            can tell that another one was wanted since.
-        is_running: Whether the photo is still being read.
+        class_key: Class of the heatmap that is to be seen; None for no heatmap.
+        is_due: Whether the answer of the chosen task is still to be shown.
+        is_running: Whether the photo is still being read. Meanwhile nobody else adds to the reading.
         is_stopping: Whether the visitor has asked to leave the rest of the reading.
         is_over: Whether the visitor has chosen another photo since.
     """
@@ -28,11 +31,35 @@ class Turn:
     source: str | None
     task_key: str
     choice: Choice = field(default_factory=Choice)
+    method: str = DEFAULT_METHOD
+    opacity: float = DEFAULT_OPACITY
     reading: Reading | None = None
-    wanted: tuple[str, str, str] | None = None
+    class_key: str | None = None
+    is_due: bool = True
     is_running: bool = False
     is_stopping: bool = False
     is_over: bool = False
+
+    @property
+    def has_answer(self) -> bool:
+        """Whether the answers that are shown for the chosen task are there."""
+        known = self.reading.predictions if self.reading else {}
+        return all(key in known for key in tasks_shown(self.task_key))
+
+    @property
+    def wanted(self) -> tuple[str, str, str] | None:
+        """Task, class and method of the heatmap that is to be seen; None for none.
+
+        One that is drawn too late can tell that another one was wanted since.
+        """
+        return (self.task_key, self.class_key, self.method) if self.class_key else None
+
+    @property
+    def is_map_missing(self) -> bool:
+        """Whether the heatmap that is to be seen has not been drawn and checked yet."""
+        if self.reading is None or self.class_key is None:
+            return False
+        return (self.method, self.class_key) not in self.reading.checks.get(self.task_key, {})
 
 
 @dataclass
@@ -48,5 +75,5 @@ class Visit:
 
     @property
     def reading(self) -> Reading | None:
-        """The finished reading of the photo; None before there is one."""
-        return self.turn.reading if self.turn and not self.turn.is_running else None
+        """What is known of the photo, which may still grow; None before there is an answer."""
+        return self.turn.reading if self.turn else None

@@ -346,8 +346,9 @@ def test_attention_rollout_is_drawn_and_checked_like_any_map(visit, encoded_phot
     assert "Attention rollout heatmap" in visited.page.get_attribute(HEATMAP, "alt")
     image = decode_image(path)
     tested = check_saliency(predictors["binary"], image, attention_rollout(predictors["binary"], image))
-    verdict = visited.page.get_attribute("#legend .dd-legend", "data-check")
-    assert verdict == ("reliable" if tested.faithful else "unreliable")
+    verdict = "reliable" if tested.faithful else "unreliable"
+    visited.page.wait_for_selector(f"#heatmap-badge [data-state={verdict}]")
+    assert visited.page.get_attribute("#legend .dd-legend", "data-check") == verdict
     assert "the same for every class" in visited.page.inner_text("#legend")
     assert "is not calibrated" in visited.page.inner_text("#no-decision")
 

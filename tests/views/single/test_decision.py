@@ -27,7 +27,7 @@ from dermadeit.views.single.answer_card import announcement, result_html
 from dermadeit.views.single.decision_controls import DecisionControls
 from dermadeit.views.single.exports import export, report
 from dermadeit.views.single.image_check import check_html
-from dermadeit.views.single.reading import answered, explained, read_labels, with_map
+from dermadeit.views.single.reading import answered, read_labels, with_map
 from dermadeit.views.single.similar_cases import cases_html
 
 
@@ -46,8 +46,7 @@ def calibrations(mixed):
 def reading(mixed, lesion_files):
     photo = decode_image(lesion_files[0])
     *_, reading = answered(read_labels(mixed, photo, "binary"), mixed, photo)
-    *_, reading = explained(reading, mixed)
-    return reading
+    return with_map(reading, mixed, "binary", reading.predictions["binary"].label)
 
 
 @pytest.fixture(scope="module")

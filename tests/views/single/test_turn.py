@@ -1,5 +1,6 @@
 """What happens when a visitor does the next thing before the last one is done. Without a browser."""
 
+import json
 import re
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,6 +12,7 @@ import pytest
 from calibrated_checkpoint import calibrated_predictor
 from gradio.utils import get_upload_folder
 from PIL import Image
+from repository import ROOT
 
 from dermadeit.tasks import BINARY
 from dermadeit.views.api.compare import compare_models
@@ -22,8 +24,8 @@ from dermadeit.views.single import tab as single_image
 from dermadeit.views.single.tab import SingleImageTab
 from dermadeit.views.single.turn import Visit
 
-DATA = Path(__file__).resolve().parents[1] / "data"
-FIRST, SECOND = ({"path": str(path)} for path in sorted(DATA.glob("*.jpg"))[:2])
+PICTURES = ROOT / "tests" / "pictures"
+FIRST, SECOND = ({"path": str(path)} for path in sorted(PICTURES.glob("*.jpg"))[:2])
 CONTROLS = ("balanced", 50, 50, False)
 OVERRIDING = ("balanced", 50, 50, True)
 SEEN = ("grad-cam", 0.5)
@@ -33,8 +35,8 @@ SEEN = ("grad-cam", 0.5)
 def synthetic_examples():
     """Examples stay where they are when they are read, and a model trained on synthetic photos answers them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(uploads, "EXAMPLES_FOLDER", DATA)
-        patch.setattr(uploads, "list_examples", lambda: sorted(DATA.glob("*.jpg")))
+        patch.setattr(uploads, "EXAMPLES_FOLDER", PICTURES)
+        patch.setattr(uploads, "list_examples", lambda: sorted(PICTURES.glob("*.jpg")))
         yield
 
 
@@ -142,33 +144,129 @@ def test_a_photo_taken_away_while_it_waits_is_not_read(tab):
         assert list(tab._read(payload, visit, *SEEN)) == [gr.skip(), gr.skip()]
 
 
-def test_a_visitor_who_leaves_is_noticed_within_a_step(whole, mixed):
-    maps_and_checks = 2 * sum(len(predictor.checkpoint.task.classes) for predictor in mixed.values())
-    assert len(whole[1]) > maps_and_checks
+def test_the_files_can_be_had_with_the_answer_before_any_heatmap_is_drawn(tab):
+    visit = chosen(tab, FIRST)
+    steps = tab._read(FIRST, visit, *SEEN)
+    next(steps)
+    answered = next(steps)
+    assert "dd-label" in answered[tab._result]
+    assert all(answered[button]["interactive"] for button in tab._downloads.outputs)
+    assert visit.reading.maps == {}
+    # A visitor who leaves now has nothing drawn for him.
+    steps.close()
+    assert visit.reading.maps == {}
 
 
-def test_a_stopped_reading_keeps_what_is_done_and_the_rest_can_still_be_had(tab):
+def test_only_the_heatmap_of_the_answer_is_drawn_unasked(whole):
+    answer = whole[0].reading.predictions["binary"]
+    assert {key: {*maps} for key, maps in whole[0].reading.maps.items()} == {
+        "binary": {("grad-cam", answer.label)}
+    }
+    assert whole[0].reading.checks["binary"].keys() == {("grad-cam", answer.label)}
+
+
+def white_photo(uploaded, seed):
+    payload = uploaded(seed)
+    Image.new("RGB", (90, 90), (255, 255, 255)).save(payload["path"], "JPEG")
+    return payload
+
+
+def test_a_withheld_photo_has_no_heatmap_drawn_and_its_files_can_be_had(tab, uploaded, monkeypatch):
+    payload = white_photo(uploaded, 903)
+    visit = chosen(tab, payload)
+    with without_models(monkeypatch):
+        steps = list(tab._read(payload, visit, *SEEN))
+        files = [list(make(visit, "binary", None, *SEEN, *CONTROLS)) for make in makers(tab)]
+    assert "Done." in steps[-2][tab._status]
+    assert visit.reading.maps == {}
+    assert all(Path(updates[tab._downloads._file]).is_file() for [updates] in files)
+
+
+def makers(tab):
+    return tab._downloads._make_report, tab._downloads._make_json
+
+
+def test_a_file_asked_for_before_the_check_holds_the_heatmap_and_its_check(tab):
     visit = chosen(tab, FIRST)
     steps = tab._read(FIRST, visit, *SEEN)
     next(steps), next(steps)
+    label = visit.reading.predictions["binary"].label
+    files = []
+    for make in makers(tab):
+        doing, done = make(visit, "binary", f"binary/{label}", *SEEN, *CONTROLS)
+        assert "Checking" in doing[tab._downloads._status]
+        files.append(Path(done[tab._downloads._file]).read_text(encoding="utf-8"))
+    made, exported = files
+    assert made.count("data:image/png") == 2
+    assert re.search('class="badge (un)?reliable"', made)
+    [told] = json.loads(exported)["readings"]
+    assert told["saliency_check"]["class"] == label
+    # What was found out for the files is not taken for what the page shows.
+    assert visit.reading.maps == {}
+    steps.close()
+
+
+def test_no_file_is_made_of_an_answer_that_is_not_there_yet(tab):
+    visit = chosen(tab, FIRST)
+    steps = tab._read(FIRST, visit, *SEEN)
+    next(steps), next(steps)
+    updates = tab._switch_task(visit, "multiclass", FIRST, *CONTROLS, *SEEN)
+    assert not any(updates[button]["interactive"] for button in tab._downloads.outputs)
+    for make in makers(tab):
+        [refused] = make(visit, "multiclass", None, *SEEN, *CONTROLS)
+        assert refused[tab._downloads._file] is None
+    # The reading that goes on shows the other task as soon as it has it.
+    answered = next(step for step in steps if tab._result in step)
+    assert "dd-conditional" in answered[tab._result]
+    assert all(answered[button]["interactive"] for button in tab._downloads.outputs)
+    *_, result, _ = steps
+    assert "Done." in result[tab._status]
+    assert [*visit.reading.checks["multiclass"]] == [
+        ("grad-cam", visit.reading.predictions["multiclass"].label)
+    ]
+
+
+def test_a_class_chosen_while_the_photo_is_read_is_drawn_in_place_of_the_answer(tab):
+    visit = chosen(tab, FIRST)
+    steps = tab._read(FIRST, visit, *SEEN)
+    next(steps), next(steps)
+    [other] = {*BINARY.classes} - {visit.reading.predictions["binary"].label}
+    tab._redraw(visit, f"binary/{other}", *SEEN)
+    assert list(tab._draw_wanted(visit)) == [gr.skip(), gr.skip()]
+    badges = [step[tab._heatmap.badge] for step in steps if step.get(tab._heatmap.badge)]
+    assert [re.findall("checking|reliable", badge)[0] for badge in badges] == ["checking", "reliable"]
+    assert [*visit.reading.maps["binary"]] == [("grad-cam", other)]
+    assert visit.turn.class_key == other
+
+
+def test_a_reading_stopped_before_the_check_shows_no_heatmap_and_the_rest_can_still_be_had(tab):
+    visit = chosen(tab, FIRST)
+    steps = tab._read(FIRST, visit, *SEEN)
+    next(steps), next(steps)
+    assert "Checking" in next(steps)[tab._status]
     assert tab._status in tab._end(visit)
     *_, stopped, last = steps
     assert "Stopped" in stopped[tab._status]
+    assert not stopped[tab._heatmap.overlay]["visible"]
+    assert stopped[tab._heatmap.badge] == ""
     assert last == gr.skip()
+    # There is nothing left to stop.
+    assert tab._end(visit) == gr.skip()
     reading = visit.reading
     assert set(reading.predictions) == set(reading.views) == {"binary", "multiclass"}
     label = reading.predictions["binary"].label
-    assert ("grad-cam", label) in reading.checks["binary"]
-    assert "multiclass" not in reading.checks
+    assert reading.checks["binary"] == {}
+    tab._redraw(visit, f"binary/{label}", *SEEN)
+    list(tab._draw_wanted(visit))
+    assert visit.reading.checks["binary"].keys() == {("grad-cam", label)}
     updates = tab._switch_task(visit, "multiclass", FIRST, *CONTROLS, *SEEN)
     assert "dd-conditional" in updates[tab._result]
-    _, drawn, _ = tab._draw_wanted(visit, 0.5)
+    _, drawn, checked, _ = tab._draw_wanted(visit)
     assert drawn[tab._heatmap.overlay]["visible"]
+    assert "Done." in checked[tab._status]
     assert visit.reading.checks["multiclass"].keys() == {
         ("grad-cam", visit.reading.predictions["multiclass"].label)
     }
-    # There is nothing left to stop.
-    assert tab._end(visit) == gr.skip()
 
 
 def colours(path):
@@ -180,38 +278,43 @@ def colours(path):
 
 def test_a_heatmap_is_in_colour_from_the_first_moment_with_a_badge_that_says_what_is_known(tab, whole):
     heatmap = tab._heatmap
-    shown = [(step[heatmap.overlay]["value"], step[heatmap.badge], step[heatmap.legend])
-             for step in whole[1] if step.get(heatmap.badge)]  # fmt: skip
-    assert 'data-state="checking"' in shown[0][1]
-    assert re.search('data-state="(un)?reliable"', shown[-1][1])
-    for picture, badge, legend in shown:
-        [state] = re.findall('data-state="([a-z]+)"', badge)
-        assert f'data-check="{state}"' in legend
-        assert colours(picture) > 0.5
+    drawn, checked = [step for step in whole[1] if step.get(heatmap.badge)]
+    assert 'data-state="checking"' in drawn[heatmap.badge]
+    assert colours(drawn[heatmap.overlay]["value"]) > 0.5
+    assert re.search('data-state="(un)?reliable"', checked[heatmap.badge])
+    # The picture stays as it is.
+    assert heatmap.overlay not in checked
+    for step in (drawn, checked):
+        [state] = re.findall('data-state="([a-z]+)"', step[heatmap.badge])
+        assert f'data-check="{state}"' in step[heatmap.legend]
 
 
 def test_overriding_decides_at_once_and_draws_after_it(tab, uploaded, monkeypatch):
-    payload = uploaded(901)
-    Image.new("RGB", (90, 90), (255, 255, 255)).save(payload["path"], "JPEG")
+    payload = white_photo(uploaded, 901)
     visit = chosen(tab, payload)
-    steps = tab._read(payload, visit, *SEEN)
-    next(steps), next(steps)
-    tab._end(visit)
-    list(steps)
+    list(tab._read(payload, visit, *SEEN))
     assert visit.turn.wanted is None
     with without_models(monkeypatch):
         updates = tab._override(visit, "binary", *OVERRIDING, *SEEN)
     assert "dd-overridden" in updates[tab._result]
     assert not updates[tab._heatmap.overlay]["visible"]
-    _, drawn, _ = tab._draw_wanted(visit, 0.5)
+    _, drawn, checked, _ = tab._draw_wanted(visit)
     assert drawn[tab._heatmap.overlay]["visible"]
+    assert "Done." in checked[tab._status]
 
 
-def test_another_task_takes_no_pass_through_a_model(tab, visit, monkeypatch):
+def test_another_task_takes_no_pass_through_a_model_but_for_its_heatmap(tab, visit, monkeypatch):
     with without_models(monkeypatch):
         updates = tab._switch_task(visit, "multiclass", FIRST, *CONTROLS, *SEEN)
-        assert updates[tab._heatmap.overlay]["visible"]
-        assert list(tab._draw_wanted(visit, 0.5)) == [gr.skip(), gr.skip()]
+        assert "dd-conditional" in updates[tab._result]
+        assert not updates[tab._heatmap.overlay]["visible"]
+    assert "Drawing" in updates[tab._status]
+    list(tab._draw_wanted(visit))
+    with without_models(monkeypatch):
+        for task_key in ("binary", "multiclass"):
+            updates = tab._switch_task(visit, task_key, FIRST, *CONTROLS, *SEEN)
+            assert updates[tab._heatmap.overlay]["visible"]
+            assert list(tab._draw_wanted(visit)) == [gr.skip(), gr.skip()]
 
 
 def test_a_heatmap_that_comes_after_another_task_was_chosen_is_not_shown(tab, visit, monkeypatch):
@@ -220,13 +323,13 @@ def test_a_heatmap_that_comes_after_another_task_was_chosen_is_not_shown(tab, vi
     assert "Drawing" in updates[tab._status]
     draw = single_image.with_map
 
-    def draw_late(*arguments):
-        drawn = draw(*arguments)
+    def draw_late(*arguments, **options):
+        drawn = draw(*arguments, **options)
         tab._switch_task(visit, "multiclass", FIRST, *CONTROLS, *SEEN)
         return drawn
 
     monkeypatch.setattr(single_image, "with_map", draw_late)
-    assert list(tab._draw_wanted(visit, 0.5)) == [gr.skip(), gr.skip()]
+    assert list(tab._draw_wanted(visit)) == [gr.skip(), gr.skip()]
     assert visit.turn.wanted[0] == "multiclass"
     # A choice among the classes of the task before, likewise.
     assert tab._redraw(visit, f"binary/{other}", *SEEN) == gr.skip()
