@@ -137,7 +137,9 @@ def legend_html(
     finding = check_finding(check)
     if not of_class:
         finding += f" The test is about {class_name}."
-    least, most = ("least", "most") if of_class else ("little attention", "much attention")
+    least, most = (
+        ("least important", "most important") if of_class else ("little attention", "much attention")
+    )
     outline = (
         '<p class="dd-key"><span class="dd-outline" aria-hidden="true"></span>Outlined: the highlighted area, '
         "which the test hides</p>"
