@@ -1,8 +1,8 @@
 """The embedded checkpoints still give the answers that they gave when they were committed.
 
 When an answer changes for a good reason (new weights or calibration, another preprocessing), run
-`python -m tests.test_golden` from the root of the repository, look at the difference, and commit the new
-`golden_predictions.json` together with what changed it.
+`PYTHONPATH=.:tests/support python tests/inference/test_golden.py` from the root of the repository, look at the
+difference, and commit the new `golden_predictions.json` together with what changed it.
 """
 
 import json
