@@ -189,7 +189,7 @@ def _decision(reading: Mapping[str, Any]) -> Html:
     if decision:
         target = _class_name(reading, decision["target"])
         known["Operating point"] = (
-            f"{operating_point_title(decision['operating_point'])}: {target} at "
+            f"{operating_point_title(decision['operating_point'])}: the answer is “{target.lower()}” at "
             f"{percent(decision['threshold'])} or above"
         )
         known["Decision"] = _class_name(reading, decision["decision"])

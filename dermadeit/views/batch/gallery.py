@@ -88,7 +88,7 @@ def point_figures_html(task: Task, target: int, figures: Mapping[str, float | No
     )
     return f"""
 <dl class="dd-point-figures">{rows}</dl>
-<p class="dd-quiet">The first four figures are about the class {escape(name)}. The table above has intervals, for
+<p class="dd-quiet">The first four figures are about the class “{escape(name)}”. The table above has intervals, for
 the most probable class.</p>"""
 
 

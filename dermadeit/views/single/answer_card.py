@@ -153,7 +153,7 @@ def _decided_html(answer: Prediction, task: Task, ruling: Ruling | None) -> str:
     target = task.display_names[ruling.target]
     own = ruling.operating_point == OWN_THRESHOLD
     place = "At your own threshold" if own else f"Operating point “{_title(ruling)}”"
-    text = f"{place}: {target} at {percent(ruling.threshold)} or above."
+    text = f"{place}: the answer is “{target.lower()}” at {percent(ruling.threshold)} or above."
     if ruling.decision != answer.label:
         text += f" The most probable class is {task.display_names[answer.label]}, but the threshold decides."
     return f'<p class="dd-decided">{escape(text)}</p>'
@@ -251,13 +251,13 @@ def _figures_html(task: Task, ruling: Ruling) -> str:
         else ""
     )
     origin = (
-        f"At this threshold the answer is {'never' if ruling.threshold else 'always'} {target}."
+        f"At this threshold the answer is {'never' if ruling.threshold else 'always'} “{target.lower()}”."
         if ruling.operating_point == OWN_THRESHOLD and ruling.threshold in (0, 1)
         else "Sensitivity and specificity were measured on the calibration images. The thresholds were "
         "chosen on the same images."
     )
     note = (
-        f"All four figures are about the class {target}. {origin}{bounds} The predictive values are for a "
+        f"All four figures are about the class “{target}”. {origin}{bounds} The predictive values are for a "
         f"prevalence of {percent(ruling.prevalence)}."
     )
     return f"""<dl class="dd-figures">{cells}</dl>

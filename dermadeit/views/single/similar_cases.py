@@ -34,7 +34,7 @@ def cases_html(reading: Reading, task_key: str, choice: Choice) -> str:
     pictures = (
         ""
         if reading.pictures
-        else f" Pictures are shown where {FOLDER_VARIABLE} names a local folder with ISIC 2019."
+        else f" To see pictures, set {FOLDER_VARIABLE} to a local folder with ISIC 2019."
     )
     verdict, disagree = _verdict(answer, task_key), str(bool(answer.neighbour_disagreement)).lower()
     return _panel(f"""<p class="dd-cases-verdict" data-disagree="{disagree}">{escape(verdict)}</p>
