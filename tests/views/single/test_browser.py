@@ -320,7 +320,7 @@ def test_a_withheld_answer_can_be_overridden_for_one_photo(visit, calibrated_url
     page.wait_for_selector(DONE)
     assert page.inner_text(".dd-label") == WITHHELD
     assert page.locator(".dd-value").count() == page.locator(HEATMAP).count() == 0
-    page.get_by_role("link", name="see the image check").click()
+    page.get_by_role("link", name="image check").click()
     expect(page.locator("#check")).to_be_focused()
     expect(page.locator("#check")).to_be_in_viewport()
     page.get_by_label("Show the answer anyway").check()
