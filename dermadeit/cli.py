@@ -479,7 +479,7 @@ def _prediction_line(line: dict[str, Any]) -> str:
 
 def _print_figures(model: str, metrics: dict[str, Any]) -> None:
     from dermadeit.metrics.classification import HEADLINE_FIGURES
-    from dermadeit.reporting.names import counted
+    from dermadeit.reporting.format import counted
 
     excluded = sum(metrics["excluded"].values())
     typer.echo(
@@ -494,7 +494,7 @@ def _print_figures(model: str, metrics: dict[str, Any]) -> None:
 
 
 def _print_calibration(model: str, calibration: Any) -> None:
-    from dermadeit.reporting.names import counted
+    from dermadeit.reporting.format import counted
 
     report = calibration.report
     size = f"{counted(report['images'], 'image')} of {counted(report['lesions'], 'lesion')}"

@@ -22,15 +22,8 @@ from dermadeit.models.checkpoints import CHECKPOINT_ROOT, TRAINING_FILE
 from dermadeit.models.specs import OURS
 from dermadeit.publishing import model_card_text as text
 from dermadeit.publishing.benchmark import BENCHMARK_ROOT, METRICS_FILE
-from dermadeit.reporting.markdown import (
-    figure_text,
-    figures_table,
-    folded,
-    markdown_table,
-    point_text,
-    value_text,
-    words,
-)
+from dermadeit.reporting.format import any_value
+from dermadeit.reporting.markdown import figure_text, figures_table, folded, markdown_table, point_text, words
 from dermadeit.reporting.names import teacher_networks
 from dermadeit.tasks import TASKS, Task
 
@@ -56,7 +49,7 @@ def conformal_tables(conformal: Mapping[str, Any]) -> list[str]:
     """
     nominal, classes = conformal["nominal_coverage"], conformal["classes"]
     rows = [
-        [key, value_text(part["coverage"]["n"]), *(_without_n(part[name]) for name in _SETS)]
+        [key, any_value(part["coverage"]["n"]), *(_without_n(part[name]) for name in _SETS)]
         for key, part in classes.items()
     ]
     parts = {
@@ -70,13 +63,13 @@ def conformal_tables(conformal: Mapping[str, Any]) -> list[str]:
         [
             attribute,
             value,
-            value_text(part["all"]["coverage"]["n"]),
+            any_value(part["all"]["coverage"]["n"]),
             *(_coverage(part.get(key)) for key in classes),
         ]
         for (attribute, value), part in parts.items()
     ]
     off = [
-        f"{where} {value_text(part['coverage']['value'])}"
+        f"{where} {any_value(part['coverage']['value'])}"
         for where, part in _all_parts(classes, parts)
         if abs(part["coverage"]["value"] - nominal) > TOLERANCE
     ]
@@ -104,23 +97,23 @@ def out_of_distribution_tables(report: Mapping[str, Any]) -> list[str]:
     """
     scores = [
         [
-            score["score"], score["embedding"], value_text(score["auroc_not_skin"]),
-            value_text(score["refused"]["not_skin"]["2%"]), value_text(score.get("auroc_near")),
-            value_text(max(score["refused_of_unseen_collections"].values(), default=None)),
+            score["score"], score["embedding"], any_value(score["auroc_not_skin"]),
+            any_value(score["refused"]["not_skin"]["2%"]), any_value(score.get("auroc_near")),
+            any_value(max(score["refused_of_unseen_collections"].values(), default=None)),
         ]
         for score in report["scores"]
     ]  # fmt: skip
     served = next(gate for gate in report["gates"] if gate["embedding"] == SERVED_EMBEDDING)
     refused = [
-        [words(name), value_text(report["n"].get(name)), value_text(part["refused"])]
+        [words(name), any_value(report["n"].get(name)), any_value(part["refused"])]
         for name, part in served["pictures"].items()
     ]
     lines = [markdown_table(["pictures", "images", "withheld by the gates"], refused)]
     confident = report.get("confident_answers")
     if confident:
         lines.append(
-            f"A probability of 0.9 or more goes to {value_text(confident['near'])} of the lesions of diagnoses "
-            f"outside the task, and to {value_text(confident['of_the_task'])} of those of the task."
+            f"A probability of 0.9 or more goes to {any_value(confident['near'])} of the lesions of diagnoses "
+            f"outside the task, and to {any_value(confident['of_the_task'])} of those of the task."
         )
     header = [
         "score", "embedding", "AUROC, not skin", "not skin: withheld, where 2 % of lesions are",
@@ -331,7 +324,7 @@ def _data(known: _Evidence) -> list[str]:
     if not splits:
         return [known.missing("benchmark")]
     columns = list(dict.fromkeys(key for split in splits.values() for key in split))
-    rows = [[name, *(value_text(split.get(key)) for key in columns)] for name, split in splits.items()]
+    rows = [[name, *(any_value(split.get(key)) for key in columns)] for name, split in splits.items()]
     return [markdown_table(["split", *columns], rows)]
 
 
@@ -342,8 +335,8 @@ def _training(known: _Evidence) -> list[str]:
     settings = dict(training.get("configuration", {}))
     teacher = str(settings.pop("teacher", None) or "not recorded")
     where = f"; the hashes of their weights are in `{TRAINING_FILE}`" if "@" in teacher else ""
-    environment = [f"{name} {value_text(value)}" for name, value in training.get("environment", {}).items()]
-    rows = [[f"`{name}`", value_text(value)] for name, value in settings.items() if value not in (None, "")]
+    environment = [f"{name} {any_value(value)}" for name, value in training.get("environment", {}).items()]
+    rows = [[f"`{name}`", any_value(value)] for name, value in settings.items() if value not in (None, "")]
     lines = [
         f"Teacher: {teacher_networks(teacher)}{where}.",
         "Environment: " + ", ".join(environment) + ".",
@@ -402,7 +395,7 @@ def _evaluated(known: _Evidence, key: str) -> list[str]:
 def _evaluated_on(known: _Evidence) -> str:
     splits = known.show("evaluation", "splits")
     named = f"; split: {', '.join(splits)}" if splits else ""
-    images, views = (value_text(known.show("evaluation", key)) for key in ("n", "views"))
+    images, views = (any_value(known.show("evaluation", key)) for key in ("n", "views"))
     return f"Evaluated images: {images}{named}; views an image: {views}."
 
 
@@ -410,7 +403,7 @@ def _gates(known: _Evidence) -> list[str]:
     lines = _evaluated(known, "abstention")
     if risk := known.show("evaluation", "risk_coverage"):
         points = [
-            [value_text(point[key]) for key in ("coverage", "risk", "confidence")] for point in risk["curve"]
+            [any_value(point[key]) for key in ("coverage", "risk", "confidence")] for point in risk["curve"]
         ]
         lines += [
             f"Area under the risk–coverage curve: {point_text(risk['aurc'])}.",

@@ -175,11 +175,6 @@ def point(figure: Mapping[str, Any] | None) -> Html:
     return Html(number(figure["value"], figure.get("interval")) + images)
 
 
-def percent(share: float) -> str:
-    """A share of 1 with one decimal, kept on one line."""
-    return f"{100 * share:.1f}\u00a0%"
-
-
 def digest(value: str | None) -> Html:
     """A hash in full, or the statement that there is none."""
     return Html(f"<code>{text(value)}</code>") if value else Html("not recorded")

@@ -25,14 +25,14 @@ from dermadeit.reporting.document import (
     number,
     page,
     paragraph,
-    percent,
     point,
     section,
     table,
     text,
 )
 from dermadeit.reporting.figures import inline_svg
-from dermadeit.reporting.names import TECHNICAL_DETAILS, Metrics, capitalised, class_name, counted, model_of
+from dermadeit.reporting.format import counted, percent
+from dermadeit.reporting.names import TECHNICAL_DETAILS, Metrics, capitalised, class_name, model_of
 from dermadeit.trust.calibration import operating_point_title
 
 _SET_FIGURES = {

@@ -9,6 +9,7 @@ from typing import Any
 from dermadeit.errors import ConfigurationError
 from dermadeit.evaluation.comparison import Difference
 from dermadeit.metrics.classification import HEADLINE_FIGURES
+from dermadeit.reporting.format import any_value
 
 STAGE_FIGURES = ("accuracy", "cohen_kappa", "f1_macro", "roc_auc")
 """The figures that are shown of the trainings of a stage."""
@@ -60,9 +61,9 @@ def _leaves(
         for index, part in enumerate(content, start=1):
             yield from _leaves(part, (*path, str(index)))
     elif isinstance(content, list):
-        yield path, ", ".join(map(value_text, content)) or "none"
+        yield path, ", ".join(map(any_value, content)) or "none"
     else:
-        yield path, value_text(content) + _bounds(interval)
+        yield path, any_value(content) + _bounds(interval)
 
 
 def point_text(point: Mapping[str, Any]) -> str:
@@ -83,18 +84,6 @@ def _decimals(value: float | None) -> str:
 
 def _bounds(interval: Sequence[float] | None) -> str:
     return f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
-
-
-def value_text(value: Any) -> str:
-    """A number to three decimals, or to three digits where it is small; “–” for None."""
-    if value is None:
-        return "–"
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return str(value)
-    if isinstance(value, int):
-        return f"{value:,}"
-    # A learning rate would vanish behind three decimals.
-    return f"{value:.3f}" if value == 0 or abs(value) >= 0.01 else f"{value:.3g}"
 
 
 def words(name: str) -> str:

@@ -62,8 +62,3 @@ def score_name(*, calibrated: bool) -> str:
 def threshold_rule(task: Task, key: str) -> str:
     """What a threshold of the score of a class does, as a sentence."""
     return f"At or above this probability the answer is “{task.display_names[key].lower()}”."
-
-
-def counted(count: int, noun: str) -> str:
-    """A number and its noun, such as “1 image” or “2,000 images”; the plural takes an s."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

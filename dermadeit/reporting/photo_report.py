@@ -20,12 +20,12 @@ from dermadeit.reporting.document import (
     notice,
     page,
     paragraph,
-    percent,
     picture,
     section,
     table,
     text,
 )
+from dermadeit.reporting.format import counted, percent
 from dermadeit.reporting.names import (
     EMPTY_SET,
     PREDICTION_SET,
@@ -33,7 +33,6 @@ from dermadeit.reporting.names import (
     TECHNICAL_DETAILS,
     WITHHELD,
     capitalised,
-    counted,
     score_name,
 )
 from dermadeit.tasks import BINARY, TRAINABLE_TASKS

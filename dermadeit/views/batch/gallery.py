@@ -16,10 +16,11 @@ from dermadeit.evaluation.batch import BatchItem
 from dermadeit.evaluation.slices import diagnosis_name
 from dermadeit.inference.records import ABSTAIN, Prediction
 from dermadeit.reporting.drawing import readable_on
-from dermadeit.reporting.names import WITHHELD, counted
+from dermadeit.reporting.format import counted, percent
+from dermadeit.reporting.names import WITHHELD
 from dermadeit.tasks import Task, get_task
 from dermadeit.views.batch.tables import figure_name, plain_figure
-from dermadeit.views.page.html import percent, score_name
+from dermadeit.views.page.html import score_name
 
 Picture = tuple[BatchItem, Prediction, str]
 """Image, what the model said, and the key of what is answered at the chosen threshold."""

@@ -16,7 +16,8 @@ from dermadeit.evaluation.thresholds import Decisions
 from dermadeit.inference.decision import OPERATING_POINT_TITLES, OWN_THRESHOLD
 from dermadeit.inference.records import ABSTAIN, Evaluation, Prediction
 from dermadeit.reporting.drawing import model_title
-from dermadeit.reporting.names import PREDICTION_SET, counted, score_name
+from dermadeit.reporting.format import counted
+from dermadeit.reporting.names import PREDICTION_SET, score_name
 from dermadeit.trust.calibration import OPERATING_POINTS
 from dermadeit.views.batch.gallery import Picture, gallery_html, matrix_html, point_figures_html, viewer_html
 from dermadeit.views.page.uploads import (

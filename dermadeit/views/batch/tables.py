@@ -15,7 +15,8 @@ from dermadeit.inference.records import Evaluation
 from dermadeit.inference.zoo import ZooEntry
 from dermadeit.metrics.classification import FIGURE_NAMES, FIGURES, INTERVAL_METHOD, TARGET_FIGURE_NAMES
 from dermadeit.reporting.drawing import model_title
-from dermadeit.reporting.names import capitalised, counted
+from dermadeit.reporting.format import counted
+from dermadeit.reporting.names import capitalised
 from dermadeit.tasks import get_task
 from dermadeit.trust.calibration import OPERATING_POINTS, operating_point_title
 from dermadeit.views.page.html import table_html

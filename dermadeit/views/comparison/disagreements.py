@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from dermadeit.evaluation.comparison import Disagreement
+from dermadeit.reporting.format import percent
 from dermadeit.tasks import Task
 from dermadeit.views.batch.gallery import PAGE_SIZE
 from dermadeit.views.comparison.steps import ImagesComparison
 from dermadeit.views.page.case_pictures import ISIC_ADDRESS, isic_id
-from dermadeit.views.page.html import percent, table_html
+from dermadeit.views.page.html import table_html
 
 NEXT, PREVIOUS = "next", "previous"
 """What the buttons below the images ask for."""

@@ -18,12 +18,13 @@ from dermadeit.inference.saliency import DEFAULT_OPACITY
 from dermadeit.inference.side_by_side import SCALE_NOTE, Agreement, ModelReading, PairAgreement
 from dermadeit.inference.zoo import ZooEntry
 from dermadeit.models.checkpoints import training_command
-from dermadeit.reporting.names import WITHHELD, counted
+from dermadeit.reporting.format import counted, percent
+from dermadeit.reporting.names import WITHHELD
 from dermadeit.tasks import BINARY, Task
 from dermadeit.trust.calibration import OPERATING_POINTS
 from dermadeit.views.comparison.teacher import teacher_card_html
 from dermadeit.views.page.failures import Failure
-from dermadeit.views.page.html import badge_html, check_finding, check_state, percent, score_name, table_html
+from dermadeit.views.page.html import badge_html, check_finding, check_state, score_name, table_html
 
 OWN_ANSWER = "answer"
 """Choice of the heatmaps: what each model answers, instead of one class for all."""

@@ -13,9 +13,10 @@ from dermadeit.metrics.classification import HEADLINE_FIGURES
 from dermadeit.models.specs import OURS
 from dermadeit.publishing.benchmark import BENCHMARK_ROOT, ENSEMBLE_CAPTION, ENSEMBLE_TITLE, METRICS_FILE
 from dermadeit.publishing.benchmark_table import MODELS_FILE, in_order, published_title, with_most_views
+from dermadeit.reporting.format import decimal
 from dermadeit.reporting.names import capitalised
 from dermadeit.tasks import Task
-from dermadeit.views.page.html import difference_cell, figure_cell, p_value_cell, plain_number, table_html
+from dermadeit.views.page.html import difference_cell, figure_cell, p_value_cell, table_html
 
 ORIGINAL_FILE = "original_reported.json"
 """Figures of the original project, where they come from, and why they can't be compared."""
@@ -123,7 +124,7 @@ def _original_html(task: Task, path: Path) -> str:
     reported = read_json(path)
     names = reported["figures"]
     rows = [
-        [escape(row["model"]), *(plain_number(row.get(name), 4) for name in names)]
+        [escape(row["model"]), *(decimal(row.get(name), 4) for name in names)]
         for row in reported["tasks"].get(task.key, [])
     ]
     reasons = "".join(f"<li>{escape(reason)}</li>" for reason in reported["why_not_comparable"])

@@ -13,7 +13,8 @@ from dermadeit.evaluation.batch import BatchResult
 from dermadeit.evaluation.comparison import Entrant, PairedResult
 from dermadeit.metrics.classification import HEADLINE_FIGURES
 from dermadeit.reporting.figures import ModelPoint, accuracy_latency_figure, inline_svg
-from dermadeit.reporting.names import capitalised, counted
+from dermadeit.reporting.format import counted, decimal
+from dermadeit.reporting.names import capitalised
 from dermadeit.tasks import Task
 from dermadeit.views.batch.tables import failures_html, overview_html
 from dermadeit.views.comparison.steps import ImagesComparison
@@ -23,7 +24,6 @@ from dermadeit.views.page.html import (
     figure_cell,
     notes_html,
     p_value_cell,
-    plain_number,
     table_html,
 )
 
@@ -159,7 +159,7 @@ def kappas_html(entrants: Sequence[Entrant], found: Mapping[tuple[str, str], flo
     rows = [
         [
             escape(row),
-            *(plain_number(found[row, column], 2) if (row, column) in found else "" for column in titles[1:]),
+            *(decimal(found[row, column], 2) if (row, column) in found else "" for column in titles[1:]),
         ]
         for row in titles[:-1]
     ]

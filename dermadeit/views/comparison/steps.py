@@ -20,7 +20,7 @@ from dermadeit.inference.predictor import DEFAULT_VIEWS
 from dermadeit.inference.side_by_side import Latency, measure_latency
 from dermadeit.inference.zoo import ModelZoo
 from dermadeit.models.specs import OURS
-from dermadeit.reporting.names import counted
+from dermadeit.reporting.format import counted
 from dermadeit.tasks import Task
 
 

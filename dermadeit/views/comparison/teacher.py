@@ -14,9 +14,10 @@ from typing import Any
 from dermadeit.files import read_json_if_there
 from dermadeit.metrics.classification import HEADLINE_FIGURES
 from dermadeit.publishing.benchmark import BENCHMARK_ROOT, METRICS_FILE
+from dermadeit.reporting.format import NOTHING
 from dermadeit.reporting.names import capitalised
 from dermadeit.tasks import Task
-from dermadeit.views.page.html import NOTHING, figure_cell
+from dermadeit.views.page.html import figure_cell
 
 TEACHER = "teacher-mlp"
 """Name under which the answers of the classifier are filed."""

@@ -10,6 +10,7 @@ from dermadeit.evaluation.comparison import Difference
 from dermadeit.inference.faithfulness import SaliencyCheck
 from dermadeit.inference.records import Prediction
 from dermadeit.reporting import names
+from dermadeit.reporting.format import NOTHING
 from dermadeit.views.page.failures import Failure
 
 NO_READING = "There is no photo, or its result has expired. Choose a photo."
@@ -62,11 +63,6 @@ _BADGES = {
     "reliable": ("Reliable heatmap", '<path d="m4.8 8.3 2.2 2.2 4.2-4.6"/>'),
     "unreliable": ("Unreliable heatmap", '<path d="M8 4.3v4.4M8 11.3v.4"/>'),
 }
-
-
-def percent(share: float) -> str:
-    """A share of 1 with one decimal, such as “61.2 %”, kept on one line."""
-    return f"{share * 100:.1f}\u00a0%"
 
 
 def status_html(text: str) -> str:
@@ -161,10 +157,6 @@ def score_name(answer: Prediction) -> str:
     return names.score_name(calibrated=answer.calibrated)
 
 
-NOTHING = "–"
-"""Stands where a figure is undefined or unknown."""
-
-
 def table_html(
     caption: str,
     header: Sequence[str],
@@ -216,11 +208,6 @@ def p_value_cell(p_value: float | None) -> str:
     if p_value is None:
         return NOTHING
     return "&lt;\u00a00.001" if p_value < 0.001 else f"{p_value:.3f}"
-
-
-def plain_number(value: float | None, decimals: int = 3) -> str:
-    """A number, or the sign for none."""
-    return NOTHING if value is None else f"{value:.{decimals}f}"
 
 
 def _interval(bounds: Sequence[float] | None, form: str) -> str:

@@ -15,11 +15,11 @@ from dermadeit.inference.predictor import DEFAULT_VIEWS
 from dermadeit.inference.zoo import ModelZoo
 from dermadeit.models.specs import OURS, get_spec
 from dermadeit.publishing.benchmark import BENCHMARK_ROOT, METRICS_FILE
+from dermadeit.reporting.format import percent
 from dermadeit.tasks import BINARY, TASKS
 from dermadeit.views.page.events import INSTANT_EVENT
 from dermadeit.views.page.examples import read_examples
 from dermadeit.views.page.gradio_patches import UNLISTED_IMAGES, FilesInput
-from dermadeit.views.page.html import percent
 from dermadeit.views.page.photo_box import PhotoBox, add_photo_box
 from dermadeit.views.page.scripts import ANNOUNCE
 from dermadeit.views.page.theme import FOLDER_SCRIPT

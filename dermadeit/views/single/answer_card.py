@@ -9,11 +9,12 @@ from dermadeit.inference.decision import OPERATING_POINT_TITLES, OWN_THRESHOLD, 
 from dermadeit.inference.predictor import NOT_CALIBRATED
 from dermadeit.inference.records import ABSTAIN, Prediction
 from dermadeit.metrics.classification import TARGET_FIGURE_NAMES
-from dermadeit.reporting.names import EMPTY_SET, PREDICTION_SET, SIMILAR_CASES, WITHHELD, capitalised, counted
+from dermadeit.reporting.format import counted, percent
+from dermadeit.reporting.names import EMPTY_SET, PREDICTION_SET, SIMILAR_CASES, WITHHELD, capitalised
 from dermadeit.tasks import BINARY, Task, get_task
 from dermadeit.trust.calibration import Calibration
 from dermadeit.trust.gating import OUT_OF_DISTRIBUTION
-from dermadeit.views.page.html import notes_html, percent, score_name
+from dermadeit.views.page.html import notes_html, score_name
 from dermadeit.views.single.reading import Reading, ViewScores, tasks_shown
 
 _DOT_WIDTH = 0.028

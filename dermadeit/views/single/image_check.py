@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from dermadeit.imaging.decode import LOW_RESOLUTION_SIDE
-from dermadeit.views.page.html import percent
+from dermadeit.reporting.format import percent
 from dermadeit.views.single.reading import PhotoCheck, Reading
 
 _JUST_ABOVE = 1.5

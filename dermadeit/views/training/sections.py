@@ -15,15 +15,15 @@ from dermadeit.models.checkpoints import training_command
 from dermadeit.models.specs import get_spec
 from dermadeit.publishing.benchmark import FiledModels, read_benchmark
 from dermadeit.reporting.figures import alt_text, confusion_figure, inline_svg, training_curves
+from dermadeit.reporting.format import any_value, counted
 from dermadeit.reporting.markdown import (
     STAGE_DIFFERENCE,
     difference_text,
     stage_difference,
     stage_table,
-    value_text,
     words,
 )
-from dermadeit.reporting.names import capitalised, counted, teacher_networks
+from dermadeit.reporting.names import capitalised, teacher_networks
 from dermadeit.tasks import TASKS, Task
 from dermadeit.views.page.html import table_html
 from dermadeit.views.training.record import TrainingRecord, default_settings, read_record
@@ -129,7 +129,7 @@ def _value(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:g}"
-    return escape(value_text(value)) or "–"
+    return escape(any_value(value)) or "–"
 
 
 def _data(task: Task, record: TrainingRecord) -> str:
@@ -138,7 +138,7 @@ def _data(task: Task, record: TrainingRecord) -> str:
         return '<p class="dd-quiet">They were not recorded.</p>'
     columns = list(dict.fromkeys(key for counts in splits.values() for key in counts))
     rows = [
-        [escape(str(split).capitalize()), *(escape(value_text(counts.get(key))) for key in columns)]
+        [escape(str(split).capitalize()), *(escape(any_value(counts.get(key))) for key in columns)]
         for split, counts in splits.items()
     ]
     names = [task.display_names.get(key, key.capitalize()) for key in columns]

@@ -8,8 +8,8 @@ import pytest
 from dermadeit.inference.predictor import DEFAULT_VIEWS
 from dermadeit.models.specs import OURS
 from dermadeit.publishing.benchmark import BENCHMARK_ROOT, METRICS_FILE
+from dermadeit.reporting.format import percent
 from dermadeit.tasks import TASKS
-from dermadeit.views.page.html import percent
 from dermadeit.views.page.pickers import views_info
 
 
