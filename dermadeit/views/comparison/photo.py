@@ -94,7 +94,6 @@ class PhotoSection:
 
     def _connect(self) -> None:
         shown = [self._status, self._agreement, self._cards, self._stop, self._download]
-        # The page's input event of a photo that is taken away still carries that photo.
         self._photo.clear(
             partial(self._clear, None),
             [self._run, self._result, self._task, self._point],

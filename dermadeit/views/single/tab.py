@@ -111,7 +111,7 @@ class SingleImageTab:
             self._input.task.input(
                 self._switch_task,
                 [*here, self._input.photo, *controls.inputs, *seen],
-                # Not the photo: even an empty answer for it makes the browser drop an upload on its way.
+                # Not the photo: an answer for it would replace one that was sent meanwhile.
                 [*shown, *controls.outputs],
                 **INSTANT_EVENT,
             ),
@@ -126,7 +126,6 @@ class SingleImageTab:
         controls.connect(self._input.task)
         self._stop.click(self._end, [self._visit], [self._stop, self._status], **INSTANT_EVENT)
         self._downloads.connect(self._visit, self._input.task, self._status)
-        # The page's input event of a photo that is taken away still carries that photo.
         self._input.photo.clear(
             partial(self._clear, None),
             [*here, *controls.inputs],

@@ -120,6 +120,7 @@ def test_a_file_dropped_anywhere_goes_to_the_open_tab(open_tab, jpeg):
     assert page.locator(".dd-held-over").count() == 0
     assert "first.jpg" in page.inner_text("#check")
     assert "Only “first.jpg”" in page.inner_text("#photo-note")
+    assert page.locator("#photo-note").bounding_box()["height"] > 0
     page.get_by_role("tab", name="Batch evaluation").click()
     page.wait_for_selector("#batch-folder", state="visible")
     for count, seed in enumerate((7, 8), start=1):
