@@ -87,7 +87,9 @@ const send = async (file, remark = "") => {
 const take = (files, isFolder = false) => {
   if (isFolder) return say("That is a folder. The tab Batch evaluation reads many photos at once.", true);
   if (!files.length) return;
-  const others = `${files.length} files came at once. Only “${files[0].name}” is read here. The tab Batch evaluation reads many photos.`;
+  const others =
+    `${files.length} files came at once. Only “${files[0].name}” is read here. ` +
+    "The tab Batch evaluation reads many photos.";
   send(files[0], files.length > 1 ? others : "");
 };
 
