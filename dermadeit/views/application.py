@@ -18,7 +18,7 @@ from dermadeit.views.api.photo import add_photo_endpoints
 from dermadeit.views.api.report import add_report_endpoint
 from dermadeit.views.batch.tab import BatchEvaluationTab
 from dermadeit.views.comparison.tab import ModelComparisonTab
-from dermadeit.views.page.gradio_patches import ClosedBlocks, StreamedBlocks
+from dermadeit.views.page.gradio_patches import ClosedBlocks, StreamedBlocks, check_gradio
 from dermadeit.views.page.theme import SHELL_SCRIPT, create_theme, header_html, style_sheets
 from dermadeit.views.page.uploads import EXAMPLES_FOLDER, MAX_UPLOAD_BYTES
 from dermadeit.views.single.tab import SingleImageTab
@@ -50,6 +50,7 @@ def build_app(predictors: Mapping[str, Predictor], zoo: ModelZoo) -> gr.Blocks:
     Returns:
         The app, to be launched with `launch_options(predictors)`.
     """
+    check_gradio()
     # Served from where they lie: copies in the cache would be gone after its first clean-up.
     gr.set_static_paths([EXAMPLES_FOLDER])
     with _App(title="DermaDeiT", analytics_enabled=False, fill_width=True) as app:

@@ -1,7 +1,11 @@
-"""The inputs of the page and the API, which never make Gradio fetch a web address."""
+"""What the app changes in Gradio, and the only file that uses names which Gradio may change without notice.
+
+Inputs never make it fetch a web address, and updates of an event replace what was sent before as a whole.
+"""
 
 from __future__ import annotations
 
+import inspect
 from abc import ABCMeta
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,12 +18,39 @@ from gradio.data_classes import ImageData
 from gradio_client.utils import is_file_obj_with_meta, is_http_url_like, traverse
 from pydantic import model_validator
 
+WRITTEN_FOR = "6.31"
+"""The version of Gradio whose names these are. With another one, read its source at these names again."""
+
+_OVERRIDDEN: Mapping[str, tuple[type, tuple[str, ...]]] = {
+    "async_move_resource_to_block_cache": (gr.Image, ("self", "url_or_file_path")),
+    "validate_inputs": (gr.Blocks, ("self", "block_fn", "inputs")),
+    "handle_streaming_diffs": (
+        gr.Blocks,
+        ("self", "block_fn", "data", "session_hash", "run", "final", "simple_format"),
+    ),
+}
+"""Methods of Gradio that are overridden here: their class and their parameters."""
+
 NOT_AN_UPLOAD = (
     "Only uploaded images are read, not a web address, data URL or path on the server. Upload the image file."
 )
 
 UNLISTED_IMAGES = (".dcm", ".dicom", ".heic", ".heif", ".tif", ".tiff")
 """Suffixes of images that not every browser knows to be images."""
+
+
+def check_gradio() -> None:
+    """Stops before the app is built where Gradio no longer has what is overridden here: it would go unnoticed.
+
+    Raises:
+        AssertionError: A method is gone, or takes other parameters.
+    """
+    for name, (owner, parameters) in _OVERRIDDEN.items():
+        found = tuple(inspect.signature(getattr(owner, name, lambda: None)).parameters)
+        assert found == parameters, (
+            f"{owner.__name__}.{name} of Gradio {gr.__version__} takes {found}, not {parameters} as that of "
+            f"{WRITTEN_FOR} did. Adapt {__name__}."
+        )
 
 
 class WithoutStub(ComponentMeta):
