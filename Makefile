@@ -1,6 +1,8 @@
 # make run    serve the app on http://127.0.0.1:7860
-# make test   run every test
-# make check  lint, format and import layers
+# make test   run every test but those that take minutes by nature
+# make test-fast   the tests of the library that take no time, for use between two changes
+# make test-all    every test
+# make check  lint, format, import layers and types
 # make benchmark-table   recompute every figure of assets/benchmark from its predictions, and the tables of
 #                        docs/results.md and README.md
 # make screenshots       photograph the app: README's picture, and every tab into screenshots/
@@ -9,15 +11,24 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# So many processes run test files side by side, with a thread each.
+WORKERS ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
-.PHONY: run test check benchmark-table screenshots
+.PHONY: run test test-fast test-all check benchmark-table screenshots
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.requirements
 	$(BIN)/python app.py
 
-test: $(VENV)/.development
-	$(BIN)/python -m pytest
+test: $(VENV)/.browser
+	$(PYTEST) -m "not nightly"
+
+test-fast: $(VENV)/.development
+	$(PYTEST) -m "not slow and not browser and not nightly"
+
+test-all: $(VENV)/.browser
+	$(PYTEST)
 
 check: $(VENV)/.development
 	$(BIN)/ruff check .
@@ -27,7 +38,7 @@ check: $(VENV)/.development
 benchmark-table: $(VENV)/.requirements
 	$(BIN)/python -m dermadeit benchmark table
 
-screenshots: $(VENV)/.development
+screenshots: $(VENV)/.browser
 	$(BIN)/python tests/support/take_screenshots.py
 
 $(VENV)/.requirements: requirements.txt
@@ -39,3 +50,12 @@ $(VENV)/.requirements: requirements.txt
 $(VENV)/.development: $(VENV)/.requirements pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
+
+# The browser that the tests drive: the machine's own, else Debian's (as root), else Playwright's. Without any of them
+# the tests that need one are skipped, with the reason.
+$(VENV)/.browser: $(VENV)/.development
+	@if command -v chromium || command -v chromium-browser || command -v google-chrome; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get; then \
+		apt-get update && apt-get install --yes --no-install-recommends chromium; \
+	else $(BIN)/playwright install chromium; \
+	fi && touch $@ || echo "No browser could be installed: the tests that drive one are skipped."

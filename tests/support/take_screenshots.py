@@ -33,7 +33,7 @@ def main() -> int:
     GALLERY.mkdir(exist_ok=True)
     (GALLERY / ".gitignore").write_text("*\n", encoding="utf-8")
     with served_app() as address, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_chromium(may_install=False))
+        browser = playwright.chromium.launch(executable_path=find_chromium(playwright))
         for theme in ("light", "dark"):
             for width in WIDTHS:
                 for key in TAB_TITLES:

@@ -97,9 +97,8 @@ def chromium():
         "--use-fake-ui-for-media-stream",
         *(["--no-sandbox"] if is_root else []),
     ]
-    executable = find_chromium(is_root)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=arguments)
+        browser = playwright.chromium.launch(executable_path=find_chromium(playwright), args=arguments)
         yield browser
         browser.close()
 
