@@ -338,9 +338,16 @@ def calibrate(
     not_skin: Annotated[
         Path | None,
         typer.Option(
-            exists=True, file_okay=False, help="Folder of photos without skin lesions, to test the gates."
+            exists=True,
+            file_okay=False,
+            help="Folder of photos of anything but skin (a hundred everyday photos will do), from which the gates "
+            "learn what to withhold. Without it they find fewer than half of such photos.",
         ),
     ] = None,
+    gates_only: Annotated[
+        bool,
+        typer.Option("--gates-only", help="Fit the gates anew and leave all else as it was calibrated."),
+    ] = False,
     views: Annotated[
         int, typer.Option(min=1, max=8, help="Calibrate for answers of one view and of this many views.")
     ] = 8,
@@ -353,24 +360,26 @@ def calibrate(
     with user_errors():
         from tqdm import tqdm
 
-        from dermadeit.evaluation.calibrate import fit_trust, read_cases
+        from dermadeit.evaluation.calibrate import fit_trust, read_cases, refit_gates
         from dermadeit.inference.predictor import Predictor
         from dermadeit.models.checkpoints import find_checkpoint, load_checkpoint
         from dermadeit.trust.files import write_trust
 
         manifest = open_manifest(source, task, images, split="calibration", allow_leaks=allow_leaks)
-        cases = read_cases(source, manifest.task, images) if similar_cases else None
-        # What an earlier calibration left may be damaged; it is about to be replaced.
-        checkpoint = load_checkpoint(find_checkpoint(task.value, model), task.value, calibrated=False)
+        cases = None if gates_only or not similar_cases else read_cases(source, manifest.task, images)
+        # What an earlier calibration left may be damaged; it is about to be replaced, or parts of it are kept.
+        checkpoint = load_checkpoint(find_checkpoint(task.value, model), task.value, calibrated=gates_only)
+        if gates_only and checkpoint.trust is None:
+            raise ConfigurationError(
+                f"The checkpoint “{checkpoint.folder.name}” was never calibrated. Run this without --gates-only."
+            )
         total = len(manifest.rows) + (len(cases.rows) if cases else 0)
         with tqdm(total=total, unit="image", disable=None) as bar:
-            trust = fit_trust(
-                manifest,
-                cases,
-                Predictor(checkpoint),
-                not_skin=not_skin,
-                views=views,
-                progress=partial(bar.update, 1),
+            predictor, progress = Predictor(checkpoint), partial(bar.update, 1)
+            trust = (
+                refit_gates(manifest, predictor, checkpoint.trust, not_skin=not_skin, progress=progress)
+                if gates_only
+                else fit_trust(manifest, cases, predictor, not_skin=not_skin, views=views, progress=progress)
             )
         write_trust(checkpoint.folder, trust)
     _print_calibration(checkpoint.model, trust.calibration)
@@ -464,6 +473,8 @@ def _prediction_line(line: dict[str, Any]) -> str:
         # What similar cases say against the answer comes last, and would name it.
         warnings = line["warnings"][:-1] if line["neighbour_disagreement"] else line["warnings"]
         return "\t".join([file, line["verdict"], *line["abstain"]["reasons"], *notes, *warnings])
+    if line.get("warning_codes"):
+        notes.insert(0, "answer with a warning")
     if line["operating_point"]:
         notes.append("{name}: {decision}".format(**line["operating_point"]))
     if line["conformal_set"] is not None:
@@ -510,4 +521,7 @@ def _print_calibration(model: str, calibration: Any) -> None:
             )
     for name, tried in report["gates"].items():
         if tried:
-            typer.echo(f"  withheld, {name.replace('_', ' ')}: {tried['refused']} of {tried['images']}")
+            told = (
+                f"{tried['refused']} of {tried['images']}, with a warning: {tried.get('warned', 'not known')}"
+            )
+            typer.echo(f"  withheld, {name.replace('_', ' ')}: {told}")

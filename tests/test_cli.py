@@ -21,8 +21,8 @@ from dermadeit.trust.files import write_trust
 
 KEYS = {
     "file", "sha256", "task", "model", "status", "label", "probabilities", "logits", "ledger", "warnings", "error",
-    "verdict", "abstain", "calibrated", "operating_point", "conformal_set", "stability", "quality", "ood_score",
-    "neighbours", "neighbour_votes", "neighbour_disagreement", "saliency_check",
+    "verdict", "abstain", "warning_codes", "calibrated", "operating_point", "conformal_set", "stability",
+    "quality", "ood_score", "neighbours", "neighbour_votes", "neighbour_disagreement", "saliency_check",
 }  # fmt: skip
 
 

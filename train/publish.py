@@ -71,7 +71,7 @@ def publish(name: str, manifest: Manifest, source: Path, runs: Path, not_skin: P
         manifest: All splits of its task.
         source: The manifest's table.
         runs: The programme's output folder.
-        not_skin: Photos of anything else, to try the gates on; None to leave that out.
+        not_skin: Photos of anything but skin, from which the gates learn what to withhold; None without.
 
     Raises:
         DermaDeiTError: The checkpoint or the images can't be used.
@@ -166,7 +166,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Publish the final trainings of the programme.")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="the programme's output folder")
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("DERMADEIT_DATA", "data")))
-    parser.add_argument("--not-skin", type=Path, help="folder of photos of anything else")
+    parser.add_argument("--not-skin", type=Path, help="folder of photos of anything but skin")
     parser.add_argument(
         "--image-level-data", type=Path, help="data folder with a split by image, for the leakage test"
     )

@@ -1,4 +1,4 @@
-"""Which score tells what is no skin lesion best, and what the gates refuse with it.
+"""Which score tells what is no skin lesion best.
 
     python -m benchmarks.evidence.out_of_distribution MANIFEST --not-skin FOLDER --checkpoint DIR --output ood.json
 
@@ -23,8 +23,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -32,7 +31,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image
 from scipy.special import logsumexp, softmax
 from sklearn.covariance import ledoit_wolf
 from sklearn.metrics import roc_auc_score
@@ -42,11 +41,10 @@ from sklearn.preprocessing import normalize
 from dermadeit.data.manifest import ManifestRow, read_source
 from dermadeit.files import write_json
 from dermadeit.imaging.decode import LesionImage, decode_image
-from dermadeit.imaging.quality import QualityReport, assess_quality
+from dermadeit.imaging.drawn_pictures import draw_pictures
 from dermadeit.models.checkpoints import Checkpoint, load_checkpoint
 from dermadeit.models.classifier import recording_shallow_embeddings
 from dermadeit.tasks import DIAGNOSIS, Task
-from dermadeit.trust.gating import Gates, OutOfDistribution, gate, held_out_scores
 
 logger = logging.getLogger("benchmarks.evidence.out_of_distribution")
 
@@ -55,7 +53,6 @@ FOLDS = 5
 SHARES = (0.01, 0.02, 0.03)
 SHARE = 0.02
 CONFIDENT = 0.9
-DRAWN_OF_A_KIND = 20
 SHRUNK = (84, 84)
 EMBEDDINGS = ("class", "distillation", "shallow")
 NEAR = ("ak", "bkl", "df", "vasc")
@@ -74,7 +71,6 @@ class Pictures:
     Attributes:
         embeddings: Each of `EMBEDDINGS` to float32 [N, D].
         logits: float32 [N, K].
-        quality: N reports.
         labels: int [N], index of the class, or `OUTSIDE`.
         groups: str [N], lesions.
         sources: str [N], collections.
@@ -82,7 +78,6 @@ class Pictures:
 
     embeddings: Mapping[str, np.ndarray]
     logits: np.ndarray
-    quality: np.ndarray
     labels: np.ndarray
     groups: np.ndarray
     sources: np.ndarray
@@ -93,7 +88,7 @@ class Pictures:
     def take(self, which: np.ndarray) -> Pictures:
         """Those that a mask or indices choose."""
         embeddings = {name: values[which] for name, values in self.embeddings.items()}
-        rest = (self.logits, self.quality, self.labels, self.groups, self.sources)
+        rest = (self.logits, self.labels, self.groups, self.sources)
         return Pictures(embeddings, *(values[which] for values in rest))
 
 
@@ -159,43 +154,13 @@ ROWS = (
 """Name, what fits the score on embeddings [N, D], labels [N] and logits [N, K], and the embedding."""
 
 
-def draw_pictures(seed: int = 0) -> Iterator[Image.Image]:
-    """Pictures that show nothing: noise, plain colours and transitions, and drawn documents and screens."""
-    rng = np.random.default_rng(seed)
-    letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
-
-    def words(count: int) -> str:
-        return " ".join("".join(rng.choice(letters, rng.integers(2, 10))) for _ in range(count))
-
-    def colour(lowest: int = 0, highest: int = 256) -> tuple[int, ...]:
-        return tuple(rng.integers(lowest, highest, 3).tolist())
-
-    for index in range(DRAWN_OF_A_KIND):
-        yield Image.fromarray(rng.integers(0, 256, (200, 200, 3), dtype=np.uint8))
-        yield Image.new("RGB", (200, 200), colour())
-        ends = np.array([[colour()], [colour()]], dtype=np.uint8)
-        yield Image.fromarray(ends).resize((200, 200), Image.Resampling.BILINEAR)
-        document = Image.new("RGB", (400, 520), (255, 255, 255) if index % 2 else (246, 242, 230))
-        for top in range(20, 500, 16):
-            ImageDraw.Draw(document).text((20, top), words(int(rng.integers(3, 9))), fill=(20, 20, 30))
-        yield document
-        screen = Image.new("RGB", (480, 300), colour(200))
-        draw = ImageDraw.Draw(screen)
-        for left, top in rng.integers((0, 30), (400, 270), (12, 2)).tolist():
-            draw.rectangle((left, top, left + 90, top + 40), fill=colour())
-            draw.text((left + 3, top + 2), words(2), fill=(0, 0, 0))
-        yield screen
-
-
 def read_pictures(
     checkpoint: Checkpoint, images: Iterable[LesionImage], rows: Sequence[ManifestRow] = ()
 ) -> Pictures:
     """Sends pictures through a network, unturned; `rows` are those of lesions, labelled by diagnosis."""
     task, remaining = checkpoint.task, iter(images)
     parts: dict[str, list[np.ndarray]] = {name: [] for name in (*EMBEDDINGS, "logits")}
-    quality: list[QualityReport] = []
     while batch := list(islice(remaining, BATCH_IMAGES)):
-        quality += map(assess_quality, batch)
         for name, values in _pass(checkpoint, [image.pixels for image in batch]).items():
             parts[name].append(values)
     arrays = {name: np.concatenate(values) for name, values in parts.items()}
@@ -203,7 +168,6 @@ def read_pictures(
     return Pictures(
         {name: arrays[name] for name in EMBEDDINGS},
         arrays["logits"],
-        np.array(quality, dtype=object),
         np.array([OUTSIDE if key is None else task.index_of(key) for key in classes]),
         np.array([row.lesion_group for row in rows]),
         np.array([row.source for row in rows]),
@@ -271,25 +235,6 @@ def _try_without_each_collection(
     return refused
 
 
-def try_gates(known: Pictures, asked: Mapping[str, Pictures], embedding: str) -> dict[str, Any]:
-    """What the gates of the app refuse, of each kind of picture, and why."""
-    values = known.embeddings[embedding]
-    scores = held_out_scores(values, known.groups)
-    gates = Gates.fit(list(known.quality), scores)
-    detector = OutOfDistribution.fit(values, known.labels, known.logits)
-    kinds = {"calibration": (known, scores)} | {
-        kind: (pictures, detector.score(pictures.embeddings[embedding])) for kind, pictures in asked.items()
-    }
-    described = {}
-    for kind, judged in kinds.items():
-        verdicts = [gate(*pair, gates) for pair in zip(judged[0].quality, judged[1], strict=True)]
-        described[kind] = {
-            "refused": _share([verdict.abstain for verdict in verdicts]),
-            "reasons": dict(Counter(code for verdict in verdicts for code in verdict.codes)),
-        }
-    return {"embedding": embedding, "thresholds": gates.to_dict(), "pictures": described}
-
-
 def count_confident(checkpoint: Checkpoint, known: Pictures, near: Pictures) -> dict[str, float | bool]:
     """How often a diagnosis outside the task gets an answer of 90 % or more, from the unturned photo."""
     calibration = checkpoint.trust.calibration if checkpoint.trust else None
@@ -330,7 +275,6 @@ def examine(
         "weights_sha256": checkpoint.weights_sha256,
         "n": {"calibration": len(known), **{kind: len(pictures) for kind, pictures in asked.items()}},
         "confident_answers": count_confident(checkpoint, known, near) if len(near) else None,
-        "gates": [try_gates(known, asked, embedding) for embedding in EMBEDDINGS],
         "scores": compare_scores(known, asked),
     }
 

@@ -438,6 +438,7 @@ def _record(part: PredictionSet, index: int) -> Prediction:
         calibrated=caution.calibrated,
         verdict=caution.verdict or ANSWER,
         abstain_codes=caution.abstain_codes,
+        warning_codes=caution.warning_codes,
         conformal_set=caution.conformal_set,
         stability=caution.stability,
         ood_score=caution.ood_score,
@@ -472,5 +473,8 @@ def _answers_of(result: BatchResult, model: str) -> PredictionSet:
         # The arrays need a label; `Entrant.labelled` says that it means nothing.
         images = [replace(image, label=result.task.classes[0]) for image in images]
     answers = PredictionSet.of_records(result.task, model, result.views[model], images, records)
-    cautions = (Caution(record.calibrated, record.verdict, record.abstain_codes) for record in records)
+    cautions = (
+        Caution(record.calibrated, record.verdict, record.abstain_codes, record.warning_codes)
+        for record in records
+    )
     return replace(answers, cautions=tuple(cautions), weights_sha256=result.weights[model] or "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,15 @@ from scipy.special import softmax
 from dermadeit.about import VERSION
 from dermadeit.data.manifest import IMAGE_SUFFIXES, Manifest, ManifestRow, read_source
 from dermadeit.errors import ErrorCode, ImageError, TableError
+from dermadeit.evaluation.gate_fitting import FittedGates, fit_gates, look_at, look_at_drawn
 from dermadeit.evaluation.predictions import SMALLEST_SLICE
 from dermadeit.imaging.decode import LesionImage, decode_image
-from dermadeit.imaging.quality import QualityReport, assess_quality
 from dermadeit.inference.predictor import BATCH_IMAGES, DEFAULT_VIEWS, Predictor, ViewOutputs
 from dermadeit.metrics.shares import calibration_figures, conformal_figures, operating_point_figures
 from dermadeit.tasks import DIAGNOSES, DIAGNOSIS, Task
 from dermadeit.trust.calibration import OPERATING_POINTS, Calibration, ViewCalibration, fit_view
 from dermadeit.trust.files import Trust
-from dermadeit.trust.gating import Gates, OutOfDistribution, gate, held_out_scores
+from dermadeit.trust.gating import GateVerdict
 from dermadeit.trust.neighbours import NeighbourIndex
 from dermadeit.trust.scaling import cross_fitted, fit_temperature, fit_vector
 
@@ -39,12 +39,10 @@ class _Seen:
     Attributes:
         rows: Their rows of the manifest.
         outputs: What the model gave for each.
-        quality: What was measured on each photo.
     """
 
     rows: Sequence[ManifestRow]
     outputs: Sequence[ViewOutputs]
-    quality: Sequence[QualityReport]
 
     @property
     def groups(self) -> list[str]:
@@ -54,11 +52,6 @@ class _Seen:
     def view_logits(self) -> np.ndarray:
         """float32 [N, V, K]."""
         return np.stack([item.logits for item in self.outputs])
-
-    @property
-    def shallow_embeddings(self) -> np.ndarray:
-        """float32 [N, C]."""
-        return np.stack([item.shallow_embedding for item in self.outputs])
 
 
 def read_cases(source: Path, task: Task, images: Path | None = None) -> Manifest:
@@ -96,7 +89,8 @@ def fit_trust(
         manifest: The calibration images, of the predictor's task. Nothing else decides on any number.
         cases: The training images to find similar ones among, as `read_cases` gives them; None for no index.
         predictor: The model.
-        not_skin: Folder of photos of anything else, on which the gates are tried; they decide on nothing.
+        not_skin: Folder of photos of anything but skin, from which the gates learn what to withhold; None for
+            gates that know drawn pictures alone, and find fewer of such photos.
         views: Most dihedral views to calibrate for, 1 to 8; all smaller numbers come with them.
         progress: Called after each image.
 
@@ -112,9 +106,7 @@ def fit_trust(
         count: fit_view(logits[:, :count].mean(axis=1), labels, seen.groups, task.classes)
         for count in range(1, views + 1)
     }
-    scores = held_out_scores(seen.shallow_embeddings, seen.groups)
-    gates = Gates.fit(seen.quality, scores)
-    strange = OutOfDistribution.fit(seen.shallow_embeddings, labels, logits[:, 0])
+    fitted, tried = _fit_gates(manifest.rows, predictor, not_skin)
     report = {
         "images": len(seen.rows),
         "lesions": len(set(seen.groups)),
@@ -122,17 +114,56 @@ def fit_trust(
             str(count): _describe_view(by_views[count], logits[:, :count].mean(axis=1), labels, seen, task)
             for count in sorted({1, views})
         },
-        "gates": {
-            "calibration": _describe_gates(seen.quality, scores, gates),
-            "not_skin": not_skin and _try_gates(predictor, not_skin, strange, gates),
-        },
+        "gates": tried,
         "dermadeit_version": VERSION,
     }
     checkpoint = predictor.checkpoint
     calibration = Calibration(
-        task.key, task.classes, checkpoint.weights_sha256, by_views, gates.to_dict(), report
+        task.key, task.classes, checkpoint.weights_sha256, by_views, fitted.gates.to_dict(), report
     )
-    return Trust(calibration, gates, strange, cases and _index(predictor, cases, progress))
+    return Trust(
+        calibration,
+        fitted.gates,
+        fitted.out_of_distribution,
+        cases and _index(predictor, cases, progress),
+        fitted.skin,
+    )
+
+
+def refit_gates(
+    manifest: Manifest,
+    predictor: Predictor,
+    trust: Trust,
+    *,
+    not_skin: Path | None = None,
+    progress: Callable[[], Any] = lambda: None,
+) -> Trust:
+    """Fits the gates anew and leaves all else as it is: no probability, decision or similar case changes.
+
+    Args:
+        manifest: The calibration images.
+        predictor: The model.
+        trust: What was fitted for it before.
+        not_skin: As in `fit_trust`.
+        progress: Called after each calibration image.
+
+    Raises:
+        TableError: Too few images could be read.
+        ConfigurationError: The gates have too few images.
+    """
+    fitted, tried = _fit_gates(manifest.rows, predictor, not_skin, progress)
+    calibration = trust.calibration
+    return replace(
+        trust,
+        calibration=replace(
+            calibration,
+            gates=fitted.gates.to_dict(),
+            report={**calibration.report, "gates": tried, "dermadeit_version": VERSION},
+        ),
+        gates=fitted.gates,
+        out_of_distribution=fitted.out_of_distribution,
+        skin=fitted.skin,
+    )
 
 
 def _look(
@@ -140,12 +171,10 @@ def _look(
 ) -> _Seen:
     readable: list[ManifestRow] = []
     outputs: list[ViewOutputs] = []
-    quality: list[QualityReport] = []
     for start in range(0, len(rows), BATCH_IMAGES):
         batch = rows[start : start + BATCH_IMAGES]
         images = dict(_decoded({row.image_id: row.path for row in batch}))
         readable += [row for row in batch if row.image_id in images]
-        quality += map(assess_quality, images.values())
         outputs += predictor.outputs(list(images.values()), views)
         for _ in batch:
             progress()
@@ -164,7 +193,7 @@ def _look(
             f"The model gives no usable numbers for {broken} images. Check the checkpoint.",
             code=ErrorCode.NON_FINITE_OUTPUT,
         )
-    return _Seen(readable, outputs, quality)
+    return _Seen(readable, outputs)
 
 
 def _decoded(paths: Mapping[str, Path]) -> Iterator[tuple[str, LesionImage]]:
@@ -208,21 +237,39 @@ def _describe_view(
     }
 
 
-def _describe_gates(quality: Sequence[QualityReport], scores: np.ndarray, gates: Gates) -> dict[str, Any]:
-    verdicts = [gate(report, float(score), gates) for report, score in zip(quality, scores, strict=True)]
+def _fit_gates(
+    rows: Sequence[ManifestRow],
+    predictor: Predictor,
+    not_skin: Path | None,
+    progress: Callable[[], Any] = lambda: None,
+) -> tuple[FittedGates, dict[str, Any]]:
+    """The gates, and how many photos of each kind they withhold or warn of."""
+    groups: list[str] = []
+
+    def images() -> Iterator[LesionImage]:
+        group_of = {row.image_id: row.lesion_group for row in rows}
+        for image_id, image in _decoded({row.image_id: row.path for row in rows}):
+            groups.append(group_of[image_id])
+            yield image
+
+    lesions = look_at(predictor, images(), progress)
+    others = None
+    if not_skin is not None:
+        paths = [path for path in sorted(not_skin.rglob("*")) if path.suffix.lower() in IMAGE_SUFFIXES]
+        others = look_at(predictor, (image for _, image in _decoded({str(path): path for path in paths})))
+    fitted, scores = fit_gates(lesions, groups, look_at_drawn(predictor), others)
+    tried = {
+        "calibration": _describe_gates(fitted.judge(lesions, scores)),
+        "not_skin": others and _describe_gates(fitted.judge(others)),
+    }
+    return fitted, tried
+
+
+def _describe_gates(verdicts: Sequence[GateVerdict]) -> dict[str, Any]:
     return {
         "images": len(verdicts),
         "refused": sum(verdict.abstain for verdict in verdicts),
         "codes": dict(Counter(code for verdict in verdicts for code in verdict.codes)),
+        "warned": sum(bool(verdict.warning_codes) for verdict in verdicts),
+        "warning_codes": dict(Counter(code for verdict in verdicts for code in verdict.warning_codes)),
     }
-
-
-def _try_gates(
-    predictor: Predictor, folder: Path, strange: OutOfDistribution, gates: Gates
-) -> dict[str, Any]:
-    paths = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in IMAGE_SUFFIXES]
-    rows = [ManifestRow(str(path), path.name, path, "", "", str(path), "") for path in paths]
-    seen = _look(predictor, rows, 1, lambda: None)
-    return _describe_gates(
-        seen.quality, strange.score(seen.shallow_embeddings, seen.view_logits[:, 0]), gates
-    )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -21,6 +21,7 @@ from sklearn.metrics import cohen_kappa_score
 
 from dermadeit.errors import ErrorCode, ResultFileError
 from dermadeit.evaluation.predictions import (
+    Caution,
     Measurement,
     PredictionSet,
     check_same_truth,
@@ -32,6 +33,7 @@ from dermadeit.inference.records import ABSTAIN
 from dermadeit.metrics.classification import FIGURES, percentile_intervals
 from dermadeit.models.specs import model_name
 from dermadeit.tasks import Task
+from dermadeit.trust.gating import gate_status
 
 EXACT_BELOW = 25
 """Discordant images below which McNemar's test is exact."""
@@ -323,7 +325,7 @@ class Disagreement:
         source: Name of the collection, or an empty string.
         answers: Title of each model to the key of its most probable class.
         scores: Title of each model to its score of the target class, 0 to 1.
-        withheld: Titles of the models whose answer is to be withheld, as far as that is known.
+        cautions: Title of each model to what its answer was served with, as far as that is known.
     """
 
     image_id: str
@@ -331,7 +333,16 @@ class Disagreement:
     source: str
     answers: Mapping[str, str]
     scores: Mapping[str, float]
-    withheld: tuple[str, ...] = ()
+    cautions: Mapping[str, Caution] = field(default_factory=dict)
+
+    @property
+    def withheld(self) -> tuple[str, ...]:
+        """Titles of the models whose answer is withheld."""
+        return tuple(title for title, caution in self.cautions.items() if caution.verdict == ABSTAIN)
+
+    def status(self, title: str) -> str:
+        """Whether a model's answer is withheld or has a warning, as `gating.gate_status` says it."""
+        return gate_status(self.cautions.get(title, Caution()))
 
     @property
     def wrong(self) -> int:
@@ -420,15 +431,15 @@ def disagreements(entrants: Sequence[Entrant]) -> tuple[Disagreement, ...]:
             images.sources[index],
             dict(zip(titles, (task.classes[answer] for answer in answers[:, index]), strict=True)),
             dict(zip(titles, scores[:, index].tolist(), strict=True)),
-            tuple(entrant.title for entrant in entrants if _is_withheld(entrant.predictions, index)),
+            {
+                entrant.title: entrant.predictions.cautions[index]
+                for entrant in entrants
+                if entrant.predictions.cautions
+            },
         )
         for index in np.flatnonzero((answers != answers[0]).any(axis=0))
     ]
     return tuple(sorted(found, key=lambda image: (-image.spread, image.image_id)))
-
-
-def _is_withheld(predictions: PredictionSet, index: int) -> bool:
-    return bool(predictions.cautions) and predictions.cautions[index].verdict == ABSTAIN
 
 
 def _titles(keys: Sequence[tuple[str, str]], given: Mapping[str, str]) -> dict[tuple[str, str], str]:

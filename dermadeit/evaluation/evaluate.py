@@ -250,7 +250,10 @@ def _trust_figures(
     if all(record.conformal_set is not None for record in records):
         yield "conformal", _conformal(measured, records, attributes)
         withheld = np.array([record.verdict == ABSTAIN for record in records])
-        yield "abstention", abstention_figures(withheld, measured.hits, groups)
+        warned = None
+        if all(record.warning_codes is not None for record in records):
+            warned = np.array([bool(record.warning_codes) for record in records])
+        yield "abstention", abstention_figures(withheld, measured.hits, groups, warned)
 
 
 def _conformal(
@@ -320,8 +323,8 @@ def write_evaluations(evaluations: Sequence[Evaluation], folder: Path, *, with_o
     columns = (
         "image_id", "file", "task", "model", "views", "label_true", "label_predicted",
         *(f"p_{key}" for key in classes), *(f"logit_{key}" for key in classes),
-        "lesion_group", "source", "split", "calibrated", "verdict", "abstain_codes", "conformal_set", "ood_score",
-        "flips", "spread", *(_ORIGIN_COLUMNS if with_origin else ()),
+        "lesion_group", "source", "split", "calibrated", "verdict", "abstain_codes", "warning_codes",
+        "conformal_set", "ood_score", "flips", "spread", *(_ORIGIN_COLUMNS if with_origin else ()),
     )  # fmt: skip
     write_json(
         folder / "metrics.json", {evaluation.model: dict(evaluation.metrics) for evaluation in evaluations}
@@ -351,6 +354,7 @@ def _prediction_rows(evaluations: Sequence[Evaluation], with_origin: bool) -> It
                 "calibrated": prediction.calibrated,
                 "verdict": prediction.verdict,
                 "abstain_codes": " ".join(prediction.abstain_codes),
+                "warning_codes": " ".join(prediction.warning_codes or ()),
                 "conformal_set": " ".join(prediction.conformal_set or ()),
                 "ood_score": prediction.ood_score,
                 "flips": prediction.stability and prediction.stability.flips,

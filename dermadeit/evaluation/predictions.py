@@ -38,6 +38,7 @@ class Caution:
         calibrated: Whether its probabilities are calibrated.
         verdict: Whether it was given or withheld, as `records.Prediction.verdict`; None where that is unknown.
         abstain_codes: Why it was withheld.
+        warning_codes: Why it is less reliable, though given; None where that is unknown.
         conformal_set: Keys of the classes that can't be ruled out; None where that is unknown.
         stability: How far the views agree; None where that is unknown.
         ood_score: How strange the image is to the model; None where that is unknown.
@@ -46,6 +47,7 @@ class Caution:
     calibrated: bool = False
     verdict: str | None = None
     abstain_codes: tuple[str, ...] = ()
+    warning_codes: tuple[str, ...] | None = None
     conformal_set: tuple[str, ...] | None = None
     stability: Stability | None = None
     ood_score: float | None = None
@@ -87,8 +89,10 @@ def _gated(task: Task, row: Mapping[str, str]) -> dict[str, Any]:
     verdict, kept = row["verdict"].strip(), tuple(row["conformal_set"].split())
     if verdict not in _VERDICTS or not set(kept) <= set(task.classes):
         raise ValueError(verdict)
+    # Tables of version 0.1 have no warnings.
+    warnings = tuple(row["warning_codes"].split()) if "warning_codes" in row else None
     codes = tuple(row["abstain_codes"].split())
-    return {"verdict": verdict, "abstain_codes": codes, "conformal_set": kept}
+    return {"verdict": verdict, "abstain_codes": codes, "warning_codes": warnings, "conformal_set": kept}
 
 
 def _stability(row: Mapping[str, str], views: int) -> Stability | None:

@@ -105,6 +105,12 @@ def estimate_skin_tone(pixels: np.ndarray) -> SkinToneEstimate | None:
     return SkinToneEstimate(angle, tone_category(angle), len(typical) / int(ring.sum()))
 
 
+def skin_angle(pixels: np.ndarray) -> float | None:
+    """The angle of `estimate_skin_tone` alone, in degrees; None where there is no estimate."""
+    estimate = estimate_skin_tone(pixels)
+    return None if estimate is None else estimate.angle
+
+
 def srgb_to_lab(pixels: np.ndarray) -> np.ndarray:
     """Converts sRGB to CIELAB under D65, by the formulas of IEC 61966-2-1 and CIE 15.
 

@@ -19,9 +19,10 @@ from dermadeit.errors import ConfigurationError, ImageError
 from dermadeit.imaging.decode import LesionImage, decode_image, sanitise_name
 from dermadeit.imaging.preprocessing import DIHEDRAL_VIEWS, dihedral_views
 from dermadeit.imaging.quality import QualityReport, assess_quality
+from dermadeit.imaging.skin_tone import skin_angle
 from dermadeit.inference.records import ABSTAIN, ANSWER, Decision, ItemFailure, Prediction
 from dermadeit.models.checkpoints import CHECKPOINT_ROOT, Checkpoint, find_checkpoint, load_checkpoint
-from dermadeit.models.classifier import recording_shallow_embeddings
+from dermadeit.models.classifier import recording_shallow_embeddings, shallow_embeddings
 from dermadeit.trust.calibration import DEFAULT_OPERATING_POINT, check_operating_point
 from dermadeit.trust.files import CALIBRATE_COMMAND, Trust
 from dermadeit.trust.gating import gate
@@ -71,6 +72,7 @@ class _Prepared:
     ledger: tuple[str, ...]
     warnings: tuple[str, ...]
     quality: QualityReport | None
+    skin_angle: float | None
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,17 @@ class Predictor:
         check_views(views)
         return self._outputs([self.checkpoint.preprocessing(image.pixels) for image in images], views)
 
+    def shallow_embeddings(self, images: Sequence[LesionImage]) -> np.ndarray:
+        """What the first layers see of decoded images, float32 [N, C], as `ViewOutputs.shallow_embedding`.
+
+        Args:
+            images: One or more; they go through the first layers as one batch, unturned.
+        """
+        batch = torch.stack([self.checkpoint.preprocessing(image.pixels) for image in images])
+        with self.lock, torch.inference_mode():
+            found = shallow_embeddings(self.checkpoint.classifier, batch.to(self.device))
+        return found.float().cpu().numpy()
+
     def _check_calibrated(self, operating_point: str | None, neighbours: int) -> None:
         if operating_point is not None:
             check_operating_point(operating_point)
@@ -205,6 +218,7 @@ class Predictor:
                 image.ledger,
                 image.warnings,
                 assess_quality(image, self.checkpoint.trust.gates.quality) if self.checkpoint.trust else None,
+                skin_angle(image.pixels) if self.checkpoint.trust else None,
             )
         except ImageError as error:
             name = os.fsdecode(source) if isinstance(source, str | os.PathLike) else None
@@ -289,15 +303,24 @@ def _by_view(trust: Trust | None, view_logits: np.ndarray, record: Prediction) -
 
 
 def _gated(trust: Trust, image: _Prepared, outputs: ViewOutputs) -> dict[str, Any]:
-    """The fields of a `Prediction` that say whether its answer is withheld."""
-    ood_score = trust.out_of_distribution.score(outputs.shallow_embedding, outputs.logits[0])
-    verdict = gate(image.quality, ood_score, trust.gates)
+    """The fields of a `Prediction` that say whether its answer is withheld, or given with a warning."""
+    embedding = outputs.shallow_embedding
+    ood_score = trust.out_of_distribution.score(embedding)
+    verdict = gate(
+        image.quality,
+        ood_score,
+        trust.gates,
+        not_skin_score=trust.skin and trust.skin.score(embedding),
+        skin_angle=image.skin_angle,
+    )
     return {
         "quality": image.quality,
         "ood_score": ood_score,
         "verdict": ABSTAIN if verdict.abstain else ANSWER,
         "abstain_reasons": verdict.reasons,
         "abstain_codes": verdict.codes,
+        "warning_codes": verdict.warning_codes,
+        "warnings": (*image.warnings, *verdict.warnings),
     }
 
 

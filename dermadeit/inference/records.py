@@ -15,8 +15,8 @@ ANSWER = "answer"
 ABSTAIN = "abstain"
 
 _READ_KEYS = (
-    "verdict", "abstain", "label", "probabilities", "calibrated", "logits", "views", "operating_point",
-    "conformal_set", "stability", "quality", "ood_score", "neighbours", "neighbour_votes",
+    "verdict", "abstain", "warning_codes", "label", "probabilities", "calibrated", "logits", "views",
+    "operating_point", "conformal_set", "stability", "quality", "ood_score", "neighbours", "neighbour_votes",
     "neighbour_disagreement", "saliency_check",
 )  # fmt: skip
 """What only an image that was read has."""
@@ -51,12 +51,15 @@ class Prediction:
         logits: Class key to logit, averaged over the views and not calibrated.
         views: Number of dihedral views that were averaged.
         ledger: What the decoder did to the pixels, in order.
-        warnings: What a reader should know about this image or answer, as sentences.
+        warnings: What a reader should know about this image or answer, as sentences; those of `warning_codes` are
+            among them.
         calibrated: Whether the probabilities are calibrated; else they are the softmax of the logits, and what
             rests on them and on the gates is None.
         verdict: `ANSWER`, or `ABSTAIN` where the answer is to be withheld.
         abstain_reasons: Why it is withheld, as sentences.
         abstain_codes: The same as stable machine-readable names.
+        warning_codes: Why an answer that is given is less reliable, as stable machine-readable names; empty for a
+            withheld one, None where that is unknown.
         operating_point: The decision at the operating point that was asked for.
         conformal_set: The classes that can't be ruled out at the stated coverage: one, several or none.
         stability: How far the views agree; None with one view.
@@ -88,6 +91,7 @@ class Prediction:
     verdict: str = ANSWER
     abstain_reasons: tuple[str, ...] = ()
     abstain_codes: tuple[str, ...] = ()
+    warning_codes: tuple[str, ...] | None = None
     operating_point: Decision | None = None
     conformal_set: tuple[str, ...] | None = None
     stability: Stability | None = None
@@ -114,6 +118,7 @@ class Prediction:
                 if self.verdict == ABSTAIN
                 else None
             ),
+            "warning_codes": None if self.warning_codes is None else list(self.warning_codes),
             "label": self.label,
             "probabilities": dict(self.probabilities),
             "calibrated": self.calibrated,

@@ -163,21 +163,28 @@ def conformal_figures(
     return shares.measure()
 
 
-def abstention_figures(abstained: np.ndarray, hits: np.ndarray, groups: Sequence[str]) -> dict[str, Any]:
-    """Share of images without an answer, and accuracy of the answers given and withheld.
+def abstention_figures(
+    abstained: np.ndarray, hits: np.ndarray, groups: Sequence[str], warned: np.ndarray | None = None
+) -> dict[str, Any]:
+    """Share of images without an answer or with a warning, and accuracy of the answers given and withheld.
 
     Args:
         abstained: bool [N].
         hits: bool [N], whether the most probable class is the true one.
         groups: N lesion names.
+        warned: bool [N], whether the answer is given with a warning; None where that is unknown.
 
     Returns:
-        `abstained`, `accuracy_answered` and `accuracy_withheld`, each as `Shares.measure` gives it.
+        `abstained`, `accuracy_answered` and `accuracy_withheld`, and where it is known `warned` and
+        `accuracy_warned`, each as `Shares.measure` gives it.
     """
     shares = Shares(groups)
     shares.add("abstained", having=abstained, among=np.ones(len(hits)))
     shares.add("accuracy_answered", having=hits, among=~abstained)
     shares.add("accuracy_withheld", having=hits, among=abstained)
+    if warned is not None:
+        shares.add("warned", having=warned, among=np.ones(len(hits)))
+        shares.add("accuracy_warned", having=hits, among=warned)
     return shares.measure()
 
 

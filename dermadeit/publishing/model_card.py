@@ -30,8 +30,14 @@ from dermadeit.tasks import TASKS, Task
 TOLERANCE = 0.02
 """How far coverage may be from what it is meant to be before the card points it out."""
 
-SERVED_EMBEDDING = "shallow"
-"""The embedding that the app's own gate looks at."""
+_GATED_PHOTOS = {
+    "validation": "lesions of the validation split",
+    "external": "lesions of other cameras (ISIC 2020)",
+    "not_skin_learned": "anything but skin, the half that the detector learned from",
+    "not_skin_reported": "anything but skin, the other half",
+    "drawn": "drawn pictures",
+}
+"""Kinds of photos in `gate_curve.json` to what they are called."""
 
 _SETS = {
     "coverage": "contains the true class",
@@ -90,7 +96,7 @@ def conformal_tables(conformal: Mapping[str, Any]) -> list[str]:
 
 
 def out_of_distribution_tables(report: Mapping[str, Any]) -> list[str]:
-    """Which score tells what is no lesion, and what the gates refuse.
+    """Which score tells what is no lesion.
 
     Args:
         report: Of one checkpoint, as `benchmarks/evidence/out_of_distribution.py` writes it.
@@ -103,12 +109,7 @@ def out_of_distribution_tables(report: Mapping[str, Any]) -> list[str]:
         ]
         for score in report["scores"]
     ]  # fmt: skip
-    served = next(gate for gate in report["gates"] if gate["embedding"] == SERVED_EMBEDDING)
-    refused = [
-        [words(name), any_value(report["n"].get(name)), any_value(part["refused"])]
-        for name, part in served["pictures"].items()
-    ]
-    lines = [markdown_table(["pictures", "images", "withheld by the gates"], refused)]
+    lines = []
     confident = report.get("confident_answers")
     if confident:
         lines.append(
@@ -121,6 +122,62 @@ def out_of_distribution_tables(report: Mapping[str, Any]) -> list[str]:
         "lesions withheld of a collection left out, at most",
     ]  # fmt: skip
     return [*lines, folded(f"The {len(scores)} scores that were compared", markdown_table(header, scores))]
+
+
+def gate_tables(report: Mapping[str, Any]) -> list[str]:
+    """What the gates withhold and warn of, and the curves that their limits were chosen on.
+
+    Args:
+        report: Of one checkpoint, as `benchmarks/evidence/gate_curve.py` writes it.
+    """
+    bare, wanted = report["without_photos"], report["wanted"]
+    judged = [
+        [
+            _photos(kind), any_value(part["images"]), _without_n(part["withheld"]), _without_n(part["warned"]),
+            _without_n(bare[kind]["withheld"]),
+        ]
+        for kind, part in report["gates"].items()
+    ]  # fmt: skip
+    header = [
+        "photos", "how many", "withheld", "answered with a warning",
+        "withheld by gates fitted without photos of anything but skin",
+    ]  # fmt: skip
+    said = (
+        f"Wanted: withheld of the lesions of every source left out, and of other cameras, a share of at most "
+        f"{any_value(wanted['lesions_at_most'])}; of anything but skin at least "
+        f"{any_value(wanted['not_skin_at_least'])}. The limit is a score of "
+        f"{any_value(report['chosen']['limit'])}. The gates that ship learn from both halves."
+    )
+    return [
+        said,
+        markdown_table(header, judged),
+        folded("Withheld at other limits of the skin detector's score", _curve_table(report["curve"])),
+        folded(
+            "Withheld where only the limit of the distance is raised, as a multiple of the warning's limit",
+            _curve_table(report["distance"]),
+        ),
+    ]
+
+
+def _curve_table(curve: Sequence[Mapping[str, Any]]) -> str:
+    kinds = [kind for kind in _GATED_PHOTOS if kind in curve[0]]
+    sources = list(curve[0]["left_out"])
+    rows = [
+        [
+            any_value(point["limit"]),
+            *(any_value(point["left_out"][name]) for name in sources),
+            *(any_value(point[kind]) for kind in kinds),
+            "yes" if point["meets_both"] else "no",
+        ]
+        for point in curve
+    ]
+    header = ["limit", *(_photos(f"left_out {name}") for name in sources), *map(_photos, kinds), "meets both"]
+    return markdown_table(header, rows)
+
+
+def _photos(kind: str) -> str:
+    name = kind.removeprefix("left_out ")
+    return f"{name}, left out of the fit" if name != kind else _GATED_PHOTOS.get(kind, words(kind))
 
 
 def _all_parts(
@@ -193,7 +250,8 @@ def write_model_card(
         checkpoints: Holds `<task>/dermadeit/` with `config.json`, `training.json` and `calibration.json`.
         benchmark: Holds `<task>/metrics.json`, as `benchmark table` writes it.
         evidence: Holds `<task>/` with `metrics.json` as `evaluate` writes it, `robustness.json`,
-            `out_of_distribution.json`, `faithfulness.json` and `error_detection.json`. Any of them may be missing.
+            `gate_curve.json`, `out_of_distribution.json`, `faithfulness.json` and `error_detection.json`. Any of
+            them may be missing.
 
     Raises:
         ResultFileError: A file is damaged.
@@ -258,7 +316,7 @@ def _collect(task: Task, checkpoints: Path, benchmark: Path, evidence: Path) -> 
         "robustness": _read(evidence / task.key / ROBUSTNESS_FILE),
         **{
             name: _of_task(_read(evidence / task.key / f"{name}.json"), task)
-            for name in ("out_of_distribution", "faithfulness", "error_detection")
+            for name in ("gate_curve", "out_of_distribution", "faithfulness", "error_detection")
         },
     }
     weights = files["config"].get("dermadeit", {}).get("weights_sha256")
@@ -400,7 +458,7 @@ def _evaluated_on(known: _Evidence) -> str:
 
 
 def _gates(known: _Evidence) -> list[str]:
-    lines = _evaluated(known, "abstention")
+    lines = [*_evaluated(known, "abstention"), *_of_earlier_gates(known, "evaluation")]
     if risk := known.show("evaluation", "risk_coverage"):
         points = [
             [any_value(point[key]) for key in ("coverage", "risk", "confidence")] for point in risk["curve"]
@@ -411,9 +469,21 @@ def _gates(known: _Evidence) -> list[str]:
         ]
     gates = known.show("fitted", "report", "gates")
     lines += ["When the thresholds were fitted:", figures_table(gates) if gates else known.missing("fitted")]
-    report = known.show("out_of_distribution")
+    curve, report = known.show("gate_curve"), known.show("out_of_distribution")
+    lines += ["What the gates withhold and warn of, of photos that they were not fitted on:"]
+    lines += gate_tables(curve) if curve else [known.missing("gate_curve")]
     tables = out_of_distribution_tables(report) if report else [known.missing("out_of_distribution")]
-    return [*lines, "Answers withheld by the gates, and the scores that were compared for them:", *tables]
+    return [*lines, "Which scores were compared for the distance:", *tables]
+
+
+def _of_earlier_gates(known: _Evidence, name: str) -> list[str]:
+    """Says that a result was measured before the gates were fitted anew; nothing where it was not."""
+    measured = known.show(name, "dermadeit_version")
+    fitted = known.show("fitted", "report", "dermadeit_version")
+    if not measured or not fitted or measured == fitted:
+        return []
+    said = f"What is withheld was measured here with the gates of version {measured}."
+    return [f"{said} Those that ship were fitted with version {fitted}."]
 
 
 def _conformal(known: _Evidence) -> list[str]:
@@ -447,6 +517,7 @@ def _robustness(known: _Evidence) -> list[str]:
     ]  # fmt: skip
     return [
         size,
+        *_of_earlier_gates(known, "robustness"),
         markdown_table(
             ["corruption", *names],
             [

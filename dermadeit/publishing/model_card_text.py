@@ -31,8 +31,10 @@ FAILURE_MODES = """\
   collection instead of the disease. Read a figure over all sources together with the figures by source.
 - **Confident errors.** A high probability is no proof. Probabilities are calibrated only for lesions like
   those of the calibration split, at their prevalence.
-- **Other images.** The gates withhold the answer for many images without a lesion, not for all of them. They
+- **Other images.** The gates withhold the answer for most images without skin, not for all of them. They
   do not detect a diagnosis outside the task: such a lesion may get a confident answer.
+- **Other cameras.** A lesion photo of another clinic is answered, with a warning where it differs from the
+  training photos. An answer without a warning can be wrong too.
 - **Poor photos.** Blur, exposure, hair, ink, rulers and dark corners change answers. The table on robustness
   shows how much, where it was measured.
 - **Turned photos.** Another orientation of the same photo can change the answer. The views show this.
@@ -59,6 +61,8 @@ python -m dermadeit calibrate manifest.csv --task TASK --not-skin not_skin
 python -m dermadeit evaluate manifest.csv --split test --task TASK --output assets/evidence/TASK
 python -m dermadeit benchmark add assets/evidence/TASK && python -m dermadeit benchmark table
 python -m dermadeit robustness manifest.csv --split test --task TASK --output assets/evidence/TASK
+python -m benchmarks.evidence.gate_curve manifest.csv --not-skin not_skin --external isic2020_external.csv \\
+    --checkpoint assets/checkpoints/TASK/dermadeit --output assets/evidence/TASK/gate_curve.json
 python -m benchmarks.evidence.out_of_distribution manifest.csv --not-skin not_skin \\
     --checkpoint assets/checkpoints/TASK/dermadeit --output assets/evidence/TASK/out_of_distribution.json
 python -m benchmarks.evidence.faithfulness manifest.csv --task TASK --split test --images 200 \\

@@ -46,6 +46,8 @@ _ABSTENTION_FIGURES = {
     "abstained": "answers withheld",
     "accuracy_answered": "accuracy of the other answers",
     "accuracy_withheld": "accuracy of the withheld answers",
+    "warned": "answers with a warning",
+    "accuracy_warned": "accuracy of the answers with a warning",
 }
 _STABILITY_FIGURES = {
     "flip_rate": "views with another answer",
@@ -123,7 +125,7 @@ def risk_section(evaluations: Sequence[Metrics]) -> Html:
     rows += [
         (shown, *(point((metrics.get("abstention") or {}).get(key)) for metrics, _ in curves))
         for key, shown in _ABSTENTION_FIGURES.items()
-        if any(metrics.get("abstention") for metrics, _ in curves)
+        if any(key in (metrics.get("abstention") or {}) for metrics, _ in curves)
     ]
     return section(
         "Answers withheld",

@@ -37,7 +37,7 @@ from dermadeit.reporting.names import (
 )
 from dermadeit.tasks import BINARY, TRAINABLE_TASKS
 from dermadeit.trust.calibration import operating_point_title
-from dermadeit.trust.gating import OUT_OF_DISTRIBUTION
+from dermadeit.trust.gating import SHOWS_NO_SKIN, warning_sentences
 from dermadeit.trust.neighbours import describe_outside, describe_votes
 
 _NOT_CALIBRATED = "none: not calibrated"
@@ -104,7 +104,9 @@ def _warnings(exported: Mapping[str, Any]) -> list[str]:
     """What was noticed about the photo and the answers, each once."""
     told = (part["warnings"] for part in exported["readings"] if _is_weighed(part))
     parts = [exported["image"].get("warnings") or (), *told]
-    return list(dict.fromkeys(warning for part in parts for warning in part))
+    # These stand beside the answers that they are about.
+    beside = {line for part in exported["readings"] for line in warning_sentences(part.get("warning_codes"))}
+    return [line for line in dict.fromkeys(line for part in parts for line in part) if line not in beside]
 
 
 def _pictures(photo_png: bytes, overlays: Sequence[ReportFigure]) -> Html:
@@ -141,6 +143,7 @@ def _reading_section(reading: Mapping[str, Any]) -> Html:
         banner,
         paragraph(_class_name(reading, _answered(reading)), "answer"),
         paragraph(_contents(reading), "quiet") if _contents(reading) else "",
+        notice("Warning", warning_sentences(reading.get("warning_codes"))),
         notice("Uncertain", reading.get("cautions") or ()),
         _scores(reading),
         _decision(reading),
@@ -250,7 +253,7 @@ def _doubts(reading: Mapping[str, Any]) -> dict[str, Any]:
 
 def _is_weighed(reading: Mapping[str, Any]) -> bool:
     """Whether its similar cases count: not where they would give a withheld answer away."""
-    is_strange = OUT_OF_DISTRIBUTION in (reading.get("abstain") or {}).get("codes", ())
+    is_strange = not SHOWS_NO_SKIN.isdisjoint((reading.get("abstain") or {}).get("codes", ()))
     return reading["verdict"] != ABSTAIN or (bool(reading.get("overridden")) and not is_strange)
 
 
@@ -327,6 +330,8 @@ def _origin_section(exported: Mapping[str, Any], created: datetime) -> Html:
             )
         )
     known["Answers withheld"] = _withheld(readings)
+    warned = [reading["task"] for reading in readings if reading.get("warning_codes")]
+    known["Answers with a warning"] = ", ".join(warned) or "none"
     return section(TECHNICAL_DETAILS, facts(known))
 
 

@@ -18,7 +18,7 @@ from dermadeit.errors import CheckpointError, ErrorCode
 from dermadeit.files import read_json, write_atomically, write_json
 from dermadeit.tasks import Task
 from dermadeit.trust.calibration import Calibration
-from dermadeit.trust.gating import Gates, OutOfDistribution
+from dermadeit.trust.gating import Gates, OutOfDistribution, SkinDetector
 from dermadeit.trust.neighbours import NeighbourIndex
 
 CALIBRATION_FILE = "calibration.json"
@@ -35,15 +35,17 @@ class Trust:
 
     Attributes:
         calibration: Probabilities, operating points and conformal sets.
-        gates: When an answer is withheld.
+        gates: When an answer is withheld or gets a warning.
         out_of_distribution: How strange an image is.
         neighbours: The training images, to find similar ones; None where they were not indexed.
+        skin: Whether an image shows skin at all; None in files of version 0.1.
     """
 
     calibration: Calibration
     gates: Gates
     out_of_distribution: OutOfDistribution
     neighbours: NeighbourIndex | None
+    skin: SkinDetector | None = None
 
 
 def write_trust(folder: Path, trust: Trust) -> None:
@@ -51,7 +53,11 @@ def write_trust(folder: Path, trust: Trust) -> None:
     remove_trust(folder)
     arrays = {
         f"{part}.{name}": np.ascontiguousarray(array)
-        for part, source in (("ood", trust.out_of_distribution), ("neighbours", trust.neighbours))
+        for part, source in (
+            ("ood", trust.out_of_distribution),
+            ("neighbours", trust.neighbours),
+            ("skin", trust.skin),
+        )
         if source is not None
         for name, array in source.to_arrays().items()
     }
@@ -106,12 +112,13 @@ def read_trust(folder: Path, task: Task, weights_sha256: str) -> Trust | None:
             f"The calibration of the checkpoint “{folder.name}” was made for other weights. {_AGAIN}",
             code=ErrorCode.WRONG_HASH,
         )
-    index = _part(arrays, "neighbours.")
+    index, skin = _part(arrays, "neighbours."), _part(arrays, "skin.")
     return Trust(
         calibration,
         gates,
         OutOfDistribution.from_arrays(_part(arrays, "ood.")),
         NeighbourIndex.from_arrays(index) if index else None,
+        SkinDetector.from_arrays(skin) if skin else None,
     )
 
 

@@ -1,7 +1,9 @@
-"""Whether an answer may be given at all: is the photo good enough, and does it look like a skin lesion?
+"""Whether an answer may be given at all, and whether it needs a warning: quality of the photo, and what it shows.
 
-An answer is withheld for the photo's quality (`quality`) or because its embedding lies far from those of
-real lesions (`OutOfDistribution`). Both are fitted on real calibration lesions alone, without any other picture.
+An answer is *withheld* only where the photo can't be read (`quality.UNREADABLE`) or shows no skin
+(`SkinDetector`). It is *given with a warning* where the photo differs from those of the calibration split
+(`OutOfDistribution`), or is less good than nearly all of them. `benchmarks/evidence/gate_curve.py` writes down
+what the limits rest on.
 """
 
 from __future__ import annotations
@@ -9,34 +11,85 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Protocol
 
 import numpy as np
+from scipy.special import expit
+from sklearn.linear_model import LogisticRegression
 
 from dermadeit.errors import CheckpointError, ConfigurationError
-from dermadeit.imaging.quality import PROBLEMS, QualityReport, QualityThresholds, fit_quality_thresholds
+from dermadeit.imaging.quality import (
+    DOUBTS,
+    PROBLEMS,
+    UNREADABLE,
+    QualityReport,
+    QualityThresholds,
+    fit_quality_thresholds,
+)
 
 NEIGHBOURS = 2
 """Which neighbour's distance is the score: the second, so that one odd calibration image admits nothing."""
 
-SHARE_REFUSED = 0.02
-"""Share of real calibration lesions that the gates refuse at most, together.
+SHARE_WARNED = 0.02
+"""Share of calibration lesions that the photo's distance and its quality give a warning at most, together."""
 
-Less than the 3 % aimed at: with 3 % here, 3.2 and 5.0 % of the validation lesions of the two tasks were refused.
-"""
+QUALITY_SHARE_WARNED = 0.005
+"""Share of them that may get one for the quality of their photo."""
 
-QUALITY_SHARE_REFUSED = 0.005
-"""Share of them that may be refused for the quality of their photo."""
+NOT_SKIN_FROM = 0.85
+"""Score of `SkinDetector` from which a photo is taken for one of anything but skin."""
 
+FAR_FACTOR = 3.5
+"""Where no photos of anything else were at hand for the detector: a photo this many times as far from known
+lesions as the limit of the warning is taken for one of anything but skin."""
+
+NOT_SKIN = "not_skin"
 OUT_OF_DISTRIBUTION = "out_of_distribution"
-_REASONS = {
-    **PROBLEMS,
-    OUT_OF_DISTRIBUTION: (
-        "The photo does not look like the skin lesions that the model knows. Check that it shows one lesion, "
-        "close up and filling much of the picture."
-    ),
+SHOWS_NO_SKIN = frozenset({NOT_SKIN, OUT_OF_DISTRIBUTION})
+"""Reasons to withhold an answer for which similar cases mean nothing; version 0.1 withheld for the second."""
+
+DARKER_SKIN = "darker_skin"
+FINE_DETAIL = "fine_detail"
+
+_REASONS: Mapping[str, str] = MappingProxyType(
+    {
+        **PROBLEMS,
+        NOT_SKIN: (
+            "The photo does not look like a skin lesion. Check that it shows one lesion, close up and filling "
+            "much of the picture."
+        ),
+    }
+)
+"""Code of each reason to withhold an answer to what is said about it."""
+
+WARNINGS: Mapping[str, str] = MappingProxyType(
+    {
+        **{code: f"{doubt} The answer is less reliable." for code, doubt in DOUBTS.items()},
+        OUT_OF_DISTRIBUTION: (
+            "This photo differs from the training photos (camera, hair, skin or framing). The answer is less "
+            "reliable."
+        ),
+        DARKER_SKIN: "Likely reason: the skin is darker than in most training photos.",
+        FINE_DETAIL: "Likely reason: much fine detail, such as hair, or a sharper camera.",
+    }
+)
+"""Code of each reason to doubt an answer that is given to what is said about it."""
+
+_NAMES = {
+    NOT_SKIN: "no skin lesion",
+    OUT_OF_DISTRIBUTION: "differs from the training photos",
+    DARKER_SKIN: "darker skin",
+    FINE_DETAIL: "fine detail",
 }
 _MAX_REFERENCE_BYTES = 1_000_000
+_SHARE_UNUSUAL = 0.01
+_PENALTY = 0.01
+
+
+def name_of_code(code: str) -> str:
+    """A code of a reason or a warning in a few words, for tables; an unknown one without its underscores."""
+    return _NAMES.get(code, code.replace("_", " "))
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,25 +107,22 @@ class OutOfDistribution:
     reference: np.ndarray
 
     @classmethod
-    def fit(cls, embeddings: np.ndarray, labels: np.ndarray, logits: np.ndarray) -> OutOfDistribution:
+    def fit(cls, embeddings: np.ndarray) -> OutOfDistribution:
         """Remembers known lesions.
 
         Args:
             embeddings: float [N, D] of the unturned calibration images.
-            labels: int [N], true classes. Nearest neighbours don't need them.
-            logits: float [N, K]. Nearest neighbours don't need them.
 
         Raises:
             ConfigurationError: Fewer images than the score has neighbours.
         """
         return cls(_unit(embeddings)[_kept(embeddings)].astype(np.float16))
 
-    def score(self, embedding: np.ndarray, logits: np.ndarray | None = None) -> np.ndarray | float:
+    def score(self, embedding: np.ndarray) -> np.ndarray | float:
         """How strange images are.
 
         Args:
             embedding: float [D] of one image or [N, D] of several.
-            logits: Not needed by nearest neighbours.
 
         Returns:
             A float for one image, else float64 [N]; 0 (a copy of known lesions) to 2 (opposite of all of them),
@@ -139,75 +189,250 @@ def fit_threshold(scores: np.ndarray, share_refused: float) -> float:
     return _threshold(scores, math.floor(len(scores) * share_refused))
 
 
-@dataclass(frozen=True)
-class Gates:
-    """When an answer is withheld.
+@dataclass(frozen=True, eq=False)
+class SkinDetector:
+    """Whether a photo shows skin at all: a logistic regression on the shallow embedding.
 
     Attributes:
-        quality: When the photo is not good enough.
-        ood_threshold: Score of `OutOfDistribution` above which an image is no lesion that the model knows.
+        weights: float32 [D], for an embedding of length 1.
+        bias: float32 [1].
+    """
+
+    weights: np.ndarray
+    bias: np.ndarray
+
+    @classmethod
+    def fit(cls, skin: np.ndarray, others: np.ndarray) -> SkinDetector:
+        """Learns to tell lesions from photos of anything else, both kinds counting the same.
+
+        Args:
+            skin: float [N, D], embeddings of lesions.
+            others: float [M, D], of anything else.
+
+        Raises:
+            ConfigurationError: One of the kinds is missing.
+        """
+        if not len(skin) or not len(others):
+            raise ConfigurationError("A skin detector needs photos of lesions and photos of anything else.")
+        embeddings = np.concatenate([_unit(skin), _unit(others)])
+        # Scaled to unit variance for the penalty; folded into the weights afterwards.
+        centre, scale = embeddings.mean(axis=0), np.maximum(embeddings.std(axis=0), 1e-6)
+        labels = np.repeat((0, 1), (len(skin), len(others)))
+        model = LogisticRegression(C=_PENALTY, class_weight="balanced", max_iter=2000)
+        model.fit((embeddings - centre) / scale, labels)
+        weights = model.coef_[0] / scale
+        bias = model.intercept_ - weights @ centre
+        return cls(weights.astype(np.float32), bias.astype(np.float32))
+
+    def score(self, embedding: np.ndarray) -> np.ndarray | float:
+        """How likely a photo shows no skin, were there as many of either kind.
+
+        Args:
+            embedding: float [D] of one image or [N, D] of several.
+
+        Returns:
+            A float for one image, else float64 [N], 0 to 1; NaN for an embedding that isn't finite.
+        """
+        scores = expit((_unit(np.atleast_2d(embedding)) @ self.weights + self.bias).astype(np.float64))
+        return float(scores[0]) if np.ndim(embedding) == 1 else scores
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """What `from_arrays` takes, to be stored as safetensors."""
+        return {"weights": self.weights, "bias": self.bias}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> SkinDetector:
+        """Reads what `to_arrays` gave.
+
+        Raises:
+            CheckpointError: An array is missing, or isn't one that `to_arrays` gives.
+        """
+        weights, bias = arrays.get("weights"), arrays.get("bias")
+        if weights is None or bias is None or weights.ndim != 1 or bias.shape != (1,):
+            raise CheckpointError("The skin detector is damaged. Run `python -m dermadeit calibrate` again.")
+        return cls(weights, bias)
+
+
+@dataclass(frozen=True)
+class Gates:
+    """When an answer is withheld, and when it gets a warning.
+
+    Attributes:
+        quality: When a photo is less good than nearly all calibration photos: a warning.
+        ood_threshold: Score of `OutOfDistribution` above which a photo differs from them: a warning.
+        unreadable: When a photo can't be read: withheld.
+        far_threshold: Score of `OutOfDistribution` above which a photo shows no skin: withheld. Infinite where the
+            detector has seen photos of anything else.
+        least_skin_angle: Angle below which the skin is darker than on nearly all of them: a warning.
+        most_sharpness: Sharpness above which a photo has more fine detail than they: a likely reason.
     """
 
     quality: QualityThresholds
     ood_threshold: float
+    unreadable: QualityThresholds = UNREADABLE
+    far_threshold: float = math.inf
+    least_skin_angle: float = -math.inf
+    most_sharpness: float = math.inf
 
     @classmethod
     def fit(
-        cls, reports: Sequence[QualityReport], ood_scores: np.ndarray, share_refused: float = SHARE_REFUSED
+        cls,
+        reports: Sequence[QualityReport],
+        ood_scores: np.ndarray,
+        share_warned: float = SHARE_WARNED,
+        *,
+        skin_angles: Sequence[float | None] = (),
+        knows_others: bool = False,
     ) -> Gates:
-        """Thresholds that together refuse at most a share of real lesions.
+        """Limits beyond which at most a share of real lesions get a warning for quality or distance.
 
         Args:
             reports: Of the calibration images.
             ood_scores: float [N], what `held_out_scores` gives for the same images in the same order.
-            share_refused: Share of them that may be refused, 0 or more, less than 1.
+            share_warned: Share of them that may get a warning, 0 or more, less than 1.
+            skin_angles: Of those of them where it could be estimated; the others are None or left out.
+            knows_others: Whether the skin detector has seen photos of anything else.
 
         Raises:
             ConfigurationError: No images, or a share out of range.
         """
-        quality = fit_quality_thresholds(reports, min(QUALITY_SHARE_REFUSED, share_refused))
+        quality = fit_quality_thresholds(reports, min(QUALITY_SHARE_WARNED, share_warned))
         good = np.array([not quality.find_problems(report.measures) for report in reports])
-        rest = math.floor(len(good) * share_refused) - int((~good).sum())
-        return cls(quality, _threshold(np.asarray(ood_scores)[good], rest))
+        rest = math.floor(len(good) * share_warned) - int((~good).sum())
+        ood_threshold = _threshold(np.asarray(ood_scores)[good], rest)
+        angles = [angle for angle in skin_angles if angle is not None]
+        return cls(
+            quality,
+            ood_threshold,
+            quality.looser(UNREADABLE),
+            math.inf if knows_others else FAR_FACTOR * ood_threshold,
+            float(np.quantile(angles, _SHARE_UNUSUAL)) if angles else -math.inf,
+            float(np.quantile([report.measures["sharpness"] for report in reports], 1 - _SHARE_UNUSUAL)),
+        )
 
     def to_dict(self) -> dict[str, Any]:
-        """The thresholds as JSON-ready values."""
-        return {"quality": self.quality.to_dict(), "ood_threshold": self.ood_threshold}
+        """The limits as JSON-ready values; those that nothing reaches are None."""
+        return {
+            "quality": self.quality.to_dict(),
+            "ood_threshold": self.ood_threshold,
+            "unreadable": self.unreadable.to_dict(),
+            "far_threshold": _finite(self.far_threshold),
+            "least_skin_angle": _finite(self.least_skin_angle),
+            "most_sharpness": _finite(self.most_sharpness),
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Gates:
-        """What `to_dict` gave; raises `KeyError`, `TypeError` or `ValueError` for anything else."""
-        return cls(QualityThresholds.from_dict(values["quality"]), float(values["ood_threshold"]))
+        """What `to_dict` gave; raises `KeyError`, `TypeError` or `ValueError` for anything else.
+
+        Version 0.1 had `quality` and `ood_threshold` alone.
+        """
+        quality, ood_threshold = (
+            QualityThresholds.from_dict(values["quality"]),
+            float(values["ood_threshold"]),
+        )
+        if "unreadable" not in values:
+            return cls(quality, ood_threshold, quality.looser(UNREADABLE), FAR_FACTOR * ood_threshold)
+        return cls(
+            quality,
+            ood_threshold,
+            QualityThresholds.from_dict(values["unreadable"]),
+            _or_infinite(values["far_threshold"], math.inf),
+            _or_infinite(values["least_skin_angle"], -math.inf),
+            _or_infinite(values["most_sharpness"], math.inf),
+        )
 
 
 @dataclass(frozen=True)
 class GateVerdict:
-    """Whether an answer is withheld, and why.
+    """Whether an answer is withheld or given with a warning, and why.
 
     Attributes:
-        abstain: Whether it is.
-        codes: Stable names of the reasons, keys of `quality.PROBLEMS` or `OUT_OF_DISTRIBUTION`.
-        reasons: The reasons as sentences for people, in the same order.
+        abstain: Whether it is withheld.
+        codes: Stable names of the reasons to withhold it, keys of `quality.PROBLEMS` or `NOT_SKIN`.
+        reasons: The same as sentences for people, in the same order.
+        warning_codes: Keys of `WARNINGS`; none for an answer that is withheld.
+        warnings: The same as sentences for people, in the same order.
     """
 
     abstain: bool
     reasons: tuple[str, ...]
     codes: tuple[str, ...]
+    warning_codes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
-def gate(quality: QualityReport, ood_score: float, gates: Gates) -> GateVerdict:
-    """Decides whether an image gets an answer.
+class Judged(Protocol):
+    """What the gates decided on an answer: a prediction, or what a table says of one."""
+
+    verdict: str | None
+    abstain_codes: tuple[str, ...]
+    warning_codes: tuple[str, ...] | None
+
+
+def gate_status(answer: Judged) -> str:
+    """Whether an answer is withheld or has a warning, in the words that every table and picture uses.
+
+    Returns:
+        Such as “withheld: blurred” or “warning: differs from the training photos”; empty for an answer without.
+    """
+    if answer.verdict == "abstain":
+        return _with_names("withheld", answer.abstain_codes)
+    return _with_names("warning", answer.warning_codes) if answer.warning_codes else ""
+
+
+def _with_names(word: str, codes: Sequence[str]) -> str:
+    names = ", ".join(map(name_of_code, codes))
+    return f"{word}: {names}" if names else word
+
+
+def warning_sentences(codes: Sequence[str] | None) -> list[str]:
+    """What is said to people of the warnings with these codes; unknown ones are left out."""
+    return [WARNINGS[code] for code in codes or () if code in WARNINGS]
+
+
+def gate(
+    quality: QualityReport,
+    ood_score: float,
+    gates: Gates,
+    *,
+    not_skin_score: float | None = None,
+    skin_angle: float | None = None,
+) -> GateVerdict:
+    """Decides whether a photo gets an answer, and whether with a warning.
 
     Args:
-        quality: What was measured on the photo; judged by the thresholds of `gates`.
+        quality: What was measured on the photo; judged by the limits of `gates`.
         ood_score: Score of `OutOfDistribution`; NaN withholds the answer.
-        gates: The thresholds.
+        gates: The limits.
+        not_skin_score: Score of `SkinDetector`; NaN withholds the answer; None without a detector.
+        skin_angle: Individual typology angle of `skin_tone`, in degrees; None where it can't be estimated.
     """
-    codes = gates.quality.find_problems(quality.measures)
-    # Written so that NaN, which is neither above nor below, counts as strange.
-    if not ood_score <= gates.ood_threshold:
-        codes += (OUT_OF_DISTRIBUTION,)
-    return GateVerdict(bool(codes), tuple(_REASONS[code] for code in codes), codes)
+    measures = quality.measures
+    codes = gates.unreadable.find_problems(measures)
+    # Written so that NaN, which is neither above nor below, counts as no skin.
+    is_near = ood_score <= gates.far_threshold
+    is_skin = not_skin_score is None or not_skin_score < NOT_SKIN_FROM
+    if not (is_near and is_skin):
+        codes += (NOT_SKIN,)
+    if codes:
+        return GateVerdict(True, tuple(_REASONS[code] for code in codes), codes)
+    warning_codes = gates.quality.find_problems(measures)
+    is_darker = skin_angle is not None and skin_angle < gates.least_skin_angle
+    if ood_score > gates.ood_threshold or is_darker:
+        warning_codes += (OUT_OF_DISTRIBUTION,)
+        warning_codes += (DARKER_SKIN,) if is_darker else ()
+        warning_codes += (FINE_DETAIL,) if measures["sharpness"] > gates.most_sharpness else ()
+    return GateVerdict(False, (), (), warning_codes, tuple(WARNINGS[code] for code in warning_codes))
+
+
+def _finite(value: float) -> float | None:
+    """None for an infinite limit: JSON has no infinity."""
+    return value if math.isfinite(value) else None
+
+
+def _or_infinite(value: float | None, infinity: float) -> float:
+    return infinity if value is None else float(value)
 
 
 def _threshold(scores: np.ndarray, exceeding: int) -> float:

@@ -177,6 +177,7 @@ def test_what_answers_were_served_with_survives_the_table(
             calibrated=True,
             verdict=ABSTAIN if index % 3 == 0 else ANSWER,
             abstain_codes=("blur", "dark") if index % 3 == 0 else (),
+            warning_codes=("blurred", "out_of_distribution") if index % 3 == 1 else (),
             conformal_set=MULTICLASS.classes[: index % 4],
             ood_score=index / 7,
         )
@@ -195,6 +196,9 @@ def test_what_answers_were_served_with_survives_the_table(
     assert metrics["abstention"]["abstained"]["value"] == pytest.approx(
         np.mean([record.verdict == ABSTAIN for record in served])
     )
+    assert metrics["abstention"]["warned"]["value"] == pytest.approx(
+        np.mean([bool(record.warning_codes) for record in served])
+    )
     assert metrics["conformal"]["classes"]["all"]["mean_size"]["value"] == pytest.approx(
         np.mean([len(record.conformal_set) for record in served])
     )
@@ -202,7 +206,9 @@ def test_what_answers_were_served_with_survives_the_table(
     assert metrics["operating_points"] is metrics["calibration"] is None
     write_evaluations([again], tmp_path / "again")
     before, after = (read_csv(folder / "predictions.csv").rows for folder in (tmp_path, tmp_path / "again"))
-    names = ("calibrated", "verdict", "abstain_codes", "conformal_set", "ood_score", "flips", "spread")
+    names = (
+        "calibrated", "verdict", "abstain_codes", "warning_codes", "conformal_set", "ood_score", "flips", "spread",
+    )  # fmt: skip
     assert [[row[name] for name in names] for row in after] == [
         [row[name] for name in names] for row in before
     ]

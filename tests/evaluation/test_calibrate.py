@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
 from dermadeit.cli import app
@@ -19,6 +20,7 @@ from dermadeit.models.checkpoints import load_checkpoint, save_checkpoint
 from dermadeit.models.classifier import create_classifier
 from dermadeit.tasks import get_task
 from dermadeit.trust.calibration import OPERATING_POINTS
+from dermadeit.trust.gating import warning_sentences
 
 
 def _run(*arguments: object, exit_code: int = 0):
@@ -177,6 +179,104 @@ def test_evaluate_measures_what_was_promised(
 def test_fitting_refuses_at_most_three_in_a_hundred_calibration_lesions(calibrated: Path) -> None:
     gates = json.loads((calibrated / "calibration.json").read_text())["report"]["gates"]["calibration"]
     assert gates["refused"] <= 0.03 * gates["images"]
+
+
+def _photos_of_skin_and_of_nothing(tmp_path: Path) -> tuple[Path, Path]:
+    """Folders of photos of anything but skin: some to learn from, others of the same kind."""
+    rng = np.random.default_rng(0)
+    learned, fresh = tmp_path / "learned", tmp_path / "fresh"
+    for index in range(24):
+        folder = learned if index < 16 else fresh
+        folder.mkdir(exist_ok=True)
+        blocks = rng.integers(0, 2, (12, 12, 3)) * np.array((40, 255, 120))
+        picture = Image.fromarray(blocks.astype(np.uint8)).resize((120, 120), Image.Resampling.NEAREST)
+        picture.save(folder / f"{index}.png")
+    return learned, fresh
+
+
+def test_gates_learn_what_to_withhold_from_photos_of_anything_but_skin(
+    copy: Path, table: Path, synthetic_data: Path, lesion_files: list[Path], tmp_path: Path
+) -> None:
+    learned, fresh = _photos_of_skin_and_of_nothing(tmp_path)
+    lesions, strange = lesion_files[:6], sorted(fresh.iterdir())
+    plain = load_predictor("binary", str(copy)).predict(lesions, 1)
+    known = {name: part for name, part in _contents(copy).items() if name.startswith("neighbours.")}
+    _run(
+        "calibrate", table, "--task", "binary", "--model", copy, "--images", synthetic_data / "images",
+        "--not-skin", learned, "--gates-only",
+    )  # fmt: skip
+    predictor = load_predictor("binary", str(copy))
+    records = predictor.predict(lesions, 1)
+    assert [record.verdict for record in records] == ["answer"] * len(lesions)
+    assert [record.probabilities for record in records] == [record.probabilities for record in plain]
+    assert known
+    for name, part in known.items():
+        np.testing.assert_array_equal(_contents(copy)[name], part)
+    refused = predictor.predict(strange, 1)
+    assert {record.abstain_codes for record in refused} == {("not_skin",)}
+    assert {record.warning_codes for record in refused} == {()}
+    report = json.loads((copy / "calibration.json").read_text())["report"]["gates"]
+    assert report["not_skin"]["refused"] == report["not_skin"]["images"] == 16
+    assert report["calibration"]["refused"] == 0
+
+
+def test_gates_without_such_photos_withhold_what_is_very_far_from_lesions(
+    copy: Path, table: Path, synthetic_data: Path, lesion_files: list[Path], tmp_path: Path
+) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (120, 120, 3), np.uint8)).save(
+        tmp_path / "n.png"
+    )
+    result = _run(
+        "calibrate", table, "--task", "binary", "--model", copy, "--images", synthetic_data / "images",
+        "--gates-only",
+    )  # fmt: skip
+    assert "not skin" not in result.stdout
+    *lesions, noise = load_predictor("binary", str(copy)).predict([*lesion_files[:6], tmp_path / "n.png"], 1)
+    assert {record.verdict for record in lesions} == {"answer"}
+    assert noise.abstain_codes == ("not_skin",)
+
+
+def test_gates_alone_need_a_calibration_to_keep(
+    checkpoint_root: Path, table: Path, synthetic_data: Path
+) -> None:
+    result = _run(
+        "calibrate", table, "--task", "binary", "--model", checkpoint_root / "binary" / "dermadeit",
+        "--images", synthetic_data / "images", "--gates-only", exit_code=2,
+    )  # fmt: skip
+    assert "without --gates-only" in result.stderr
+
+
+def test_a_photo_unlike_the_calibration_photos_is_answered_with_a_warning(
+    copy: Path, lesion_files: list[Path], tmp_path: Path
+) -> None:
+    path = copy / "calibration.json"
+    content = json.loads(path.read_text())
+    content["gates"]["ood_threshold"] = 0.0
+    path.write_text(json.dumps(content))
+    arguments = ["predict", lesion_files[1], "--task", "binary", "--model", copy, "--views", 2]
+    line = json.loads(_run(*arguments, "--format", "jsonl").stdout)
+    assert (line["verdict"], line["abstain"]) == ("answer", None)
+    assert "out_of_distribution" in line["warning_codes"]
+    [sentence] = warning_sentences(["out_of_distribution"])
+    assert sentence in line["warnings"]
+    printed = _run(*arguments).stdout
+    assert sentence in printed
+    assert f"\t{line['label']}\t" in printed
+
+
+def test_a_checkpoint_of_version_0_1_still_answers(copy: Path, lesion_files: list[Path]) -> None:
+    path = copy / "calibration.json"
+    content = json.loads(path.read_text())
+    content["gates"] = {name: content["gates"][name] for name in ("quality", "ood_threshold")}
+    path.write_text(json.dumps(content))
+    arrays = {name: part for name, part in _contents(copy).items() if not name.startswith("skin.")}
+    save_file(arrays, copy / "trust.safetensors", {"weights_sha256": content["weights_sha256"]})
+    [record] = load_predictor("binary", str(copy)).predict(lesion_files[:1], 2)
+    assert (record.verdict, record.calibrated) == ("answer", True)
+
+
+def _contents(folder: Path) -> dict[str, np.ndarray]:
+    return load_file(folder / "trust.safetensors")
 
 
 def test_an_uncalibrated_checkpoint_works_and_says_so(

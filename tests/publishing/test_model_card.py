@@ -147,9 +147,31 @@ def _results(task: str, weights: str = WEIGHTS) -> dict[str, dict[str, Any]]:
                             "refused_of_unseen_collections": {"msk": numbers.share()},
                         }
                     ],
-                    "gates": [
-                        {"embedding": "shallow", "pictures": {"not_skin": {"refused": numbers.share()}}}
-                    ],
+                }
+            ]
+        },
+        f"evidence/{task}/gate_curve.json": {
+            "checkpoints": [
+                {
+                    "task": task,
+                    "weights_sha256": weights,
+                    "wanted": {"lesions_at_most": 0.03, "not_skin_at_least": 0.95},
+                    "chosen": {"limit": 0.9},
+                    **{
+                        name: [
+                            {
+                                "limit": numbers.share(),
+                                "left_out": {"msk": numbers.share()},
+                                "not_skin_reported": numbers.share(),
+                                "meets_both": True,
+                            }
+                        ]
+                        for name in ("curve", "distance")
+                    },
+                    "gates": {"left_out msk": _gated(numbers), "external": _gated(numbers)},
+                    "without_photos": {
+                        kind: {"withheld": numbers.point()} for kind in ("left_out msk", "external")
+                    },
                 }
             ]
         },
@@ -168,6 +190,10 @@ def _results(task: str, weights: str = WEIGHTS) -> dict[str, dict[str, Any]]:
 
 def _sets(numbers: _Numbers) -> dict[str, Any]:
     return {name: numbers.point() for name in ("coverage", "mean_size", "multiple", "empty")}
+
+
+def _gated(numbers: _Numbers) -> dict[str, Any]:
+    return {"images": 567, "withheld": numbers.point(), "warned": numbers.point()}
 
 
 def _condition(numbers: _Numbers) -> dict[str, Any]:

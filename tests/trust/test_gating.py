@@ -8,14 +8,22 @@ from safetensors.numpy import load, save
 from sklearn.neighbors import NearestNeighbors
 
 from dermadeit.errors import CheckpointError, ConfigurationError
+from dermadeit.evaluation.predictions import Caution
 from dermadeit.imaging.quality import QualityReport, QualityThresholds
 from dermadeit.trust.gating import (
+    DARKER_SKIN,
+    FINE_DETAIL,
+    NOT_SKIN,
+    NOT_SKIN_FROM,
     OUT_OF_DISTRIBUTION,
     Gates,
     OutOfDistribution,
+    SkinDetector,
     fit_threshold,
     gate,
+    gate_status,
     held_out_scores,
+    warning_sentences,
 )
 
 LENGTH = 24
@@ -27,7 +35,7 @@ def _embeddings(count: int, seed: int) -> np.ndarray:
 
 
 def _fit(embeddings: np.ndarray) -> OutOfDistribution:
-    return OutOfDistribution.fit(embeddings, np.zeros(len(embeddings), int), np.zeros((len(embeddings), 2)))
+    return OutOfDistribution.fit(embeddings)
 
 
 def _report(sharpness: float = 30.0) -> QualityReport:
@@ -109,45 +117,118 @@ def test_a_threshold_is_exceeded_by_the_share_asked_for(share: float, exceeding:
     assert threshold in scores
 
 
-def test_both_gates_together_refuse_no_more_than_the_share() -> None:
+def test_quality_and_distance_together_warn_of_no_more_than_the_share() -> None:
     rng = np.random.default_rng(0)
-    reports = [_report(sharpness) for sharpness in rng.uniform(5, 60, 1000)]
+    reports = [_report(sharpness) for sharpness in rng.uniform(7, 60, 1000)]
     scores = rng.uniform(0, 1, 1000)
     gates = Gates.fit(reports, scores, 0.03)
     verdicts = [gate(report, score, gates) for report, score in zip(reports, scores, strict=True)]
-    assert sum(verdict.abstain for verdict in verdicts) == 30
-    assert {code for verdict in verdicts for code in verdict.codes} == {"blurred", OUT_OF_DISTRIBUTION}
-    assert not any(
-        gate(*item, Gates.fit(reports, scores, 0)).abstain for item in zip(reports, scores, strict=True)
-    )
+    assert not any(verdict.abstain for verdict in verdicts)
+    assert sum(bool(verdict.warning_codes) for verdict in verdicts) == 30
+    assert {code for verdict in verdicts for code in verdict.warning_codes} >= {
+        "blurred",
+        OUT_OF_DISTRIBUTION,
+    }
+    none = Gates.fit(reports, scores, 0)
+    pairs = zip(reports, scores, strict=True)
+    assert not any(gate(*pair, none).warning_codes for pair in pairs)
+
+
+GATES = Gates(
+    QualityThresholds(least_sharpness=10), 0.5, far_threshold=1.5, least_skin_angle=0.0, most_sharpness=80
+)
 
 
 @pytest.mark.parametrize(
-    ("sharpness", "score", "codes"),
+    ("photo", "withheld", "warned"),
     [
-        (30, 0.5, ()),
-        (30, 0.51, (OUT_OF_DISTRIBUTION,)),
-        (5, 0.1, ("blurred",)),
-        (5, 0.9, ("blurred", OUT_OF_DISTRIBUTION)),
-        (30, float("nan"), (OUT_OF_DISTRIBUTION,)),
+        ({"sharpness": 30, "ood_score": 0.5}, (), ()),
+        ({"sharpness": 30, "ood_score": 0.51}, (), (OUT_OF_DISTRIBUTION,)),
+        ({"sharpness": 90, "ood_score": 0.51}, (), (OUT_OF_DISTRIBUTION, FINE_DETAIL)),
+        ({"sharpness": 90, "ood_score": 0.1}, (), ()),
+        ({"sharpness": 30, "ood_score": 0.1, "skin_angle": -20.0}, (), (OUT_OF_DISTRIBUTION, DARKER_SKIN)),
+        ({"sharpness": 30, "ood_score": 0.1, "skin_angle": 20.0}, (), ()),
+        ({"sharpness": 8, "ood_score": 0.1}, (), ("blurred",)),
+        ({"sharpness": 8, "ood_score": 0.9}, (), ("blurred", OUT_OF_DISTRIBUTION)),
+        ({"sharpness": 5, "ood_score": 0.9}, ("blurred",), ()),
+        ({"sharpness": 30, "ood_score": 1.6}, (NOT_SKIN,), ()),
+        ({"sharpness": 30, "ood_score": 0.1, "not_skin_score": 0.99}, (NOT_SKIN,), ()),
+        ({"sharpness": 30, "ood_score": 0.1, "not_skin_score": 0.5}, (), ()),
+        ({"sharpness": 5, "ood_score": 1.6}, ("blurred", NOT_SKIN), ()),
+        ({"sharpness": 30, "ood_score": float("nan")}, (NOT_SKIN,), ()),
+        ({"sharpness": 30, "ood_score": 0.1, "not_skin_score": float("nan")}, (NOT_SKIN,), ()),
     ],
 )
-def test_the_verdict_gives_every_reason(sharpness: float, score: float, codes: tuple[str, ...]) -> None:
-    verdict = gate(_report(sharpness), score, Gates(QualityThresholds(least_sharpness=10), 0.5))
-    assert verdict.codes == codes
-    assert verdict.abstain == bool(codes)
-    assert len(verdict.reasons) == len(codes)
-    assert all(reason.endswith(".") for reason in verdict.reasons)
+def test_what_can_t_be_read_is_withheld_and_what_differs_gets_a_warning(
+    photo: dict[str, float], withheld: tuple[str, ...], warned: tuple[str, ...]
+) -> None:
+    rest = {name: value for name, value in photo.items() if name not in ("sharpness", "ood_score")}
+    verdict = gate(_report(photo["sharpness"]), photo["ood_score"], GATES, **rest)
+    assert (verdict.codes, verdict.warning_codes) == (withheld, warned)
+    assert verdict.abstain == bool(withheld)
+    assert len(verdict.reasons) == len(withheld)
+    assert list(verdict.warnings) == warning_sentences(warned)
+    assert all(sentence.endswith(".") for sentence in (*verdict.reasons, *verdict.warnings))
 
 
 def test_an_embedding_that_is_no_number_is_never_let_through() -> None:
-    detector = _fit(_embeddings(10, 0))
-    score = detector.score(np.full(LENGTH, np.nan))
+    known = _embeddings(10, 0)
+    broken = np.full(LENGTH, np.nan)
+    score = _fit(known).score(broken)
     assert gate(_report(), score, Gates(QualityThresholds(), 2.0)).abstain
+    not_skin = SkinDetector.fit(known, -known).score(broken)
+    assert gate(_report(), 0.1, Gates(QualityThresholds(), 2.0), not_skin_score=not_skin).abstain
 
 
 def test_gates_survive_json() -> None:
-    gates = Gates(QualityThresholds(least_sharpness=11.5), 0.42)
-    assert Gates.from_dict(json.loads(json.dumps(gates.to_dict()))) == gates
+    for gates in (Gates(QualityThresholds(least_sharpness=11.5), 0.42), GATES):
+        assert Gates.from_dict(json.loads(json.dumps(gates.to_dict(), allow_nan=False))) == gates
     with pytest.raises(KeyError):
         Gates.from_dict({"quality": {}})
+
+
+def test_gates_of_version_0_1_withhold_only_what_is_very_far() -> None:
+    old = {"quality": QualityThresholds(least_sharpness=10).to_dict(), "ood_threshold": 0.1}
+    gates = Gates.from_dict(old)
+    assert gate(_report(8), 0.15, gates).warning_codes == ("blurred", OUT_OF_DISTRIBUTION)
+    assert gate(_report(), 0.9, gates).codes == (NOT_SKIN,)
+
+
+def test_a_photo_softer_than_all_known_ones_is_unreadable_only_if_they_are_sharp() -> None:
+    soft = [_report(sharpness) for sharpness in np.linspace(3, 5, 400)]
+    gates = Gates.fit(soft, np.linspace(0, 1, 400))
+    assert not gate(_report(4), 0.1, gates).abstain
+
+
+def test_skin_is_told_from_anything_else_whatever_the_length_of_the_embedding() -> None:
+    rng = np.random.default_rng(0)
+    others = _embeddings(60, 1) + rng.choice((-2.0, 2.0), LENGTH)
+    detector = SkinDetector.fit(_embeddings(300, 0), others[:40])
+    assert detector.score(_embeddings(100, 2)).max() < NOT_SKIN_FROM
+    assert detector.score(others[40:]).min() > NOT_SKIN_FROM
+    one = detector.score(others[0])
+    assert isinstance(one, float)
+    assert one == pytest.approx(detector.score(5 * others[:1])[0], abs=1e-6)
+    stored = SkinDetector.from_arrays(load(save(detector.to_arrays())))
+    np.testing.assert_array_equal(stored.score(others), detector.score(others))
+    with pytest.raises(CheckpointError, match="calibrate"):
+        SkinDetector.from_arrays({"weights": np.zeros(4)})
+    with pytest.raises(ConfigurationError, match="anything else"):
+        SkinDetector.fit(_embeddings(3, 0), others[:0])
+
+
+@pytest.mark.parametrize(
+    ("verdict", "withheld", "warned", "words"),
+    [
+        ("answer", (), (), ""),
+        ("answer", (), None, ""),
+        (None, (), None, ""),
+        ("answer", (), ("blurred",), "warning: blurred"),
+        ("abstain", ("too_dark", NOT_SKIN), (), "withheld: too dark, no skin lesion"),
+        ("abstain", (), None, "withheld"),
+    ],
+)
+def test_one_function_says_what_was_decided(
+    verdict: str | None, withheld: tuple[str, ...], warned: tuple[str, ...] | None, words: str
+) -> None:
+    assert gate_status(Caution(True, verdict, withheld, warned)) == words

@@ -15,6 +15,7 @@ from dermadeit.inference.records import ABSTAIN, ANSWER, Prediction
 from dermadeit.tasks import BINARY, get_task
 from dermadeit.trust.calibration import DEFAULT_OPERATING_POINT, Calibration, check_operating_point
 from dermadeit.trust.files import CALIBRATE_COMMAND
+from dermadeit.trust.gating import WARNINGS
 from dermadeit.views.api.docstrings import documented
 from dermadeit.views.page.failures import refusal
 from dermadeit.views.page.gradio_patches import JsonInput
@@ -25,8 +26,9 @@ _NO_RECORD = (
     "the probability of the target class from 0 to 1."
 )
 _TOLD = (
-    "task", "model", "weights_sha256", "title", "caveat", "class_names", "verdict", "withheld_note", "label",
-    "probabilities", "calibrated", "views", "conformal_set", "cautions", "decision", "disclaimer",
+    "task", "model", "weights_sha256", "title", "caveat", "class_names", "verdict", "withheld_note",
+    "warning_codes", "label", "probabilities", "calibrated", "views", "conformal_set", "cautions", "decision",
+    "disclaimer",
 )  # fmt: skip
 """What is said of a decision, of all that an exported reading says."""
 
@@ -158,7 +160,9 @@ def read_answer(given: Any, predictor: Predictor) -> Prediction:
     if isinstance(given, Mapping):
         _check_origin(given, predictor)
         probabilities, views, verdict = given.get("probabilities"), given.get("views"), given.get("verdict")
+        warning_codes = _known_warnings(given.get("warning_codes"))
     else:
+        warning_codes = None
         probabilities = _from_target(given, calibration)
         views, verdict = max(calibration.by_views), ANSWER
     if (
@@ -182,8 +186,16 @@ def read_answer(given: Any, predictor: Predictor) -> Prediction:
         warnings=(),
         calibrated=True,
         verdict=verdict,
+        warning_codes=warning_codes,
         conformal_set=calibration.conformal_set(list(by_class.values()), views),
     )
+
+
+def _known_warnings(codes: Any) -> tuple[str, ...] | None:
+    """The codes among them that mean something; None where there is no list of them."""
+    if not isinstance(codes, list):
+        return None
+    return tuple(code for code in codes if isinstance(code, str) and code in WARNINGS)
 
 
 def _check_origin(record: Mapping[str, Any], predictor: Predictor) -> None:

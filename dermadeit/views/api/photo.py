@@ -76,7 +76,8 @@ def add_photo_endpoints(predictors: Mapping[str, Predictor]) -> None:
         Returns:
             A PNG file of the photo's size, grey where the check fails; and the check: class and method, whether
             the map is `faithful`, the `statement` that says so in words, the figures behind it, and `verdict` and
-            `abstain_reasons` of the answer as `/predict` gives it: `abstain` where it is to be withheld.
+            `abstain_reasons` of the answer as `/predict` gives it: `abstain` where it is to be withheld; and its
+            `warning_codes`.
         """
         try:
             predictor = predictors[get_task(str(task)).key]
@@ -88,13 +89,14 @@ def add_photo_endpoints(predictors: Mapping[str, Predictor]) -> None:
             with opened_photo(image) as photo:
                 drawn = SALIENCY_METHODS[method](predictor, photo, class_key or None)
                 check = check_saliency(predictor, photo, drawn)
-                verdict, reasons = _verdict(predictor, photo)
+                verdict, reasons, warning_codes = _verdict(predictor, photo)
             picture = drawn.overlay(photo, DEFAULT_OPACITY)
             tested = {
                 "class_key": drawn.class_key,
                 "method": drawn.method,
                 "verdict": verdict,
                 "abstain_reasons": reasons,
+                "warning_codes": warning_codes,
                 **asdict(check),
                 "statement": saliency_verdict(check),
                 "disclaimer": DISCLAIMER,
@@ -149,12 +151,13 @@ def failed_record(error: Exception, image: Any, task: Any, model: str) -> dict[s
     return record.to_dict()
 
 
-def _verdict(predictor: Predictor, photo: LesionImage) -> tuple[str, list[str]]:
+def _verdict(predictor: Predictor, photo: LesionImage) -> tuple[str, list[str], list[str] | None]:
     if predictor.checkpoint.trust is None:
         # Nothing is withheld, so the photo need not be read once more.
-        return ANSWER, []
+        return ANSWER, [], None
     answer = predict_one(predictor, photo)
-    return answer.verdict, list(answer.abstain_reasons)
+    warning_codes = None if answer.warning_codes is None else list(answer.warning_codes)
+    return answer.verdict, list(answer.abstain_reasons), warning_codes
 
 
 def _grey(pixels: np.ndarray) -> np.ndarray:

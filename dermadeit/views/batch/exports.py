@@ -189,8 +189,8 @@ def _with_comment(figure: bytes, comment: str) -> bytes:
 
 _COLUMNS = (
     "image_id", "file", "sha256", "task", "model", "views", "label_true", "target", "score", "calibrated", "rule",
-    "threshold", "decision", "right", "verdict", "abstain_codes", "weights_sha256", "ledger", "warnings",
-    "dermadeit_version", "disclaimer",
+    "threshold", "decision", "right", "verdict", "abstain_codes", "warning_codes", "weights_sha256", "ledger",
+    "warnings", "dermadeit_version", "disclaimer",
 )  # fmt: skip
 
 
@@ -236,6 +236,7 @@ def _rows(session: Session) -> Iterator[dict[str, Any]]:
             "right": decision == item.image.label,
             "verdict": record.verdict,
             "abstain_codes": " ".join(record.abstain_codes),
+            "warning_codes": " ".join(record.warning_codes or ()),
             "weights_sha256": result.weights[session.model],
             "ledger": " ".join(record.ledger),
             "warnings": " ".join(record.warnings),
@@ -268,6 +269,7 @@ def _summary(session: Session) -> dict[str, Any]:
         "notes": [
             *notes_of(result),
             "Withheld answers have a decision here too. The column “verdict” marks them.",
+            "The column “warning_codes” marks answers with a warning.",
             f"Sensitivity, specificity and predictive values are about {session.target}.",
             "If the threshold was chosen on these images, the figures are too good.",
         ],

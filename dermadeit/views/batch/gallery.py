@@ -14,11 +14,11 @@ from matplotlib.colors import to_hex
 
 from dermadeit.evaluation.batch import BatchItem
 from dermadeit.evaluation.slices import diagnosis_name
-from dermadeit.inference.records import ABSTAIN, Prediction
+from dermadeit.inference.records import Prediction
 from dermadeit.reporting.drawing import readable_on
 from dermadeit.reporting.format import counted, percent
-from dermadeit.reporting.names import WITHHELD
 from dermadeit.tasks import Task, get_task
+from dermadeit.trust.gating import gate_status
 from dermadeit.views.batch.tables import figure_name, plain_figure
 from dermadeit.views.page.html import score_name
 
@@ -183,10 +183,9 @@ def _words(item: BatchItem, record: Prediction, decided: str) -> tuple[str, str]
     if image.label:
         words += f", truth {names[image.label]}{_finer(item, names[image.label])}"
     lines, said = f"<b>{escape(words)}</b>", f"{image.file}: {words}"
-    if record.verdict == ABSTAIN:
-        withheld = _withheld(record)
-        lines += f'<span class="dd-held">{escape(withheld)}</span>'
-        said += f", {withheld}"
+    if status := gate_status(record):
+        lines += f'<span class="dd-held">{escape(status)}</span>'
+        said += f", {status}"
     score = f"{score_name(record)} {percent(record.probabilities[decided])}"
     return f"{lines}<span>{escape(score)}</span>", said
 
@@ -195,11 +194,6 @@ def _finer(item: BatchItem, label: str) -> str:
     """The diagnosis in brackets, where it says more than the true class."""
     name = diagnosis_name(item.image.metadata.get("diagnosis", ""))
     return f" ({name})" if name and name.casefold() != label.casefold() else ""
-
-
-def _withheld(record: Prediction) -> str:
-    codes = ", ".join(code.replace("_", " ") for code in record.abstain_codes)
-    return f"{WITHHELD.lower()}: {codes}" if codes else WITHHELD.lower()
 
 
 def _thumbnail_html(path: Path | None, said: str) -> str:

@@ -14,11 +14,12 @@ import pandas as pd
 from dermadeit.evaluation.batch import Batch, BatchItem, BatchResult
 from dermadeit.evaluation.thresholds import Decisions
 from dermadeit.inference.decision import OPERATING_POINT_TITLES, OWN_THRESHOLD
-from dermadeit.inference.records import ABSTAIN, Evaluation, Prediction
+from dermadeit.inference.records import Evaluation, Prediction
 from dermadeit.reporting.drawing import model_title
 from dermadeit.reporting.format import counted
 from dermadeit.reporting.names import PREDICTION_SET, score_name
 from dermadeit.trust.calibration import OPERATING_POINTS
+from dermadeit.trust.gating import gate_status
 from dermadeit.views.batch.gallery import Picture, gallery_html, matrix_html, point_figures_html, viewer_html
 from dermadeit.views.page.uploads import (
     CACHE_SECONDS,
@@ -227,7 +228,7 @@ class Session:
             for key, share in record.probabilities.items():
                 row[f"{named}: {task.display_names[key]}"] = round(share, 4)
             if record.conformal_set is not None:
-                row["Withheld"] = " ".join(record.abstain_codes) if record.verdict == ABSTAIN else ""
+                row["Status"] = gate_status(record) or "answered"
                 row[PREDICTION_SET] = ", ".join(task.display_names[key] for key in record.conformal_set)
             if record.stability:
                 row["Views that agree"] = round(record.stability.agreeing_share * record.views)

@@ -144,6 +144,10 @@ def trust_html(evaluation: Evaluation) -> str:
         rows.append(["Answers withheld", _share(abstention["abstained"])])
         rows.append(["Accuracy of the other answers", _share(abstention["accuracy_answered"])])
         rows.append(["Accuracy of the answers withheld", _share(abstention["accuracy_withheld"])])
+        # Tables of version 0.1 have no warnings.
+        if "warned" in abstention:
+            rows.append(["Answers with a warning", _share(abstention["warned"])])
+            rows.append(["Accuracy of the answers with a warning", _share(abstention["accuracy_warned"])])
     html = table_html("Uncertainty", ["Figure", "Value"], rows) if rows else ""
     if points := metrics.get("operating_points"):
         names = ("sensitivity", "specificity", "ppv", "npv")

@@ -135,7 +135,8 @@ def _name_html(image_id: str, *, public: bool) -> str:
 
 def _answer_html(task: Task, image: Disagreement, title: str) -> str:
     answer = escape(task.display_names[image.answers[title]])
-    held = ' <span class="dd-held">withheld</span>' if title in image.withheld else ""
+    status = image.status(title)
+    held = f' <span class="dd-held">{escape(status)}</span>' if status else ""
     score = f'<span class="dd-interval">{percent(image.scores[title])}</span>{held}'
     if not image.label:
         return f"{answer} {score}"

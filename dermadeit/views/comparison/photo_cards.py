@@ -22,9 +22,17 @@ from dermadeit.reporting.format import counted, percent
 from dermadeit.reporting.names import WITHHELD
 from dermadeit.tasks import BINARY, Task
 from dermadeit.trust.calibration import OPERATING_POINTS
+from dermadeit.trust.gating import warning_sentences
 from dermadeit.views.comparison.teacher import teacher_card_html
 from dermadeit.views.page.failures import Failure
-from dermadeit.views.page.html import badge_html, check_finding, check_state, score_name, table_html
+from dermadeit.views.page.html import (
+    badge_html,
+    check_finding,
+    check_state,
+    notes_html,
+    score_name,
+    table_html,
+)
 
 OWN_ANSWER = "answer"
 """Choice of the heatmaps: what each model answers, instead of one class for all."""
@@ -175,7 +183,8 @@ def _reading_html(
     reading: ModelReading, task: Task, preview: LesionImage, shown_class: str, point: str
 ) -> str:
     answer = reading.prediction
-    said = f"{_label_html(answer, task)}{_scores_html(answer, task)}{_decision_html(reading, task, point)}"
+    warned = notes_html("Warning", warning_sentences(answer.warning_codes))
+    said = f"{_label_html(answer, task)}{warned}{_scores_html(answer, task)}{_decision_html(reading, task, point)}"
     return f"""
 {_withheld_html(answer, said) if answer.verdict == ABSTAIN else said}
 {_heatmap_html(reading, task, preview, shown_class)}

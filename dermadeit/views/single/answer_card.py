@@ -13,7 +13,7 @@ from dermadeit.reporting.format import counted, percent
 from dermadeit.reporting.names import EMPTY_SET, PREDICTION_SET, SIMILAR_CASES, WITHHELD, capitalised
 from dermadeit.tasks import BINARY, Task, get_task
 from dermadeit.trust.calibration import Calibration
-from dermadeit.trust.gating import OUT_OF_DISTRIBUTION
+from dermadeit.trust.gating import SHOWS_NO_SKIN, warning_sentences
 from dermadeit.views.page.html import notes_html, score_name
 from dermadeit.views.single.reading import Reading, ViewScores, tasks_shown
 
@@ -75,7 +75,7 @@ def announcement(
         decided = ruling.decision if ruling else answer.label
         score = f"{score_name(answer).lower()} {percent(answer.probabilities[decided])}"
         withheld = " (withheld, shown at your request)" if answer.verdict == ABSTAIN else ""
-        parts.append(f"{condition}{task.display_names[decided]}, {score}{withheld}")
+        parts.append(f"{condition}{task.display_names[decided]}, {score}{withheld}{_warning_text(answer)}")
     return capitalised("; ".join(parts) + ".")
 
 
@@ -113,6 +113,7 @@ def _answer_html(
   <p class="dd-label">{escape(task.display_names[decided])}</p>
   {_contents_html(task, decided)}
   {_decided_html(answer, task, ruling)}
+  {notes_html("Warning", warning_sentences(answer.warning_codes), "dd-warned")}
   {caveat}
   {_bars_html(answer, task, ruling)}
   {_set_html(answer, task)}
@@ -122,7 +123,8 @@ def _answer_html(
   {notes_html(SIMILAR_CASES, _notes(reading, answer))}"""
     return f"""
 <section class="dd-answer{" dd-conditional" if conditional else ""}" data-task="{task.key}"
-  data-verdict="{answer.verdict}" data-hidden="{str(is_hidden(answer, choice)).lower()}">
+  data-verdict="{answer.verdict}" data-warned="{str(bool(answer.warning_codes)).lower()}"
+  data-hidden="{str(is_hidden(answer, choice)).lower()}">
   <div class="dd-answer-head"><h3>{escape(title)}</h3>{_verdict_html(answer, choice)}</div>
   {body}
 </section>"""
@@ -134,10 +136,17 @@ def _contents_html(task: Task, key: str) -> str:
 
 
 def _verdict_html(answer: Prediction, choice: Choice) -> str:
-    if answer.verdict != ABSTAIN:
-        return '<span class="dd-verdict" data-kind="answer">Answer</span>' if answer.calibrated else ""
-    text = "Withheld, shown at your request" if choice.override else "Withheld"
-    return f'<span class="dd-verdict" data-kind="abstain">{text}</span>'
+    if answer.verdict == ABSTAIN:
+        text = "Withheld, shown at your request" if choice.override else "Withheld"
+        return f'<span class="dd-verdict" data-kind="abstain">{text}</span>'
+    if answer.warning_codes:
+        return '<span class="dd-verdict" data-kind="warning">Answer with a warning</span>'
+    return '<span class="dd-verdict" data-kind="answer">Answer</span>' if answer.calibrated else ""
+
+
+def _warning_text(answer: Prediction) -> str:
+    """The warnings of an answer for the status line, after it."""
+    return "".join(f". {sentence.rstrip('.')}" for sentence in warning_sentences(answer.warning_codes))
 
 
 def _overridden_html(answer: Prediction) -> str:
@@ -292,10 +301,10 @@ def _title(ruling: Ruling) -> str:
 
 def _notes(reading: Reading, answer: Prediction) -> list[str]:
     """What the predictor says beyond the photo: that it was trained on it, or that similar cases disagree."""
-    if OUT_OF_DISTRIBUTION in answer.abstain_codes:
+    if not SHOWS_NO_SKIN.isdisjoint(answer.abstain_codes):
         # Cases that are alike in nothing can't disagree either.
         return []
-    known = {*reading.preview.warnings, NOT_CALIBRATED}
+    known = {*reading.preview.warnings, *warning_sentences(answer.warning_codes), NOT_CALIBRATED}
     return [warning for warning in answer.warnings if warning not in known]
 
 

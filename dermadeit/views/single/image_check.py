@@ -5,7 +5,9 @@ from __future__ import annotations
 from html import escape
 
 from dermadeit.imaging.decode import LOW_RESOLUTION_SIDE
+from dermadeit.inference.records import Prediction
 from dermadeit.reporting.format import percent
+from dermadeit.trust.gating import NOT_SKIN, OUT_OF_DISTRIBUTION
 from dermadeit.views.single.reading import PhotoCheck, Reading
 
 _JUST_ABOVE = 1.5
@@ -22,7 +24,7 @@ def check_html(reading: Reading, task_key: str) -> str:
     measures = "".join(
         f'<div data-good="{str(good).lower()}"><dt>{name}</dt><dd>{escape(word)}'
         f'<span class="dd-figure-detail">{escape(detail)}</span></dd></div>'
-        for name, word, detail, good in _measures(check)
+        for name, word, detail, good in _measures(check, reading.predictions[task_key])
     )
     return f"""
 <div class="dd-check">
@@ -41,7 +43,7 @@ def check_html(reading: Reading, task_key: str) -> str:
 </div>"""
 
 
-def _measures(check: PhotoCheck) -> list[tuple[str, str, str, bool]]:
+def _measures(check: PhotoCheck, answer: Prediction) -> list[tuple[str, str, str, bool]]:
     """Name, verdict in words, numbers behind it, and whether it is fine, for everything that is measured."""
     found, limits = check.quality.measures, check.limits
     sharp, contrast = found["sharpness"], found["contrast"]
@@ -50,7 +52,7 @@ def _measures(check: PhotoCheck) -> list[tuple[str, str, str, bool]]:
     rows = [
         (
             "Sharpness",
-            "blurred"
+            _word("blurred", "slightly blurred", "blurred", answer)
             if sharp < limits.least_sharpness
             else "just sharp enough"
             if sharp < _JUST_ABOVE * limits.least_sharpness
@@ -60,9 +62,9 @@ def _measures(check: PhotoCheck) -> list[tuple[str, str, str, bool]]:
         ),
         (
             "Exposure",
-            "too dark"
+            _word("too_dark", "dark", "too dark", answer)
             if dark > limits.most_black_share
-            else "overexposed"
+            else _word("overexposed", "partly overexposed", "overexposed", answer)
             if bright > limits.most_overexposed_share
             else "good",
             f"{percent(dark)} black, {percent(bright)} overexposed",
@@ -70,7 +72,9 @@ def _measures(check: PhotoCheck) -> list[tuple[str, str, str, bool]]:
         ),
         (
             "Uniformity",
-            "almost one shade" if contrast < limits.least_contrast else "enough contrast",
+            _word("uniform", "little contrast", "almost one shade", answer)
+            if contrast < limits.least_contrast
+            else "enough contrast",
             f"{contrast:.0f} grey levels, at least {limits.least_contrast:.0f}",
             contrast >= limits.least_contrast,
         ),
@@ -81,19 +85,21 @@ def _measures(check: PhotoCheck) -> list[tuple[str, str, str, bool]]:
             side >= LOW_RESOLUTION_SIDE,
         ),
     ]
-    return [*rows, _likeness(check)]
+    return [*rows, _likeness(check, answer)]
 
 
-def _likeness(check: PhotoCheck) -> tuple[str, str, str, bool]:
+def _word(code: str, moderate: str, severe: str, answer: Prediction) -> str:
+    """What is said of a problem: severe where the answer is withheld for it."""
+    return severe if code in answer.abstain_codes else moderate
+
+
+def _likeness(check: PhotoCheck, answer: Prediction) -> tuple[str, str, str, bool]:
     name = "Likeness to known lesions"
     if check.strangeness is None or check.strangest is None:
         return name, "not measured", "the checkpoint is not calibrated, so no answer is withheld", True
     detail = f"distance {check.strangeness:.4f}, at most {check.strangest:.4f}"
-    # Written so that NaN counts as strange, as in the gate itself.
-    near = check.strangeness <= check.strangest
-    return (
-        name,
-        "as near as known lesions are" if near else "unlike any lesion that the model knows",
-        detail,
-        near,
-    )
+    if NOT_SKIN in answer.abstain_codes:
+        return name, "does not look like a skin lesion", detail, False
+    if OUT_OF_DISTRIBUTION in (answer.warning_codes or ()):
+        return name, "differs from the training photos", detail, False
+    return name, "similar to the training photos", detail, True

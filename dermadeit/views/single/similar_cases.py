@@ -10,7 +10,7 @@ from dermadeit.inference.decision import Choice
 from dermadeit.inference.records import Prediction
 from dermadeit.reporting.names import SIMILAR_CASES, capitalised
 from dermadeit.tasks import DIAGNOSES, get_task
-from dermadeit.trust.gating import OUT_OF_DISTRIBUTION
+from dermadeit.trust.gating import SHOWS_NO_SKIN
 from dermadeit.trust.neighbours import Neighbour, describe_outside, describe_votes
 from dermadeit.views.page.case_pictures import FOLDER_VARIABLE, ISIC_ADDRESS, isic_id
 from dermadeit.views.single.answer_card import is_hidden
@@ -45,7 +45,7 @@ def cases_html(reading: Reading, task_key: str, choice: Choice) -> str:
 
 def _verdict(answer: Prediction, task_key: str) -> str:
     """The vote of the most similar cases for the most probable class, as sentences."""
-    if OUT_OF_DISTRIBUTION in answer.abstain_codes:
+    if not SHOWS_NO_SKIN.isdisjoint(answer.abstain_codes):
         return "No vote, because the photo differs from all training photos."
     task, votes = get_task(task_key), answer.neighbour_votes
     sentences = (describe_votes(votes, answer.label, task), describe_outside(votes))

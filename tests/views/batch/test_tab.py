@@ -17,6 +17,7 @@ from sklearn import metrics as sk
 
 from dermadeit.data.tabular import read_csv
 from dermadeit.errors import ImageError, TableError
+from dermadeit.evaluation.evaluate import write_evaluations
 from dermadeit.inference.zoo import ModelZoo
 from dermadeit.reporting.names import PREDICTION_SET, WITHHELD
 from dermadeit.tasks import BINARY
@@ -361,11 +362,12 @@ def test_a_calibrated_table_shows_what_was_withheld_and_why_points_are_missing(
     table = file_of("\n".join([header, *rows]).encode(), "predictions.csv")
     list(read_batch(zoo, Order([uploaded(table)], "binary", [], 8), session))
     list(evaluate_batch(session))
-    assert session.table()["Withheld"].tolist() == ["", "blur"]
+    assert session.table()["Status"].tolist() == ["answered", "withheld: blur"]
     assert session.table()[PREDICTION_SET].tolist() == [f"Nevus, {OTHERS}"] * 2
     shown = batch_tables.trust_html(session.evaluation())
     assert "Operating points were not measured" in shown
     assert "Answers withheld" in shown
+    assert "Answers with a warning" not in shown
     overview = batch_tables.overview_html(session.result)
     assert "<dd>m 8, n 1</dd>" in overview
     assert "Left out: the predictions of m with 4 views." in overview
@@ -388,6 +390,34 @@ def test_a_caption_says_answer_truth_diagnosis_and_whether_it_was_withheld(sessi
     assert f">{WITHHELD.lower()}: too dark, blurred</span>" in shown
     assert shown.count('class="dd-held"') == 1
     assert f"a: answer Nevus, truth {OTHERS} (melanoma), {WITHHELD.lower()}: too dark, blurred" in shown
+
+
+def test_an_answer_with_a_warning_is_marked_in_table_gallery_and_files(
+    session, uploaded, zoo, file_of, tmp_path
+):
+    header = (
+        "image_id,task,model,views,label_true,logit_nevus,logit_others,calibrated,verdict,abstain_codes,"
+        "warning_codes,conformal_set"
+    )
+    rows = ["a,binary,m,1,others,2,0,True,answer,,out_of_distribution darker_skin,nevus",
+            "b,binary,m,1,others,3,0,True,answer,,,nevus",
+            "c,binary,m,1,others,1,0,True,abstain,not_skin,,nevus"]  # fmt: skip
+    table = file_of("\n".join([header, *rows]).encode(), "predictions.csv")
+    list(read_batch(zoo, Order([uploaded(table)], "binary", [], 8), session))
+    list(evaluate_batch(session))
+    warned = "warning: differs from the training photos, darker skin"
+    expected = [warned, "answered", "withheld: no skin lesion"]
+    assert session.table()["Status"].tolist() == expected
+    shown = session.gallery()
+    assert f">{warned}</span>" in shown
+    assert ">withheld: no skin lesion</span>" in shown
+    assert shown.count('class="dd-held"') == 2
+    abstention = session.evaluation().metrics["abstention"]
+    assert abstention["warned"]["value"] == pytest.approx(1 / 3)
+    assert "Answers with a warning" in batch_tables.trust_html(session.evaluation())
+    write_evaluations(session.evaluations, tmp_path)
+    again = read_csv(tmp_path / "predictions.csv").rows
+    assert [row["warning_codes"] for row in again] == ["out_of_distribution darker_skin", "", ""]
 
 
 def test_a_table_of_shipped_weights_has_their_operating_points(

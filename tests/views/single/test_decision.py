@@ -16,11 +16,12 @@ from dermadeit.imaging.decode import decode_image
 from dermadeit.inference.decision import OWN_THRESHOLD, Choice, bracket, calibration_prevalence, rule
 from dermadeit.inference.faithfulness import check_saliency
 from dermadeit.inference.predictor import Predictor
-from dermadeit.inference.records import ABSTAIN, Prediction
+from dermadeit.inference.records import ABSTAIN, ANSWER, Prediction
 from dermadeit.inference.saliency import attention_rollout
 from dermadeit.reporting.names import SIMILAR_CASES, WITHHELD
 from dermadeit.tasks import BINARY
 from dermadeit.trust.calibration import OPERATING_POINTS, OperatingPoint
+from dermadeit.trust.gating import warning_sentences
 from dermadeit.trust.neighbours import VOTERS, describe_votes
 from dermadeit.views.page.case_pictures import PICTURE_SIDE, isic_id, load_pictures
 from dermadeit.views.single.answer_card import announcement, result_html
@@ -216,6 +217,28 @@ def test_an_override_is_marked_wherever_the_answer_goes(withheld, mixed, calibra
     assert (untouched["override"], untouched["readings"][0]["overridden"]) == (False, False)
 
 
+def test_a_warned_answer_is_given_with_its_warning_wherever_it_goes(reading, mixed, calibrations):
+    codes = ("blurred", "out_of_distribution", "darker_skin")
+    sentences = warning_sentences(codes)
+    given = reading.predictions["binary"]
+    warnings = (*sentences, *given.warnings)
+    answer = replace(given, verdict=ANSWER, abstain_codes=(), warning_codes=codes, warnings=warnings)
+    warned = replace(reading, predictions=reading.predictions | {"binary": answer})
+    page = result_html(warned, "binary", calibrations)
+    decided = rule(answer, calibrations["binary"], Choice()).decision
+    assert f'<p class="dd-label">{decided.capitalize()}</p>' in page
+    assert 'data-kind="warning"' in page
+    said = announcement(warned, "binary", calibrations)
+    saved = report(warned, mixed, "binary", Choice(), None, 0.5)
+    for sentence in sentences:
+        assert unescape(page).count(sentence) == unescape(saved).count(sentence) == 1
+        assert sentence.rstrip(".") in said
+    [exported] = export(warned, mixed, "binary")["readings"]
+    assert (exported["verdict"], exported["warning_codes"]) == ("answer", list(codes))
+    assert set(sentences) <= set(exported["warnings"])
+    assert "differs from the training photos" in check_html(warned, "binary")
+
+
 def test_an_answer_that_its_own_set_rules_out_is_called_doubtful(reading, mixed, calibrations):
     answer = answer_with(reading, 0.999)
     choice = Choice(OWN_THRESHOLD, 0.5)
@@ -244,7 +267,7 @@ def test_what_is_about_the_most_probable_class_says_so_beside_another_decision(r
 
 
 def test_similar_cases_of_a_photo_unlike_all_lesions_are_not_weighed(withheld):
-    strange = replace(withheld.predictions["binary"], abstain_codes=("out_of_distribution",))
+    strange = replace(withheld.predictions["binary"], abstain_codes=("not_skin",))
     changed = replace(withheld, predictions=withheld.predictions | {"binary": strange})
     page = cases_html(changed, "binary", Choice(override=True))
     assert "ISIC_" in page
