@@ -37,7 +37,7 @@ SHARE_WARNED = 0.02
 QUALITY_SHARE_WARNED = 0.005
 """Share of them that may get one for the quality of their photo."""
 
-NOT_SKIN_FROM = 0.85
+NOT_SKIN_FROM = 0.9
 """Score of `SkinDetector` from which a photo is taken for one of anything but skin."""
 
 FAR_FACTOR = 3.5
