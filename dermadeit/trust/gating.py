@@ -374,11 +374,11 @@ def gate_status(answer: Judged) -> str:
     """Whether an answer is withheld or has a warning, in the words that every table and picture uses.
 
     Returns:
-        Such as “withheld: blurred” or “warning: differs from the training photos”; empty for an answer without.
+        Such as “answer withheld: blurred” or “answer with a warning: darker skin”; empty for an answer without.
     """
     if answer.verdict == "abstain":
-        return _with_names("withheld", answer.abstain_codes)
-    return _with_names("warning", answer.warning_codes) if answer.warning_codes else ""
+        return _with_names("answer withheld", answer.abstain_codes)
+    return _with_names("answer with a warning", answer.warning_codes) if answer.warning_codes else ""
 
 
 def _with_names(word: str, codes: Sequence[str]) -> str:

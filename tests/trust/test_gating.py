@@ -223,9 +223,9 @@ def test_skin_is_told_from_anything_else_whatever_the_length_of_the_embedding() 
         ("answer", (), (), ""),
         ("answer", (), None, ""),
         (None, (), None, ""),
-        ("answer", (), ("blurred",), "warning: blurred"),
-        ("abstain", ("too_dark", NOT_SKIN), (), "withheld: too dark, no skin lesion"),
-        ("abstain", (), None, "withheld"),
+        ("answer", (), ("blurred",), "answer with a warning: blurred"),
+        ("abstain", ("too_dark", NOT_SKIN), (), "answer withheld: too dark, no skin lesion"),
+        ("abstain", (), None, "answer withheld"),
     ],
 )
 def test_one_function_says_what_was_decided(

@@ -362,7 +362,7 @@ def test_a_calibrated_table_shows_what_was_withheld_and_why_points_are_missing(
     table = file_of("\n".join([header, *rows]).encode(), "predictions.csv")
     list(read_batch(zoo, Order([uploaded(table)], "binary", [], 8), session))
     list(evaluate_batch(session))
-    assert session.table()["Status"].tolist() == ["answered", "withheld: blur"]
+    assert session.table()["Status"].tolist() == ["answered", "answer withheld: blur"]
     assert session.table()[PREDICTION_SET].tolist() == [f"Nevus, {OTHERS}"] * 2
     shown = batch_tables.trust_html(session.evaluation())
     assert "Operating points were not measured" in shown
@@ -405,12 +405,12 @@ def test_an_answer_with_a_warning_is_marked_in_table_gallery_and_files(
     table = file_of("\n".join([header, *rows]).encode(), "predictions.csv")
     list(read_batch(zoo, Order([uploaded(table)], "binary", [], 8), session))
     list(evaluate_batch(session))
-    warned = "warning: differs from the training photos, darker skin"
-    expected = [warned, "answered", "withheld: no skin lesion"]
+    warned = "answer with a warning: differs from the training photos, darker skin"
+    expected = [warned, "answered", "answer withheld: no skin lesion"]
     assert session.table()["Status"].tolist() == expected
     shown = session.gallery()
     assert f">{warned}</span>" in shown
-    assert ">withheld: no skin lesion</span>" in shown
+    assert ">answer withheld: no skin lesion</span>" in shown
     assert shown.count('class="dd-held"') == 2
     abstention = session.evaluation().metrics["abstention"]
     assert abstention["warned"]["value"] == pytest.approx(1 / 3)
