@@ -81,7 +81,8 @@ class Downloads:
                 f"{file_stem(reading)}.json", export(reading, self._predictors, task_key, choice)
             )
 
-        return self._made(visit, task_key, rest, make)
+        # Gradio streams only what a generator function gives.
+        yield from self._made(visit, task_key, rest, make)
 
     def _make_report(self, visit: Visit, task_key: str, *rest: Any) -> Iterator[Updates]:
         _, _, opacity, *controls = rest
@@ -91,7 +92,8 @@ class Downloads:
             html = report(reading, self._predictors, task_key, choice, shown, as_share(opacity))
             return store_report(reading, html)
 
-        return self._made(visit, task_key, rest, make)
+        # Gradio streams only what a generator function gives.
+        yield from self._made(visit, task_key, rest, make)
 
     def _made(
         self, visit: Visit, task_key: str, rest: Sequence[Any], make: Callable[[Reading], str]
