@@ -36,7 +36,7 @@ class Decisions:
         return self.task.index_of(self.task.target)
 
     def at(self, threshold: float | None) -> np.ndarray:
-        """Class indices, int [N], decided as `Calibration.decide` does.
+        """Class indices, int [N], decided as `decision.decide` does.
 
         Args:
             threshold: Score of the target class from which on it is answered, else the likeliest of the others;

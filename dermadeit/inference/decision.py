@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
-from dermadeit.inference.records import Prediction
+from dermadeit.errors import ConfigurationError
+from dermadeit.inference.records import Decision, Prediction
 from dermadeit.trust.calibration import (
     DEFAULT_OPERATING_POINT,
     OPERATING_POINTS,
     Calibration,
-    OperatingPoint,
     ViewCalibration,
     operating_point_title,
 )
@@ -30,7 +29,7 @@ OPERATING_POINT_TITLES: Mapping[str, str] = MappingProxyType(
 
 
 @dataclass(frozen=True)
-class Choice:
+class DecisionSettings:
     """What a visitor has set for the decision. The defaults are what holds before anything was touched.
 
     Attributes:
@@ -47,7 +46,7 @@ class Choice:
     prevalence: float | None = None
     override: bool = False
 
-    def for_other_task(self) -> Choice:
+    def for_other_task(self) -> DecisionSettings:
         """The same for a task that it was not set for: a named operating point means something there too."""
         own = self.operating_point == OWN_THRESHOLD
         name = DEFAULT_OPERATING_POINT if own else self.operating_point
@@ -72,7 +71,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Ruling:
+class ThresholdDecision:
     """The decision for one answer at one threshold.
 
     Attributes:
@@ -98,27 +97,86 @@ class Ruling:
     negative_predictive_value: Figure | None
 
     def to_dict(self) -> dict[str, Any]:
-        """The ruling as JSON-ready values."""
+        """The decision as JSON-ready values."""
         return asdict(self)
 
 
-def rule(answer: Prediction, calibration: Calibration | None, choice: Choice) -> Ruling | None:
+def decide(probabilities: Mapping[str, float], target: str, threshold: float) -> str:
+    """The target class where its probability reaches the threshold, else the likeliest of the others.
+
+    Args:
+        probabilities: Class key to probability, 0 to 1.
+        target: Key of the class that the threshold is about.
+        threshold: Probability of the target from which on it is answered, 0 to 1.
+    """
+    if probabilities[target] >= threshold:
+        return target
+    return max((key for key in probabilities if key != target), key=probabilities.__getitem__)
+
+
+def predictive_values(
+    sensitivity: float, specificity: float, prevalence: float
+) -> tuple[float | None, float | None]:
+    """Positive and negative predictive value at a prevalence, by Bayes' rule.
+
+    Args:
+        sensitivity: Share of the target's lesions that are answered as such, 0 to 1.
+        specificity: Share of the others that are not, 0 to 1.
+        prevalence: Share of lesions that are of the target class where the model is used, 0 to 1.
+
+    Returns:
+        None in the place of a value that no answer would be counted in.
+
+    Raises:
+        ConfigurationError: The prevalence is no share.
+    """
+    if not 0 <= prevalence <= 1:
+        raise ConfigurationError(f"The prevalence {prevalence} is not a share. Give a number from 0 to 1.")
+    hits, misses = sensitivity * prevalence, (1 - sensitivity) * prevalence
+    passes, alarms = specificity * (1 - prevalence), (1 - specificity) * (1 - prevalence)
+    return (
+        hits / (hits + alarms) if hits + alarms else None,
+        passes / (passes + misses) if passes + misses else None,
+    )
+
+
+def decide_at_point(
+    probabilities: Mapping[str, float], calibration: Calibration, name: str, views: int
+) -> Decision:
+    """Decides at a named operating point.
+
+    Args:
+        probabilities: Class key to calibrated probability.
+        calibration: That of the checkpoint that gave them.
+        name: One of `calibration.OPERATING_POINTS`.
+        views: How many views were averaged.
+
+    Raises:
+        ConfigurationError: There is no operating point of this name.
+    """
+    threshold = calibration.operating_point(name, views).threshold
+    return Decision(name, threshold, decide(probabilities, calibration.target, threshold))
+
+
+def decide_with_settings(
+    answer: Prediction, calibration: Calibration | None, settings: DecisionSettings
+) -> ThresholdDecision | None:
     """Decides; arithmetic on the stored probabilities alone. None where they are not calibrated.
 
     Args:
         answer: The reading.
         calibration: That of the checkpoint that gave it.
-        choice: What the visitor has set.
+        settings: What the visitor has set.
     """
     if calibration is None or not answer.calibrated:
         return None
-    name, views = choice.operating_point, answer.views
+    name, views = settings.operating_point, answer.views
     fitted = calibration.by_views[views]
-    prevalence = choice.prevalence
+    prevalence = settings.prevalence
     if prevalence is None:
         prevalence = calibration_prevalence(calibration, views)
     if name == OWN_THRESHOLD:
-        threshold = choice.threshold
+        threshold = settings.threshold
         measured = _shown_alike(fitted, threshold)
     else:
         threshold = calibration.operating_point(name, views).threshold
@@ -129,27 +187,18 @@ def rule(answer: Prediction, calibration: Calibration | None, choice: Choice) ->
         point = calibration.operating_point(measured, views)
         sensitivity = _measured(calibration, views, measured, "sensitivity", point.sensitivity)
         specificity = _measured(calibration, views, measured, "specificity", point.specificity)
-    worst, best = (
-        _at_point(calibration, views, OperatingPoint(threshold, sensitive, specific))
-        for sensitive, specific in (
-            (sensitivity.low, specificity.low),
-            (sensitivity.high, specificity.high),
-        )
-    )
     # Both predictive values rise with sensitivity and with specificity.
+    worst = predictive_values(sensitivity.low, specificity.low, prevalence)
+    best = predictive_values(sensitivity.high, specificity.high, prevalence)
     positive, negative = (
-        None if math.isnan(low) or math.isnan(high) else Figure(low, high)
-        for low, high in zip(
-            worst.predictive_values(DEFAULT_OPERATING_POINT, prevalence, views),
-            best.predictive_values(DEFAULT_OPERATING_POINT, prevalence, views),
-            strict=True,
-        )
+        None if low is None or high is None else Figure(low, high)
+        for low, high in zip(worst, best, strict=True)
     )
-    return Ruling(
+    return ThresholdDecision(
         name,
         threshold,
         calibration.target,
-        worst.decide(list(answer.probabilities.values()), DEFAULT_OPERATING_POINT, views),
+        decide(answer.probabilities, calibration.target, threshold),
         sensitivity,
         specificity,
         prevalence,
@@ -213,12 +262,6 @@ def _shown_alike(fitted: ViewCalibration, threshold: float) -> str | None:
     shown = round(threshold * 100, 1)
     alike = (name for name, at in fitted.operating_points.items() if round(at.threshold * 100, 1) == shown)
     return next(alike, None)
-
-
-def _at_point(calibration: Calibration, views: int, point: OperatingPoint) -> Calibration:
-    """A calibration whose only operating point is the given one, so that Bayes' rule stays in one place."""
-    fitted = replace(calibration.by_views[views], operating_points={DEFAULT_OPERATING_POINT: point})
-    return replace(calibration, by_views={views: fitted})
 
 
 def _measured(calibration: Calibration, views: int, name: str, figure: str, value: float) -> Figure:

@@ -20,7 +20,8 @@ from dermadeit.imaging.decode import LesionImage, decode_image, sanitise_name
 from dermadeit.imaging.preprocessing import DIHEDRAL_VIEWS, dihedral_views
 from dermadeit.imaging.quality import QualityReport, assess_quality
 from dermadeit.imaging.skin_tone import skin_angle
-from dermadeit.inference.records import ABSTAIN, ANSWER, Decision, ItemFailure, Prediction
+from dermadeit.inference.decision import decide_at_point
+from dermadeit.inference.records import ABSTAIN, ANSWER, ItemFailure, Prediction
 from dermadeit.models.checkpoints import CHECKPOINT_ROOT, Checkpoint, find_checkpoint, load_checkpoint
 from dermadeit.models.classifier import recording_shallow_embeddings, shallow_embeddings
 from dermadeit.trust.calibration import DEFAULT_OPERATING_POINT, check_operating_point
@@ -281,11 +282,7 @@ def _calibrated(trust: Trust, logits: np.ndarray, request: _Request) -> dict[str
         "calibrated": True,
         "label": max(by_class, key=by_class.__getitem__),
         "probabilities": by_class,
-        "operating_point": Decision(
-            name,
-            calibration.operating_point(name, views).threshold,
-            calibration.decide(probabilities, name, views),
-        ),
+        "operating_point": decide_at_point(by_class, calibration, name, views),
         "conformal_set": calibration.conformal_set(probabilities, views),
     }
 

@@ -15,6 +15,7 @@ import torch
 from dermadeit.errors import PredictionError
 from dermadeit.imaging.decode import LesionImage
 from dermadeit.imaging.preprocessing import dihedral_views
+from dermadeit.inference.decision import decide_at_point
 from dermadeit.inference.faithfulness import SaliencyCheck, check_saliency
 from dermadeit.inference.predictor import DEFAULT_VIEWS, Predictor, check_views
 from dermadeit.inference.records import ABSTAIN, Decision, ItemFailure, Prediction
@@ -260,13 +261,8 @@ def _decisions(predictor: Predictor, record: Prediction) -> dict[str, Decision]:
     calibration = predictor.checkpoint.calibration
     if calibration is None or not record.calibrated:
         return {}
-    probabilities = list(record.probabilities.values())
     return {
-        name: Decision(
-            name,
-            calibration.operating_point(name, record.views).threshold,
-            calibration.decide(probabilities, name, record.views),
-        )
+        name: decide_at_point(record.probabilities, calibration, name, record.views)
         for name in OPERATING_POINTS
     }
 

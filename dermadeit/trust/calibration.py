@@ -111,18 +111,6 @@ class Calibration:
         check_operating_point(name)
         return self._at(views).operating_points[name]
 
-    def decide(self, probabilities: Sequence[float], operating_point: str, views: int | None = None) -> str:
-        """The target class where its probability [K] reaches the threshold, else the likeliest of the others.
-
-        Raises:
-            ConfigurationError: There is no operating point of this name.
-        """
-        target = target_class(self.classes)
-        if probabilities[target] >= self.operating_point(operating_point, views).threshold:
-            return self.target
-        others = [index for index in range(len(self.classes)) if index != target]
-        return self.classes[max(others, key=lambda index: probabilities[index])]
-
     def conformal_set(self, probabilities: Sequence[float], views: int | None = None) -> tuple[str, ...]:
         """The classes that can't be ruled out for probabilities [K], by `fit_conformal`: all, some or none.
 
@@ -133,37 +121,6 @@ class Calibration:
             key
             for key, value, bound in zip(self.classes, probabilities, least, strict=True)
             if value >= bound
-        )
-
-    def predictive_values(
-        self, operating_point: str, prevalence: float, views: int | None = None
-    ) -> tuple[float, float]:
-        """Positive and negative predictive value of the target at a prevalence, by Bayes' rule.
-
-        They rest on sensitivity and specificity on the calibration split, where the threshold was chosen too.
-
-        Args:
-            operating_point: One of `OPERATING_POINTS`.
-            prevalence: Share of lesions that are of the target class where the model is used, in 0 to 1.
-            views: As for `decide`.
-
-        Returns:
-            NaN in the place of a value that no answer would be counted in.
-
-        Raises:
-            ConfigurationError: Unknown operating point, or a prevalence that is no share.
-        """
-        if not 0 <= prevalence <= 1:
-            raise ConfigurationError(
-                f"The prevalence {prevalence} is not a share; give a number from 0 to 1."
-            )
-        point = self.operating_point(operating_point, views)
-        hits, misses = point.sensitivity * prevalence, (1 - point.sensitivity) * prevalence
-        passes = point.specificity * (1 - prevalence)
-        alarms = (1 - point.specificity) * (1 - prevalence)
-        return (
-            hits / (hits + alarms) if hits + alarms else float("nan"),
-            passes / (passes + misses) if passes + misses else float("nan"),
         )
 
     def to_dict(self) -> dict[str, Any]:

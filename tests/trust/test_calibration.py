@@ -161,41 +161,16 @@ def calibration() -> Calibration:
     return Calibration("multiclass", CLASSES, "ab" * 32, {1: fitted, 8: fitted})
 
 
-def test_the_decision_follows_the_threshold_and_not_the_greatest_probability(
-    calibration: Calibration,
-) -> None:
-    probabilities = [0.45, 0.50, 0.05]
+def test_an_unknown_operating_point_is_refused_with_those_that_there_are(calibration: Calibration) -> None:
     assert calibration.target == "mel"
-    assert calibration.decide(probabilities, "balanced") == "mel"
-    assert calibration.decide(probabilities, "specificity_95") == "bcc"
-    assert calibration.decide([0.9, 0.02, 0.08], "specificity_95") == "mel"
-    # Below the threshold the answer is one of the others, even where melanoma is the likeliest of all.
-    assert calibration.decide([0.6, 0.15, 0.25], "specificity_95") == "scc"
     with pytest.raises(ConfigurationError, match="sensitivity_95, specificity_95, balanced"):
-        calibration.decide(probabilities, "youden")
+        calibration.operating_point("youden")
 
 
 def test_sets_hold_every_class_that_reaches_its_own_probability(calibration: Calibration) -> None:
     assert calibration.conformal_set([0.45, 0.50, 0.05]) == ("mel", "scc")
     assert calibration.conformal_set([0.29, 0.67, 0.04]) == ("bcc",)
     assert calibration.conformal_set([0.29, 0.59, 0.04]) == ()
-
-
-def test_predictive_values_follow_bayes_rule(calibration: Calibration) -> None:
-    # Of 1000 lesions 10 are melanomas: 8 found, 198 false alarms, 792 rightly passed, 2 missed.
-    assert calibration.predictive_values("balanced", 0.01) == (
-        pytest.approx(8 / 206),
-        pytest.approx(792 / 794),
-    )
-    assert np.isnan(Calibration.predictive_values(_blind(calibration), "balanced", 0.5)[0])
-    with pytest.raises(ConfigurationError, match="0 to 1"):
-        calibration.predictive_values("balanced", 5)
-
-
-def _blind(calibration: Calibration) -> Calibration:
-    points = dict.fromkeys(("sensitivity_95", "specificity_95", "balanced"), OperatingPoint(1.0, 0.0, 1.0))
-    fitted = ViewCalibration(calibration.by_views[8].scaling, points, (0.0,) * 3)
-    return Calibration("multiclass", CLASSES, "ab" * 32, {8: fitted})
 
 
 def test_probabilities_are_those_of_the_number_of_views(calibration: Calibration) -> None:

@@ -9,7 +9,7 @@ import gradio as gr
 
 from dermadeit.about import VERSION
 from dermadeit.errors import ConfigurationError
-from dermadeit.inference.decision import OWN_THRESHOLD, Choice
+from dermadeit.inference.decision import OWN_THRESHOLD, DecisionSettings
 from dermadeit.inference.predictor import Predictor
 from dermadeit.inference.records import ABSTAIN, ANSWER, Prediction
 from dermadeit.tasks import BINARY, get_task
@@ -76,8 +76,8 @@ def add_decide_endpoint(predictors: Mapping[str, Predictor]) -> None:
         """
         try:
             predictor = predictors[get_task(str(task)).key]
-            choice = asked_choice(operating_point, threshold, prevalence)
-            told = with_decision(read_answer(record, predictor), predictor, choice)
+            settings = check_settings(operating_point, threshold, prevalence)
+            told = with_decision(read_answer(record, predictor), predictor, settings)
             is_read = isinstance(record, Mapping | list)
             return {
                 "app": {"name": "DermaDeiT", "version": VERSION},
@@ -106,7 +106,9 @@ def add_decide_endpoint(predictors: Mapping[str, Predictor]) -> None:
         )
 
 
-def asked_choice(operating_point: Any, threshold: Any, prevalence: Any, override: Any = False) -> Choice:
+def check_settings(
+    operating_point: Any, threshold: Any, prevalence: Any, override: Any = False
+) -> DecisionSettings:
     """What a program has set for the decision. Everything is untrusted; None stands for what was left out.
 
     Args:
@@ -122,9 +124,9 @@ def asked_choice(operating_point: Any, threshold: Any, prevalence: Any, override
     if own is not None:
         if operating_point:
             raise ConfigurationError("Give an operating point or a threshold of your own, not both.")
-        return Choice(OWN_THRESHOLD, own, prevalence, override is True)
+        return DecisionSettings(OWN_THRESHOLD, own, prevalence, override is True)
     check_operating_point(operating_point or DEFAULT_OPERATING_POINT)
-    return Choice(
+    return DecisionSettings(
         operating_point or DEFAULT_OPERATING_POINT, prevalence=prevalence, override=override is True
     )
 

@@ -10,7 +10,7 @@ import gradio as gr
 from dermadeit.inference.predictor import Predictor
 from dermadeit.inference.saliency import DEFAULT_METHOD, DEFAULT_OPACITY
 from dermadeit.tasks import BINARY, get_task
-from dermadeit.views.api.decide import asked_choice, calibration_of
+from dermadeit.views.api.decide import calibration_of, check_settings
 from dermadeit.views.api.docstrings import documented
 from dermadeit.views.page.events import MODEL_EVENT
 from dermadeit.views.page.failures import refusal
@@ -56,17 +56,17 @@ def add_report_endpoint(predictors: Mapping[str, Predictor]) -> None:
         """
         try:
             key = get_task(str(task)).key
-            choice = asked_choice(operating_point, threshold, prevalence, override)
+            settings = check_settings(operating_point, threshold, prevalence, override)
             if operating_point or threshold is not None or prevalence is not None:
                 calibration_of(predictors[key])
             with opened_photo(image) as photo:
                 reading = read_labels(predictors, photo, key)
-            for wanted in exports.untested(reading, key, choice):
+            for wanted in exports.untested(reading, key, settings):
                 reading = with_map(reading, predictors, *wanted)
             answer = reading.predictions[key]
-            shown = None if is_hidden(answer, choice) else (DEFAULT_METHOD, answer.label)
-            html = exports.report(reading, predictors, key, choice, shown, DEFAULT_OPACITY)
-            return exports.store_report(reading, html), exports.export(reading, predictors, key, choice)
+            shown = None if is_hidden(answer, settings) else (DEFAULT_METHOD, answer.label)
+            html = exports.report(reading, predictors, key, settings, shown, DEFAULT_OPACITY)
+            return exports.store_report(reading, html), exports.export(reading, predictors, key, settings)
         except Exception as error:
             raise refusal(error) from None
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from html import escape
 
-from dermadeit.inference.decision import OPERATING_POINT_TITLES, OWN_THRESHOLD, Choice, Figure, Ruling, rule
+from dermadeit.inference.decision import (
+    OPERATING_POINT_TITLES,
+    OWN_THRESHOLD,
+    DecisionSettings,
+    Figure,
+    ThresholdDecision,
+    decide_with_settings,
+)
 from dermadeit.inference.predictor import NOT_CALIBRATED
 from dermadeit.inference.records import ABSTAIN, Prediction
 from dermadeit.metrics.classification import TARGET_FIGURE_NAMES
@@ -35,7 +42,7 @@ Calibrations = Mapping[str, Calibration | None]
 
 
 def result_html(
-    reading: Reading, task_key: str, calibrations: Calibrations, choice: Choice | None = None
+    reading: Reading, task_key: str, calibrations: Calibrations, settings: DecisionSettings | None = None
 ) -> str:
     """The answers that belong to a chosen task: the binary one, then the conditional one.
 
@@ -43,11 +50,11 @@ def result_html(
         reading: The photo's reading.
         task_key: The chosen task.
         calibrations: Task key to what was fitted for its checkpoint; None where nothing was.
-        choice: What the visitor has set; None for what holds before anything was touched.
+        settings: What the visitor has set; None for what holds before anything was touched.
     """
-    choice = choice or Choice()
+    settings = settings or DecisionSettings()
     cards = "".join(
-        _answer_html(reading, get_task(key), calibrations.get(key), choice, chosen=key == task_key)
+        _answer_html(reading, get_task(key), calibrations.get(key), settings, chosen=key == task_key)
         for key in tasks_shown(task_key)
     )
     return f"""
@@ -60,72 +67,76 @@ def result_html(
 
 
 def announcement(
-    reading: Reading, task_key: str, calibrations: Calibrations, choice: Choice | None = None
+    reading: Reading, task_key: str, calibrations: Calibrations, settings: DecisionSettings | None = None
 ) -> str:
     """The result in one sentence, for the status line."""
-    choice = choice or Choice()
+    settings = settings or DecisionSettings()
     parts = []
     for key in tasks_shown(task_key):
         answer, task = reading.predictions[key], get_task(key)
         condition = "" if task is BINARY else "if malignant: "
-        if answer.verdict == ABSTAIN and not choice.override:
+        if answer.verdict == ABSTAIN and not settings.override:
             parts.append(f"{condition}{WITHHELD.lower()}. {' '.join(answer.abstain_reasons).rstrip('.')}")
             continue
-        ruling = rule(answer, calibrations.get(key), choice if key == task_key else choice.for_other_task())
-        decided = ruling.decision if ruling else answer.label
+        decision = decide_with_settings(
+            answer, calibrations.get(key), settings if key == task_key else settings.for_other_task()
+        )
+        decided = decision.decision if decision else answer.label
         score = f"{score_name(answer).lower()} {percent(answer.probabilities[decided])}"
         withheld = " (withheld, shown at your request)" if answer.verdict == ABSTAIN else ""
         parts.append(f"{condition}{task.display_names[decided]}, {score}{withheld}{_warning_text(answer)}")
     return capitalised("; ".join(parts) + ".")
 
 
-def is_hidden(answer: Prediction, choice: Choice) -> bool:
+def is_hidden(answer: Prediction, settings: DecisionSettings) -> bool:
     """Whether an answer is withheld, and the visitor has not asked for it all the same."""
-    return answer.verdict == ABSTAIN and not choice.override
+    return answer.verdict == ABSTAIN and not settings.override
 
 
-def outside_set(answer: Prediction, task: Task, ruling: Ruling | None) -> str:
+def outside_set(answer: Prediction, task: Task, decision: ThresholdDecision | None) -> str:
     """Says that the answer is none of the classes that are not ruled out; empty where it is one of them."""
-    decided = ruling.decision if ruling else answer.label
+    decided = decision.decision if decision else answer.label
     if answer.conformal_set is None or decided in answer.conformal_set:
         return ""
     return f"{task.display_names[decided]} is not in the 90\u00a0% prediction set. This answer is uncertain."
 
 
 def _answer_html(
-    reading: Reading, task: Task, calibration: Calibration | None, choice: Choice, *, chosen: bool
+    reading: Reading, task: Task, calibration: Calibration | None, settings: DecisionSettings, *, chosen: bool
 ) -> str:
     answer = reading.predictions[task.key]
     conditional = task is not BINARY
     title = f"If malignant: {task.title}" if conditional else task.title
     caveat = f'<p class="dd-caveat">{escape(task.caveat)}</p>' if task.caveat else ""
-    if is_hidden(answer, choice):
+    if is_hidden(answer, settings):
         body = f"""<p class="dd-label">{WITHHELD}</p>
   {notes_html("Reasons", answer.abstain_reasons, "dd-withheld")}
   <p class="dd-quiet dd-to-check">See the measurements in the <a href="#check">image check</a>.</p>
   {caveat}"""
     else:
-        ruling = rule(answer, calibration, choice if chosen else choice.for_other_task())
-        doubt = outside_set(answer, task, ruling)
-        likely = _likely(answer, task, ruling)
-        decided = ruling.decision if ruling else answer.label
+        decision = decide_with_settings(
+            answer, calibration, settings if chosen else settings.for_other_task()
+        )
+        doubt = outside_set(answer, task, decision)
+        likely = _likely(answer, task, decision)
+        decided = decision.decision if decision else answer.label
         body = f"""{_overridden_html(answer)}
   <p class="dd-label">{escape(task.display_names[decided])}</p>
   {_contents_html(task, decided)}
-  {_decided_html(answer, task, ruling)}
+  {_decided_html(answer, task, decision)}
   {notes_html("Warning", warning_sentences(answer.warning_codes), "dd-warned")}
   {caveat}
-  {_bars_html(answer, task, ruling)}
+  {_bars_html(answer, task, decision)}
   {_set_html(answer, task)}
   {notes_html("Uncertain", [doubt] if doubt else [])}
   {_stability_html(answer, likely, reading.views[task.key])}
-  {_figures_html(task, ruling) if ruling and chosen else ""}
+  {_figures_html(task, decision) if decision and chosen else ""}
   {notes_html(SIMILAR_CASES, _notes(reading, answer))}"""
     return f"""
 <section class="dd-answer{" dd-conditional" if conditional else ""}" data-task="{task.key}"
   data-verdict="{answer.verdict}" data-warned="{str(bool(answer.warning_codes)).lower()}"
-  data-hidden="{str(is_hidden(answer, choice)).lower()}">
-  <div class="dd-answer-head"><h3>{escape(title)}</h3>{_verdict_html(answer, choice)}</div>
+  data-hidden="{str(is_hidden(answer, settings)).lower()}">
+  <div class="dd-answer-head"><h3>{escape(title)}</h3>{_verdict_html(answer, settings)}</div>
   {body}
 </section>"""
 
@@ -135,9 +146,9 @@ def _contents_html(task: Task, key: str) -> str:
     return f'<p class="dd-quiet dd-contents">{escape(contents)}</p>' if contents else ""
 
 
-def _verdict_html(answer: Prediction, choice: Choice) -> str:
+def _verdict_html(answer: Prediction, settings: DecisionSettings) -> str:
     if answer.verdict == ABSTAIN:
-        text = "Withheld, shown at your request" if choice.override else "Withheld"
+        text = "Withheld, shown at your request" if settings.override else "Withheld"
         return f'<span class="dd-verdict" data-kind="abstain">{text}</span>'
     if answer.warning_codes:
         return '<span class="dd-verdict" data-kind="warning">Answer with a warning</span>'
@@ -157,26 +168,26 @@ def _overridden_html(answer: Prediction) -> str:
     )
 
 
-def _decided_html(answer: Prediction, task: Task, ruling: Ruling | None) -> str:
-    if ruling is None:
+def _decided_html(answer: Prediction, task: Task, decision: ThresholdDecision | None) -> str:
+    if decision is None:
         return ""
-    target = task.display_names[ruling.target]
-    own = ruling.operating_point == OWN_THRESHOLD
-    place = "At your own threshold" if own else f"Operating point “{_title(ruling)}”"
-    text = f"{place}: the answer is “{target.lower()}” at {percent(ruling.threshold)} or above."
-    if ruling.decision != answer.label:
+    target = task.display_names[decision.target]
+    own = decision.operating_point == OWN_THRESHOLD
+    place = "At your own threshold" if own else f"Operating point “{_title(decision)}”"
+    text = f"{place}: the answer is “{target.lower()}” at {percent(decision.threshold)} or above."
+    if decision.decision != answer.label:
         text += f" The most probable class is {task.display_names[answer.label]}, but the threshold decides."
     return f'<p class="dd-decided">{escape(text)}</p>'
 
 
-def _bars_html(answer: Prediction, task: Task, ruling: Ruling | None) -> str:
-    first = ruling.decision if ruling else answer.label
+def _bars_html(answer: Prediction, task: Task, decision: ThresholdDecision | None) -> str:
+    first = decision.decision if decision else answer.label
     bars = "".join(
         _bar_html(
             task.display_names[key],
             share,
             is_answer=key == first,
-            threshold=ruling.threshold if ruling and key == ruling.target else None,
+            threshold=decision.threshold if decision and key == decision.target else None,
         )
         for key, share in answer.probabilities.items()
     )
@@ -198,10 +209,10 @@ def _bar_html(name: str, share: float, *, is_answer: bool, threshold: float | No
     )
 
 
-def _likely(answer: Prediction, task: Task, ruling: Ruling | None) -> str:
+def _likely(answer: Prediction, task: Task, decision: ThresholdDecision | None) -> str:
     """The class that views and similar cases are about, which need not be the one that is decided for."""
     name = task.display_names[answer.label]
-    return f"{name}, the most probable class" if ruling and ruling.decision != answer.label else name
+    return f"{name}, the most probable class" if decision and decision.decision != answer.label else name
 
 
 def _set_html(answer: Prediction, task: Task) -> str:
@@ -244,31 +255,31 @@ def _stacked(views: ViewScores) -> list[tuple[float, bool, int]]:
     return placed
 
 
-def _figures_html(task: Task, ruling: Ruling) -> str:
-    target = task.display_names[ruling.target]
+def _figures_html(task: Task, decision: ThresholdDecision) -> str:
+    target = task.display_names[decision.target]
     cells = "".join(
         _figure_html(capitalised(TARGET_FIGURE_NAMES[key]), figure)
         for key, figure in (
-            ("sensitivity", ruling.sensitivity),
-            ("specificity", ruling.specificity),
-            ("ppv", ruling.positive_predictive_value),
-            ("npv", ruling.negative_predictive_value),
+            ("sensitivity", decision.sensitivity),
+            ("specificity", decision.specificity),
+            ("ppv", decision.positive_predictive_value),
+            ("npv", decision.negative_predictive_value),
         )
     )
     bounds = (
         " At your own threshold they lie between those of the nearest operating points."
-        if any(known.low != known.high for known in (ruling.sensitivity, ruling.specificity))
+        if any(known.low != known.high for known in (decision.sensitivity, decision.specificity))
         else ""
     )
     origin = (
-        f"At this threshold the answer is {'never' if ruling.threshold else 'always'} “{target.lower()}”."
-        if ruling.operating_point == OWN_THRESHOLD and ruling.threshold in (0, 1)
+        f"At this threshold the answer is {'never' if decision.threshold else 'always'} “{target.lower()}”."
+        if decision.operating_point == OWN_THRESHOLD and decision.threshold in (0, 1)
         else "Sensitivity and specificity were measured on the calibration images. The thresholds were "
         "chosen on the same images."
     )
     note = (
         f"All four figures are about the class “{target}”. {origin}{bounds} The predictive values are for a "
-        f"prevalence of {percent(ruling.prevalence)}."
+        f"prevalence of {percent(decision.prevalence)}."
     )
     return f"""<dl class="dd-figures">{cells}</dl>
   <p class="dd-quiet">{escape(note)}</p>"""
@@ -295,8 +306,8 @@ def _span(low: float, high: float) -> str:
     return f"{low * 100:.1f} to {percent(high)}"
 
 
-def _title(ruling: Ruling) -> str:
-    return OPERATING_POINT_TITLES[ruling.operating_point]
+def _title(decision: ThresholdDecision) -> str:
+    return OPERATING_POINT_TITLES[decision.operating_point]
 
 
 def _notes(reading: Reading, answer: Prediction) -> list[str]:

@@ -11,7 +11,7 @@ import gradio as gr
 from dermadeit.inference.decision import (
     OPERATING_POINT_TITLES,
     OWN_THRESHOLD,
-    Choice,
+    DecisionSettings,
     calibration_prevalence,
     threshold_of,
 )
@@ -30,7 +30,7 @@ _UNCALIBRATED = (
 
 
 class DecisionControls:
-    """Renders the controls, and turns what they hold into a `Choice`.
+    """Renders the controls, and turns what they hold into a `DecisionSettings`.
 
     Args:
         calibrations: Task key to what was fitted for its checkpoint; None where nothing was.
@@ -101,7 +101,7 @@ class DecisionControls:
 
     @property
     def inputs(self) -> list[Any]:
-        """The components whose raw values `choice` takes, in its order."""
+        """The components whose raw values `read_settings` takes, in its order."""
         return [self.operating_point, self.threshold, self.prevalence, self.override]
 
     @property
@@ -109,11 +109,13 @@ class DecisionControls:
         """The components that `for_task` and `for_reading` update."""
         return [*self.inputs, self._panel, self._absence]
 
-    def choice(self, operating_point: Any, threshold: Any, prevalence: Any, override: Any) -> Choice:
+    def read_settings(
+        self, operating_point: Any, threshold: Any, prevalence: Any, override: Any
+    ) -> DecisionSettings:
         """What the controls hold; whatever a program may have sent instead becomes a default."""
         share = _share(threshold)
         is_known = operating_point in tuple(OPERATING_POINT_TITLES)
-        return Choice(
+        return DecisionSettings(
             operating_point if is_known else DEFAULT_OPERATING_POINT,
             0.5 if share is None else share,
             _share(prevalence),
@@ -126,27 +128,27 @@ class DecisionControls:
         shown = _prevalence(self._calibrations.get(task_key)) if share is None else share * 100
         return gr.skip() if share is not None and 0 <= raw <= 100 else shown
 
-    def for_task(self, task_key: str, choice: Choice) -> Updates:
+    def for_task(self, task_key: str, settings: DecisionSettings) -> Updates:
         """The controls as a task has them, after another task had them."""
         calibration = self._calibrations.get(task_key)
-        choice = choice.for_other_task()
+        settings = settings.for_other_task()
         return {
             self._panel: gr.update(visible=calibration is not None),
             self._absence: gr.update(visible=calibration is None),
-            self.operating_point: choice.operating_point,
+            self.operating_point: settings.operating_point,
             self.threshold: gr.update(
-                value=_percent(threshold_of(calibration, choice.operating_point) if calibration else 0.5),
+                value=_percent(threshold_of(calibration, settings.operating_point) if calibration else 0.5),
                 info=_threshold_info(task_key),
             ),
             self.prevalence: gr.update(value=_prevalence(calibration), info=_prevalence_info(task_key)),
         }
 
-    def at_point(self, task_key: str, choice: Choice) -> Updates:
+    def at_point(self, task_key: str, settings: DecisionSettings) -> Updates:
         """Moves the slider to a named operating point."""
         calibration = self._calibrations.get(task_key)
-        if calibration is None or choice.operating_point == OWN_THRESHOLD:
+        if calibration is None or settings.operating_point == OWN_THRESHOLD:
             return {}
-        return {self.threshold: _percent(threshold_of(calibration, choice.operating_point))}
+        return {self.threshold: _percent(threshold_of(calibration, settings.operating_point))}
 
     def for_reading(self, reading: Reading | None, task_key: str) -> Updates:
         """Offers to override where a shown answer is withheld."""

@@ -76,9 +76,9 @@ class Downloads:
         _, _, _, *controls = rest
 
         def make(reading: Reading) -> str:
-            choice = self._controls.choice(*controls)
+            settings = self._controls.read_settings(*controls)
             return store_json(
-                f"{file_stem(reading)}.json", export(reading, self._predictors, task_key, choice)
+                f"{file_stem(reading)}.json", export(reading, self._predictors, task_key, settings)
             )
 
         # Gradio streams only what a generator function gives.
@@ -88,8 +88,8 @@ class Downloads:
         _, _, opacity, *controls = rest
 
         def make(reading: Reading) -> str:
-            choice, shown = self._controls.choice(*controls), self._shown(task_key, rest)
-            html = report(reading, self._predictors, task_key, choice, shown, as_share(opacity))
+            settings, shown = self._controls.read_settings(*controls), self._shown(task_key, rest)
+            html = report(reading, self._predictors, task_key, settings, shown, as_share(opacity))
             return store_report(reading, html)
 
         # Gradio streams only what a generator function gives.
@@ -106,8 +106,8 @@ class Downloads:
             yield {self._file: None, self._status: status_html(NO_READING)}
             return
         try:
-            choice = self._controls.choice(*controls)
-            missing = untested(reading, task_key, choice, self._shown(task_key, rest))
+            settings = self._controls.read_settings(*controls)
+            missing = untested(reading, task_key, settings, self._shown(task_key, rest))
             if missing:
                 yield {self._status: status_html("Checking the heatmap for the file …")}
             for wanted in missing:

@@ -8,7 +8,7 @@ from typing import Any
 
 from dermadeit.about import DISCLAIMER, VERSION
 from dermadeit.imaging.decode import encode_png
-from dermadeit.inference.decision import Choice, rule
+from dermadeit.inference.decision import DecisionSettings, decide_with_settings
 from dermadeit.inference.predictor import Predictor
 from dermadeit.inference.records import ABSTAIN, Decision, Prediction
 from dermadeit.inference.saliency import DEFAULT_METHOD
@@ -29,7 +29,10 @@ WITHHELD_NOTE = (
 
 
 def export(
-    reading: Reading, predictors: Mapping[str, Predictor], task_key: str, choice: Choice | None = None
+    reading: Reading,
+    predictors: Mapping[str, Predictor],
+    task_key: str,
+    settings: DecisionSettings | None = None,
 ) -> dict[str, Any]:
     """The result as JSON-ready values, with all that is needed to know how it came about.
 
@@ -37,17 +40,18 @@ def export(
         reading: The photo's reading.
         predictors: Task key to predictor.
         task_key: The chosen task.
-        choice: What the visitor has set; None for what holds before anything was touched.
+        settings: What the visitor has set; None for what holds before anything was touched.
 
     Returns:
         `disclaimer`, `app`, `image`, `scores` (what the numbers are), `override` (whether answers that are
         withheld were shown all the same) and `readings`, one for each task that is shown. A reading has all
         keys of `Prediction.to_dict`, and `title`, `caveat`, `weights_sha256`, `class_names`, `overridden` (of
         this answer), `withheld_note` (None for an answer that is not withheld), `cautions` (why the answer is
-        doubtful, as sentences), `decision` (all of `decision.Ruling`; None without calibration), `view_scores`
-        (the class and its score in each view) and, in each of `neighbours`, `diagnosis_name` and `isic_url`.
+        doubtful, as sentences), `decision` (all of `decision.ThresholdDecision`; None without calibration),
+        `view_scores` (the class and its score in each view) and, in each of `neighbours`, `diagnosis_name` and
+        `isic_url`.
     """
-    choice = choice or Choice()
+    settings = settings or DecisionSettings()
     width, height = reading.size
     photo = reading.preview
     return {
@@ -68,9 +72,11 @@ def export(
             if reading.predictions[task_key].calibrated
             else "softmax of the logits averaged over the views; not calibrated"
         ),
-        "override": choice.override,
+        "override": settings.override,
         "readings": [
-            _reading(reading, predictors[key], key, choice if key == task_key else choice.for_other_task())
+            _reading(
+                reading, predictors[key], key, settings if key == task_key else settings.for_other_task()
+            )
             for key in tasks_shown(task_key)
         ],
     }
@@ -80,7 +86,7 @@ def report(
     reading: Reading,
     predictors: Mapping[str, Predictor],
     task_key: str,
-    choice: Choice,
+    settings: DecisionSettings,
     shown: tuple[str, str] | None,
     opacity: float,
 ) -> str:
@@ -90,24 +96,24 @@ def report(
         reading: The photo's reading.
         predictors: Task key to predictor.
         task_key: The chosen task.
-        choice: What the visitor has set.
+        settings: What the visitor has set.
         shown: Method and class key of the heatmap on the page; None where there is none.
         opacity: Of the heatmap over the photo, 0 to 1.
     """
     figures = [] if shown is None else [_figure(reading, task_key, *shown, opacity)]
-    exported = export(reading, predictors, task_key, choice)
+    exported = export(reading, predictors, task_key, settings)
     return single_image_report(exported, encode_png(reading.preview.pixels), figures)
 
 
 def untested(
-    reading: Reading, task_key: str, choice: Choice, shown: tuple[str, str] | None = None
+    reading: Reading, task_key: str, settings: DecisionSettings, shown: tuple[str, str] | None = None
 ) -> list[tuple[str, str, str]]:
     """Heatmaps that the files tell of and that were not drawn and checked yet.
 
     Args:
         reading: The photo's reading.
         task_key: The chosen task.
-        choice: What the visitor has set.
+        settings: What the visitor has set.
         shown: Method and class key of the heatmap on the page; None where there is none.
 
     Returns:
@@ -115,7 +121,7 @@ def untested(
     """
     answers = [reading.predictions[key] for key in tasks_shown(task_key)]
     told = [
-        (answer.task, answer.label, DEFAULT_METHOD) for answer in answers if not is_hidden(answer, choice)
+        (answer.task, answer.label, DEFAULT_METHOD) for answer in answers if not is_hidden(answer, settings)
     ]
     if shown is not None:
         method, class_key = shown
@@ -139,33 +145,34 @@ def file_stem(reading: Reading) -> str:
     return f"dermadeit-{reading.preview.sha256[:8]}"
 
 
-def with_decision(answer: Prediction, predictor: Predictor, choice: Choice) -> dict[str, Any]:
+def with_decision(answer: Prediction, predictor: Predictor, settings: DecisionSettings) -> dict[str, Any]:
     """An answer and what is decided for it, as the readings of `export` have it.
 
     Args:
         answer: It may be withheld.
         predictor: That gave it.
-        choice: What was set for its task.
+        settings: What was set for its task.
     """
-    task, ruling = get_task(answer.task), rule(answer, predictor.checkpoint.calibration, choice)
-    if ruling:
-        decision = Decision(ruling.operating_point, ruling.threshold, ruling.decision)
-        answer = replace(answer, operating_point=decision)
+    task = get_task(answer.task)
+    decision = decide_with_settings(answer, predictor.checkpoint.calibration, settings)
+    if decision:
+        at_point = Decision(decision.operating_point, decision.threshold, decision.decision)
+        answer = replace(answer, operating_point=at_point)
     return answer.to_dict() | {
         "title": task.title,
         "caveat": task.caveat,
         "class_names": dict(task.display_names),
         "weights_sha256": predictor.checkpoint.weights_sha256,
-        "overridden": answer.verdict == ABSTAIN and choice.override,
+        "overridden": answer.verdict == ABSTAIN and settings.override,
         "withheld_note": WITHHELD_NOTE if answer.verdict == ABSTAIN else None,
-        "cautions": [doubt] if (doubt := outside_set(answer, task, ruling)) else [],
-        "decision": ruling and ruling.to_dict(),
+        "cautions": [doubt] if (doubt := outside_set(answer, task, decision)) else [],
+        "decision": decision and decision.to_dict(),
     }
 
 
-def _reading(reading: Reading, predictor: Predictor, key: str, choice: Choice) -> dict[str, Any]:
+def _reading(reading: Reading, predictor: Predictor, key: str, settings: DecisionSettings) -> dict[str, Any]:
     answer = reading.predictions[key]
-    return with_decision(answer, predictor, choice) | {
+    return with_decision(answer, predictor, settings) | {
         "view_scores": asdict(reading.views[key]),
         "neighbours": _cases(answer.neighbours),
     }

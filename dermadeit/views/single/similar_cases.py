@@ -6,7 +6,7 @@ import base64
 from collections.abc import Mapping
 from html import escape
 
-from dermadeit.inference.decision import Choice
+from dermadeit.inference.decision import DecisionSettings
 from dermadeit.inference.records import Prediction
 from dermadeit.reporting.names import SIMILAR_CASES, capitalised
 from dermadeit.tasks import DIAGNOSES, get_task
@@ -17,18 +17,18 @@ from dermadeit.views.single.answer_card import is_hidden
 from dermadeit.views.single.reading import Reading
 
 
-def cases_html(reading: Reading, task_key: str, choice: Choice) -> str:
+def cases_html(reading: Reading, task_key: str, settings: DecisionSettings) -> str:
     """The training lesions nearest to the photo for a task; empty where the checkpoint has no index.
 
     Args:
         reading: The photo's reading.
         task_key: The chosen task.
-        choice: What the visitor has set: the cases are withheld with the answer.
+        settings: What the visitor has set: the cases are withheld with the answer.
     """
     answer = reading.predictions[task_key]
     if not answer.neighbours:
         return ""
-    if is_hidden(answer, choice):
+    if is_hidden(answer, settings):
         return _panel('<p class="dd-quiet">Withheld with the answer.</p>')
     cases = "".join(_case_html(near, task_key, reading.pictures) for near in answer.neighbours)
     pictures = (

@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from dermadeit.inference.decision import OWN_THRESHOLD, Choice
+from dermadeit.inference.decision import OWN_THRESHOLD, DecisionSettings
 from dermadeit.inference.predictor import Predictor
 from dermadeit.tasks import get_task
 from dermadeit.views.page import html as cards
@@ -162,7 +162,7 @@ class SingleImageTab:
         if visit.turn is not None:
             visit.turn.is_over = True
         *kept, _ = controls
-        visit.turn = turn = Turn(source_of(payload), task_key, self._controls.choice(*kept, False))
+        visit.turn = turn = Turn(source_of(payload), task_key, self._controls.read_settings(*kept, False))
         if turn.source is None:
             return {self._visit: visit, **self._nothing_read()}
         turn.is_running = True
@@ -230,23 +230,23 @@ class SingleImageTab:
 
     def _switch_task(self, visit: Visit, task_key: str, payload: Any, *rest: Any) -> Updates:
         *controls, method, opacity = rest
-        turn, choice = visit.turn, self._controls.choice(*controls)
+        turn, settings = visit.turn, self._controls.read_settings(*controls)
         updates = {
             self._visit: visit,
-            **self._controls.for_task(task_key, choice),
+            **self._controls.for_task(task_key, settings),
             self._heatmap.chosen_class: gr.update(choices=class_choices(task_key), value=None),
         }
         if turn is None:
             # The page may still show what has expired; without a photo on it there is nothing to take away.
             gone = {**self._nothing_read(), self._status: cards.status_html(cards.NO_READING)}
             return updates if payload is None else {**gone, **updates}
-        turn.task_key, turn.choice, turn.class_key = task_key, choice.for_other_task(), None
+        turn.task_key, turn.settings, turn.class_key = task_key, settings.for_other_task(), None
         return updates | self._shown_at_once(turn, method, opacity)
 
     def _override(self, visit: Visit, task_key: str, *rest: Any) -> Updates:
         *controls, method, opacity = rest
-        choice = self._controls.choice(*controls)
-        updates = self._decided(visit, task_key, choice)
+        settings = self._controls.read_settings(*controls)
+        updates = self._decided(visit, task_key, settings)
         return (
             updates | self._shown_at_once(visit.turn, method, opacity) if visit.turn else updates
         ) or gr.skip()
@@ -266,26 +266,29 @@ class SingleImageTab:
             return self._failed(error)
 
     def _choose_point(self, visit: Visit, task_key: str, *controls: Any) -> Updates:
-        choice = self._controls.choice(*controls)
-        return self._decided(visit, task_key, choice) | self._controls.at_point(task_key, choice) or gr.skip()
+        settings = self._controls.read_settings(*controls)
+        return (
+            self._decided(visit, task_key, settings) | self._controls.at_point(task_key, settings)
+            or gr.skip()
+        )
 
     def _move_threshold(self, visit: Visit, task_key: str, _: Any, *controls: Any) -> Updates:
-        choice = self._controls.choice(OWN_THRESHOLD, *controls)
-        return self._decided(visit, task_key, choice) | {self._controls.operating_point: OWN_THRESHOLD}
+        settings = self._controls.read_settings(OWN_THRESHOLD, *controls)
+        return self._decided(visit, task_key, settings) | {self._controls.operating_point: OWN_THRESHOLD}
 
     def _decide(self, visit: Visit, task_key: str, *controls: Any) -> Updates:
-        return self._decided(visit, task_key, self._controls.choice(*controls)) or gr.skip()
+        return self._decided(visit, task_key, self._controls.read_settings(*controls)) or gr.skip()
 
-    def _decided(self, visit: Visit, task_key: str, choice: Choice) -> Updates:
+    def _decided(self, visit: Visit, task_key: str, settings: DecisionSettings) -> Updates:
         turn = visit.turn
         if turn is None:
             return {self._status: cards.status_html(cards.NO_READING)}
-        turn.choice = choice
+        turn.settings = settings
         updates: Updates = {self._visit: visit}
         if turn.is_over or task_key != turn.task_key or not turn.has_answer:
             return updates
         try:
-            updates[self._result] = result_html(turn.reading, task_key, self._calibrations, choice)
+            updates[self._result] = result_html(turn.reading, task_key, self._calibrations, settings)
             updates[self._status] = self._progress(turn)
         except Exception as error:
             updates[self._status] = cards.failure_html(presentable(error))
@@ -356,7 +359,7 @@ class SingleImageTab:
     def _shown(self, turn: Turn) -> Updates:
         """All that belongs to the answer of the chosen task, with the heatmap that is shown unasked."""
         answer = turn.reading.predictions[turn.task_key]
-        turn.class_key = None if is_hidden(answer, turn.choice) else answer.label
+        turn.class_key = None if is_hidden(answer, turn.settings) else answer.label
         turn.is_due = False
         key = turn.task_key, turn.class_key, turn.method
         return {
@@ -372,10 +375,10 @@ class SingleImageTab:
         }
 
     def _told(self, turn: Turn) -> Updates:
-        reading, task_key, choice = turn.reading, turn.task_key, turn.choice
-        cases = cases_html(reading, task_key, choice)
+        reading, task_key, settings = turn.reading, turn.task_key, turn.settings
+        cases = cases_html(reading, task_key, settings)
         return {
-            self._result: result_html(reading, task_key, self._calibrations, choice),
+            self._result: result_html(reading, task_key, self._calibrations, settings),
             self._check: check_html(reading, task_key),
             self._cases: gr.update(value=cases, visible=bool(cases)),
             **self._controls.for_reading(reading, task_key),
@@ -389,7 +392,7 @@ class SingleImageTab:
         elif turn.is_running:
             doing = "Reading the photo for the other task …"
         else:
-            told = announcement(turn.reading, turn.task_key, self._calibrations, turn.choice)
+            told = announcement(turn.reading, turn.task_key, self._calibrations, turn.settings)
             return cards.status_html(f"{done} {told}")
         return cards.status_html(f"The answer is ready. {doing}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from dermadeit.inference.decision import Choice
+from dermadeit.inference.decision import DecisionSettings
 from dermadeit.inference.saliency import DEFAULT_METHOD, DEFAULT_OPACITY
 from dermadeit.views.single.reading import Reading, tasks_shown
 
@@ -17,7 +17,7 @@ class Turn:
         source: Path of the chosen photo. A reading that had to wait is given the newest turn, not its own, and
             must be able to tell.
         task_key: The task the visitor wants, which may change while the photo is being read.
-        choice: What the visitor has set for the decision, which may change likewise.
+        settings: What the visitor has set for the decision, which may change likewise.
         method: A key of `SALIENCY_METHODS`, which may change likewise.
         opacity: Of the heatmap, 0 to 1, which may change likewise.
         reading: As much as is known of the photo.
@@ -30,7 +30,7 @@ class Turn:
 
     source: str | None
     task_key: str
-    choice: Choice = field(default_factory=Choice)
+    settings: DecisionSettings = field(default_factory=DecisionSettings)
     method: str = DEFAULT_METHOD
     opacity: float = DEFAULT_OPACITY
     reading: Reading | None = None

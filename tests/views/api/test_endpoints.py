@@ -15,11 +15,11 @@ from repository import ROOT
 
 from dermadeit.errors import ConfigurationError
 from dermadeit.imaging.decode import decode_image
-from dermadeit.inference.decision import OWN_THRESHOLD, Choice, rule
+from dermadeit.inference.decision import OWN_THRESHOLD, DecisionSettings, decide_with_settings
 from dermadeit.inference.predictor import Predictor
 from dermadeit.inference.saliency import DEFAULT_METHOD, DEFAULT_OPACITY
 from dermadeit.reporting.names import WITHHELD
-from dermadeit.views.api.decide import asked_choice, read_answer
+from dermadeit.views.api.decide import check_settings, read_answer
 from dermadeit.views.application import build_app
 from dermadeit.views.single.exports import export, report
 from dermadeit.views.single.reading import answered, read_labels, with_map
@@ -66,14 +66,14 @@ def test_a_report_is_the_one_that_the_page_makes(calibrated, mixed, encoded_phot
     file, exported = calibrated.predict(
         handle_file(path), "binary", threshold=0.3, prevalence=0.04, api_name="/report"
     )
-    photo, choice = decode_image(path), Choice(OWN_THRESHOLD, 0.3, 0.04)
+    photo, settings = decode_image(path), DecisionSettings(OWN_THRESHOLD, 0.3, 0.04)
     # As the page reads a photo.
     *_, reading = answered(read_labels(mixed, photo, "binary"), mixed, photo)
     label = reading.predictions["binary"].label
     reading = with_map(reading, mixed, "binary", label)
-    assert exported == json.loads(json.dumps(export(reading, mixed, "binary", choice)))
+    assert exported == json.loads(json.dumps(export(reading, mixed, "binary", settings)))
     assert Path(file).name == f"dermadeit-{reading.preview.sha256[:8]}.html"
-    made = report(reading, mixed, "binary", choice, (DEFAULT_METHOD, label), DEFAULT_OPACITY)
+    made = report(reading, mixed, "binary", settings, (DEFAULT_METHOD, label), DEFAULT_OPACITY)
     assert undated(Path(file).read_text(encoding="utf-8")) == undated(made)
     assert made.count("data:image/png") == 2
 
@@ -109,22 +109,25 @@ def test_a_report_refuses_what_cannot_be_decided(client, calibrated, encoded_pho
 
 
 @pytest.mark.parametrize(
-    ("options", "choice"),
+    ("options", "settings"),
     [
-        ({}, Choice()),
-        ({"operating_point": "specificity_95", "prevalence": 0.1}, Choice("specificity_95", prevalence=0.1)),
-        ({"threshold": 0.3, "prevalence": 0.04}, Choice(OWN_THRESHOLD, 0.3, 0.04)),
+        ({}, DecisionSettings()),
+        (
+            {"operating_point": "specificity_95", "prevalence": 0.1},
+            DecisionSettings("specificity_95", prevalence=0.1),
+        ),
+        ({"threshold": 0.3, "prevalence": 0.04}, DecisionSettings(OWN_THRESHOLD, 0.3, 0.04)),
     ],
 )
 def test_a_decision_is_the_one_that_the_page_shows(
-    calibrated, mixed, encoded_photo, file_of, options, choice
+    calibrated, mixed, encoded_photo, file_of, options, settings
 ):
     path = file_of(encoded_photo(3))
     records = calibrated.predict(handle_file(path), "binary", api_name="/predict")
     told = calibrated.predict(records, "binary", **options, api_name="/decide")
     answer = read_labels(mixed, decode_image(path), "binary").predictions["binary"]
-    ruling = rule(answer, mixed["binary"].checkpoint.calibration, choice)
-    assert told["decision"] == json.loads(json.dumps(ruling.to_dict()))
+    decision = decide_with_settings(answer, mixed["binary"].checkpoint.calibration, settings)
+    assert told["decision"] == json.loads(json.dumps(decision.to_dict()))
     assert told["conformal_set"] == list(answer.conformal_set)
     assert (told["verdict"], told["label"]) == (answer.verdict, answer.label)
     bare = calibrated.predict(answer.probabilities["others"], "binary", **options, api_name="/decide")
@@ -190,7 +193,7 @@ def test_one_probability_does_not_decide_among_three_classes(mixed):
 )
 def test_settings_out_of_their_range_are_refused(asked):
     with pytest.raises(ConfigurationError, match=r"Choose one of|number from 0 to 1"):
-        asked_choice(*asked)
+        check_settings(*asked)
 
 
 def python_of(document):

@@ -13,7 +13,14 @@ from calibrated_checkpoint import calibrated_predictor
 from PIL import Image
 
 from dermadeit.imaging.decode import decode_image
-from dermadeit.inference.decision import OWN_THRESHOLD, Choice, bracket, calibration_prevalence, rule
+from dermadeit.inference.decision import (
+    OWN_THRESHOLD,
+    DecisionSettings,
+    bracket,
+    calibration_prevalence,
+    decide_with_settings,
+    predictive_values,
+)
 from dermadeit.inference.faithfulness import check_saliency
 from dermadeit.inference.predictor import Predictor
 from dermadeit.inference.records import ABSTAIN, ANSWER, Prediction
@@ -70,26 +77,25 @@ def test_a_named_operating_point_decides_as_the_library_does(reading, calibratio
     point = calibration.operating_point(name, 8)
     for nevus in (1 - point.threshold - 1e-6, 1 - point.threshold + 1e-6):
         answer = answer_with(reading, nevus)
-        ruling = rule(answer, calibration, Choice(name, prevalence=0.1))
-        assert ruling.decision == calibration.decide(list(answer.probabilities.values()), name, 8)
-        assert ruling.decision == ("others" if 1 - nevus >= point.threshold else "nevus")
-        assert (ruling.sensitivity.low, ruling.specificity.high) == (point.sensitivity, point.specificity)
-        expected = calibration.predictive_values(name, 0.1, 8)
+        decision = decide_with_settings(answer, calibration, DecisionSettings(name, prevalence=0.1))
+        assert decision.decision == ("others" if 1 - nevus >= point.threshold else "nevus")
+        assert (decision.sensitivity.low, decision.specificity.high) == (point.sensitivity, point.specificity)
+        expected = predictive_values(point.sensitivity, point.specificity, 0.1)
         for found, value in zip(
-            (ruling.positive_predictive_value, ruling.negative_predictive_value), expected, strict=True
+            (decision.positive_predictive_value, decision.negative_predictive_value), expected, strict=True
         ):
-            assert np.isnan(value) if found is None else found.low == found.high == pytest.approx(value)
+            assert found == value if found is None else found.low == found.high == pytest.approx(value)
 
 
 def test_figures_carry_the_intervals_of_the_calibration(reading, calibrations):
-    ruling = rule(reading.predictions["binary"], calibrations["binary"], Choice())
+    decision = decide_with_settings(reading.predictions["binary"], calibrations["binary"], DecisionSettings())
     reported = calibrations["binary"].report["views"]["8"]["operating_points"]["balanced"]["sensitivity"]
-    assert list(ruling.sensitivity.interval) == reported["interval"]
-    assert ruling.sensitivity.images == reported["n"]
-    assert ruling.prevalence == calibration_prevalence(calibrations["binary"]) == 0.5
+    assert list(decision.sensitivity.interval) == reported["interval"]
+    assert decision.sensitivity.images == reported["n"]
+    assert decision.prevalence == calibration_prevalence(calibrations["binary"]) == 0.5
     bare = replace(calibrations["binary"], report={})
-    ruling = rule(reading.predictions["binary"], bare, Choice())
-    assert (ruling.sensitivity.interval, ruling.prevalence) == (None, 0.5)
+    decision = decide_with_settings(reading.predictions["binary"], bare, DecisionSettings())
+    assert (decision.sensitivity.interval, decision.prevalence) == (None, 0.5)
 
 
 def test_an_own_threshold_is_bounded_by_its_neighbours(calibrations):
@@ -112,12 +118,12 @@ def test_an_own_threshold_is_bounded_by_its_neighbours(calibrations):
 
 def test_an_own_threshold_at_either_end_is_known_exactly(reading, calibrations):
     for threshold, sensitivity in ((0.0, 1.0), (1.0, 0.0)):
-        ruling = rule(
-            answer_with(reading, 0.5), calibrations["binary"], Choice(OWN_THRESHOLD, threshold, 0.2)
+        decision = decide_with_settings(
+            answer_with(reading, 0.5), calibrations["binary"], DecisionSettings(OWN_THRESHOLD, threshold, 0.2)
         )
-        assert (ruling.sensitivity.low, ruling.sensitivity.high) == (sensitivity, sensitivity)
-        assert (ruling.specificity.low, ruling.specificity.high) == (1 - sensitivity, 1 - sensitivity)
-        undefined = ruling.positive_predictive_value if threshold else ruling.negative_predictive_value
+        assert (decision.sensitivity.low, decision.sensitivity.high) == (sensitivity, sensitivity)
+        assert (decision.specificity.low, decision.specificity.high) == (1 - sensitivity, 1 - sensitivity)
+        undefined = decision.positive_predictive_value if threshold else decision.negative_predictive_value
         assert undefined is None
 
 
@@ -128,23 +134,30 @@ def test_an_own_threshold_that_reads_like_an_operating_point_has_its_figures(rea
     calibration = replace(
         calibration, by_views=calibration.by_views | {8: replace(fitted, operating_points=points)}
     )
-    named = rule(answer, calibration, Choice("balanced"))
-    own = rule(answer, calibration, Choice(OWN_THRESHOLD, 0.612))
+    named = decide_with_settings(answer, calibration, DecisionSettings("balanced"))
+    own = decide_with_settings(answer, calibration, DecisionSettings(OWN_THRESHOLD, 0.612))
     assert own.operating_point == OWN_THRESHOLD
     assert (own.sensitivity, own.specificity) == (named.sensitivity, named.specificity)
-    page = result_html(reading, "binary", {"binary": calibration}, Choice(OWN_THRESHOLD, 0.612))
+    page = result_html(reading, "binary", {"binary": calibration}, DecisionSettings(OWN_THRESHOLD, 0.612))
     assert "only known to lie between" not in page
 
 
 def test_predictive_values_that_do_not_exist_are_not_made_up(reading, calibrations):
-    ruling = rule(answer_with(reading, 0.5), calibrations["binary"], Choice(OWN_THRESHOLD, 1.0, 0.0))
-    assert ruling.positive_predictive_value is None
-    assert ruling.negative_predictive_value.low == 1.0
-    assert ruling.decision == "nevus"
+    decision = decide_with_settings(
+        answer_with(reading, 0.5), calibrations["binary"], DecisionSettings(OWN_THRESHOLD, 1.0, 0.0)
+    )
+    assert decision.positive_predictive_value is None
+    assert decision.negative_predictive_value.low == 1.0
+    assert decision.decision == "nevus"
 
 
-def test_uncalibrated_answers_are_not_ruled_on(reading, calibrations):
-    assert rule(reading.predictions["multiclass"], calibrations["multiclass"], Choice()) is None
+def test_uncalibrated_answers_are_not_decided(reading, calibrations):
+    assert (
+        decide_with_settings(
+            reading.predictions["multiclass"], calibrations["multiclass"], DecisionSettings()
+        )
+        is None
+    )
     page = result_html(reading, "multiclass", calibrations)
     assert "not calibrated" in page
     conditional = page[page.index("dd-conditional") :]
@@ -154,14 +167,14 @@ def test_uncalibrated_answers_are_not_ruled_on(reading, calibrations):
 
 @pytest.mark.parametrize("raw", [None, "50", float("nan"), float("inf"), True, [], {}])
 def test_what_a_control_never_sends_becomes_a_default(calibrations, raw):
-    choice = DecisionControls(calibrations).choice(raw, raw, raw, raw)
-    assert (choice.operating_point, choice.threshold, choice.prevalence) == ("balanced", 0.5, None)
-    assert choice.override is (raw is True)
+    settings = DecisionControls(calibrations).settings(raw, raw, raw, raw)
+    assert (settings.operating_point, settings.threshold, settings.prevalence) == ("balanced", 0.5, None)
+    assert settings.override is (raw is True)
 
 
 def test_percentages_beyond_their_range_are_held_in_it(calibrations):
-    choice = DecisionControls(calibrations).choice(OWN_THRESHOLD, 250, -3, False)
-    assert (choice.threshold, choice.prevalence) == (1.0, 0.0)
+    settings = DecisionControls(calibrations).settings(OWN_THRESHOLD, 250, -3, False)
+    assert (settings.threshold, settings.prevalence) == (1.0, 0.0)
 
 
 def test_the_prevalence_box_shows_what_is_reckoned_with(calibrations):
@@ -177,23 +190,25 @@ def test_a_calibrated_checkpoint_without_similar_cases_is_read_all_the_same(mixe
     bare = Predictor(replace(checkpoint, trust=replace(checkpoint.trust, neighbours=None)))
     reading = read_labels({"binary": bare}, decode_image(lesion_files[0]), "binary")
     assert reading.predictions["binary"].calibrated
-    assert cases_html(reading, "binary", Choice()) == ""
+    assert cases_html(reading, "binary", DecisionSettings()) == ""
 
 
 def test_deciding_takes_no_pass_through_the_model(reading, mixed, calibrations, monkeypatch):
     monkeypatch.setattr(mixed["binary"].checkpoint.classifier, "forward", None)
     monkeypatch.setattr(mixed["binary"].checkpoint.classifier, "embed", None)
     for threshold in np.linspace(0, 1, 11):
-        choice = Choice(OWN_THRESHOLD, float(threshold), 0.02)
-        page = result_html(reading, "binary", calibrations, choice)
-        decided = rule(reading.predictions["binary"], calibrations["binary"], choice).decision
+        settings = DecisionSettings(OWN_THRESHOLD, float(threshold), 0.02)
+        page = result_html(reading, "binary", calibrations, settings)
+        decided = decide_with_settings(
+            reading.predictions["binary"], calibrations["binary"], settings
+        ).decision
         name = BINARY.display_names[decided]
         assert f'<p class="dd-label">{name}</p>' in page
-        assert name in announcement(reading, "binary", calibrations, choice)
+        assert name in announcement(reading, "binary", calibrations, settings)
 
 
 def test_a_withheld_answer_is_not_given_away(withheld, calibrations):
-    page = result_html(withheld, "binary", calibrations) + cases_html(withheld, "binary", Choice())
+    page = result_html(withheld, "binary", calibrations) + cases_html(withheld, "binary", DecisionSettings())
     text = page + announcement(withheld, "binary", calibrations)
     assert WITHHELD in page
     assert WITHHELD in announcement(withheld, "binary", calibrations)
@@ -203,17 +218,17 @@ def test_a_withheld_answer_is_not_given_away(withheld, calibrations):
 
 
 def test_an_override_is_marked_wherever_the_answer_goes(withheld, mixed, calibrations):
-    choice = Choice(override=True)
-    page = result_html(withheld, "binary", calibrations, choice)
+    settings = DecisionSettings(override=True)
+    page = result_html(withheld, "binary", calibrations, settings)
     assert "dd-overridden" in page
     assert "dd-bars" in page
-    assert "withheld, shown at your request" in announcement(withheld, "binary", calibrations, choice)
-    assert "ISIC_" in cases_html(withheld, "binary", choice)
-    exported = export(withheld, mixed, "binary", choice)
+    assert "withheld, shown at your request" in announcement(withheld, "binary", calibrations, settings)
+    assert "ISIC_" in cases_html(withheld, "binary", settings)
+    exported = export(withheld, mixed, "binary", settings)
     assert exported["override"]
     assert exported["readings"][0]["overridden"]
-    assert "withheld" in report(withheld, mixed, "binary", choice, None, 0.5)
-    untouched = export(withheld, mixed, "binary", Choice())
+    assert "withheld" in report(withheld, mixed, "binary", settings, None, 0.5)
+    untouched = export(withheld, mixed, "binary", DecisionSettings())
     assert (untouched["override"], untouched["readings"][0]["overridden"]) == (False, False)
 
 
@@ -225,11 +240,11 @@ def test_a_warned_answer_is_given_with_its_warning_wherever_it_goes(reading, mix
     answer = replace(given, verdict=ANSWER, abstain_codes=(), warning_codes=codes, warnings=warnings)
     warned = replace(reading, predictions=reading.predictions | {"binary": answer})
     page = result_html(warned, "binary", calibrations)
-    decided = rule(answer, calibrations["binary"], Choice()).decision
+    decided = decide_with_settings(answer, calibrations["binary"], DecisionSettings()).decision
     assert f'<p class="dd-label">{decided.capitalize()}</p>' in page
     assert 'data-kind="warning"' in page
     said = announcement(warned, "binary", calibrations)
-    saved = report(warned, mixed, "binary", Choice(), None, 0.5)
+    saved = report(warned, mixed, "binary", DecisionSettings(), None, 0.5)
     for sentence in sentences:
         assert unescape(page).count(sentence) == unescape(saved).count(sentence) == 1
         assert sentence.rstrip(".") in said
@@ -241,27 +256,27 @@ def test_a_warned_answer_is_given_with_its_warning_wherever_it_goes(reading, mix
 
 def test_an_answer_that_its_own_set_rules_out_is_called_doubtful(reading, mixed, calibrations):
     answer = answer_with(reading, 0.999)
-    choice = Choice(OWN_THRESHOLD, 0.5)
+    settings = DecisionSettings(OWN_THRESHOLD, 0.5)
     for possible, is_doubtful in ((("nevus",), False), (("others",), True), ((), True)):
         given = replace(answer, label="nevus", conformal_set=possible)
         changed = replace(reading, predictions=reading.predictions | {"binary": given})
         for said in (
-            result_html(changed, "binary", calibrations, choice),
-            report(changed, mixed, "binary", choice, None, 0.5),
+            result_html(changed, "binary", calibrations, settings),
+            report(changed, mixed, "binary", settings, None, 0.5),
         ):
             assert ("Nevus is not in the" in unescape(said)) is is_doubtful
-        assert bool(export(changed, mixed, "binary", choice)["readings"][0]["cautions"]) is is_doubtful
+        assert bool(export(changed, mixed, "binary", settings)["readings"][0]["cautions"]) is is_doubtful
 
 
 def test_what_is_about_the_most_probable_class_says_so_beside_another_decision(reading, calibrations):
     given = replace(answer_with(reading, 0.6), label="nevus", warnings=("Most speak against Nevus.",))
     changed = replace(reading, predictions=reading.predictions | {"binary": given})
-    page = result_html(changed, "binary", calibrations, Choice(OWN_THRESHOLD, 0.1))
+    page = result_html(changed, "binary", calibrations, DecisionSettings(OWN_THRESHOLD, 0.1))
     assert f'<p class="dd-label">{BINARY.display_names["others"]}</p>' in page
     assert BINARY.contents["others"] in page
     assert "Views that agree on Nevus, the most probable class" in page
     assert "Most speak against Nevus." in page
-    page = result_html(changed, "binary", calibrations, Choice(OWN_THRESHOLD, 0.5))
+    page = result_html(changed, "binary", calibrations, DecisionSettings(OWN_THRESHOLD, 0.5))
     assert "Views that agree on Nevus<" in page
     assert BINARY.contents["others"] not in page
 
@@ -269,10 +284,10 @@ def test_what_is_about_the_most_probable_class_says_so_beside_another_decision(r
 def test_similar_cases_of_a_photo_unlike_all_lesions_are_not_weighed(withheld):
     strange = replace(withheld.predictions["binary"], abstain_codes=("not_skin",))
     changed = replace(withheld, predictions=withheld.predictions | {"binary": strange})
-    page = cases_html(changed, "binary", Choice(override=True))
+    page = cases_html(changed, "binary", DecisionSettings(override=True))
     assert "ISIC_" in page
     assert "most similar cases" not in page
-    assert SIMILAR_CASES not in result_html(changed, "binary", {}, Choice(override=True))
+    assert SIMILAR_CASES not in result_html(changed, "binary", {}, DecisionSettings(override=True))
 
 
 def test_an_export_keeps_a_withheld_answer_with_a_note(reading, withheld, mixed):
@@ -289,18 +304,18 @@ def test_the_check_of_a_heatmap_names_its_class_and_method(reading, mixed):
     assert (given["saliency_check"]["method"], given["saliency_check"]["class"]) == ("Grad-CAM", answer.label)
     other = "others" if answer.label == "nevus" else "nevus"
     drawn = with_map(reading, mixed, "binary", other, "attention-rollout")
-    page = report(drawn, mixed, "binary", Choice(), ("attention-rollout", other), 0.5)
+    page = report(drawn, mixed, "binary", DecisionSettings(), ("attention-rollout", other), 0.5)
     assert f"Test of the Grad-CAM heatmap for {BINARY.display_names[answer.label]}" in page
 
 
 def test_an_export_says_all_that_the_card_says(reading, mixed, calibrations):
-    choice = Choice(OWN_THRESHOLD, 0.321, 0.04)
-    exported = json.loads(json.dumps(export(reading, mixed, "multiclass", choice), allow_nan=False))
+    settings = DecisionSettings(OWN_THRESHOLD, 0.321, 0.04)
+    exported = json.loads(json.dumps(export(reading, mixed, "multiclass", settings), allow_nan=False))
     binary, multiclass = exported["readings"]
     assert multiclass["decision"] is None
     # The threshold was set for the other task, where it would mean something else.
     assert binary["decision"]["operating_point"] == binary["operating_point"]["name"] == "balanced"
-    exported = json.loads(json.dumps(export(reading, mixed, "binary", choice), allow_nan=False))
+    exported = json.loads(json.dumps(export(reading, mixed, "binary", settings), allow_nan=False))
     [binary] = exported["readings"]
     assert binary["operating_point"]["threshold"] == binary["decision"]["threshold"] == 0.321
     assert binary["decision"]["prevalence"] == 0.04
@@ -333,9 +348,9 @@ def test_a_report_needs_no_network(reading, mixed):
 
     parser = Addresses()
     parser.found = []
-    choice = Choice()
+    settings = DecisionSettings()
     label = reading.predictions["binary"].label
-    parser.feed(report(reading, mixed, "binary", choice, ("grad-cam", label), 0.5))
+    parser.feed(report(reading, mixed, "binary", settings, ("grad-cam", label), 0.5))
     assert len(parser.found) == 2
     assert all(address.startswith("data:image/png") for address in parser.found)
 
@@ -350,7 +365,7 @@ def test_what_stands_in_for_the_photo_gives_the_same_heatmap(reading, mixed, les
 
 
 def test_similar_cases_link_to_the_archive_and_fetch_nothing(reading):
-    page = cases_html(reading, "binary", Choice())
+    page = cases_html(reading, "binary", DecisionSettings())
     answer = reading.predictions["binary"]
     assert f"{describe_votes(answer.neighbour_votes, answer.label, BINARY)}." in page
     assert sum(answer.neighbour_votes.values()) == VOTERS
@@ -358,7 +373,7 @@ def test_similar_cases_link_to_the_archive_and_fetch_nothing(reading):
     assert page.count('href="https://api.isic-archive.com/images/ISIC_') == 5
     assert page.count('rel="noopener noreferrer"') == 5
     assert "<img" not in page
-    assert cases_html(reading, "multiclass", Choice()) == ""
+    assert cases_html(reading, "multiclass", DecisionSettings()) == ""
 
 
 def test_pictures_of_cases_come_from_the_local_folder_only(reading, tmp_path, encoded_photo):
@@ -371,7 +386,9 @@ def test_pictures_of_cases_come_from_the_local_folder_only(reading, tmp_path, en
     assert max(decode_image(pictures["ISIC_0000001"]).pixels.shape) == PICTURE_SIDE
     assert load_pictures(None, wanted) == {}
     near = reading.predictions["binary"].neighbours[0].image_id
-    page = cases_html(replace(reading, pictures={near: pictures["ISIC_0000001"]}), "binary", Choice())
+    page = cases_html(
+        replace(reading, pictures={near: pictures["ISIC_0000001"]}), "binary", DecisionSettings()
+    )
     assert page.count('<img src="data:image/png;base64,') == 1
     assert (isic_id("ISIC_0000001_downsampled"), isic_id("<b>")) == ("ISIC_0000001", None)
 
