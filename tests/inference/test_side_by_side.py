@@ -9,7 +9,7 @@ import pytest
 from scipy.special import softmax
 from sklearn.metrics import cohen_kappa_score
 
-from dermadeit.errors import ConfigurationError, TableError
+from dermadeit.errors import ConfigurationError, ResultFileError
 from dermadeit.evaluation.comparison import compare, compare_with, disagreements, gather, holm, kappas
 from dermadeit.evaluation.predictions import PredictionSet, measure
 from dermadeit.imaging.decode import decode_image
@@ -204,7 +204,7 @@ def test_models_of_one_title_are_numbered() -> None:
 def test_models_with_other_truths_are_refused() -> None:
     first, second = _prediction_set("a", [1, 2]), _prediction_set("b", [1, 2])
     other = replace(second, labels=1 - second.labels)
-    with pytest.raises(TableError, match="a and b can't be compared: for 2 images"):
+    with pytest.raises(ResultFileError, match="a and b can't be compared: for 2 images"):
         gather([("1", [first, other])], BINARY)
 
 
@@ -218,9 +218,9 @@ def test_answers_and_target_scores_follow_the_images() -> None:
 
 def test_what_has_nothing_in_common_is_refused() -> None:
     tables = [("a", [_prediction_set("deit", [1, 2])]), ("b", [_prediction_set("dinov2", [3, 4])])]
-    with pytest.raises(TableError, match="no image in common"):
+    with pytest.raises(ResultFileError, match="no image in common"):
         gather(tables, BINARY)
-    with pytest.raises(TableError, match="“multiclass”"):
+    with pytest.raises(ResultFileError, match="“multiclass”"):
         gather(tables, get_task("multiclass"))
 
 

@@ -167,13 +167,13 @@ def test_uncalibrated_answers_are_not_decided(reading, calibrations):
 
 @pytest.mark.parametrize("raw", [None, "50", float("nan"), float("inf"), True, [], {}])
 def test_what_a_control_never_sends_becomes_a_default(calibrations, raw):
-    settings = DecisionControls(calibrations).settings(raw, raw, raw, raw)
+    settings = DecisionControls(calibrations).read_settings(raw, raw, raw, raw)
     assert (settings.operating_point, settings.threshold, settings.prevalence) == ("balanced", 0.5, None)
     assert settings.override is (raw is True)
 
 
 def test_percentages_beyond_their_range_are_held_in_it(calibrations):
-    settings = DecisionControls(calibrations).settings(OWN_THRESHOLD, 250, -3, False)
+    settings = DecisionControls(calibrations).read_settings(OWN_THRESHOLD, 250, -3, False)
     assert (settings.threshold, settings.prevalence) == (1.0, 0.0)
 
 
