@@ -70,7 +70,6 @@ class ErrorCode(StrEnum):
         "missing_package",
         "A package that reads this kind of file, or that this model needs, is not installed.",
     )
-    MIXED_TEACHERS = "mixed_teachers", "The teachers of an ensemble don't fit together."
     NESTED_ARCHIVE = "nested_archive", "An archive lies within the archive."
     NO_CHECKPOINT = "no_checkpoint", "There is no checkpoint of this model."
     NO_DATA = "no_data", "There is no data to train on."

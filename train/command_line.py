@@ -12,13 +12,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import yaml
 
 from dermadeit.errors import ConfigurationError, DermaDeiTError
 from dermadeit.tasks import TRAINABLE_TASKS
-from train.configuration import TrainingConfiguration
+from train.configuration import (
+    GROUPS,
+    DataSettings,
+    Settings,
+    TrainingConfiguration,
+    choices_of,
+    types_of,
+)
 
 EXIT_USAGE = 2
 
@@ -70,7 +77,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> Request:
     """
     parser = argparse.ArgumentParser(
         description="Train a lesion classifier, distilled from a teacher or plain.",
-        epilog="What each setting means: TrainingConfiguration in train/configuration.py.",
+        epilog="Every option below is also a line of a recipe (train/recipes), with _ in place of -.",
     )
     parser.add_argument(
         "--recipe", default=DEFAULT_RECIPE, help="a name in train/recipes, or the path of a YAML file"
@@ -79,18 +86,35 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> Request:
         "--download", action="store_true", help="fetch ISIC 2019 where there is no data folder"
     )
     parser.add_argument("--smoke", action="store_true", help="a run on synthetic lesions, in two minutes")
-    types = get_type_hints(TrainingConfiguration)
-    for field in dataclasses.fields(TrainingConfiguration):
-        flag = "--" + field.name.replace("_", "-")
-        if types[field.name] is bool:
-            parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS)
-        else:
-            parser.add_argument(
-                flag, type=types[field.name], default=argparse.SUPPRESS, metavar=field.default
-            )
+    for name, group in GROUPS.items():
+        section = parser.add_argument_group(name, group.__doc__)
+        for declared in dataclasses.fields(group):
+            _add_setting(section, group, declared)
     settings = vars(parser.parse_args(arguments))
     recipe, download, smoke = (settings.pop(name) for name in ("recipe", "download", "smoke"))
-    return Request(TrainingConfiguration(**_read_recipe(recipe, settings) | settings), download, smoke)
+    settings = _read_recipe(recipe, settings) | settings
+    return Request(TrainingConfiguration.create(**settings), download, smoke)
+
+
+def _add_setting(section: Any, group: type[Settings], declared: dataclasses.Field) -> None:
+    flag, kind = "--" + declared.name.replace("_", "-"), types_of(group)[declared.name]
+    meaning = declared.metadata["help"]
+    if declared.default != "":
+        meaning += f" (default: {declared.default})"
+    if kind is bool:
+        section.add_argument(
+            flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=meaning
+        )
+        return
+    choices = choices_of(group, declared.name)
+    section.add_argument(
+        flag,
+        type=str if choices else kind,
+        choices=choices or None,
+        metavar=None if choices else declared.name.upper(),
+        default=argparse.SUPPRESS,
+        help=meaning,
+    )
 
 
 def _read_recipe(name: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
@@ -103,7 +127,7 @@ def _read_recipe(name: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
     tasks = [
         settings["task"] for settings in (wanted, *(content for _, content in chain)) if "task" in settings
     ]
-    task = tasks[0] if tasks else TrainingConfiguration.task
+    task = tasks[0] if tasks else DataSettings.task
     merged: dict[str, Any] = {}
     for of, settings in reversed(chain):
         of_tasks = {key: settings.pop(key) for key in TRAINABLE_TASKS if key in settings}
@@ -112,15 +136,16 @@ def _read_recipe(name: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_types(name: str, settings: dict[str, Any]) -> dict[str, Any]:
-    types = get_type_hints(TrainingConfiguration)
+    known = {key: group for group in GROUPS.values() for key in types_of(group)}
     for key, value in settings.items():
-        if key not in types:
+        if key not in known:
             raise ConfigurationError(f"The recipe “{name}” has an unknown setting “{key}”.")
-        if types[key] is float and isinstance(value, int) and not isinstance(value, bool):
+        kind = str if choices_of(known[key], key) else types_of(known[key])[key]
+        if kind is float and isinstance(value, int) and not isinstance(value, bool):
             settings[key] = float(value)
-        elif not isinstance(value, types[key]):
+        elif not isinstance(value, kind):
             raise ConfigurationError(
-                f"The recipe “{name}” sets {key} to {value!r}; it must be of type {types[key].__name__}."
+                f"The recipe “{name}” sets {key} to {value!r}; it must be of type {kind.__name__}."
             )
     return settings
 

@@ -1,10 +1,17 @@
-"""The settings of one training: a frozen dataclass."""
+"""The settings of one training, in groups. Each is declared once: its choices, limits, default and meaning.
+
+A setting is an option of train/distill.py and a line of a recipe, both of its name. The defaults are those of the
+recipe `dermadeit`.
+"""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from functools import cache
 from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
 
@@ -15,290 +22,232 @@ from dermadeit.tasks import TRAINABLE_TASKS, get_task
 
 CHECKPOINT_PREFIX = "checkpoint:"
 
-_CHOICES = {
-    "pipeline": ("batch", "original"),
-    "optimizer": ("adamw", "adam"),
-    "schedule": ("cosine", "step"),
-    "class_balancing": ("sampler", "none"),
-    "classification_loss": ("focal", "cross_entropy", "balanced_softmax"),
-    "embedding_loss": ("cosine_smooth_l1", "kl"),
-    "target_normalisation": ("standardise", "pca", "none"),
-    "distil_from": ("distillation_token", "class_token", "last_patch"),
-    "projector": ("gelu", "relu"),
-    "logit_classes": ("task", "teacher"),
-    "device": ("auto", "cpu", "cuda"),
-    "precision": ("auto", "fp32", "bf16", "fp16"),
-}
-_AT_LEAST_ONE = ("epochs", "batch_size", "accumulation", "step_epochs", "pca_dimensions")
-_POSITIVE = ("learning_rate", "step_factor", "temperature", "logit_temperature", "scale")
-_NOT_NEGATIVE = (
-    "weight_decay",
-    "warmup_epochs",
-    "layer_decay",
-    "clip_norm",
-    "ema_decay",
-    "patience",
-    "classification_weight",
-    "alpha",
-    "logit_weight",
-    "gamma",
-    "drop_path",
-    "rotation_degrees",
-    "shift",
-    "elastic",
-    "colour",
-    "downscale_probability",
-    "blur_probability",
-    "noise",
-    "vignette_probability",
-    "hair_probability",
-    "mixup",
-    "cutmix",
-    "mix_probability",
-    "workers",
-    "seed",
-    "folds",
-    "held_out_fold",
-)
+
+def setting(
+    default: Any,
+    meaning: str,
+    *,
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
+) -> Any:
+    """Declares a setting.
+
+    Args:
+        default: Its default.
+        meaning: What it decides, for `--help`.
+        least: The smallest value that it may have.
+        above: What it must be greater than.
+        most: The largest value that it may have.
+    """
+    return field(default=default, metadata={"help": meaning, "least": least, "above": above, "most": most})
+
+
+class Settings:
+    """A group of settings, which checks choices and limits."""
+
+    def __post_init__(self) -> None:
+        for declared in fields(self):
+            name, value, limits = declared.name, getattr(self, declared.name), declared.metadata
+            choices = choices_of(type(self), name)
+            if choices and value not in choices:
+                raise ConfigurationError(f"{name} is “{value}”; it must be one of {', '.join(choices)}.")
+            # Written so that NaN fits nowhere.
+            if limits["least"] is not None and not value >= limits["least"]:
+                raise ConfigurationError(f"{name} is {value}; it must be at least {limits['least']}.")
+            if limits["above"] is not None and not value > limits["above"]:
+                raise ConfigurationError(f"{name} is {value}; it must be above {limits['above']}.")
+            if limits["most"] is not None and not value <= limits["most"]:
+                raise ConfigurationError(f"{name} is {value}; it must be at most {limits['most']}.")
+
+
+@cache
+def types_of(group: type[Settings]) -> Mapping[str, Any]:
+    """Name of each setting of a group to its type."""
+    return get_type_hints(group)
+
+
+def choices_of(group: type[Settings], name: str) -> tuple[str, ...]:
+    """What a setting can be; nothing where it is no choice."""
+    kind = types_of(group)[name]
+    return get_args(kind) if get_origin(kind) is Literal else ()
+
+
+# ------------------------------------------------------------------------------------------------ groups
 
 
 @dataclass(frozen=True)
-class TrainingConfiguration:
-    """Everything that decides how a training goes. Saved in full as part of `training.json`.
+class DataSettings(Settings):
+    """What is learnt from which images."""
 
-    Attributes:
-        task: Key of the task.
-        model: Name in `MODEL_SPECS`; empty for `dermadeit` with a teacher and `deit` without one.
-        teacher: Any name that `create_teachers` knows, such as `derm-foundation`, `monet`, `dinov2` or
-            `checkpoint:FOLDER[,FOLDER...]`; `none`; or `auto` for the best one that can be had (none for a
-            model without a distillation token).
-        teacher_cache: Folder of teacher embeddings; empty for `runs/teacher_cache`.
-        data: Folder that holds `manifest.csv`, and the images that it names.
-        output: Checkpoint folder to write; empty for `runs/<task>/<model>`.
-        init: `hub`, `none`, or a safetensors file: where the backbone's weights come from.
-        frozen: Train the classifying head alone, on the backbone's features as they are.
-        image_size: Side of the input in pixels; 0 for the model's own.
-        epochs: Passes over the train split.
-        pipeline: `batch` augments a batch at a time on the device; `original` is the course project's MONAI
-            pipeline, image by image, with its z-score in place of the backbone's normalisation.
-        batch_size: Images a step, over all processes and accumulated passes.
-        accumulation: Passes that the batch is computed in, to fit into less memory.
-        optimizer: `adamw` or `adam`.
-        learning_rate: Peak learning rate, of the last layers where `layer_decay` is below 1.
-        weight_decay: Decoupled for AdamW; never on biases and norms.
-        layer_decay: Learning-rate factor from each layer to the one before it, up to 1 (no decay); 0 for 0.75
-            in a transformer and 1 in a convolutional network, which has several times as many layers.
-        schedule: `cosine` to zero, or `step`.
-        warmup_epochs: Linear warm-up, in epochs.
-        step_epochs: Epochs between two steps of `step`.
-        step_factor: What each step multiplies the learning rate by.
-        clip_norm: Largest gradient norm; 0 for no clipping.
-        ema_decay: Decay of the exponential moving average of the weights, which is then what is validated and
-            saved; 0 for none.
-        patience: Epochs without a better validation before the training stops; 0 to run them all.
-        drop_path: Stochastic depth rate.
-        classification_loss: `focal`, `cross_entropy` or `balanced_softmax`.
-        classification_weight: Weight of the classification loss.
-        gamma: Exponent of the focal loss.
-        alpha: Weight of the embedding loss.
-        embedding_loss: `kl` (the original's) or `cosine_smooth_l1`.
-        temperature: Of the softmax over embedding dimensions in `kl`, student and teacher.
-        target_normalisation: `standardise` gives each embedding dimension zero mean and unit variance; `pca`
-            whitens them and keeps the first `pca_dimensions`.
-        pca_dimensions: Most components that `pca` keeps.
-        logit_weight: Weight of the loss between the distillation head and the teacher's soft logits.
-        logit_temperature: Of that loss, student and teacher.
-        logit_classes: The classes of that loss: those of the `task`, or all that the `teacher` knows.
-        distil_from: The output that is compared with the teacher: the `distillation_token`, the `class_token` that
-            also answers, or the `last_patch` as in the original, by mistake.
-        projector: `gelu`, two layers with an open end; `relu`, the original's, which ends in a ReLU.
-        consistent_views: Pair every image with the teacher's embedding of the same dihedral view; otherwise
-            with that of the unturned image, as in the original.
-        flip: Mirror images at random.
-        quarter_turns: Turn images by quarters at random. Teacher embeddings are cached for every view that
-            `flip` and `quarter_turns` can give, and paired with it.
-        class_balancing: `sampler` draws every class equally often, `none` follows the data.
-        rotation_degrees: Largest rotation beside the dihedral views.
-        scale: Largest zoom factor, in or out; 1 for none.
-        shift: Largest shift, as a share of the side.
-        elastic: Deviation of the elastic displacement, as a share of half the side.
-        colour: Largest relative change of brightness, contrast and saturation.
-        downscale_probability: Share of images that are blurred by scaling down and up.
-        blur_probability: Share of images that are blurred by a Gaussian.
-        noise: Largest deviation of Gaussian noise, in units of the pixel range 0 to 1.
-        vignette_probability: Share of images that get dark corners.
-        hair_probability: Share of images that get hair-like strokes.
-        mixup: Both parameters of the beta distribution that mixup weights come from; 0 for no mixup.
-        cutmix: The same for cutmix; with both, each batch takes one of them at random.
-        mix_probability: Share of batches that are mixed.
-        device: `auto`, `cpu` or `cuda`.
-        precision: `auto`, `fp32`, `bf16` or `fp16` (CUDA only).
-        workers: Processes that decode images beside the training, again in each epoch. With 0, the training
-            decodes them itself, once if the pixels of a split fit into 6 GiB of memory.
-        seed: Decides every random choice.
-        folds: Parts that the lesions of the train split are dealt into for cross-fitting; 0 for none.
-        held_out_fold: With `folds`, the part, 0 to `folds` - 1, that this training does not see.
-        allow_leaks: Train although lesions cross splits; the checkpoint says so.
-    """
-
-    task: str = "binary"
-    model: str = ""
-    teacher: str = "auto"
-    data: str = ""
-    output: str = ""
-    teacher_cache: str = ""
-    init: str = "hub"
-    frozen: bool = False
-    image_size: int = 0
-    pipeline: str = "batch"
-    epochs: int = 15
-    batch_size: int = 64
-    accumulation: int = 1
-    optimizer: str = "adamw"
-    learning_rate: float = 5e-4
-    weight_decay: float = 0.05
-    layer_decay: float = 0.0
-    schedule: str = "cosine"
-    warmup_epochs: float = 1.0
-    step_epochs: int = 15
-    step_factor: float = 0.2
-    clip_norm: float = 1.0
-    ema_decay: float = 0.0
-    patience: int = 0
-    drop_path: float = 0.1
-    classification_loss: str = "focal"
-    classification_weight: float = 1.0
-    gamma: float = 2.0
-    alpha: float = 1.0
-    embedding_loss: str = "cosine_smooth_l1"
-    temperature: float = 1.0
-    target_normalisation: str = "standardise"
-    pca_dimensions: int = 256
-    logit_weight: float = 1.0
-    logit_temperature: float = 2.0
-    logit_classes: str = "task"
-    distil_from: str = "distillation_token"
-    projector: str = "gelu"
-    consistent_views: bool = True
-    flip: bool = True
-    quarter_turns: bool = True
-    class_balancing: str = "sampler"
-    rotation_degrees: float = 45.0
-    scale: float = 1.2
-    shift: float = 0.05
-    elastic: float = 0.02
-    colour: float = 0.2
-    downscale_probability: float = 0.3
-    blur_probability: float = 0.1
-    noise: float = 0.02
-    vignette_probability: float = 0.1
-    hair_probability: float = 0.1
-    mixup: float = 0.0
-    cutmix: float = 0.0
-    mix_probability: float = 0.5
-    device: str = "auto"
-    precision: str = "auto"
-    workers: int = 0
-    seed: int = 0
-    folds: int = 0
-    held_out_fold: int = 0
-    allow_leaks: bool = False
+    task: str = setting("binary", f"what to tell apart: {', '.join(TRAINABLE_TASKS)}")
+    data: str = setting("", "folder with manifest.csv and its images; else DERMADEIT_DATA, else data/")
+    allow_leaks: bool = setting(False, "train although lesions cross splits; the checkpoint says so")
+    class_balancing: Literal["none", "sampler"] = setting(
+        "none", "follow the data, or draw every class equally often"
+    )
+    folds: int = setting(0, "parts that the lesions are dealt into for cross-fitting; 0 for none", least=0)
+    held_out_fold: int = setting(0, "with folds, the part that this training does not see, from 0", least=0)
+    workers: int = setting(
+        0,
+        "processes that decode images in each epoch; with 0 they are decoded once, if they fit into 6 GiB",
+        least=0,
+    )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         get_task(self.task, TRAINABLE_TASKS)
-        if self.model:
-            get_spec(self.model)
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ConfigurationError(
-                    f"{name} is “{getattr(self, name)}”; it must be one of {', '.join(choices)}."
-                )
-        for names, fits, wanted in (
-            (_AT_LEAST_ONE, lambda value: value >= 1, "at least 1"),
-            (_POSITIVE, lambda value: value > 0, "above 0"),
-            (_NOT_NEGATIVE, lambda value: value >= 0, "0 or more"),
-        ):
-            for name in names:
-                if not fits(getattr(self, name)):
-                    raise ConfigurationError(f"{name} is {getattr(self, name)}; it must be {wanted}.")
-        for fits, message in (
-            (self.layer_decay <= 1 <= self.scale, "layer_decay goes up to 1, and scale starts at 1."),
-            (self.ema_decay < 1, "ema_decay must be below 1."),
-            (
-                self.batch_size % self.accumulation == 0,
-                f"A batch of {self.batch_size} can't be computed in {self.accumulation} equal passes.",
-            ),
-            (
-                self.folds == 0 or (self.folds > 1 and self.held_out_fold < self.folds),
-                "folds must be 0, or at least 2 with a held_out_fold below it.",
-            ),
-            (
-                self.classification_loss != "balanced_softmax" or self.class_balancing == "none",
-                "balanced_softmax balances the classes already; use it with class_balancing none.",
-            ),
-            (
-                self.teacher != "none" or not get_spec(self.model_name).distilled,
-                (
-                    f"{get_spec(self.model_name).title} is distilled. Name its teacher with --teacher, such as "
-                    "monet or checkpoint:FOLDER, or train the plain DeiT with --model deit."
-                ),
-            ),
-            (
-                not (self.frozen and get_spec(self.model_name).distilled),
-                "A distilled model learns in its backbone; frozen is for baselines such as --model dinov2.",
-            ),
-            (
-                self.distil_from != "last_patch" or get_spec(self.model_name).is_transformer,
-                "distil_from last_patch needs a transformer.",
-            ),
-            (
-                self.pipeline != "original" or self.teacher == "none" or not self.consistent_views,
-                (
-                    "The original's pipeline turns images by itself, unknown to the teacher. Use it with "
-                    "--no-consistent-views."
-                ),
-            ),
-            (
-                self.teacher in ("auto", "none") or self.alpha > 0 or self.logit_weight > 0,
-                "With alpha and logit_weight 0 the teacher is never asked; use --teacher none.",
-            ),
-        ):
-            if not fits:
-                raise ConfigurationError(message)
+        if self.folds and not (self.folds > 1 and self.held_out_fold < self.folds):
+            raise ConfigurationError("folds must be 0, or at least 2 with a held_out_fold below it.")
 
     @property
-    def model_name(self) -> str:
-        """The model to train, with the default filled in."""
-        return self.model or ("deit" if self.teacher == "none" else "dermadeit")
-
-    @property
-    def teacher_cache_root(self) -> Path:
-        """The folder of teacher caches, with the default filled in."""
-        return Path(self.teacher_cache) if self.teacher_cache else Path("runs") / "teacher_cache"
-
-    @property
-    def output_folder(self) -> Path:
-        """The checkpoint folder, with the default filled in."""
-        return Path(self.output) if self.output else Path("runs") / self.task / self.model_name
-
-    @property
-    def data_folder(self) -> Path:
-        """The data folder: `data`, else `DERMADEIT_DATA`, else `data/` here."""
+    def folder(self) -> Path:
+        """The data folder, with the default filled in."""
         return Path(self.data or os.environ.get("DERMADEIT_DATA", "data"))
 
+
+@dataclass(frozen=True)
+class ModelSettings(Settings):
+    """The network that is trained."""
+
+    model: str = setting("dermadeit", "its name, such as dermadeit, deit, mobilenetv2 or efficientnetv2-b0")
+    init: str = setting("hub", "where its weights come from: hub, none, or a safetensors file")
+    image_size: int = setting(224, "side of the input in pixels; 0 for the model's own", least=0)
+    drop_path: float = setting(0.1, "stochastic depth rate", least=0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        get_spec(self.model)
+
+
+@dataclass(frozen=True)
+class TeacherSettings(Settings):
+    """Who teaches, and how the student is compared with it."""
+
+    teacher: str = setting(
+        "auto",
+        "derm-foundation, medsiglip, monet or dinov2, checkpoint:FOLDER[,FOLDER...], none, or auto for the best "
+        "that can be had here (none for a model without a distillation token)",
+    )
+    teacher_cache: str = setting("", "folder of what teachers say; runs/teacher_cache without it")
+    target_normalisation: Literal["standardise", "none"] = setting(
+        "standardise", "whether each dimension of an embedding gets zero mean and unit variance"
+    )
+    consistent_views: bool = setting(
+        True, "pair every image with the teacher's answer to the same dihedral view, or to the unturned image"
+    )
+    distil_from: Literal["distillation_token", "class_token", "last_patch"] = setting(
+        "distillation_token", "the output that is compared; last_patch is the original's mistake"
+    )
+    projector: Literal["gelu", "relu"] = setting("gelu", "two layers with an open end, or the original's")
+
     @property
-    def layer_decay_factor(self) -> float:
-        """The layer decay, with the default filled in."""
-        return self.layer_decay or (0.75 if get_spec(self.model_name).is_transformer else 1.0)
+    def cache_root(self) -> Path:
+        """The folder of teacher caches, with the default filled in."""
+        return Path(self.teacher_cache or Path("runs") / "teacher_cache")
+
+
+@dataclass(frozen=True)
+class LossSettings(Settings):
+    """What is made small: classification, embedding and soft-logit loss, each times its weight."""
+
+    classification_loss: Literal["cross_entropy", "focal", "balanced_softmax"] = setting(
+        "cross_entropy", "loss of the class token against the labels"
+    )
+    classification_weight: float = setting(1.0, "its weight", least=0)
+    gamma: float = setting(2.0, "exponent of the focal loss", least=0)
+    embedding_loss: Literal["cosine_smooth_l1", "kl"] = setting(
+        "cosine_smooth_l1", "loss of the projector against the teacher's embedding; kl is the original's"
+    )
+    alpha: float = setting(0.5, "its weight", least=0)
+    temperature: float = setting(1.0, "of the softmax over embedding dimensions in kl", above=0)
+    logit_weight: float = setting(1.0, "weight of the loss against the teacher's soft logits", least=0)
+    logit_temperature: float = setting(2.0, "temperature of that loss, for student and teacher", above=0)
+
+
+@dataclass(frozen=True)
+class AugmentationSettings(Settings):
+    """What is done to the images of a batch."""
+
+    pipeline: Literal["batch", "original"] = setting(
+        "batch",
+        "a batch at a time on the device, or the original's MONAI transforms, image by image, with its z-score",
+    )
+    flip: bool = setting(True, "mirror images at random")
+    quarter_turns: bool = setting(True, "turn images by quarters at random")
+    rotation_degrees: float = setting(45.0, "largest rotation beside the dihedral views", least=0)
+    scale: float = setting(1.2, "largest zoom factor, in or out; 1 for none", least=1)
+    shift: float = setting(0.05, "largest shift, as a share of the side", least=0)
+    elastic: float = setting(
+        0.02, "deviation of the elastic displacement, as a share of half the side", least=0
+    )
+    colour: float = setting(0.2, "largest relative change of brightness, contrast and saturation", least=0)
+    downscale_probability: float = setting(0.3, "share of images that are scaled down and up again", least=0)
+    blur_probability: float = setting(0.1, "share of images that are blurred by a Gaussian", least=0)
+    noise: float = setting(0.02, "largest deviation of Gaussian noise; pixels are 0 to 1", least=0)
+    vignette_probability: float = setting(0.1, "share of images that get dark corners", least=0)
+    hair_probability: float = setting(0.1, "share of images that get hair-like strokes", least=0)
+    mixup: float = setting(
+        0.2, "both parameters of the beta distribution of mixup's weights; 0 for none", least=0
+    )
+    cutmix: float = setting(1.0, "the same for CutMix; with both, each batch takes one at random", least=0)
+    mix_probability: float = setting(0.5, "share of batches that are mixed", least=0)
 
     @property
     def views(self) -> tuple[int, ...]:
-        """The dihedral views that images are shown in, each 0 to 7."""
+        """The dihedral views that images are shown in, each 0 to 7. Teachers are asked about all of them."""
         return tuple(
             view
             for view in range(DIHEDRAL_VIEWS)
             if (self.flip or view < 4) and (self.quarter_turns or view % 4 == 0)
         )
+
+
+@dataclass(frozen=True)
+class OptimisationSettings(Settings):
+    """How the weights are changed: AdamW, its schedule, and the average that is kept."""
+
+    epochs: int = setting(12, "passes over the train split", least=1)
+    batch_size: int = setting(32, "images a step, over all processes and accumulated passes", least=1)
+    accumulation: int = setting(1, "passes that a batch is computed in, to fit into less memory", least=1)
+    learning_rate: float = setting(5e-4, "peak learning rate, of the last layers if layers decay", above=0)
+    layer_decay: float = setting(
+        0.0,
+        "learning-rate factor from each layer to the one before it, 1 for no decay; 0 for 0.75 in a transformer "
+        "and 1 in a convolutional network, which has several times as many layers",
+        least=0,
+        most=1,
+    )
+    weight_decay: float = setting(0.05, "decoupled; never on biases and norms", least=0)
+    schedule: Literal["cosine", "step"] = setting("cosine", "of the learning rate: to zero, or in steps")
+    warmup_epochs: float = setting(1.0, "linear warm-up, in epochs", least=0)
+    step_epochs: int = setting(15, "epochs between two steps", least=1)
+    step_factor: float = setting(0.2, "what each step multiplies the learning rate by", above=0)
+    clip_norm: float = setting(1.0, "largest gradient norm; 0 for no clipping", least=0)
+    ema_decay: float = setting(
+        0.998, "decay of the moving average of the weights, which is validated and saved; 0 for none", least=0
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.ema_decay >= 1:
+            raise ConfigurationError("ema_decay must be below 1.")
+        if self.batch_size % self.accumulation:
+            raise ConfigurationError(
+                f"A batch of {self.batch_size} can't be computed in {self.accumulation} equal passes."
+            )
+
+
+@dataclass(frozen=True)
+class RunSettings(Settings):
+    """Where it is computed, and where the checkpoint goes."""
+
+    output: str = setting("", "checkpoint folder to write; runs/TASK/MODEL without it")
+    device: Literal["auto", "cpu", "cuda"] = setting("auto", "where to compute")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = setting(
+        "auto", "the fastest that the device computes natively; fp16 needs CUDA"
+    )
+    seed: int = setting(0, "decides every random choice", least=0)
 
     def resolve_device(self) -> torch.device:
         """The device to train on."""
@@ -322,3 +271,76 @@ class TrainingConfiguration:
 def cpu_has_bf16() -> bool:
     """Whether this processor computes in bfloat16 natively; emulated, it is slower than float32."""
     return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+# ------------------------------------------------------------------------------------------------- whole
+
+
+@dataclass(frozen=True)
+class TrainingConfiguration:
+    """Everything that decides how a training goes; saved in full as part of `training.json`."""
+
+    data: DataSettings = DataSettings()
+    model: ModelSettings = ModelSettings()
+    teacher: TeacherSettings = TeacherSettings()
+    loss: LossSettings = LossSettings()
+    augmentation: AugmentationSettings = AugmentationSettings()
+    optimisation: OptimisationSettings = OptimisationSettings()
+    run: RunSettings = RunSettings()
+
+    def __post_init__(self) -> None:
+        spec, teacher = get_spec(self.model.model), self.teacher.teacher
+        if self.loss.classification_loss == "balanced_softmax" and self.data.class_balancing != "none":
+            raise ConfigurationError(
+                "balanced_softmax balances the classes already; use it with class_balancing none."
+            )
+        if spec.distilled and teacher == "none":
+            raise ConfigurationError(
+                f"{spec.title} is distilled. Name its teacher with --teacher, such as monet or checkpoint:FOLDER, "
+                "or train the plain DeiT with --recipe plain."
+            )
+        if self.teacher.distil_from == "last_patch" and not spec.is_transformer:
+            raise ConfigurationError("distil_from last_patch needs a transformer.")
+        if teacher != "none" and self.augmentation.pipeline == "original" and self.teacher.consistent_views:
+            raise ConfigurationError(
+                "The original's pipeline turns images by itself, unknown to the teacher. Use it with "
+                "--no-consistent-views."
+            )
+        if teacher not in ("auto", "none") and not self.loss.alpha and not self.loss.logit_weight:
+            raise ConfigurationError(
+                "With alpha and logit_weight 0 the teacher is never asked; use --teacher none."
+            )
+
+    @classmethod
+    def create(cls, **settings: Any) -> TrainingConfiguration:
+        """The configuration with these settings, whatever their group, and defaults for all others."""
+        groups = {
+            name: group(**{key: settings.pop(key) for key in types_of(group) if key in settings})
+            for name, group in GROUPS.items()
+        }
+        assert not settings, f"unknown settings: {', '.join(settings)}"
+        return cls(**groups)
+
+    def replace(self, **settings: Any) -> TrainingConfiguration:
+        """The same with other values of some settings."""
+        return self.create(**self.settings | settings)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Name to value of every setting of all groups."""
+        return {name: value for group in asdict(self).values() for name, value in group.items()}
+
+    @property
+    def output_folder(self) -> Path:
+        """The checkpoint folder, with the default filled in."""
+        return Path(self.run.output or Path("runs") / self.data.task / self.model.model)
+
+    @property
+    def layer_decay(self) -> float:
+        """The layer decay, with the default filled in."""
+        automatic = 0.75 if get_spec(self.model.model).is_transformer else 1.0
+        return self.optimisation.layer_decay or automatic
+
+
+GROUPS: Mapping[str, type[Settings]] = get_type_hints(TrainingConfiguration)
+"""Name of each group of settings to its class."""

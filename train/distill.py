@@ -8,11 +8,13 @@
 
 The data folder (`--data`, else DERMADEIT_DATA, else data/) holds manifest.csv and the images that it names. The
 output is a checkpoint folder; the same command continues a training that was cut off.
+
+What happens in a training is told here and in loop.py: data, student, teacher and optimiser are set up there; here
+the epochs are run, and what each of them has brought is kept.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import platform
 import sys
@@ -20,6 +22,7 @@ import time
 from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 if not __package__:
     # Started by its path: as with python -m train.distill, packages are looked for in the repository.
@@ -53,8 +56,10 @@ VALIDATION_FOLDER = "validation"
 DONE_FILE = Path(VALIDATION_FOLDER) / "failures.csv"
 """The last file that a training writes."""
 
+_PLACES = ("data", "output", "teacher_cache")
 
-# ------------------------------------------------------------------------------------------------ main
+
+# ------------------------------------------------------------------------------------------------ program
 
 
 @explaining_mistakes
@@ -69,22 +74,24 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+# ---------------------------------------------------------------------------------------------- training
+
+
 def train(configuration: TrainingConfiguration) -> Path:
     """Runs a training to its end, from where it was cut off, and returns the checkpoint folder."""
-    manifest = load_manifest(configuration)
-    output = configuration.output_folder
+    manifest = load_manifest(configuration.data)
     training = Training(configuration, manifest)
+    output, epochs = configuration.output_folder, configuration.optimisation.epochs
     is_main = training.accelerator.is_main_process
     if (output / STATE_FILE).is_file():
         training.resume(output / STATE_FILE)
-    metric = SELECTION_METRIC[configuration.task]
-    if not _is_over(training, metric):
+    if training.epoch < epochs:
         seconds, memory = training.time_steps()
         if is_main:
             # What an earlier training of this folder left would vouch for this one.
             (output / DONE_FILE).unlink(missing_ok=True)
             logger.info("%s", describe_plan(training, manifest, seconds, memory))
-    while not _is_over(training, metric):
+    while training.epoch < epochs:
         started = time.perf_counter()
         losses = training.run_epoch()
         figures = training.validate()
@@ -99,39 +106,29 @@ def train(configuration: TrainingConfiguration) -> Path:
             }
         )
         if is_main:
-            _keep(training, manifest, metric)
+            _keep_epoch(training, manifest)
         training.accelerator.wait_for_everyone()
     if is_main and not (output / DONE_FILE).is_file():
-        _finish(training, manifest, metric)
+        _validate_checkpoint(training, manifest)
     training.accelerator.wait_for_everyone()
     return output
 
 
-def _is_over(training: Training, metric: str) -> bool:
-    """Whether all epochs have been run, or validation has not become better for `patience` of them."""
-    epochs, patience = training.configuration.epochs, training.configuration.patience
-    has_stalled = (
-        patience and training.curves and training.epoch - _best(training, metric)["epoch"] >= patience
-    )
-    return training.epoch >= epochs or bool(has_stalled)
+# ---------------------------------------------------------------------------------- what an epoch brought
 
 
-def _best(training: Training, metric: str) -> dict[str, float]:
-    return max(training.curves, key=lambda curve: curve[metric])
-
-
-def _keep(training: Training, manifest: Manifest, metric: str) -> None:
+def _keep_epoch(training: Training, manifest: Manifest) -> None:
     """Writes what an epoch has brought: the checkpoint if it is the best so far, curves, and the state."""
-    output = training.configuration.output_folder
-    curve, best = training.curves[-1], _best(training, metric)
+    output, metric = training.configuration.output_folder, SELECTION_METRIC[training.task.key]
+    curve, best = training.curves[-1], _best(training)
     logger.info(
         "Epoch %d of %d: loss %.3f, validation %s %.4f (best %.4f, epoch %d), %.0f s",
-        curve["epoch"], training.configuration.epochs, curve["loss"], metric, curve[metric],
+        curve["epoch"], training.configuration.optimisation.epochs, curve["loss"], metric, curve[metric],
         best[metric], best["epoch"], curve["seconds"],
     )  # fmt: skip
     if best is curve:
         save_checkpoint(output, training.classifier, manifest.task, training.preprocessing)
-    write_json(output / TRAINING_FILE, describe(training, manifest, best["epoch"]))
+    write_json(output / TRAINING_FILE, describe(training, manifest))
     write_atomically(output / STATE_FILE, partial(torch.save, training.state()))
     # It imports TensorFlow where that is installed, which takes seconds.
     from torch.utils.tensorboard import SummaryWriter
@@ -142,37 +139,48 @@ def _keep(training: Training, manifest: Manifest, metric: str) -> None:
                 board.add_scalar(name, value, curve["epoch"])
 
 
-def _finish(training: Training, manifest: Manifest, metric: str) -> None:
+def _best(training: Training) -> dict[str, float]:
+    return max(training.curves, key=lambda curve: curve[SELECTION_METRIC[training.task.key]])
+
+
+# ------------------------------------------------------------------------------------------- at the end
+
+
+def _validate_checkpoint(training: Training, manifest: Manifest) -> None:
     """Evaluates the checkpoint on the validation split; the float16 copy, since that is what is served."""
-    output = training.configuration.output_folder
+    output, metric = training.configuration.output_folder, SELECTION_METRIC[training.task.key]
     predictor = Predictor(load_checkpoint(output, task=training.task.key), training.device)
     evaluation = evaluate(manifest.select("validation"), predictor)
     write_evaluations([evaluation], output / VALIDATION_FOLDER)
-    best = _best(training, metric)
+    best = _best(training)
     logger.info(
         "Best epoch %d of %d: validation %s %.4f", best["epoch"], training.epoch, metric, best[metric]
     )
     logger.info("The checkpoint is in %s", output)
 
 
-def describe(training: Training, manifest: Manifest, best_epoch: int) -> dict:
+# ----------------------------------------------------------------------------------------------- record
+
+
+def describe(training: Training, manifest: Manifest) -> dict[str, Any]:
     """The content of `training.json`: what was trained, on what, with what, and how it went."""
     configuration = training.configuration
+    settings = configuration.settings | {
+        # Folders of the machine that trained say nothing to anyone else.
+        **{name: Path(configuration.settings[name]).name for name in _PLACES},
+        "init": _start_of(configuration.model.init),
+        "image_size": training.preprocessing.size,
+        "teacher": training.targets.identity if training.targets else "none",
+        "layer_decay": configuration.layer_decay,
+    }
+    defaults = TrainingConfiguration().settings
     return {
         "dermadeit_version": VERSION,
-        "configuration": {
-            **dataclasses.asdict(configuration),
-            # Folders of the machine that trained say nothing to anyone else.
-            **{
-                name: Path(value).name
-                for name in ("data", "output", "teacher_cache")
-                if (value := getattr(configuration, name))
-            },
-            "init": _start_of(configuration.init),
-            "model": configuration.model_name,
-            "image_size": training.preprocessing.size,
-            "teacher": training.targets.identity if training.targets else "none",
-            "layer_decay": configuration.layer_decay_factor,
+        "configuration": settings,
+        "changed_settings": {
+            name: {"value": settings[name], "default": defaults[name]}
+            for name, value in configuration.settings.items()
+            if value != defaults[name] and name not in ("task", "model", *_PLACES)
         },
         "data": {
             split: {
@@ -193,8 +201,8 @@ def describe(training: Training, manifest: Manifest, best_epoch: int) -> dict:
             "processes": training.accelerator.num_processes,
             "precision": training.precision,
         },
-        "selection_metric": SELECTION_METRIC[configuration.task],
-        "best_epoch": best_epoch,
+        "selection_metric": SELECTION_METRIC[training.task.key],
+        "best_epoch": _best(training)["epoch"],
         "curves": training.curves,
     }
 

@@ -59,9 +59,9 @@ def evaluate_teacher(configuration: TrainingConfiguration, split: str) -> dict[s
         `teacher` (where its networks are classifiers) and `teacher-mlp`: probabilities of each image in each of
         the eight dihedral views, float [N, 8, K].
     """
-    manifest = load_manifest(configuration)
+    manifest = load_manifest(configuration.data)
     asked, train_split = manifest.select(split), manifest.select("train")
-    teachers = create_teachers(configuration.teacher, configuration.resolve_device())
+    teachers = create_teachers(configuration.teacher.teacher, configuration.run.resolve_device())
     if not teachers:
         raise ConfigurationError("Name a teacher with --teacher, such as checkpoint:FOLDER.")
     sums: dict[str, np.ndarray] = {}
@@ -77,7 +77,7 @@ def evaluate_teacher(configuration: TrainingConfiguration, split: str) -> dict[s
         positions = np.flatnonzero(unseen(members[0], train_split))
         rows = Manifest(manifest.task, tuple(train_split.rows[position] for position in positions), ())
         learnt_from = [_open(member, rows, configuration) for member in members]
-        network = _fit_network(rows, learnt_from, configuration.seed)
+        network = _fit_network(rows, learnt_from, configuration.run.seed)
         features = np.concatenate([_all_views(answer, "embeddings") for answer in answers], axis=-1)
         part = network.predict_proba(features.reshape(-1, features.shape[-1]))
         sums["teacher-mlp"] = sums.get("teacher-mlp", 0) + part.reshape(*features.shape[:2], -1)
@@ -85,7 +85,7 @@ def evaluate_teacher(configuration: TrainingConfiguration, split: str) -> dict[s
 
 
 def _open(teacher: Teacher, manifest: Manifest, configuration: TrainingConfiguration) -> CachedEmbeddings:
-    folder = teacher_cache_folder(configuration.teacher_cache_root, teacher, VIEWS)
+    folder = teacher_cache_folder(configuration.teacher.cache_root, teacher, VIEWS)
     return cached_embeddings(teacher, manifest, VIEWS, folder)
 
 
@@ -135,10 +135,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--teacher-cache", default="", help="folder of teacher embeddings")
     parser.add_argument("--output", type=Path, default=Path("runs") / "teacher")
     options = parser.parse_args(arguments)
-    configuration = TrainingConfiguration(
+    configuration = TrainingConfiguration.create(
         task=options.task, data=options.data, teacher=options.teacher, teacher_cache=options.teacher_cache
     )
-    manifest = load_manifest(configuration).select(options.split)
+    manifest = load_manifest(configuration.data).select(options.split)
     answers = evaluate_teacher(configuration, options.split)
     columns = (
         "image_id", "task", "model", "views", "label_true", "lesion_group", "source", "split",

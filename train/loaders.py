@@ -12,7 +12,7 @@ from dermadeit.data.dataset import LesionDataset, collate
 from dermadeit.data.manifest import Manifest, check_leaks, read_source
 from dermadeit.errors import ConfigurationError, ErrorCode, TableError
 from dermadeit.tasks import TRAINABLE_TASKS, get_task
-from train.configuration import TrainingConfiguration
+from train.configuration import DataSettings, TrainingConfiguration
 from train.original import OriginalDataset, SeededDraws
 
 
@@ -29,17 +29,15 @@ def find_manifest(folder: Path) -> Path:
     return path
 
 
-def load_manifest(configuration: TrainingConfiguration) -> Manifest:
+def load_manifest(settings: DataSettings) -> Manifest:
     """Reads the data folder's manifest.
 
     Raises:
         ConfigurationError: There is none.
         TableError: It contradicts itself, a lesion crosses splits, or a split lacks a class.
     """
-    manifest = read_source(
-        find_manifest(configuration.data_folder), get_task(configuration.task, TRAINABLE_TASKS)
-    )
-    if not configuration.allow_leaks:
+    manifest = read_source(find_manifest(settings.folder), get_task(settings.task, TRAINABLE_TASKS))
+    if not settings.allow_leaks:
         check_leaks(manifest)
     for split in ("train", "validation"):
         missing = [key for key, count in manifest.select(split).class_counts.items() if not count]
@@ -72,13 +70,14 @@ def create_train_loader(
     Raises:
         ConfigurationError: The batch can't be shared evenly.
     """
-    batch_size, rest = divmod(configuration.batch_size // configuration.accumulation, processes)
+    settings = configuration.optimisation
+    batch_size, rest = divmod(settings.batch_size // settings.accumulation, processes)
     if rest or not batch_size:
         raise ConfigurationError(
-            f"A batch of {configuration.batch_size} can't be shared evenly by {processes} processes in "
-            f"{configuration.accumulation} passes. Choose another --batch-size."
+            f"A batch of {settings.batch_size} can't be shared evenly by {processes} processes in "
+            f"{settings.accumulation} passes. Choose another --batch-size."
         )
-    if configuration.class_balancing == "sampler":
+    if configuration.data.class_balancing == "sampler":
         weights = (1 / torch.bincount(dataset.labels).double())[dataset.labels]
         sampler = WeightedRandomSampler(weights, len(dataset), generator=generator)
     else:
@@ -90,7 +89,7 @@ def create_train_loader(
     return DataLoader(
         dataset,
         batch_sampler=BatchSamplerShard(batches, processes, process, split_batches=True),
-        num_workers=configuration.workers,
+        num_workers=configuration.data.workers,
         collate_fn=collate,
         generator=generator,
     )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import logging
+import math
 import statistics
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from datetime import timedelta
 from functools import partial
@@ -37,7 +38,7 @@ from train.losses import balanced_softmax_loss, cosine_smooth_l1, focal_loss, so
 from train.optimization import create_optimizer, learning_rate_factor
 from train.original import OriginalDataset, embedding_kl
 from train.student import Student, StudentOutput
-from train.teachers.targets import TeacherTargets, load_targets
+from train.teachers.targets import load_targets
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +47,8 @@ WARM_UP_STEPS = 4
 
 _ACCELERATE_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 _FREE_BETWEEN_RUNS = ("output", "data", "init", "teacher_cache", "workers", "teacher", "precision")
+_PASSES_BETWEEN_LOOKS = 50
+"""How often losses are read from the device: each look waits until it has computed all that it was given."""
 
 
 class Training:
@@ -57,8 +60,8 @@ class Training:
     def __init__(self, configuration: TrainingConfiguration, manifest: Manifest) -> None:
         self.configuration = configuration
         self.task = manifest.task
-        device = configuration.resolve_device()
-        self.precision = configuration.resolve_precision(device)
+        device = configuration.run.resolve_device()
+        self.precision = configuration.run.resolve_precision(device)
         self.accelerator = Accelerator(
             cpu=device.type == "cpu",
             mixed_precision=_ACCELERATE_PRECISION[self.precision],
@@ -66,49 +69,52 @@ class Training:
             kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=7))],
         )
         self.device = self.accelerator.device
-        torch.manual_seed(configuration.seed)
-        classifier = create_classifier(
-            configuration.model_name,
-            len(self.task.classes),
-            image_size=configuration.image_size or None,
-            init=configuration.init,
-            drop_path_rate=configuration.drop_path,
-        )
-        self.preprocessing = _preprocessing_of(classifier, configuration)
-        self.train_split = leave_out_fold(
-            manifest.select("train"), configuration.folds, configuration.held_out_fold
-        )
-        with self.accelerator.main_process_first():
-            self.targets = load_targets(configuration, self.train_split, self.device)
-        self.student = _create_student(classifier, configuration, self.targets).to(
-            self.device, memory_format=torch.channels_last
-        )
-        self.ema = (
-            ModelEmaV3(self.student, decay=configuration.ema_decay, use_warmup=True, warmup_power=1.0)
-            if configuration.ema_decay
-            else None
-        )
+        torch.manual_seed(configuration.run.seed)
+        self._create_student(manifest)
         self._create_loaders(manifest)
-        self.augmentation = BatchAugmentation(configuration, self.preprocessing.size, self.device)
-        optimizer = create_optimizer(self.student, configuration)
-        self.model, self.optimizer = self.accelerator.prepare(self.student, optimizer)
-        # A last batch that lacks passes is left out, as one that lacks images is.
-        self.steps_per_epoch = max(len(self.loader) // configuration.accumulation, 1)
-        self.passes_per_epoch = min(self.steps_per_epoch * configuration.accumulation, len(self.loader))
-        self.scheduler = torch.optim.lr_scheduler.LambdaLR(
-            optimizer,
-            partial(learning_rate_factor, configuration=configuration, steps_per_epoch=self.steps_per_epoch),
-        )
-        self.views = torch.tensor(configuration.views)
+        self._create_optimizer()
         self.fingerprint = _fingerprint(self, manifest)
         self.epoch = 0
         self.curves: list[dict[str, float]] = []
 
+    # ------------------------------------------------------------------------------- student and teacher
+
+    def _create_student(self, manifest: Manifest) -> None:
+        configuration, settings = self.configuration, self.configuration.model
+        classifier = create_classifier(
+            settings.model,
+            len(self.task.classes),
+            image_size=settings.image_size or None,
+            init=settings.init,
+            drop_path_rate=settings.drop_path,
+        )
+        self.preprocessing = _preprocessing_of(classifier, configuration)
+        self.train_split = leave_out_fold(
+            manifest.select("train"), configuration.data.folds, configuration.data.held_out_fold
+        )
+        with self.accelerator.main_process_first():
+            self.targets = load_targets(configuration, self.train_split, self.device)
+        of_teacher = (self.targets.spaces, self.targets.dim, self.targets.num_logits) if self.targets else ()
+        student = Student(classifier, configuration, *of_teacher)
+        if classifier.spec.distilled and student.distillation_head is not classifier.backbone.head_dist:
+            # Several processes wait for a gradient of every parameter that may have one.
+            classifier.backbone.head_dist.requires_grad_(False)
+        if self.device.type == "cpu":
+            # Fused attention's backward is 1.7 times slower than the plain one in bf16 on a CPU.
+            for module in student.modules():
+                if hasattr(module, "fused_attn"):
+                    module.fused_attn = False
+        self.student = student.to(self.device, memory_format=torch.channels_last)
+        decay = configuration.optimisation.ema_decay
+        self.ema = ModelEmaV3(self.student, decay=decay, use_warmup=True, warmup_power=1.0) if decay else None
+
+    # ---------------------------------------------------------------------------------------------- data
+
     def _create_loaders(self, manifest: Manifest) -> None:
         configuration = self.configuration
-        cache_bytes = 0 if configuration.workers else PIXEL_CACHE_BYTES
+        cache_bytes = 0 if configuration.data.workers else PIXEL_CACHE_BYTES
         train_set = LesionDataset(self.train_split, self.preprocessing, cache_bytes)
-        if configuration.pipeline == "original":
+        if configuration.augmentation.pipeline == "original":
             train_set = OriginalDataset(train_set)
         counts = [float(number) for number in self.train_split.class_counts.values()]
         self.class_counts = torch.tensor(counts, device=self.device)
@@ -121,43 +127,67 @@ class Training:
             processes=self.accelerator.num_processes,
             process=self.accelerator.process_index,
         )
+        self.views = torch.tensor(configuration.augmentation.views)
+        self.augmentation = BatchAugmentation(
+            configuration.augmentation, self.preprocessing.size, self.device
+        )
         self.validation = self.accelerator.prepare(
             DataLoader(
                 LesionDataset(manifest.select("validation"), self.preprocessing, cache_bytes),
                 batch_size=EVALUATION_BATCH,
-                num_workers=configuration.workers,
+                num_workers=configuration.data.workers,
                 collate_fn=collate,
             )
+        )
+
+    # ----------------------------------------------------------------------------------------- optimiser
+
+    def _create_optimizer(self) -> None:
+        settings = self.configuration.optimisation
+        optimizer = create_optimizer(self.student, self.configuration)
+        self.model, self.optimizer = self.accelerator.prepare(self.student, optimizer)
+        # A last batch that lacks passes is left out, as one that lacks images is.
+        self.steps_per_epoch = max(len(self.loader) // settings.accumulation, 1)
+        self.passes_per_epoch = min(self.steps_per_epoch * settings.accumulation, len(self.loader))
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer,
+            partial(learning_rate_factor, settings=settings, steps_per_epoch=self.steps_per_epoch),
         )
 
     # -------------------------------------------------------------------------------------------- epoch
 
     def run_epoch(self) -> dict[str, float]:
-        """Trains for one epoch and returns its mean losses, over all processes."""
-        self._seed(self.configuration.seed * 100_003 + self.epoch)
-        self._set_training_mode()
-        sums: dict[str, float] = {}
+        """Trains for one epoch and returns its mean losses, over all processes.
+
+        Raises:
+            TrainingError: A loss is not finite.
+        """
+        settings = self.configuration.optimisation
+        self._seed(self.configuration.run.seed * 100_003 + self.epoch)
+        self.student.train()
         batches = tqdm(
             islice(self.loader, self.passes_per_epoch),
             total=self.passes_per_epoch,
-            desc=f"epoch {self.epoch + 1}/{self.configuration.epochs}",
+            desc=f"epoch {self.epoch + 1}/{settings.epochs}",
             unit="batch",
             leave=False,
             # Without a terminal there is no bar.
             disable=None if self.accelerator.is_main_process else True,
         )
-        accumulation = self.configuration.accumulation
-        for number, batch in enumerate(batches, start=1):
-            last_pass = number % accumulation == 0 or number == self.passes_per_epoch
-            with nullcontext() if last_pass else self.accelerator.no_sync(self.model):
-                losses = self.losses(*batch)
-                self.accelerator.backward(losses["loss"] / accumulation)
-            if last_pass:
+        sums: dict[str, float] = {}
+        unread: list[tuple[torch.Tensor, dict[str, torch.Tensor]]] = []
+        for number, (pixels, labels, indices) in enumerate(batches, start=1):
+            last_of_step = number % settings.accumulation == 0 or number == self.passes_per_epoch
+            with nullcontext() if last_of_step else self.accelerator.no_sync(self.model):
+                losses = self.losses(pixels, labels, indices)
+                self.accelerator.backward(losses["loss"] / settings.accumulation)
+            if last_of_step:
                 self._update()
-            values = torch.stack([value.detach() for value in losses.values()]).tolist()
-            for name, value in zip(losses, values, strict=True):
-                sums[name] = sums.get(name, 0.0) + value
-            batches.set_postfix(loss=f"{sums['loss'] / number:.3f}", refresh=False)
+            unread.append((indices, {name: value.detach() for name, value in losses.items()}))
+            if number % _PASSES_BETWEEN_LOOKS == 0 or number == self.passes_per_epoch:
+                self._read_losses(unread, sums)
+                unread.clear()
+                batches.set_postfix(loss=f"{sums['loss'] / number:.3f}", refresh=False)
         means = torch.tensor(list(sums.values()), device=self.device) / self.passes_per_epoch
         means = self.accelerator.reduce(means, reduction="mean").tolist()
         return dict(zip(sums, means, strict=True))
@@ -166,18 +196,18 @@ class Training:
         self, pixels: torch.Tensor, labels: torch.Tensor, indices: torch.Tensor
     ) -> dict[str, torch.Tensor]:
         """The losses of a batch: `loss`, and unweighted its parts `classification_loss`, `embedding_loss` and
-        `logit_loss`, as scalars; raises `TrainingError` where the sum is not finite.
+        `logit_loss`, as scalars on the device.
         """
-        settings = self.configuration
+        weights, augmentation = self.configuration.loss, self.configuration.augmentation
         views = self.views[torch.randint(len(self.views), (len(labels),), generator=self.chance)]
-        if settings.pipeline == "original":
+        if augmentation.pipeline == "original":
             images = pixels.to(self.device)
         else:
             images = self.augmentation(pixels.to(self.device).float().div_(255), views, self.chance)
-        mix = draw_mix(settings, len(labels), images.shape[-1], self.chance)
+        mix = draw_mix(augmentation, len(labels), images.shape[-1], self.chance)
         if mix is not None:
             images = mix.to(self.device).images(images)
-        if settings.pipeline != "original":
+        if augmentation.pipeline != "original":
             images = self.preprocessing.normalise(images)
         output = self.model(images)
         parts = self._parts(output, labels, indices, views)
@@ -187,26 +217,18 @@ class Training:
             weight = mix.weight.to(self.device)
             parts = {name: weight * parts[name] + (1 - weight) * others[name] for name in parts}
         means = {name: values.mean() for name, values in parts.items()}
-        loss = settings.classification_weight * means["classification_loss"]
+        loss = weights.classification_weight * means["classification_loss"]
         if "embedding_loss" in means:
-            loss = loss + settings.alpha * means["embedding_loss"]
+            loss = loss + weights.alpha * means["embedding_loss"]
         if "logit_loss" in means:
-            loss = loss + settings.logit_weight * means["logit_loss"]
-        if not torch.isfinite(loss):
-            rows = self.train_split.rows
-            raise TrainingError(
-                f"The loss of epoch {self.epoch + 1} is not finite, in the batch of the images "
-                f"{', '.join(rows[index].image_id for index in indices.tolist())}. Lower --learning-rate or use "
-                "--precision fp32, then run the same command.",
-                code=ErrorCode.NON_FINITE_LOSS,
-            )
+            loss = loss + weights.logit_weight * means["logit_loss"]
         return {"loss": loss, **means}
 
     def _parts(
         self, output: StudentOutput, labels: torch.Tensor, indices: torch.Tensor, views: torch.Tensor
     ) -> dict[str, torch.Tensor]:
         """Each loss of each image, [B], if the image were of these labels, indices and views."""
-        settings = self.configuration
+        settings = self.configuration.loss
         labels = labels.to(self.device)
         if settings.classification_loss == "balanced_softmax":
             loss = balanced_softmax_loss(output.logits, labels, self.class_counts)
@@ -216,7 +238,8 @@ class Training:
             parts = {"classification_loss": focal_loss(output.logits, labels, gamma)}
         if self.targets is None:
             return parts
-        target = self.targets(indices, views if settings.consistent_views else torch.zeros_like(views))
+        consistent = self.configuration.teacher.consistent_views
+        target = self.targets(indices, views if consistent else torch.zeros_like(views))
         if output.projected is not None:
             projected = output.projected[torch.arange(len(labels)), target.spaces]
             embeddings = target.embeddings.to(self.device)
@@ -233,15 +256,27 @@ class Training:
             )
         return parts
 
-    def _set_training_mode(self) -> None:
-        self.student.train()
-        if self.configuration.frozen:
-            # Statistics of batch norms belong to the backbone.
-            self.student.classifier.backbone.eval()
+    def _read_losses(
+        self, unread: Sequence[tuple[torch.Tensor, dict[str, torch.Tensor]]], sums: dict[str, float]
+    ) -> None:
+        """Adds the losses of passes, each with the positions of its images, to their sums."""
+        rows = torch.stack([torch.stack(list(losses.values())) for _, losses in unread]).tolist()
+        for (indices, losses), values in zip(unread, rows, strict=True):
+            if not all(map(math.isfinite, values)):
+                images = ", ".join(self.train_split.rows[index].image_id for index in indices.tolist())
+                raise TrainingError(
+                    f"The loss of epoch {self.epoch + 1} is not finite, in the batch of the images {images}. "
+                    "Lower --learning-rate or use --precision fp32, then run the same command.",
+                    code=ErrorCode.NON_FINITE_LOSS,
+                )
+            for name, value in zip(losses, values, strict=True):
+                sums[name] = sums.get(name, 0.0) + value
 
     def _update(self) -> None:
-        if self.configuration.clip_norm:
-            self.accelerator.clip_grad_norm_(self.model.parameters(), self.configuration.clip_norm)
+        if self.configuration.optimisation.clip_norm:
+            self.accelerator.clip_grad_norm_(
+                self.model.parameters(), self.configuration.optimisation.clip_norm
+            )
         self.optimizer.step()
         # fp16 skips a step whose gradients overflow; the schedule goes on all the same.
         self.scheduler.step()
@@ -299,10 +334,10 @@ class Training:
         """Continues from a state; raises `TrainingError` where another training wrote it."""
         # On the CPU: the optimiser moves what belongs on the device, and keeps its step counters here.
         state = torch.load(path, map_location="cpu", weights_only=True)
-        if state["fingerprint"] != self.fingerprint:
+        if state.get("fingerprint") != self.fingerprint:
             raise TrainingError(
-                f"“{path.parent}” holds a training with other settings, data, teacher or precision. Choose "
-                "another --output, or delete it.",
+                f"“{path.parent}” holds a training with other settings, data, teacher or precision, or of an "
+                "older version. Choose another --output, or delete it.",
                 code=ErrorCode.OTHER_TRAINING,
             )
         self.student.load_state_dict(state["student"])
@@ -326,41 +361,24 @@ class Training:
         """
         before = {key: value.clone() for key, value in self.student.state_dict().items()}
         self._seed(0)
-        self._set_training_mode()
+        self.student.train()
         seconds, started = [], time.perf_counter()
-        for batch in islice(self.loader, WARM_UP_STEPS):
-            self.accelerator.backward(self.losses(*batch)["loss"])
+        for pixels, labels, indices in islice(self.loader, WARM_UP_STEPS):
+            losses = self.losses(pixels, labels, indices)
+            self.accelerator.backward(losses["loss"])
+            self._read_losses([(indices, losses)], {})
             if self.device.type == "cuda":
                 torch.cuda.synchronize()
             seconds.append(time.perf_counter() - started)
             started = time.perf_counter()
         self.optimizer.zero_grad(set_to_none=True)
         self.student.load_state_dict(before)
-        # AdamW and Adam keep two float32 values a parameter from the first step on.
+        # AdamW keeps two float32 values a parameter from the first step on.
         moments = 8 * sum(parameter.numel() for parameter in self.student.parameters())
         on_gpu = self.device.type == "cuda"
         used = torch.cuda.max_memory_allocated() if on_gpu else psutil.Process().memory_info().rss
         # The first pass also pays for what is set up only once.
         return statistics.median(seconds[1:] or seconds), used + moments
-
-
-def _create_student(
-    classifier: LesionClassifier, configuration: TrainingConfiguration, targets: TeacherTargets | None
-) -> Student:
-    of_teacher = (targets.spaces, targets.dim, targets.num_logits) if targets else ()
-    student = Student(classifier, configuration, *of_teacher)
-    if classifier.spec.distilled and student.distillation_head is not classifier.backbone.head_dist:
-        # Several processes wait for a gradient of every parameter that may have one.
-        classifier.backbone.head_dist.requires_grad_(False)
-    if configuration.frozen:
-        classifier.backbone.requires_grad_(False)
-        classifier.head.requires_grad_(True)
-    if configuration.resolve_device().type == "cpu":
-        # Fused attention's backward is 1.7 times slower than the plain one in bf16 on a CPU.
-        for module in student.modules():
-            if hasattr(module, "fused_attn"):
-                module.fused_attn = False
-    return student
 
 
 def _preprocessing_of(classifier: LesionClassifier, configuration: TrainingConfiguration) -> Preprocessing:
@@ -370,13 +388,13 @@ def _preprocessing_of(classifier: LesionClassifier, configuration: TrainingConfi
         tuple(config["mean"]),
         tuple(config["std"]),
         config["interpolation"],
-        per_image_zscore=configuration.pipeline == "original",
+        per_image_zscore=configuration.augmentation.pipeline == "original",
     )
 
 
 def _fingerprint(training: Training, manifest: Manifest) -> str:
     """Hash of all that must not change between two runs of one training."""
-    settings = dataclasses.asdict(training.configuration)
+    settings = training.configuration.settings
     for name in _FREE_BETWEEN_RUNS:
         settings.pop(name)
     rows = [(row.image_id, row.label, row.split, row.lesion_group) for row in manifest.rows]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 from typing import TYPE_CHECKING
@@ -30,7 +29,7 @@ def settle(configuration: TrainingConfiguration, *, download: bool) -> TrainingC
     Raises:
         ConfigurationError: There is no data, or no teacher to be had.
     """
-    folder = configuration.data_folder
+    folder = configuration.data.folder
     if download and not (folder / "manifest.csv").is_file():
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise ConfigurationError(
@@ -40,16 +39,17 @@ def settle(configuration: TrainingConfiguration, *, download: bool) -> TrainingC
 
         prepare_isic2019(folder, download=True)
     find_manifest(folder)
-    if configuration.teacher != "auto":
+    if configuration.teacher.teacher != "auto":
         return configuration
-    if configuration.model and not get_spec(configuration.model).distilled:
-        logger.info("%s is trained without a teacher.", get_spec(configuration.model).title)
-        return dataclasses.replace(configuration, teacher="none")
-    name, reason = available_teacher(configuration.task)
+    spec = get_spec(configuration.model.model)
+    if not spec.distilled:
+        logger.info("%s is trained without a teacher.", spec.title)
+        return configuration.replace(teacher="none")
+    name, reason = available_teacher(configuration.data.task)
     if name == "none":
         raise ConfigurationError(f"There is no teacher to distil from. {reason}", code=ErrorCode.NO_TEACHER)
     logger.info("Teacher: %s. %s", name, reason)
-    return dataclasses.replace(configuration, teacher=name)
+    return configuration.replace(teacher=name)
 
 
 def describe_plan(training: Training, manifest: Manifest, seconds_per_pass: float, memory_bytes: int) -> str:
@@ -61,8 +61,8 @@ def describe_plan(training: Training, manifest: Manifest, seconds_per_pass: floa
         seconds_per_pass: Of forward, backward and augmentation, measured.
         memory_bytes: What the training takes, measured.
     """
-    configuration = training.configuration
-    epochs = configuration.epochs - training.epoch
+    configuration, settings = training.configuration, training.configuration.optimisation
+    epochs = settings.epochs - training.epoch
     passes = training.passes_per_epoch * epochs
     parameters = sum(parameter.numel() for parameter in training.student.parameters())
     place = "GPU memory" if training.device.type == "cuda" else "memory"
@@ -76,9 +76,9 @@ def describe_plan(training: Training, manifest: Manifest, seconds_per_pass: floa
             for split, part in rows.items()
         ),
         f"  teacher: {training.targets.identity if training.targets else 'none'}",
-        f"  student: {get_spec(configuration.model_name).title}, {parameters / 1e6:.1f} million parameters",
+        f"  student: {get_spec(configuration.model.model).title}, {parameters / 1e6:.1f} million parameters",
         f"  input: {training.preprocessing.size} × {training.preprocessing.size} pixels",
-        f"  batch: {configuration.batch_size} images in {_count(configuration.accumulation, 'pass', 'passes')}",
+        f"  batch: {settings.batch_size} images in {_count(settings.accumulation, 'pass', 'passes')}",
         f"  on: {_count(training.accelerator.num_processes, 'process', 'processes')}, {training.device}, "
         + training.precision,
         f"  steps: {training.steps_per_epoch * epochs:,} in {epochs} epochs",

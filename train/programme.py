@@ -85,7 +85,7 @@ def run(training: PlannedTraining, programme: Mapping[str, Any], options: argpar
     words = [*options.extra, *(word for word, _ in filled), "--output", str(folder)]
     words += ["--teacher-cache", str(options.output / "teacher_cache")]
     if options.weights and "--init" not in words:
-        model = parse_arguments(words).configuration.model_name
+        model = parse_arguments(words).configuration.model.model
         words += ["--init", str(options.weights / programme["weights"][model])]
     folder.mkdir(parents=True, exist_ok=True)
     logger.info("%s starts", training.name)

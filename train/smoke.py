@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 import tempfile
@@ -44,9 +43,8 @@ def run_smoke(train: Callable[[TrainingConfiguration], Path], wanted: TrainingCo
         raise ConfigurationError("The smoke run is for one process. Start it with python.")
     # Not below runs/: nobody should take these networks for teachers.
     folder = Path(tempfile.mkdtemp(prefix="dermadeit-smoke-"))
-    write_dataset(folder / "data", lesions=LESIONS, seed=wanted.seed, size=PICTURE_SIZE)
-    small = dataclasses.replace(
-        wanted,
+    write_dataset(folder / "data", lesions=LESIONS, seed=wanted.run.seed, size=PICTURE_SIZE)
+    small = wanted.replace(
         data=str(folder / "data"),
         init="none",
         image_size=64,
@@ -57,11 +55,11 @@ def run_smoke(train: Callable[[TrainingConfiguration], Path], wanted: TrainingCo
     )
     teachers = [
         train(
-            dataclasses.replace(
-                small,
+            small.replace(
                 model="mobilenetv2",
                 teacher="none",
                 pipeline="batch",
+                distil_from="distillation_token",
                 epochs=TEACHER_EPOCHS,
                 folds=FOLDS,
                 held_out_fold=fold,
@@ -71,15 +69,14 @@ def run_smoke(train: Callable[[TrainingConfiguration], Path], wanted: TrainingCo
         for fold in range(FOLDS)
     ]
     student = train(
-        dataclasses.replace(
-            small,
+        small.replace(
             model="dermadeit",
             teacher=CHECKPOINT_PREFIX + ",".join(map(str, teachers)),
             epochs=STUDENT_EPOCHS,
             output=str(folder / "student"),
         )
     )
-    task = get_task(wanted.task, TRAINABLE_TASKS)
+    task = get_task(wanted.data.task, TRAINABLE_TASKS)
     manifest = read_source(folder / "data" / "manifest.csv", task).select("test")
     evaluation = evaluate(manifest, Predictor(load_checkpoint(student, task.key)))
     write_evaluations([evaluation], folder / "test")

@@ -55,14 +55,14 @@ class Student(nn.Module):
         super().__init__()
         self.classifier = classifier
         self.spaces = spaces
-        self._distil_from = configuration.distil_from
+        self._distil_from = configuration.teacher.distil_from
         self.projector = self.distillation_head = None
         if not spaces:
             return
-        if configuration.alpha:
-            create = relu_projector if configuration.projector == "relu" else _projector
+        if configuration.loss.alpha:
+            create = relu_projector if configuration.teacher.projector == "relu" else _projector
             self.projector = create(classifier.embedding_dim, spaces * teacher_dim)
-        if configuration.logit_weight:
+        if configuration.loss.logit_weight:
             own_fits = classifier.spec.distilled and teacher_classes == classifier.head.out_features
             self.distillation_head = (
                 classifier.backbone.head_dist

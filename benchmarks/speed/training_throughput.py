@@ -67,10 +67,10 @@ RATIOS = (
 
 def original_batches(manifest: Manifest, configuration: TrainingConfiguration, cache_bytes: int) -> Batches:
     """Endless batches of the original's pipeline: float32 [B, 3, S, S] and labels [B], on the device."""
-    preprocessing = Preprocessing(configuration.image_size, per_image_zscore=True)
+    preprocessing = Preprocessing(configuration.model.image_size, per_image_zscore=True)
     dataset = OriginalDataset(LesionDataset(manifest, preprocessing, cache_bytes))
     loader = create_train_loader(dataset, configuration, torch.Generator().manual_seed(0))
-    device = configuration.resolve_device()
+    device = configuration.run.resolve_device()
     while True:
         for pixels, labels, _ in loader:
             yield pixels.to(device), labels.to(device)
@@ -78,13 +78,13 @@ def original_batches(manifest: Manifest, configuration: TrainingConfiguration, c
 
 def our_batches(manifest: Manifest, configuration: TrainingConfiguration, cache_bytes: int) -> Batches:
     """Endless batches of our pipeline: float32 [B, 3, S, S] and labels [B], on the device."""
-    preprocessing = Preprocessing(configuration.image_size)
+    preprocessing = Preprocessing(configuration.model.image_size)
     dataset = LesionDataset(manifest, preprocessing, cache_bytes)
     generator = torch.Generator().manual_seed(0)
     loader = create_train_loader(dataset, configuration, generator)
-    device = configuration.resolve_device()
-    augmentation = BatchAugmentation(configuration, preprocessing.size, device)
-    views = torch.tensor(configuration.views)
+    device = configuration.run.resolve_device()
+    augmentation = BatchAugmentation(configuration.augmentation, preprocessing.size, device)
+    views = torch.tensor(configuration.augmentation.views)
     while True:
         for pixels, labels, _ in loader:
             drawn = views[torch.randint(len(views), (len(labels),), generator=generator)]
@@ -96,16 +96,16 @@ def create_step(
     configuration: TrainingConfiguration, classes: int
 ) -> Callable[[torch.Tensor, torch.Tensor], None]:
     """Builds a model with random weights, and returns what trains it by one step on images and labels."""
-    device = configuration.resolve_device()
-    precision = configuration.resolve_precision(device)
+    device = configuration.run.resolve_device()
+    precision = configuration.run.resolve_precision(device)
     # As the training does: on a CPU the plain attention's backward is the faster one.
     set_fused_attn(device.type != "cpu")
     torch.manual_seed(0)
     classifier = create_classifier(
-        configuration.model_name,
+        configuration.model.model,
         classes,
-        image_size=configuration.image_size,
-        drop_path_rate=configuration.drop_path,
+        image_size=configuration.model.image_size,
+        drop_path_rate=configuration.model.drop_path,
     ).to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(classifier.train().parameters(), lr=1e-5)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
@@ -114,7 +114,7 @@ def create_step(
     def step(images: torch.Tensor, labels: torch.Tensor) -> None:
         with torch.autocast(device.type, fast, enabled=precision != "fp32"):
             logits = classifier(images)
-        loss = focal_loss(logits.float(), labels, configuration.gamma).mean()
+        loss = focal_loss(logits.float(), labels, configuration.loss.gamma).mean()
         optimizer.zero_grad(set_to_none=True)
         scaler.scale(loss).backward()
         scaler.step(optimizer)
@@ -167,7 +167,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, help="a JSON file to write")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    configuration = TrainingConfiguration(
+    configuration = TrainingConfiguration.create(
         model=options.model,
         image_size=options.image_size,
         batch_size=options.batch_size,
@@ -177,7 +177,7 @@ def main(arguments: list[str] | None = None) -> None:
         table = write_dataset(
             Path(folder), lesions=LESIONS, seed=0, images_per_lesion=(1, 1), size=PICTURE_SIZE
         )
-        manifest = read_source(table, get_task(configuration.task))
+        manifest = read_source(table, get_task(configuration.data.task))
         arms = create_arms(manifest, configuration, options.batches)
         clock = time.process_time if options.cpu_time else time.perf_counter
         measured = measure(arms, options.batches * options.batch_size, options.repetitions, clock)
@@ -205,7 +205,7 @@ def create_arms(
         for how, cache_bytes in (("decoding", 0), ("from memory", PIXEL_CACHE_BYTES))
     }
     for name in ("original, from memory", "ours, from memory"):
-        fill = -(-4 * len(manifest.rows) // configuration.batch_size)
+        fill = -(-4 * len(manifest.rows) // configuration.optimisation.batch_size)
         for _ in islice(inputs[name], fill):
             pass
     step = create_step(configuration, len(manifest.task.classes))
@@ -231,12 +231,12 @@ def create_arms(
 
 def describe(configuration: TrainingConfiguration, options: argparse.Namespace) -> dict:
     """What the figures hold for."""
-    device = configuration.resolve_device()
+    device = configuration.run.resolve_device()
     return {
-        "model": configuration.model_name,
-        "image_size": configuration.image_size,
-        "batch_size": configuration.batch_size,
-        "precision": configuration.resolve_precision(device),
+        "model": configuration.model.model,
+        "image_size": configuration.model.image_size,
+        "batch_size": configuration.optimisation.batch_size,
+        "precision": configuration.run.resolve_precision(device),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,

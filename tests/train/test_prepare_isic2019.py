@@ -109,12 +109,12 @@ def test_the_archives_become_a_data_folder_that_leaks_nothing(archives: Path, tm
 
 
 def test_a_training_starts_on_what_was_prepared(archives: Path, tmp_path: Path) -> None:
-    from train.configuration import TrainingConfiguration
+    from train.configuration import DataSettings
     from train.loaders import load_manifest
 
     settings = PreparationSettings(workers=1, shares=(0.5, 0.2, 0.1, 0.2))
     prepare_isic2019.prepare_isic2019(tmp_path, archives=archives, settings=settings)
-    manifest = load_manifest(TrainingConfiguration(task="binary", data=str(tmp_path), teacher="none"))
+    manifest = load_manifest(DataSettings(task="binary", data=str(tmp_path)))
     assert len(manifest.rows) == len(_rows(tmp_path))
 
 

@@ -54,11 +54,11 @@ def test_every_shipped_training_has_arguments_that_train_accepts(tmp_path: Path)
     for training in trainings:
         filled = [fill(word, SHIPPED, tmp_path) for word in training.arguments]
         words = ["--epochs", "99", "--seed", "7", *(word for word, _ in filled)]
-        configuration = parse_arguments(words).configuration
+        settings = parse_arguments(words).configuration.settings
         # What a training says itself wins.
-        assert configuration.seed == (int(training.name[-1]) if "--seed" in training.arguments else 7)
-        assert (configuration.epochs < 99) == ("--epochs" in training.arguments)
-        assert "{" not in configuration.teacher + configuration.init
+        assert settings["seed"] == (int(training.name[-1]) if "--seed" in training.arguments else 7)
+        assert (settings["epochs"] < 99) == ("--epochs" in training.arguments)
+        assert "{" not in settings["teacher"] + settings["init"]
         # What it builds on has been run before.
         for folder in (folder for _, folders in filled for folder in folders):
             builds_on = stage_of[folder.relative_to(tmp_path).as_posix()]

@@ -18,7 +18,7 @@ from train.augment.appearance import (
     downscale,
     draw_hairs,
 )
-from train.configuration import TrainingConfiguration
+from train.configuration import AugmentationSettings
 
 ELASTIC_GRID = 5
 """Control points a side of the elastic displacement field (spacing of 56 pixels at 224)."""
@@ -33,13 +33,13 @@ class BatchAugmentation:
     one off leaves the others' choices as they were.
 
     Args:
-        configuration: Gives the strengths.
+        settings: Give the strengths.
         size: Side of the images in pixels.
         device: Where the images are.
     """
 
-    def __init__(self, configuration: TrainingConfiguration, size: int, device: torch.device) -> None:
-        self.configuration = configuration
+    def __init__(self, settings: AugmentationSettings, size: int, device: torch.device) -> None:
+        self.settings = settings
         self.device = device
         self._coordinates = ((torch.arange(size) + 0.5) * (2 / size) - 1).to(device)
         self._view_matrices = torch.stack([_matrix_of_view(view) for view in range(DIHEDRAL_VIEWS)])
@@ -49,12 +49,12 @@ class BatchAugmentation:
         )[0, 0].to(device)
         # In the order of their causes: skin, light, instrument, lens, sensor.
         self._effects = (
-            (configuration.hair_probability, draw_hairs),
-            (float(configuration.colour > 0), partial(change_colour, strength=configuration.colour)),
-            (configuration.vignette_probability, darken_corners),
-            (configuration.blur_probability, blur),
-            (configuration.downscale_probability, downscale),
-            (float(configuration.noise > 0), partial(add_noise, deviation=configuration.noise)),
+            (settings.hair_probability, draw_hairs),
+            (float(settings.colour > 0), partial(change_colour, strength=settings.colour)),
+            (settings.vignette_probability, darken_corners),
+            (settings.blur_probability, blur),
+            (settings.downscale_probability, downscale),
+            (float(settings.noise > 0), partial(add_noise, deviation=settings.noise)),
         )
 
     def __call__(self, images: torch.Tensor, views: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -77,7 +77,7 @@ class BatchAugmentation:
         return images
 
     def _move(self, images: torch.Tensor, views: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        settings = self.configuration
+        settings = self.settings
         if settings.rotation_degrees or settings.scale > 1 or settings.shift or settings.elastic:
             grid = self._grid(views, generator)
             return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
@@ -94,7 +94,7 @@ class BatchAugmentation:
         Displaced, rotated, scaled and shifted within the view, and the view's matrix last, since the grid maps
         back from the augmented image, over its view, to the original.
         """
-        settings, count = self.configuration, len(views)
+        settings, count = self.settings, len(views)
 
         def draw(limit: float, *shape: int) -> torch.Tensor:
             return (torch.rand(count, *shape, generator=generator) * 2 - 1) * limit

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from train.configuration import TrainingConfiguration
+from train.configuration import AugmentationSettings
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,11 @@ class Mix:
         return torch.lerp(values[self.partner], values, weight)
 
 
-def draw_mix(
-    configuration: TrainingConfiguration, count: int, size: int, generator: torch.Generator
-) -> Mix | None:
+def draw_mix(settings: AugmentationSettings, count: int, size: int, generator: torch.Generator) -> Mix | None:
     """Draws how to mix a batch, or None to leave it: one weight and one box for the whole batch.
 
     Args:
-        configuration: `mixup` and `cutmix` are the parameter of Beta(a, a) that the weight is drawn from; 0
+        settings: `mixup` and `cutmix` are the parameter of Beta(a, a) that the weight is drawn from; 0
             never chooses that kind, and with both above 0 each is as likely. `mix_probability` is the share of
             batches that are mixed.
         count: Images in the batch.
@@ -67,13 +65,13 @@ def draw_mix(
     Returns:
         The mix, on the CPU.
     """
-    kinds = [kind for kind in ("mixup", "cutmix") if getattr(configuration, kind)]
-    if not kinds or torch.rand((), generator=generator) >= configuration.mix_probability:
+    kinds = [kind for kind in ("mixup", "cutmix") if getattr(settings, kind)]
+    if not kinds or torch.rand((), generator=generator) >= settings.mix_probability:
         return None
     # torch draws beta variates from its global generator only.
     rng = np.random.default_rng(torch.randint(2**31, (), generator=generator).item())
     kind = kinds[rng.integers(len(kinds))]
-    parameter = getattr(configuration, kind)
+    parameter = getattr(settings, kind)
     weight = float(rng.beta(parameter, parameter))
     partner = torch.randperm(count, generator=generator)
     if kind == "mixup":

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 
 from dermadeit.errors import ErrorCode
-from dermadeit.files import write_json
+from dermadeit.files import file_sha256, read_json_if_there, write_json
 from train.data.downloads import DownloadError
 
 logger = logging.getLogger(__name__)
@@ -29,8 +27,8 @@ def verify_checksums(folder: Path, names: list[str], expected: Mapping[str, str]
         DownloadError: A file differs.
     """
     noted_file = folder / CHECKSUMS_FILE
-    noted = json.loads(noted_file.read_text(encoding="utf-8")) if noted_file.is_file() else {}
-    found = {name: _sha256(folder / name) for name in names}
+    noted = read_json_if_there(noted_file)
+    found = {name: file_sha256(folder / name) for name in names}
     for name, digest in found.items():
         wanted = (expected or {}).get(name, "").strip().lower()
         if wanted and digest != wanted:
@@ -52,10 +50,3 @@ def verify_checksums(folder: Path, names: list[str], expected: Mapping[str, str]
         except OSError as error:
             # Archives on a read-only disk are as good as any; they can only not be recognised next time.
             logger.warning("%s could not be written: %s", CHECKSUMS_FILE, error.strerror)
-
-
-def _sha256(path: Path) -> str:
-    if path.stat().st_size > 2**30:
-        logger.info("Computing the checksum of %s", path.name)
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

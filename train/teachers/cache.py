@@ -24,7 +24,7 @@ from tqdm import tqdm
 from dermadeit.data.dataset import naming_the_image
 from dermadeit.data.manifest import Manifest, ManifestRow
 from dermadeit.errors import ConfigurationError, ErrorCode, TrainingError
-from dermadeit.files import write_atomically, write_json
+from dermadeit.files import file_sha256, write_atomically, write_json
 from dermadeit.imaging.decode import LesionImage, decode_image
 from dermadeit.imaging.preprocessing import DIHEDRAL_VIEWS
 from train.teachers.networks import Teacher
@@ -121,7 +121,7 @@ class TeacherCache:
                 lacking.append(row)
                 continue
             with naming_the_image(row):
-                if _sha256(row.path) != known[row.image_id]:
+                if file_sha256(row.path) != known[row.image_id]:
                     changed.append(row.image_id)
         if changed:
             raise ConfigurationError(
@@ -235,7 +235,7 @@ class TeacherCache:
             try:
                 record = json.loads(path.read_text(encoding="utf-8"))
                 whole = len(record["image_ids"]) == len(record["image_sha256"])
-                if whole and _sha256(array) == record["array_sha256"]:
+                if whole and file_sha256(array) == record["array_sha256"]:
                     continue
             except (OSError, ValueError, KeyError, TypeError):
                 pass
@@ -376,8 +376,3 @@ def _decode_ahead(
 def _decode(row: ManifestRow) -> LesionImage:
     with naming_the_image(row):
         return decode_image(row.path)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

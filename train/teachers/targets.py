@@ -69,7 +69,7 @@ class TeacherTargets:
         identity: Names the teacher.
         spaces: Number of embedding spaces.
         dim: Length of a target in each of them.
-        num_logits: Number of soft logits, C: the student's classes or all of the teacher's.
+        num_logits: Number of soft logits, those of the student's classes; 0 where none were asked for.
     """
 
     def __init__(
@@ -90,24 +90,17 @@ class TeacherTargets:
             self._space_of[positions] = space
             self._place_of[positions] = np.arange(len(positions))
         assert (self._space_of >= 0).all(), "an image has no teacher"
-        whitenings = [_fit(caches, views, configuration) for caches in self._caches]
-        # A small fold may have fewer principal components.
-        self.dim = min(whitening.dim for whitening in whitenings)
-        self._whitenings = [whitening.cut(self.dim) for whitening in whitenings]
+        self.dim = sum(cache.embedding_dim for cache in self._caches[0])
+        self._standardisations = [_fit(caches, self.dim, configuration) for caches in self._caches]
         self._log_probabilities = None
         self._view_index = {view: index for index, view in enumerate(views)}
         self.num_logits = 0
-        if configuration.logit_weight:
-            of_teacher = configuration.logit_classes == "teacher" and classes[0]
-            answers = [
-                _soft_logits(manifest, positions, caches, classes, views, classes[0] if of_teacher else None)
-                for positions, caches in spaces
-            ]
-            self.num_logits = answers[0].shape[-1]
+        if configuration.loss.logit_weight:
+            self.num_logits = len(manifest.task.classes)
             shape = (len(manifest.rows), len(views), self.num_logits)
             self._log_probabilities = np.empty(shape, np.float32)
-            for (positions, _), of_space in zip(spaces, answers, strict=True):
-                self._log_probabilities[positions] = of_space
+            for positions, caches in spaces:
+                self._log_probabilities[positions] = _soft_logits(manifest, positions, caches, classes, views)
 
     def __call__(self, indices: torch.Tensor, views: torch.Tensor) -> TargetBatch:
         """Targets of B images.
@@ -117,8 +110,8 @@ class TeacherTargets:
             views: int64 [B], the dihedral view that each image is shown in.
 
         Returns:
-            The targets, on the CPU. In each dimension, embeddings have zero mean and unit deviation over the
-            images of a space: in all views if they are standardised, in the first one if whitened by PCA.
+            The targets, on the CPU. In each dimension, standardised embeddings have zero mean and unit deviation
+            over the images and views of a space.
         """
         positions, view_numbers = indices.numpy(), views.numpy()
         spaces = self._space_of[positions]
@@ -127,7 +120,7 @@ class TeacherTargets:
             chosen = spaces == space
             places = self._place_of[positions[chosen]]
             parts = [cache.embeddings(places, view_numbers[chosen]) for cache in self._caches[space]]
-            embeddings[chosen] = self._whitenings[space](np.concatenate(parts, axis=1))
+            embeddings[chosen] = self._standardisations[space](np.concatenate(parts, axis=1))
         log_probabilities = None
         if self._log_probabilities is not None:
             view_indices = [self._view_index[view] for view in view_numbers.tolist()]
@@ -143,7 +136,7 @@ def load_targets(
     Raises:
         ConfigurationError: The teacher can't be had, its cache is of something else, or its folds don't match.
     """
-    teachers = create_teachers(configuration.teacher, device)
+    teachers = create_teachers(configuration.teacher.teacher, device)
     if not teachers:
         return None
     if not teachers[0].folds and any(teacher.classes for teacher in teachers):
@@ -151,7 +144,7 @@ def load_targets(
             "The teacher's checkpoints were not cross-fitted: if they were trained on these images, what they "
             "say of them is too good to be true. Train them with --folds 3 --held-out-fold 0, 1 and 2."
         )
-    views = configuration.views if configuration.consistent_views else (0,)
+    views = configuration.augmentation.views if configuration.teacher.consistent_views else (0,)
     spaces = []
     groups = embedding_spaces(teachers)
     for members in groups:
@@ -159,7 +152,7 @@ def load_targets(
         rows = Manifest(manifest.task, tuple(manifest.rows[position] for position in positions), ())
         caches = [
             cached_embeddings(
-                member, rows, views, teacher_cache_folder(configuration.teacher_cache_root, member, views)
+                member, rows, views, teacher_cache_folder(configuration.teacher.cache_root, member, views)
             )
             for member in members
         ]
@@ -192,13 +185,10 @@ def embedding_spaces(teachers: Sequence[Teacher]) -> list[list[Teacher]]:
 
 
 def _fit(
-    caches: Sequence[CachedEmbeddings], views: tuple[int, ...], configuration: TrainingConfiguration
-) -> Whitening:
-    dim = sum(cache.embedding_dim for cache in caches)
-    if configuration.target_normalisation == "none" or not configuration.alpha:
-        return Whitening.identity(dim)
-    if configuration.target_normalisation == "pca":
-        return fit_pca(_view(caches, views[0]), configuration.pca_dimensions)
+    caches: Sequence[CachedEmbeddings], dim: int, configuration: TrainingConfiguration
+) -> Standardisation:
+    if configuration.teacher.target_normalisation == "none" or not configuration.loss.alpha:
+        return Standardisation(np.zeros(dim, np.float32), np.ones(dim, np.float32))
     chunks = zip(*(cache.chunks() for cache in caches), strict=True)
     return fit_standardisation(np.concatenate(parts, axis=-1) for parts in chunks)
 
@@ -216,22 +206,15 @@ def _soft_logits(
     caches: Sequence[CachedEmbeddings],
     classes: Sequence[tuple[str, ...] | None],
     views: tuple[int, ...],
-    wanted: tuple[str, ...] | None,
 ) -> np.ndarray:
-    """Log-probabilities of the wanted classes (None: the student's), float32 [n, V, C], the networks' mean."""
+    """Log-probabilities of the student's classes, float32 [n, V, K], the networks' mean."""
     if None in classes:
         embeddings = np.stack([_view(caches, view) for view in views], axis=1)
         return cross_fitted_log_probabilities(embeddings, manifest, positions)
-    if wanted and set(classes) != {wanted}:
-        raise ConfigurationError(
-            "The teacher's networks know different classes. Use --logit-classes task.",
-            code=ErrorCode.MIXED_TEACHERS,
-        )
-    num_classes = len(wanted or manifest.task.classes)
     places = np.arange(len(positions))
-    probabilities = np.zeros((len(positions), len(views), num_classes), np.float32)
+    probabilities = np.zeros((len(positions), len(views), len(manifest.task.classes)), np.float32)
     for cache, of_cache in zip(caches, classes, strict=True):
-        membership = np.eye(num_classes) if wanted else class_membership(of_cache, manifest.task)
+        membership = class_membership(of_cache, manifest.task)
         for index, view in enumerate(views):
             logits = cache.logits(places, np.full(len(places), view))
             probabilities[:, index] += grouped_probabilities(logits, membership) / len(caches)
@@ -277,42 +260,27 @@ def class_membership(classes: Sequence[str], task: Task) -> np.ndarray:
     return membership
 
 
-# -------------------------------------------------------------------------------------- comparable embeddings
+# --------------------------------------------------------------------------------- comparable embeddings
 
 
 @dataclass(frozen=True)
-class Whitening:
-    """An affine map of embeddings.
+class Standardisation:
+    """What gives the dimensions of embeddings zero mean and unit deviation.
 
     Attributes:
         mean: float32 [D].
-        scale: float32 [D], for a diagonal map, or [D, d].
+        scale: float32 [D].
     """
 
     mean: np.ndarray
     scale: np.ndarray
 
-    @classmethod
-    def identity(cls, dim: int) -> Whitening:
-        """The map that changes nothing."""
-        return cls(np.zeros(dim, np.float32), np.ones(dim, np.float32))
-
-    @property
-    def dim(self) -> int:
-        """Length of what comes out."""
-        return self.scale.shape[-1]
-
-    def cut(self, dim: int) -> Whitening:
-        """The same map with its first `dim` outputs only."""
-        return self if dim == self.dim else Whitening(self.mean, self.scale[:, :dim])
-
     def __call__(self, embeddings: np.ndarray) -> np.ndarray:
-        """Float [N, D] to float32 [N, dim]."""
-        centred = embeddings - self.mean
-        return centred * self.scale if self.scale.ndim == 1 else centred @ self.scale
+        """Float [N, D] to float32 [N, D]."""
+        return (embeddings - self.mean) * self.scale
 
 
-def fit_standardisation(chunks: Iterable[np.ndarray]) -> Whitening:
+def fit_standardisation(chunks: Iterable[np.ndarray]) -> Standardisation:
     """Zero mean and unit deviation in each dimension, over all images and views.
 
     Args:
@@ -323,22 +291,7 @@ def fit_standardisation(chunks: Iterable[np.ndarray]) -> Whitening:
         scaler.partial_fit(chunk.reshape(-1, chunk.shape[-1]).astype(np.float64))
     deviation = np.sqrt(scaler.var_)
     scale = np.where(deviation > CONSTANT_DEVIATION, 1 / np.maximum(deviation, CONSTANT_DEVIATION), 0)
-    return Whitening(scaler.mean_.astype(np.float32), scale.astype(np.float32))
-
-
-def fit_pca(embeddings: np.ndarray, dimensions: int) -> Whitening:
-    """The first principal components, each with zero mean and unit deviation.
-
-    Args:
-        embeddings: float [N, D].
-        dimensions: Most components to keep.
-    """
-    pca = PCA(min(dimensions, *embeddings.shape), svd_solver="covariance_eigh")
-    pca.fit(embeddings.astype(np.float64))
-    deviation = np.sqrt(pca.explained_variance_)
-    kept = deviation > CONSTANT_DEVIATION
-    scale = (pca.components_[kept] / deviation[kept, None]).T
-    return Whitening(pca.mean_.astype(np.float32), np.ascontiguousarray(scale, np.float32))
+    return Standardisation(scaler.mean_.astype(np.float32), scale.astype(np.float32))
 
 
 # ----------------------------------------------------------------------------------------- head on embeddings

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +10,6 @@ from typing import Any
 from dermadeit.files import read_json_if_there
 from dermadeit.models.checkpoints import CHECKPOINT_ROOT, CONFIG_FILE, TRAINING_FILE
 from dermadeit.models.specs import COMPARED_MODELS, MODEL_SPECS
-
-_CONFIGURATION_SOURCE = CHECKPOINT_ROOT.parents[1] / "train" / "configuration.py"
-
-_NOT_A_SETTING = frozenset({"task", "model", "output", "data", "teacher_cache"})
-"""Fields that say which training it is and where its files are, not how it goes."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +34,18 @@ class TrainingRecord:
         return str(self.config.get("dermadeit", {}).get("weights_sha256", ""))
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Mapping[str, Any]:
         """Name to value of every setting that was recorded."""
-        configuration = self.training.get("configuration", {})
-        return {name: value for name, value in configuration.items() if name not in _NOT_A_SETTING}
+        return self.training.get("configuration", {})
+
+    @property
+    def changed_settings(self) -> Mapping[str, Mapping[str, Any]]:
+        """Name to `value` and `default` of the settings that were not the defaults when it was trained.
+
+        Of a record that does not say so (0.1), all settings, without defaults.
+        """
+        values = {name: {"value": value} for name, value in self.settings.items()}
+        return self.training.get("changed_settings", values)
 
 
 def models_with_record(root: Path = CHECKPOINT_ROOT) -> tuple[str, ...]:
@@ -63,23 +65,3 @@ def read_record(task: str, model: str, root: Path = CHECKPOINT_ROOT) -> Training
     folder = root / task / model
     config = read_json_if_there(folder / CONFIG_FILE)
     return TrainingRecord(task, model, config, read_json_if_there(folder / TRAINING_FILE)) if config else None
-
-
-def default_settings(source: Path = _CONFIGURATION_SOURCE) -> dict[str, Any]:
-    """Name to default of every setting of `TrainingConfiguration`; empty where there is no training code.
-
-    Read from the source, since the library must not import the training programs.
-    """
-    if not source.is_file():
-        return {}
-    module = ast.parse(source.read_text(encoding="utf-8"))
-    [definition] = [
-        node
-        for node in module.body
-        if isinstance(node, ast.ClassDef) and node.name == "TrainingConfiguration"
-    ]
-    return {
-        field.target.id: ast.literal_eval(field.value)
-        for field in definition.body
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and field.value is not None
-    }

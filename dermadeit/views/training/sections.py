@@ -26,7 +26,7 @@ from dermadeit.reporting.markdown import (
 from dermadeit.reporting.names import capitalised, teacher_networks
 from dermadeit.tasks import TASKS, Task
 from dermadeit.views.page.html import table_html
-from dermadeit.views.training.record import TrainingRecord, default_settings, read_record
+from dermadeit.views.training.record import TrainingRecord, read_record
 
 
 def model_html(model: str, checkpoints: Path, benchmark: Path) -> str:
@@ -109,17 +109,14 @@ def _chosen(training: Mapping[str, Any]) -> str:
 def _settings(record: TrainingRecord) -> str:
     if not record.settings:
         return '<p class="dd-quiet">The settings were not recorded.</p>'
-    defaults = default_settings()
-    changed = {
-        name: value
-        for name, value in record.settings.items()
-        if name not in defaults or defaults[name] != value
-    }
     rows = [
-        [f"<code>{escape(name)}</code>", _value(value), _value(defaults[name]) if name in defaults else "–"]
-        for name, value in changed.items()
+        [f"<code>{escape(name)}</code>", _value(changed.get("value")), _value(changed.get("default", "–"))]
+        for name, changed in record.changed_settings.items()
     ]
-    summary = f"{len(rows)} of {len(record.settings)} settings differ from today's defaults"
+    if not rows:
+        return '<p class="dd-quiet">All of its settings are the defaults.</p>'
+    of_all = f"{len(rows)} of {len(record.settings)} settings differ from the defaults"
+    summary = of_all if "changed_settings" in record.training else f"{len(rows)} settings"
     table = table_html(f"Settings, {record.task}", ["Setting", "Value", "Default"], rows, titled=False)
     return f"<details><summary>{summary}</summary>{table}</details>"
 

@@ -8,7 +8,7 @@ import torch
 from dermadeit.imaging.preprocessing import apply_dihedral
 from train.augment.appearance import change_colour
 from train.augment.augmentation import BatchAugmentation
-from train.configuration import TrainingConfiguration
+from train.configuration import AugmentationSettings
 
 STRENGTHS = {
     "rotation_degrees": 30.0, "scale": 1.3, "shift": 0.1, "elastic": 0.05, "colour": 0.3, "noise": 0.05,
@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 
 
 def _augment(images: torch.Tensor, views: torch.Tensor, seed: int = 0, **strengths: float) -> torch.Tensor:
-    augmentation = BatchAugmentation(TrainingConfiguration(**OFF | strengths), images.shape[-1], CPU)
+    augmentation = BatchAugmentation(AugmentationSettings(**OFF | strengths), images.shape[-1], CPU)
     return augmentation(images, views, torch.Generator().manual_seed(seed))
 
 
@@ -166,6 +166,6 @@ def test_a_gpu_makes_the_same_images() -> None:
     images, views = _smooth(8), torch.arange(8)
     strengths = STRENGTHS | {"noise": 0.0}  # The device draws its own noise.
     device = torch.device("cuda")
-    augmentation = BatchAugmentation(TrainingConfiguration(**OFF | strengths), 48, device)
+    augmentation = BatchAugmentation(AugmentationSettings(**OFF | strengths), 48, device)
     augmented = augmentation(images.to(device), views, torch.Generator().manual_seed(0))
     torch.testing.assert_close(augmented.cpu(), _augment(images, views, **strengths), atol=1e-3, rtol=0)

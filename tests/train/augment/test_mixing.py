@@ -5,12 +5,12 @@ import torch
 import torch.nn.functional as F
 
 from train.augment.mixing import Mix, draw_mix
-from train.configuration import TrainingConfiguration
+from train.configuration import AugmentationSettings
 
 
 def _draw(seed: int = 0, count: int = 8, size: int = 32, **settings: float) -> Mix | None:
-    configuration = TrainingConfiguration(**{"mix_probability": 1.0} | settings)
-    return draw_mix(configuration, count, size, torch.Generator().manual_seed(seed))
+    given = AugmentationSettings(**{"mixup": 0.0, "cutmix": 0.0, "mix_probability": 1.0} | settings)
+    return draw_mix(given, count, size, torch.Generator().manual_seed(seed))
 
 
 def test_mixes_images_and_targets_of_hand_made_values() -> None:
