@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dermadeit.data.tabular import write_csv
-from dermadeit.errors import TableError
+from dermadeit.errors import ResultFileError
 from train import programme_report
 from train.programme_report import measure_stage
 
@@ -108,7 +108,7 @@ def test_trainings_that_were_validated_on_other_images_are_refused(tmp_path: Pat
     labels = np.tile([0, 1], 100)
     write_validations(tmp_path, {"first": labels}, labels)
     write_validations(tmp_path, {"second": labels[:-1]}, labels[:-1])
-    with pytest.raises(TableError, match="199"):
+    with pytest.raises(ResultFileError, match="199"):
         measure_stage("climb", STEPS, "binary", tmp_path)
 
 
