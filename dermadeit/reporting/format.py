@@ -79,6 +79,15 @@ def millions(number: int) -> str:
     return f"{number / 1e6:.1f}\u00a0million"
 
 
+def duration(seconds: float) -> str:
+    """Seconds as “40 s” or “3 min 20 s”, rounded so that it does not flicker."""
+    whole = max(1, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(round(whole / 10) * 10, 60)
+    return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+
+
 def any_value(value: Any) -> str:
     """A value of a result file whose kind is not known."""
     if value is None:

@@ -18,8 +18,8 @@ from dermadeit.reporting import format as numbers
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _FILTERS = (
-    "any_value", "bounds", "count", "counted", "decimal", "difference", "figure", "megabytes", "millions",
-    "p_value", "percent", "percent_span", "signed", "signed_bounds",
+    "any_value", "bounds", "count", "counted", "decimal", "difference", "duration", "figure", "megabytes",
+    "millions", "p_value", "percent", "percent_span", "signed", "signed_bounds",
 )  # fmt: skip
 """The functions of `format` that templates may use."""
 
