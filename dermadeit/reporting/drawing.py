@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 import matplotlib
 import numpy as np
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
@@ -171,7 +172,7 @@ def alt_text(figure: Figure) -> str:
     return str(figure.get_label())
 
 
-def inline_svg(figure: Figure, alt: str | None = None) -> str:
+def inline_svg(figure: Figure, alt: str | None = None) -> Markup:
     """A figure as an SVG element for a page: as wide as its place, in the page's text colour, without an id twice.
 
     Args:
@@ -191,12 +192,14 @@ def inline_svg(figure: Figure, alt: str | None = None) -> str:
     prefix = f"dd{hashlib.sha256((alt + body).encode()).hexdigest()[:10]}-"
     body = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}", body)
     width, height = (round(inches * 72, 2) for inches in figure.get_size_inches())
-    return (
+    drawing = (
         '<svg class="dd-plot" xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
         f'viewBox="0 0 {width:g} {height:g}" role="img" aria-labelledby="{prefix}title" '
         f'style="display:block;width:100%;max-width:{width * 1.5:.0f}px;height:auto" '
         f'stroke-linejoin="round" stroke-linecap="butt"><title id="{prefix}title">{escape(alt)}</title>{body}'
     ).strip()
+    # Its text is escaped above, and by matplotlib.
+    return Markup(drawing)  # noqa: S704
 
 
 def encode_figure(figure: Figure, kind: Literal["png", "svg"]) -> bytes:

@@ -14,7 +14,7 @@ from dermadeit.errors import ErrorCode
 from dermadeit.evaluation.batch import Progress
 from dermadeit.inference.decision import OWN_THRESHOLD
 from dermadeit.inference.zoo import ModelZoo
-from dermadeit.reporting.drawing import inline_svg
+from dermadeit.reporting.templates import render
 from dermadeit.tasks import BINARY, TASKS
 from dermadeit.views.batch import tables as batch_tables
 from dermadeit.views.batch.exports import (
@@ -37,26 +37,6 @@ from dermadeit.views.page.scripts import ANNOUNCE, SAVE_FILE
 from dermadeit.views.page.theme import VIEWER_SCRIPT
 from dermadeit.views.page.uploads import SESSION_SECONDS, private_folder
 
-_INTRODUCTION = """
-<h2>Many photos at once</h2>
-<p class="dd-lead">Upload images, a folder or a ZIP. You get a table of predictions. With the true classes (names
-of folders, or a CSV) you also get every figure with its interval, and the images of each error.</p>"""
-
-_HELP = """
-<details class="dd-help">
-  <summary>How to upload the true classes</summary>
-  <ul>
-    <li>A folder or ZIP that has a folder for each class, such as <code>nevus/</code> and <code>others/</code>, or
-    for each ISIC diagnosis, such as <code>MEL/</code> and <code>NV/</code>.</li>
-    <li>Or a CSV beside the images, in the folder or in the ZIP. It needs <code>file</code> or
-    <code>image_id</code>, and <code>label</code> (a class of the task) or <code>diagnosis</code> (an ISIC 2019
-    name). It may have <code>lesion_group</code>, <code>source</code>, <code>sex</code>, <code>age</code> and
-    <code>anatomic_site</code>.</li>
-    <li>Or a <code>predictions.csv</code> alone, to evaluate predictions without images and weights.</li>
-    <li>At most 10,000 images are read at once.</li>
-  </ul>
-</details>"""
-
 
 class BatchLayout:
     """Makes the components, which the events of `BatchEvaluationTab` then fill.
@@ -70,7 +50,7 @@ class BatchLayout:
 
     def _render_parts_of_tab(self) -> None:
         self._session = gr.State(None, time_to_live=SESSION_SECONDS)
-        gr.HTML(_INTRODUCTION)
+        gr.HTML(render("views/batch/introduction.html"))
         with gr.Row(elem_classes="dd-columns", equal_height=False):
             with gr.Column(scale=5, min_width=300, elem_classes="dd-input"):
                 self._render_choices()
@@ -100,7 +80,7 @@ class BatchLayout:
 
     def _render_files(self) -> None:
         self._files = add_files_choice("batch-files", "batch-start", "batch-folder", 190)
-        gr.HTML(_HELP)
+        gr.HTML(render("views/batch/help.html"))
         with gr.Row(elem_classes="dd-buttons"):
             self._start = gr.Button("Start", variant="primary", elem_id="batch-start")
             self._cancel = gr.Button("Cancel", interactive=False, elem_id="batch-cancel")
@@ -455,10 +435,9 @@ class BatchEvaluationTab(BatchLayout):
     def _figures_shown(self, session: Session, figures: list[DrawnFigure]) -> Updates:
         if not session.result.labelled:
             return {}
-        drawn = "".join(f"<figure>{inline_svg(one.figure)}</figure>" for one in figures)
         return {
             self._figures: batch_tables.figures_html(session.evaluations),
-            self._curves: f'<div class="dd-curves">{drawn}</div>',
+            self._curves: batch_tables.curves_html(one.figure for one in figures),
         }
 
     def _looked_at(self, session: Session) -> Updates:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+
+from matplotlib.figure import Figure
 
 from dermadeit.data.labelling import LeftOut
 from dermadeit.evaluation.batch import BatchResult, Progress
@@ -12,7 +14,7 @@ from dermadeit.evaluation.slices import SLICED_BY
 from dermadeit.inference.records import Evaluation
 from dermadeit.inference.zoo import ZooEntry
 from dermadeit.metrics.classification import FIGURE_NAMES, FIGURES, INTERVAL_METHOD, TARGET_FIGURE_NAMES
-from dermadeit.reporting.drawing import model_title
+from dermadeit.reporting.drawing import inline_svg, model_title
 from dermadeit.reporting.format import count, counted
 from dermadeit.reporting.names import capitalised
 from dermadeit.reporting.templates import render
@@ -81,6 +83,11 @@ def figures_html(evaluations: Sequence[Evaluation]) -> str:
         interval_method=INTERVAL_METHOD,
         is_unfinished=any(metrics.get("unfinished") and "intervals" not in metrics for metrics in measured),
     )
+
+
+def curves_html(figures: Iterable[Figure]) -> str:
+    """Drawings side by side."""
+    return render("views/batch/curves.html", drawings=map(inline_svg, figures))
 
 
 def trust_html(evaluation: Evaluation) -> str:

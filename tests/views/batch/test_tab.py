@@ -16,7 +16,7 @@ from playwright.sync_api import expect
 from sklearn import metrics as sk
 
 from dermadeit.data.tabular import read_csv
-from dermadeit.errors import ImageError, TableError
+from dermadeit.errors import ImageError, ResultFileError
 from dermadeit.evaluation.evaluate import write_evaluations
 from dermadeit.inference.zoo import ModelZoo
 from dermadeit.reporting.names import PREDICTION_SET, WITHHELD
@@ -451,5 +451,5 @@ def test_a_table_of_shipped_weights_has_their_operating_points(
 
 def test_a_mistake_in_a_table_of_predictions_names_it_as_its_owner_does(session, uploaded, zoo, file_of):
     table = b"image_id,task,model,views,label_true,logit_nevus,logit_others\na,binary,m,x,nevus,1,2\n"
-    with pytest.raises(TableError, match=r"line 2 of “mine.csv”"):
+    with pytest.raises(ResultFileError, match=r"line 2 of “mine.csv”"):
         list(read_batch(zoo, Order([uploaded(file_of(table, "mine.csv"))], "binary", [], 8), session))
