@@ -113,7 +113,7 @@ class ComparisonLayout:
 
     def _missing_html(self, task_key: str) -> str:
         teacher = f'<p class="dd-quiet">{TEACHER_TITLE}: {NEVER_ASKED}</p>'
-        return missing_models_html(self._zoo.entries(task_key)) + teacher
+        return f"{missing_models_html(self._zoo.entries(task_key))}{teacher}"
 
 
 _EXPIRED = "This comparison has expired. Start it again."
