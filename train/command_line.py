@@ -77,7 +77,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> Request:
     """
     parser = argparse.ArgumentParser(
         description="Train a lesion classifier, distilled from a teacher or plain.",
-        epilog="Every option below is also a line of a recipe (train/recipes), with _ in place of -.",
+        usage="distill.py [-h] [--recipe NAME] [--download] [--smoke] [--SETTING VALUE ...]",
+        epilog="Every option of a group is also a line of a recipe (train/recipes), with _ in place of -.",
     )
     parser.add_argument(
         "--recipe", default=DEFAULT_RECIPE, help="a name in train/recipes, or the path of a YAML file"

@@ -142,7 +142,7 @@ def measure_stage(stage: str, content: Mapping[str, Any], task: str, runs: Path)
         the figures are means over those that were run, and `by_seed` holds those of each.
 
     Raises:
-        TableError: The trainings were not validated on the same images with the same labels and lesions.
+        ResultFileError: The trainings were not validated on the same images with the same labels and lesions.
     """
     elsewhere = content.get("compared_with")
     repeated = _read_trainings(stage, content, task, runs)
