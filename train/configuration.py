@@ -154,12 +154,12 @@ class LossSettings(Settings):
     classification_loss: Literal["cross_entropy", "focal", "balanced_softmax"] = setting(
         "cross_entropy", "loss of the class token against the labels"
     )
-    classification_weight: float = setting(1.0, "its weight", least=0)
+    classification_weight: float = setting(1.0, "weight of that loss", least=0)
     gamma: float = setting(2.0, "exponent of the focal loss", least=0)
     embedding_loss: Literal["cosine_smooth_l1", "kl"] = setting(
         "cosine_smooth_l1", "loss of the projector against the teacher's embedding; kl is the original's"
     )
-    alpha: float = setting(0.5, "its weight", least=0)
+    alpha: float = setting(0.5, "weight of the embedding loss", least=0)
     temperature: float = setting(1.0, "of the softmax over embedding dimensions in kl", above=0)
     logit_weight: float = setting(1.0, "weight of the loss against the teacher's soft logits", least=0)
     logit_temperature: float = setting(2.0, "temperature of that loss, for student and teacher", above=0)
