@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from dermadeit.models.specs import model_name
-from dermadeit.tasks import TRAINABLE_TASKS, Task
+from dermadeit.reporting.format import counted
+from dermadeit.tasks import BINARY, TRAINABLE_TASKS, Task
 
 Metrics = Mapping[str, Any]
 """The `metrics` of a `records.Evaluation`, with the name of its model as `model`."""
 
 WITHHELD = "Answer withheld"
 """Headline in place of an answer."""
+
+WITHHELD_BUT_SHOWN = "This answer is withheld and shown at your request"
+"""What stands over a withheld answer that a visitor has asked for all the same."""
 
 PREDICTION_SET = "Still possible (90\u00a0% prediction set)"
 """Title of the classes of a conformal set."""
@@ -23,6 +28,15 @@ EMPTY_SET = "none: the photo is not typical of any class"
 
 SIMILAR_CASES = "Similar cases"
 """Title of the nearest training lesions."""
+
+HEATMAP_STATES: Mapping[str, str] = MappingProxyType(
+    {
+        "checking": "Checking the heatmap",
+        "reliable": "Reliable heatmap",
+        "unreliable": "Unreliable heatmap",
+    }
+)
+"""What is known of a heatmap, and its badge."""
 
 TECHNICAL_DETAILS = "Technical details"
 """Title of versions, hashes and settings."""
@@ -57,6 +71,30 @@ def class_name(metrics: Metrics, key: str) -> str:
 def score_name(*, calibrated: bool) -> str:
     """What the numbers of an answer may be called."""
     return "Probability" if calibrated else "Model score"
+
+
+def score_meaning(*, calibrated: bool, views: int) -> str:
+    """How the numbers of an answer may be read, as sentences.
+
+    Args:
+        calibrated: Whether they are probabilities.
+        views: Of the photo that they are the mean of.
+    """
+    mean = f"the mean of {counted(views, 'view')} of the photo."
+    if calibrated:
+        return (
+            "The probabilities are calibrated on lesions that were not used for training. They are valid "
+            f"for similar photos. Each is {mean}"
+        )
+    return (
+        "The model score is not calibrated: a score of 90\u00a0% does not mean that 90\u00a0% of such "
+        f"answers are right. It is {mean}"
+    )
+
+
+def task_title(task: Task) -> str:
+    """The title of a task over its answer, with the condition that the answer is given under."""
+    return task.title if task == BINARY else f"If malignant: {task.title}"
 
 
 def threshold_rule(task: Task, key: str) -> str:

@@ -1,41 +1,27 @@
-"""Results as one HTML file each, to be kept, mailed or printed: `single_image_report` and `evaluation_report`."""
+"""The reading of one photo as one HTML file, to be kept, mailed or printed."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from dermadeit.inference.records import ABSTAIN
 from dermadeit.metrics.classification import TARGET_FIGURE_NAMES
-from dermadeit.reporting.document import (
-    Html,
-    bullets,
-    digest,
-    facts,
-    heading,
-    join,
-    name,
-    notice,
-    page,
-    paragraph,
-    picture,
-    section,
-    table,
-    text,
-)
-from dermadeit.reporting.format import counted, percent
+from dermadeit.reporting.document import png_address, render_document
+from dermadeit.reporting.format import decimal, percent
 from dermadeit.reporting.names import (
     EMPTY_SET,
+    HEATMAP_STATES,
     PREDICTION_SET,
     SIMILAR_CASES,
-    TECHNICAL_DETAILS,
-    WITHHELD,
     capitalised,
+    score_meaning,
     score_name,
+    task_title,
 )
-from dermadeit.tasks import BINARY, TRAINABLE_TASKS
+from dermadeit.tasks import TRAINABLE_TASKS
 from dermadeit.trust.calibration import operating_point_title
 from dermadeit.trust.gating import SHOWS_NO_SKIN, warning_sentences
 from dermadeit.trust.neighbours import describe_outside, describe_votes
@@ -85,19 +71,26 @@ def single_image_report(
         overlays: Heatmaps over the photo.
         created: When, with a time zone; None for now.
     """
-    created = created or datetime.now(UTC)
-    readings = exported["readings"]
-    body = join(
-        (
-            notice("About this photo", _warnings(exported)),
-            _pictures(photo_png, overlays),
-            *(_reading_section(reading) for reading in readings),
-            _image_section(exported["image"], readings),
-            _origin_section(exported, created),
-        ),
-        "\n",
+    image, readings = exported["image"], exported["readings"]
+    app = exported.get("app", {})
+    photo = ReportFigure("The photo", photo_png, "The photo that was read")
+    strange = [reading["ood_score"] for reading in readings if reading.get("ood_score") is not None]
+    warned = [reading["task"] for reading in readings if reading.get("warning_codes")]
+    return render_document(
+        "reporting/photo_report.html",
+        "Prediction for one skin lesion photo",
+        created,
+        warnings=_warnings(exported),
+        pictures=[_picture(figure) for figure in (photo, *overlays)],
+        readings=[_reading(reading) for reading in readings],
+        conversion=image["ledger"],
+        quality=_quality(readings),
+        difference=f"{decimal(strange[0])} (0: the same as a training photo)" if strange else "not measured",
+        made_by=f"{app.get('name', 'DermaDeiT')} {app.get('version', '')}",
+        image={**image, "file": readings[0]["file"], "side": image.get("model_side")},
+        withheld=_withheld(readings),
+        warned=", ".join(warned) or "none",
     )
-    return page("Prediction for one skin lesion photo", body, created)
 
 
 def _warnings(exported: Mapping[str, Any]) -> list[str]:
@@ -109,114 +102,79 @@ def _warnings(exported: Mapping[str, Any]) -> list[str]:
     return [line for line in dict.fromkeys(line for part in parts for line in part) if line not in beside]
 
 
-def _pictures(photo_png: bytes, overlays: Sequence[ReportFigure]) -> Html:
-    photo = picture("The photo", photo_png, "The photo that was read")
-    drawn = (
-        picture(figure.title, figure.png, figure.alt, figure.note, badge=_badge(figure.state))
-        for figure in overlays
-    )
-    return Html(f'<div class="pictures">{photo}{join(drawn)}</div>')
+def _picture(figure: ReportFigure) -> dict[str, Any]:
+    return {
+        **vars(figure),
+        "address": png_address(figure.png),
+        "badge": HEATMAP_STATES.get(figure.state, figure.state),
+    }
 
 
-def _badge(state: str) -> Html:
-    if not state:
-        return Html()
-    return Html(f'<span class="badge {text(state)}">{text(state.capitalize())} heatmap</span>')
-
-
-def _reading_section(reading: Mapping[str, Any]) -> Html:
-    key = reading["task"]
-    title = reading.get("title") or (TRAINABLE_TASKS[key].title if key in TRAINABLE_TASKS else key)
-    titled = title if key == BINARY.key else f"If malignant: {title}"
-    caveat = paragraph(reading["caveat"], "note") if reading.get("caveat") else ""
-    overridden = bool(reading.get("overridden"))
-    banner = notice(
-        "This answer is withheld and shown at your request. Reasons" if overridden else "Reasons",
-        (reading.get("abstain") or {}).get("reasons", []),
-        "withheld",
-    )
-    if reading["verdict"] == ABSTAIN and not overridden:
-        return section(titled, caveat, paragraph(WITHHELD, "answer"), banner)
-    return section(
-        titled,
-        caveat,
-        banner,
-        paragraph(_class_name(reading, _answered(reading)), "answer"),
-        paragraph(_contents(reading), "quiet") if _contents(reading) else "",
-        notice("Warning", warning_sentences(reading.get("warning_codes"))),
-        notice("Uncertain", reading.get("cautions") or ()),
-        _scores(reading),
-        _decision(reading),
-        _similar_cases(reading),
-    )
+def _reading(reading: Mapping[str, Any]) -> dict[str, Any]:
+    """What the template asks for of one answer."""
+    task, answered = TRAINABLE_TASKS[reading["task"]], _answered(reading)
+    calibrated, overridden = reading["calibrated"], bool(reading.get("overridden"))
+    is_hidden = reading["verdict"] == ABSTAIN and not overridden
+    return {
+        "task": task.key,
+        "title": task_title(task),
+        "caveat": reading.get("caveat"),
+        "is_hidden": is_hidden,
+        "reasons": (reading.get("abstain") or {}).get("reasons", []),
+        "answer": _class_name(reading, answered),
+        # Of the answered class, where its name does not give its diagnoses.
+        "contents": task.contents.get(answered),
+        "warnings": warning_sentences(reading.get("warning_codes")),
+        "cautions": reading.get("cautions") or (),
+        "scores_title": score_name(calibrated=calibrated) + ("" if calibrated else ", not a probability"),
+        "scores_meaning": score_meaning(calibrated=calibrated, views=reading["views"]),
+        "bars": [
+            {"name": _class_name(reading, key), "share": share, "is_answer": key == answered}
+            for key, share in reading["probabilities"].items()
+        ],
+        "decision": _decision(reading),
+        "uncertainty": _uncertainty(reading),
+        "cases": [_case(near) for near in reading.get("neighbours") or ()],
+        "model": reading["model"],
+        "views": reading["views"],
+        "point": _point_name(reading),
+        "weights_sha256": reading.get("weights_sha256"),
+    }
 
 
 def _answered(reading: Mapping[str, Any]) -> str:
     """The class that was decided for, which at an operating point need not be the most probable one."""
-    decided = reading.get("decision") or reading.get("operating_point") or {}
-    return decided.get("decision") or reading["label"]
+    return (reading.get("decision") or {}).get("decision") or reading["label"]
 
 
-def _contents(reading: Mapping[str, Any]) -> str:
-    """The diagnoses in the answered class, where its name does not give them."""
-    task = TRAINABLE_TASKS.get(reading["task"])
-    return task.contents.get(_answered(reading), "") if task else ""
-
-
-def _scores(reading: Mapping[str, Any]) -> Html:
-    bars = join(
-        Html(
-            f"<li{' class=first' if key == _answered(reading) else ''}><b>{text(_class_name(reading, key))}</b>"
-            f'<b>{percent(share)}</b><i><span style="width:{100 * share:.1f}%"></span></i></li>'
-        )
-        for key, share in reading["probabilities"].items()
-    )
-    if reading["calibrated"]:
-        meaning = (
-            "The probabilities are calibrated on lesions that were not used for training. They are valid "
-            f"for similar photos. Each is the mean of {_views(reading['views'])}."
-        )
-        named = score_name(calibrated=True)
-    else:
-        meaning = (
-            "The model score is not calibrated: a score of 90\u00a0% does not mean that 90\u00a0% of such "
-            f"answers are right. It is the mean of {_views(reading['views'])}."
-        )
-        named = f"{score_name(calibrated=False)}, not a probability"
-    return join((heading(named), Html(f'<ul class="bars">{bars}</ul>'), paragraph(meaning, "quiet")))
-
-
-def _decision(reading: Mapping[str, Any]) -> Html:
-    decision, known = reading.get("decision"), {}
+def _decision(reading: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What the threshold decides and how good it is, each with its name."""
+    decision, known = reading.get("decision"), []
     if decision:
         target = _class_name(reading, decision["target"])
-        known["Operating point"] = (
+        rule = (
             f"{operating_point_title(decision['operating_point'])}: the answer is “{target.lower()}” at "
             f"{percent(decision['threshold'])} or above"
         )
-        known["Decision"] = _class_name(reading, decision["decision"])
-        known |= {
-            f"{capitalised(TARGET_FIGURE_NAMES[key])} for {target}": _share(decision.get(key))
+        known += [("Operating point", rule), ("Decision", _class_name(reading, decision["decision"]))]
+        known += [
+            (f"{capitalised(TARGET_FIGURE_NAMES[key])} for {target}", _share(decision.get(key)))
             for key in ("sensitivity", "specificity")
-        }
+        ]
         share = f"at a prevalence of {percent(decision['prevalence'])}"
-        known |= {
-            capitalised(TARGET_FIGURE_NAMES[name]): f"{_share(decision.get(key))}, {share}"
+        known += [
+            (capitalised(TARGET_FIGURE_NAMES[name]), f"{_share(decision.get(key))}, {share}")
             for name, key in (("ppv", "positive_predictive_value"), ("npv", "negative_predictive_value"))
-        }
-    elif reading.get("operating_point"):
-        point = reading["operating_point"]
-        known["Operating point"] = operating_point_title(point["name"])
-        known["Threshold"] = percent(point["threshold"])
-        known["Decision"] = _class_name(reading, point["decision"])
+        ]
     else:
-        known["Operating point"] = _NOT_CALIBRATED if not reading["calibrated"] else "none"
+        known.append(("Operating point", "none" if reading["calibrated"] else _NOT_CALIBRATED))
     if _answered(reading) != reading["label"]:
-        known["Most probable class"] = _class_name(reading, reading["label"])
-    return join((heading("Decision and uncertainty"), facts(known | _doubts(reading))))
+        known.append(("Most probable class", _class_name(reading, reading["label"])))
+    return known
 
 
-def _doubts(reading: Mapping[str, Any]) -> dict[str, Any]:
+def _uncertainty(reading: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """How sure the answer is, each measure with its name."""
     possible, stability = reading.get("conformal_set"), reading.get("stability")
     check, views = reading.get("saliency_check"), reading["views"]
     # The views and the similar cases are about this class, even where a threshold decides for another one.
@@ -243,12 +201,12 @@ def _doubts(reading: Mapping[str, Any]) -> dict[str, Any]:
             if check["faithful"]
             else "unreliable: hiding the highlighted area changed the score no more than hiding a random area"
         )
-    return {
-        PREDICTION_SET: fitting,
-        "Views (the photo turned and mirrored)": steady,
-        f"Test of the {tested}": believed,
-        SIMILAR_CASES: _likeness(reading),
-    }
+    return [
+        (PREDICTION_SET, fitting),
+        ("Views (the photo turned and mirrored)", steady),
+        (f"Test of the {tested}", believed),
+        (SIMILAR_CASES, _votes(reading)),
+    ]
 
 
 def _is_weighed(reading: Mapping[str, Any]) -> bool:
@@ -257,7 +215,7 @@ def _is_weighed(reading: Mapping[str, Any]) -> bool:
     return reading["verdict"] != ABSTAIN or (bool(reading.get("overridden")) and not is_strange)
 
 
-def _likeness(reading: Mapping[str, Any]) -> str:
+def _votes(reading: Mapping[str, Any]) -> str:
     votes = reading.get("neighbour_votes")
     if votes is None:
         return "not looked up"
@@ -267,72 +225,26 @@ def _likeness(reading: Mapping[str, Any]) -> str:
     return "; ".join(filter(None, (describe_votes(votes, reading["label"], task), describe_outside(votes))))
 
 
-def _similar_cases(reading: Mapping[str, Any]) -> Html:
-    rows = [
-        (_case(near), near.get("diagnosis_name") or near["diagnosis"], f"{near['distance']:.3f}")
-        for near in reading.get("neighbours") or ()
-    ]
-    if not rows:
-        return Html()
-    caption = "The most similar training lesions. Distance 0: the same, 2: the opposite"
-    return join((heading(SIMILAR_CASES), table(("Image", "Diagnosis", "Distance"), rows, caption)))
-
-
-def _case(near: Mapping[str, Any]) -> Html:
+def _case(near: Mapping[str, Any]) -> dict[str, Any]:
     address = near.get("isic_url") or ""
-    if not address.startswith("https://"):
-        return name(near["image_id"])
-    return Html(f'<a href="{text(address)}" rel="noreferrer">{name(near["image_id"])}</a>')
-
-
-def _image_section(image: Mapping[str, Any], readings: Sequence[Mapping[str, Any]]) -> Html:
-    ledger = bullets(image["ledger"]) or paragraph("none")
-    quality = next((reading["quality"] for reading in readings if reading.get("quality")), None)
-    if quality is None:
-        checked = paragraph("not measured: the checkpoint has no limits for it")
-    else:
-        measures = {
-            _MEASURES.get(key, key.replace("_", " ")): percent(value)
-            if key.endswith("share")
-            else f"{value:.4g}"
-            for key, value in quality["measures"].items()
-        }
-        checked = join((notice("Problems", quality["problems"]), facts(measures)))
-    found = [reading["ood_score"] for reading in readings if reading.get("ood_score") is not None]
-    oddness = f"{found[0]:.3f} (0: the same as a training photo)" if found else "not measured"
-    return section(
-        "Image check",
-        heading("Image conversion"),
-        ledger,
-        heading("Quality of the photo"),
-        checked,
-        facts({"Difference from the training photos": oddness}),
-    )
-
-
-def _origin_section(exported: Mapping[str, Any], created: datetime) -> Html:
-    image, app = exported["image"], exported.get("app", {})
-    readings, side = exported["readings"], image.get("model_side")
-    known: dict[str, Any] = {
-        "Made by": f"{app.get('name', 'DermaDeiT')} {app.get('version', '')}",
-        "Date": created.isoformat(timespec="seconds"),
-        "File": name(readings[0]["file"]) if readings else "not recorded",
-        "Image SHA-256": digest(image.get("sha256")),
-        "Format": f"{image['format']}, {image['width']:,} × {image['height']:,} px",
-        "Input of the models": f"the whole photo, resized to {side} × {side} px" if side else "not recorded",
+    return {
+        "image_id": near["image_id"],
+        "address": address if address.startswith("https://") else "",
+        "diagnosis": near.get("diagnosis_name") or near["diagnosis"],
+        "distance": near["distance"],
     }
-    for reading in readings:
-        known[f"Task {reading['task']}"] = join(
-            (
-                Html(f"model {name(reading['model'])}, {_views(reading['views'])}, operating point "),
-                text(_point_name(reading)),
-                Html(f"<br>weights SHA-256 {digest(reading.get('weights_sha256'))}"),
-            )
-        )
-    known["Answers withheld"] = _withheld(readings)
-    warned = [reading["task"] for reading in readings if reading.get("warning_codes")]
-    known["Answers with a warning"] = ", ".join(warned) or "none"
-    return section(TECHNICAL_DETAILS, facts(known))
+
+
+def _quality(readings: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Problems and measures of the photo; None where no checkpoint has limits for them."""
+    found = next((reading["quality"] for reading in readings if reading.get("quality")), None)
+    return found and {
+        "problems": found["problems"],
+        "measures": [
+            (_MEASURES[key], percent(value) if key.endswith("share") else f"{value:.4g}")
+            for key, value in found["measures"].items()
+        ],
+    }
 
 
 def _withheld(readings: Sequence[Mapping[str, Any]]) -> str:
@@ -348,7 +260,7 @@ def _point_name(reading: Mapping[str, Any]) -> str:
 
 
 def _share(figure: Mapping[str, Any] | None) -> str:
-    """A share as `views.decision.Figure` gives it: measured, or between two bounds."""
+    """A share as `decision.Figure` gives it: measured, or between two bounds."""
     if figure is None:
         return "undefined"
     if figure["low"] != figure["high"]:
@@ -360,11 +272,5 @@ def _share(figure: Mapping[str, Any] | None) -> str:
 
 
 def _class_name(reading: Mapping[str, Any], key: str) -> str:
-    names = reading.get("class_names")
-    if not names and reading["task"] in TRAINABLE_TASKS:
-        names = TRAINABLE_TASKS[reading["task"]].display_names
-    return (names or {}).get(key, key)
-
-
-def _views(count: int) -> str:
-    return f"{counted(count, 'view')} of the photo"
+    names = reading.get("class_names") or TRAINABLE_TASKS[reading["task"]].display_names
+    return names.get(key, key)

@@ -15,6 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from markupsafe import Markup
 
 from dermadeit.reporting import format as numbers
+from dermadeit.reporting import names
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _FILTERS = (
@@ -29,7 +30,7 @@ def render(template: str, **context: Any) -> Markup:
 
     Args:
         template: Its path within the package, such as `views/single/answer_card.html`.
-        context: What it asks for. A name that it asks for and that is missing is an error.
+        context: What it asks for besides `names`, the module. A name that is missing is an error.
 
     Returns:
         HTML, or Markdown where the template's name ends in `.md`; only HTML is escaped.
@@ -43,6 +44,11 @@ def visible(value: Any) -> Any:
     return value if isinstance(value, Markup) else "".join(map(_visible_character, str(value)))
 
 
+def isolated(value: Any) -> Markup:
+    """A name from outside, which keeps its own direction of writing to itself."""
+    return Markup("<bdi>{}</bdi>").format(visible(value))
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(
@@ -53,7 +59,8 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {name: getattr(numbers, name) for name in _FILTERS}
+    environment.filters |= {name: getattr(numbers, name) for name in _FILTERS} | {"isolated": isolated}
+    environment.globals["names"] = names
     return environment
 
 

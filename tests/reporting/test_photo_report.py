@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 from dermadeit.about import DISCLAIMER, VERSION
-from dermadeit.evaluation.comparison import compare
 from dermadeit.evaluation.predictions import PredictionSet, measure, measure_sources
 from dermadeit.evaluation.slices import measure_slices
 from dermadeit.metrics.shares import (
@@ -257,18 +256,17 @@ def evaluated():
 
 def test_an_evaluation_holds_every_figure_with_its_interval_and_its_origin(evaluated) -> None:
     sets, metrics = evaluated
-    comparison = compare(measure(sets[0]), measure(sets[1])).to_dict()
     page = _Page(
         evaluation_report(
             "Evaluation on <test>", metrics, [("One line a model", roc_curves(sets))],
             [{"file": "a.jpg", "model": "deit", "code": "image_refused", "message": "The file is empty."}],
-            ["Read this first."], comparisons=[comparison], created=CREATED,
+            ["Read this first."], created=CREATED,
         )
     )  # fmt: skip
     for said in (
         "Evaluation on <test>", "Read this first.", DISCLAIMER, VERSION, "DermaDeiT 0.0.9", WEIGHTS_HASH,
         "2030-01-02T03:04:05+00:00", "80 images of 40 lesions", "AK: 7", "2000 resamples", "views: 8",
-        "One line a model", "a.jpg", "The file is empty.", "Paired comparisons",
+        "One line a model", "a.jpg", "The file is empty.",
         "fewer than 20 images): msk (10).",
         "Target: 90.0 % of the lesions", "by temperature scaling", f"about the class {OTHERS}", "50.0 %",
     ):  # fmt: skip
@@ -280,19 +278,6 @@ def test_an_evaluation_holds_every_figure_with_its_interval_and_its_origin(evalu
         assert f"Nevus 40 {first} {first / 40:.1%}".replace("%", " %") in page.text
         assert str(second) in page.text
     assert f"{metrics[0]['operating_points']['balanced']['sensitivity']['value']:.3f}" in page.text
-    difference = comparison["differences"]["accuracy"]["difference"]
-    assert f"{difference:+.3f}" in page.text
-
-
-def test_only_differences_that_exclude_zero_are_bold(evaluated) -> None:
-    part = compare(measure(evaluated[0][0]), measure(evaluated[0][1])).to_dict()
-    part["differences"]["accuracy"] = {"difference": 0.05, "interval": (0.011, 0.092)}
-    part["differences"]["brier"] = {"difference": -0.01, "interval": (-0.031, 0.012)}
-    part["mcnemar"]["p_value_holm"] = 0.0004
-    html = evaluation_report("Title", evaluated[1], comparisons=[part], created=CREATED)
-    assert '<strong>+0.050<span class="interval">[+0.011, +0.092]</span></strong>' in html
-    assert '<td>-0.010<span class="interval">[-0.031, +0.012]</span></td>' in html
-    assert "&lt; 0.001 (Holm)" in html
 
 
 def test_an_uncalibrated_model_and_missing_labels_are_put_in_words(evaluated) -> None:
