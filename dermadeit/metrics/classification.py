@@ -7,17 +7,8 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from sklearn import metrics as sk
 
-from dermadeit.metrics.weighted import (
-    OPERATING_PERCENT,
-    WeightedMetrics,
-    brier_scores,
-    calibration_errors,
-    log_losses,
-    recalibrate,
-)
-from dermadeit.tasks import target_class
+from dermadeit.metrics.weighted import WeightedMetrics
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
@@ -51,6 +42,22 @@ HEADLINE_FIGURES: Mapping[str, str] = MappingProxyType(
 )
 """The figures that are shown where there is no room for all, and their names for people."""
 
+FIGURE_NAMES: Mapping[str, str] = MappingProxyType(
+    {
+        **HEADLINE_FIGURES,
+        "precision_macro": "macro precision",
+        "recall_macro": "macro recall",
+        "average_precision": "AUPRC",
+        "sensitivity_at_95_specificity": "sensitivity at 95\u00a0% specificity",
+        "specificity_at_95_sensitivity": "specificity at 95\u00a0% sensitivity",
+        "brier": "Brier score (lower is better)",
+        "nll": "negative log-likelihood (lower is better)",
+        "ece": "expected calibration error (lower is better)",
+        "calibration_slope": "calibration slope (1 is best)",
+    }
+)
+"""Each of `FIGURES` for people."""
+
 TARGET_FIGURE_NAMES: Mapping[str, str] = MappingProxyType(
     {
         "sensitivity": "sensitivity",
@@ -71,7 +78,7 @@ _LEAST_DEFINED = 0.95
 def classification_metrics(
     labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]
 ) -> dict[str, Any]:
-    """The figures of one model on one set of images.
+    """The figures of one model on one set of images: those of `WeightedMetrics` where each image counts once.
 
     - Precision, recall and F1 are macro averages over the classes that are true or predicted somewhere; a class
       that is never predicted counts as precision 0. Balanced accuracy is the mean recall of the true classes,
@@ -95,19 +102,13 @@ def classification_metrics(
     counts = np.zeros((len(classes), len(classes)), dtype=int)
     probabilities = np.asarray(probabilities, dtype=float)
     np.add.at(counts, (labels, probabilities.argmax(axis=1)), 1)
-    figures = dict.fromkeys(FIGURES)
+    figures = dict.fromkeys(FIGURES, np.nan)
     if len(labels):
-        figures |= {
-            **_figures_of_labels(labels, probabilities.argmax(axis=1)),
-            **_figures_of_ranking(labels, probabilities, target_class(classes)),
-            **_figures_of_calibration(labels, probabilities),
-        }
+        once = WeightedMetrics(labels, probabilities, classes)(np.ones((1, len(labels))))
+        figures = {name: float(once[name][0]) for name in FIGURES}
     return {
         "n": len(labels),
-        **{
-            name: None if value is None or np.isnan(value) else float(value)
-            for name, value in figures.items()
-        },
+        **{name: None if np.isnan(value) else value for name, value in figures.items()},
         "confusion_matrix": {"classes": list(classes), "counts": counts.tolist()},
     }
 
@@ -165,67 +166,3 @@ def lesion_weights(groups: Sequence[str], resamples: int, seed: int) -> Iterator
         cells = drawn + len(names) * np.arange(rows)[:, None]
         times = np.bincount(cells.ravel(), minlength=rows * len(names)).reshape(rows, len(names))
         yield times[:, lesion_of_image].astype(float)
-
-
-def _figures_of_labels(labels: np.ndarray, predicted: np.ndarray) -> dict[str, float | None]:
-    precision, recall, f1, _ = sk.precision_recall_fscore_support(
-        labels, predicted, average="macro", zero_division=0
-    )
-    true = np.unique(labels)
-    one_class = len(np.union1d(true, predicted)) == 1
-    return {
-        "accuracy": sk.accuracy_score(labels, predicted),
-        "precision_macro": precision,
-        "recall_macro": recall,
-        "f1_macro": f1,
-        "cohen_kappa": None if one_class else sk.cohen_kappa_score(labels, predicted),
-        # scikit-learn's own balanced accuracy warns of a predicted class that has no images.
-        "balanced_accuracy": sk.recall_score(labels, predicted, labels=true, average="macro"),
-    }
-
-
-def _figures_of_ranking(labels: np.ndarray, probabilities: np.ndarray, target: int) -> dict[str, float]:
-    figures = {}
-    num_classes = probabilities.shape[1]
-    if len(np.unique(labels)) == num_classes:
-        truth, scores = np.eye(num_classes, dtype=int)[labels], probabilities
-        if num_classes == 2:
-            truth, scores = truth[:, target], scores[:, target]
-        figures["roc_auc"] = sk.roc_auc_score(truth, scores, average="macro")
-        figures["average_precision"] = sk.average_precision_score(truth, scores, average="macro")
-    if 0 < (labels == target).sum() < len(labels):
-        false_alarms, hits, _ = sk.roc_curve(
-            labels == target, probabilities[:, target], drop_intermediate=False
-        )
-        level, rounding = OPERATING_PERCENT / 100, 1e-12
-        figures["sensitivity_at_95_specificity"] = hits[false_alarms <= 1 - level + rounding].max()
-        figures["specificity_at_95_sensitivity"] = 1 - false_alarms[hits >= level - rounding].min()
-    return figures
-
-
-def _figures_of_calibration(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
-    once = np.ones((1, len(labels)))
-    right = probabilities.argmax(axis=1) == labels
-    return {
-        "brier": brier_scores(labels, probabilities).mean(),
-        "nll": log_losses(labels, probabilities).mean(),
-        "ece": calibration_errors(probabilities.max(axis=1), right, once)[0],
-        "calibration_slope": recalibrate(labels, probabilities, once)[0, 0],
-    }
-
-
-FIGURE_NAMES: Mapping[str, str] = MappingProxyType(
-    {
-        **HEADLINE_FIGURES,
-        "precision_macro": "macro precision",
-        "recall_macro": "macro recall",
-        "average_precision": "AUPRC",
-        "sensitivity_at_95_specificity": "sensitivity at 95\u00a0% specificity",
-        "specificity_at_95_sensitivity": "specificity at 95\u00a0% sensitivity",
-        "brier": "Brier score (lower is better)",
-        "nll": "negative log-likelihood (lower is better)",
-        "ece": "expected calibration error (lower is better)",
-        "calibration_slope": "calibration slope (1 is best)",
-    }
-)
-"""Each of `metrics.FIGURES` for people."""

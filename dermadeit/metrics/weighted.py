@@ -61,7 +61,7 @@ class WeightedMetrics:
 
         Returns:
             Figure name to float [R], NaN where the figure is undefined: the names and definitions are those of
-            `metrics.classification_metrics`.
+            `classification.classification_metrics`.
         """
         counts = (weights @ self._cells).reshape(-1, *self._shape)
         losses = weights @ self._losses / weights.sum(axis=1, keepdims=True)

@@ -90,14 +90,19 @@ def test_figures_of_many_weightings_equal_scikit_learn_on_each(classes: tuple[st
         assert {name: ours[name][row] for name in expected} == pytest.approx(expected)
 
 
-@both_tasks
-def test_one_weight_for_all_gives_the_figures_themselves(classes: tuple[str, ...]) -> None:
-    labels, probabilities = _predictions(len(classes))
-    for kept in (np.full(len(labels), True), labels == 0, labels < 2):
-        figures = classification_metrics(labels[kept], probabilities[kept], classes)
-        once = WeightedMetrics(labels[kept], probabilities[kept], classes)(np.ones((1, kept.sum())))
-        weighted = {name: None if np.isnan(once[name][0]) else once[name][0] for name in FIGURES}
-        assert weighted == pytest.approx({name: figures[name] for name in FIGURES}, abs=1e-6)
+def test_a_class_without_images_leaves_only_its_ranking_undefined() -> None:
+    labels, probabilities = _predictions(3)
+    labels, probabilities = labels[labels < 2], probabilities[labels < 2]
+    figures = classification_metrics(labels, probabilities, MULTICLASS)
+    predicted = probabilities.argmax(axis=1)
+    assert figures["accuracy"] == pytest.approx(sk.accuracy_score(labels, predicted))
+    assert figures["cohen_kappa"] == pytest.approx(sk.cohen_kappa_score(labels, predicted))
+    assert figures["f1_macro"] == pytest.approx(sk.f1_score(labels, predicted, average="macro"))
+    recalls = sk.recall_score(labels, predicted, labels=[0, 1], average="macro")
+    assert figures["balanced_accuracy"] == pytest.approx(recalls)
+    assert figures["sensitivity_at_95_specificity"] is not None
+    undefined = {name for name in FIGURES if figures[name] is None}
+    assert undefined == {"roc_auc", "average_precision", "calibration_slope"}
 
 
 @both_tasks
