@@ -28,6 +28,14 @@ if TYPE_CHECKING:
 EXIT_USAGE = 2
 EXIT_SOME_FAILED = 3
 
+_OPTION_HINTS = {
+    ErrorCode.LESION_LEAK: "--allow-leaks allows it.",
+    ErrorCode.NO_READABLE_IMAGE: "--images names the folder.",
+    ErrorCode.NOTHING_READ: "--images names the folder.",
+    ErrorCode.NOT_TEST: "“evaluate --split test” does so.",
+}
+"""What a message of the library can't say: which option of the command line it is about."""
+
 TaskName = StrEnum("TaskName", {key: key for key in TASKS})
 
 TaskOption = Annotated[TaskName, typer.Option(help="The task.")]
@@ -74,7 +82,7 @@ def user_errors() -> Iterator[None]:
     try:
         yield
     except DermaDeiTError as error:
-        typer.echo(error.user_message, err=True)
+        typer.echo(" ".join(filter(None, (error.user_message, _OPTION_HINTS.get(error.code)))), err=True)
         sys.exit(EXIT_USAGE)
 
 

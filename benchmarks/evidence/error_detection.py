@@ -32,6 +32,7 @@ from tqdm import tqdm
 from dermadeit.data.dataset import naming_the_image
 from dermadeit.data.manifest import ManifestRow, read_source
 from dermadeit.errors import DermaDeiTError, TableError
+from dermadeit.evaluation.robustness import sample_lesions
 from dermadeit.files import write_json
 from dermadeit.imaging.decode import decode_image
 from dermadeit.imaging.preprocessing import DIHEDRAL_VIEWS
@@ -94,19 +95,6 @@ def read_images(
             logits.append(outputs.logits)
             tokens.append(outputs.distillation_embedding)
     return np.stack(logits), np.stack(tokens)
-
-
-def draw_lesions(rows: Sequence[ManifestRow], images: int | None, seed: int) -> list[ManifestRow]:
-    """The images of lesions drawn at random until there are as many as asked for; None takes all."""
-    rows_of: dict[str, list[ManifestRow]] = {}
-    for row in rows:
-        rows_of.setdefault(row.lesion_group, []).append(row)
-    kept: list[ManifestRow] = []
-    for lesion in np.random.default_rng(seed).permutation(sorted(rows_of)):
-        if images is not None and len(kept) >= images:
-            break
-        kept += rows_of[lesion]
-    return kept
 
 
 def error_signals(
@@ -211,7 +199,7 @@ def measure_error_detection(
 ) -> dict[str, Any]:
     """Reads the images and returns the whole report, JSON-ready."""
     task = predictor.checkpoint.task
-    rows = draw_lesions(read_source(table, task).select(split).rows, images, seed)
+    rows = sample_lesions(read_source(table, task).select(split), images, seed).rows
     logger.info("Reading %d images in %d views", len(rows), views)
     found = Answers(
         *read_images(predictor, rows, views),
@@ -250,7 +238,7 @@ def measure_error_detection(
 
 
 def _build_index(predictor: Predictor, table: Path, images: int | None, seed: int) -> NeighbourIndex:
-    known = draw_lesions(read_source(table, DIAGNOSIS).select("train").rows, images, seed)
+    known = sample_lesions(read_source(table, DIAGNOSIS).select("train"), images, seed).rows
     logger.info("Reading %d training images", len(known))
     return NeighbourIndex.build(
         read_images(predictor, known, views=1)[1],

@@ -139,8 +139,7 @@ def check_leaks(manifest: Manifest) -> None:
     if leaking:
         raise TableError(
             f"{len(leaking)} lesions have images in two splits, such as {', '.join(leaking[:_SHOWN])}: a "
-            f"model would be tested on lesions of its training. Split by lesion, or pass --allow-leaks to "
-            f"measure this leak.",
+            "model would be tested on lesions of its training. Split by lesion, or allow the leak to measure it.",
             code=ErrorCode.LESION_LEAK,
         )
 
@@ -278,8 +277,8 @@ def _locate(root: Path, file: str, image_id: str) -> Path:
     candidate = Path(os.path.normpath(candidate))
     if not candidate.is_relative_to(os.path.normpath(root)):
         raise TableError(
-            f"“{file or image_id}” lies outside the folder of the images; give its path within that folder (the "
-            "command line names the folder with --images)"
+            f"“{file or image_id}” lies outside the folder of the images. Give its path within that folder, or "
+            "name another folder for the images."
         )
     _is_there(candidate, file or image_id)
     return candidate

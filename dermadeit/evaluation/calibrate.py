@@ -184,7 +184,7 @@ def _look(
         )
     if not readable:
         raise TableError(
-            "No image could be read. If the files lie elsewhere, name their folder with --images.",
+            "No image could be read. If the files lie elsewhere, name their folder.",
             code=ErrorCode.NOTHING_READ,
         )
     broken = sum(not np.isfinite(item.logits).all() for item in outputs)

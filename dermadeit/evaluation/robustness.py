@@ -51,8 +51,19 @@ class SpoiltReadings:
     predictions: Mapping[Condition, Prediction] | None
 
 
-def sample_lesions(manifest: Manifest, images: int, seed: int = 0) -> Manifest:
-    """Whole lesions, drawn at random until they have at least `images` images; in the order of the manifest."""
+def sample_lesions(manifest: Manifest, images: int | None, seed: int = 0) -> Manifest:
+    """Draws whole lesions at random until they have at least so many images.
+
+    Args:
+        manifest: What to draw from.
+        images: The least number of images; None takes all.
+        seed: Decides the draw.
+
+    Returns:
+        The images of these lesions, in the order of the manifest.
+    """
+    if images is None:
+        return manifest
     groups = sorted({row.lesion_group for row in manifest.rows})
     count_of = dict.fromkeys(groups, 0)
     for row in manifest.rows:
@@ -131,7 +142,7 @@ def measure_robustness(
     readable = [reading for reading in readings if reading.predictions is not None]
     if not readable:
         raise TableError(
-            "No image could be read. If the files lie elsewhere, name their folder with --images.",
+            "No image could be read. If the files lie elsewhere, name their folder.",
             code=ErrorCode.NO_READABLE_IMAGE,
         )
     return {

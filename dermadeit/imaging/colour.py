@@ -57,6 +57,16 @@ def to_srgb(picture: Image.Image, notes: Notes, *, bits: int = 8, min_is_white: 
     return _opaque_to_rgb(picture, profile, notes)
 
 
+def srgb_to_linear(code: np.ndarray) -> np.ndarray:
+    """Codes of sRGB, float of 0 to 1 in any shape, to the light that they stand for, 0 to 1 (IEC 61966-2-1)."""
+    return np.where(code <= 0.04045, code / 12.92, ((code + 0.055) / 1.055) ** 2.4)
+
+
+def linear_to_srgb(light: np.ndarray) -> np.ndarray:
+    """The inverse of `srgb_to_linear`; light above 1 gives codes above 1."""
+    return np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
+
+
 def floating_point() -> ImageError:
     """The refusal of floating-point pixels, which have no declared range and may hold NaN."""
     return ImageError(

@@ -20,6 +20,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 from scipy import ndimage, signal
 
+from dermadeit.imaging.colour import linear_to_srgb, srgb_to_linear
+from dermadeit.imaging.rendering import draw_hair_curve
+
 SEVERITIES = (1, 2, 3, 4, 5)
 
 _REFERENCE_SIDE = 224
@@ -81,9 +84,7 @@ _Change = Callable[[np.ndarray, int, np.random.Generator], np.ndarray]
 def _brightness(pixels: np.ndarray, level: int, rng: np.random.Generator) -> np.ndarray:
     """Over- or underexposure in photographic stops, that is by a factor of the light and not of its sRGB code."""
     stops = rng.choice((-1, 1)) * _EXPOSURE_STOPS[level]
-    code = pixels / 255
-    light = np.where(code <= 0.04045, code / 12.92, ((code + 0.055) / 1.055) ** 2.4) * 2**stops
-    return 255 * np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
+    return 255 * linear_to_srgb(srgb_to_linear(pixels / 255) * 2**stops)
 
 
 def _contrast(pixels: np.ndarray, level: int, _: np.random.Generator) -> np.ndarray:
@@ -154,14 +155,8 @@ def _hair(pixels: np.ndarray, level: int, rng: np.random.Generator) -> np.ndarra
     """Curved strokes from edge to edge that share a direction, as hair does."""
     canvas = _Canvas(pixels)
     along = rng.uniform(0, np.pi)
-    steps = np.linspace(0, 1, 24)[:, None]
     for _ in range(_HAIRS[level]):
-        start = rng.uniform(-0.1, 1.1, 2) * canvas.size
-        heading = along + rng.normal(0, 0.35)
-        reach = rng.uniform(0.5, 1.2) * canvas.short
-        end = start + reach * np.array((np.cos(heading), np.sin(heading)))
-        bend = (start + end) / 2 + rng.normal(0, 0.12, 2) * reach
-        curve = (1 - steps) ** 2 * start + 2 * steps * (1 - steps) * bend + steps**2 * end
+        curve = draw_hair_curve(rng, canvas.size, along, longest=1.2)
         canvas.stroke(curve, rng.uniform(0.005, 0.011) * canvas.short)
     return _absorb(pixels, canvas.cover(), _HAIR_TINT)
 

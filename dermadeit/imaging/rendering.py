@@ -104,6 +104,27 @@ def render_lesion(recipe: LesionRecipe, size: tuple[int, int] = (256, 256)) -> I
     return Image.fromarray(np.clip(colour, 0, 255).astype(np.uint8))
 
 
+def draw_hair_curve(rng: np.random.Generator, size: np.ndarray, along: float, longest: float) -> np.ndarray:
+    """Draws the course of one hair at random: a curve that begins near the picture and may leave it.
+
+    Args:
+        rng: What is drawn from.
+        size: int [2], width and height of the picture in pixels.
+        along: Direction that the hairs of the picture share, in radians.
+        longest: The most that it reaches, as a share of the short side; the least is a half.
+
+    Returns:
+        float [24, 2], points (x, y) in pixels.
+    """
+    start = rng.uniform(-0.1, 1.1, 2) * size
+    heading = along + rng.normal(0, 0.35)
+    reach = rng.uniform(0.5, longest) * size.min()
+    end = start + reach * np.array((np.cos(heading), np.sin(heading)))
+    bend = (start + end) / 2 + rng.normal(0, 0.12, 2) * reach
+    steps = np.linspace(0, 1, 24)[:, None]
+    return (1 - steps) ** 2 * start + 2 * steps * (1 - steps) * bend + steps**2 * end
+
+
 def _coordinates(size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     width, height = size
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
@@ -257,15 +278,9 @@ def _hairs(colour: np.ndarray, rng: np.random.Generator, size: tuple[int, int], 
     # Drawn at twice the size and shrunk, because Pillow's lines are not antialiased.
     mask = Image.new("L", (2 * width, 2 * height), 0)
     draw = ImageDraw.Draw(mask)
-    common = rng.uniform(0, np.pi)
-    steps = np.linspace(0, 1, 24)[:, None]
+    along = rng.uniform(0, np.pi)
     for _ in range(count):
-        start = rng.uniform(-0.1, 1.1, 2) * (2 * width, 2 * height)
-        heading = common + rng.normal(0, 0.35)
-        reach = rng.uniform(0.5, 1.1) * 2 * min(size)
-        end = start + reach * np.array((np.cos(heading), np.sin(heading)))
-        middle = (start + end) / 2 + rng.normal(0, 0.12, 2) * reach
-        curve = (1 - steps) ** 2 * start + 2 * steps * (1 - steps) * middle + steps**2 * end
+        curve = draw_hair_curve(rng, np.array(mask.size), along, longest=1.1)
         draw.line(list(map(tuple, curve)), int(rng.uniform(120, 230)), max(1, round(0.009 * min(size))))
     mask = mask.resize(size, Image.Resampling.BOX)
     return _blend(colour, mask, np.array((34, 26, 24)), 0.85)

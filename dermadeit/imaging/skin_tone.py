@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from dermadeit.imaging.colour import srgb_to_linear
+
 SKIN_TONE_CAVEAT = (
     "Estimated from the colour of the skin at the rim of the photo (individual typology angle). Lighting, "
     "white balance, polarisation, tanning, redness and a lesion that fills the field change it. It agrees "
@@ -120,9 +122,7 @@ def srgb_to_lab(pixels: np.ndarray) -> np.ndarray:
     Returns:
         float64 [..., 3]: L* of 0 to 100, a* and b*.
     """
-    code = pixels / 255
-    light = np.where(code <= 0.04045, code / 12.92, ((code + 0.055) / 1.055) ** 2.4)
-    relative = light @ _XYZ_OF_RGB.T / _WHITE
+    relative = srgb_to_linear(pixels / 255) @ _XYZ_OF_RGB.T / _WHITE
     root = np.where(relative > (6 / 29) ** 3, np.cbrt(relative), relative / (3 * (6 / 29) ** 2) + 4 / 29)
     x, y, z = np.moveaxis(root, -1, 0)
     return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)

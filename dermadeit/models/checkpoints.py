@@ -193,7 +193,8 @@ def find_checkpoint(task: str, model: str, root: Path = CHECKPOINT_ROOT) -> Path
     if not (folder / CONFIG_FILE).is_file():
         raise CheckpointError(
             f"There is no checkpoint of {spec.title} for the task “{task}”. Train one with "
-            f"“{training_command(task, model)}”, then name its folder: --model runs/{task}/{spec.name}",
+            f"“{training_command(task, model)}”, then give its folder "
+            f"runs/{task}/{spec.name} in place of the name.",
             code=ErrorCode.NO_CHECKPOINT,
         )
     return folder

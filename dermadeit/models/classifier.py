@@ -127,7 +127,7 @@ def _create_from_hub(spec: ModelSpec, arguments: dict) -> nn.Module:
     except (OSError, RuntimeError) as error:
         raise ModelError(
             f"The pretrained weights of {spec.title} could not be fetched from the Hugging Face Hub "
-            f"({type(error).__name__}). Check the connection, or start from a local file with --init FILE.",
+            f"({type(error).__name__}). Check the connection, or start from a local file.",
             code=ErrorCode.WEIGHTS_UNREACHABLE,
         ) from error
 
@@ -137,7 +137,7 @@ def _load_backbone(backbone: nn.Module, spec: ModelSpec, path: Path) -> None:
         pretrained = load_file(path)
     except (OSError, SafetensorError) as error:
         raise ModelError(
-            f"“{path.name}” can't be read as safetensors weights. Give --init a .safetensors file, “hub” or "
+            f"“{path.name}” can't be read as safetensors weights. Start from a .safetensors file, “hub” or "
             "“none”.",
             code=ErrorCode.WEIGHTS_UNREADABLE,
         ) from error

@@ -191,7 +191,7 @@ def _check_images(predictions: PredictionSet, images: Sequence[Mapping[str, str]
     if other_splits:
         raise ResultFileError(
             f"The predictions of {predictions.model} are of the split {', '.join(sorted(other_splits))}. "
-            f"The benchmark is for the test split: evaluate with --split test.",
+            "The benchmark is for the test split. Evaluate the model on that split alone.",
             code=ErrorCode.NOT_TEST,
         )
     expected = {image["image_id"]: image for image in images}

@@ -27,6 +27,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter
 
+from dermadeit.imaging.colour import srgb_to_linear
 from dermadeit.models.specs import COMPARED_MODELS, MODEL_SPECS, model_name
 
 INK = "#16242a"
@@ -214,8 +215,7 @@ def percent_axis(axis: Axis) -> None:
 
 def readable_on(colour: Sequence[float]) -> str:
     """Black or white, whichever has more contrast on an RGB colour (WCAG's relative luminance)."""
-    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in colour[:3]]
-    luminance = float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+    luminance = float(np.dot(srgb_to_linear(np.asarray(colour[:3])), (0.2126, 0.7152, 0.0722)))
     return "#000000" if (luminance + 0.05) ** 2 > 0.05 * 1.05 else "#ffffff"
 
 

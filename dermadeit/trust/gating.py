@@ -179,16 +179,6 @@ def held_out_scores(embeddings: np.ndarray, lesion_groups: Sequence[str]) -> np.
     return scores
 
 
-def fit_threshold(scores: np.ndarray, share_refused: float) -> float:
-    """The lowest of the scores that at most a share of them exceed.
-
-    Args:
-        scores: float [N], N at least 1, of images that should be answered.
-        share_refused: 0 or more, less than 1.
-    """
-    return _threshold(scores, math.floor(len(scores) * share_refused))
-
-
 @dataclass(frozen=True, eq=False)
 class SkinDetector:
     """Whether a photo shows skin at all: a logistic regression on the shallow embedding.

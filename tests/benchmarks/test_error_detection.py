@@ -1,6 +1,5 @@
 """The benchmark of what catches errors, against scikit-learn and hand-made tables."""
 
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +10,6 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks.evidence.error_detection import (
     Answers,
-    draw_lesions,
     error_signals,
     flag_figures,
     measure_error_detection,
@@ -85,18 +83,6 @@ def test_what_a_flag_is_worth() -> None:
     )
     nothing_flagged = flag_figures(np.zeros(5, dtype=bool), wrong, list("abcde"))
     assert nothing_flagged["wrong_where_flagged"]["value"] is None
-
-
-def test_about_as_many_images_are_drawn_as_asked_for_and_lesions_stay_whole(synthetic_data: Path) -> None:
-    rows = read_source(synthetic_data / "manifest.csv", BINARY).rows
-    images_of = Counter(row.lesion_group for row in rows)
-    drawn = draw_lesions(rows, 20, seed=0)
-    assert 20 <= len(drawn) < 20 + max(images_of.values())
-    for lesion, images in Counter(row.lesion_group for row in drawn).items():
-        assert images == images_of[lesion]
-    assert drawn == draw_lesions(rows, 20, seed=0)
-    assert drawn != draw_lesions(rows, 20, seed=1)
-    assert len(draw_lesions(rows, None, seed=0)) == len(rows)
 
 
 def test_the_images_are_read_in_the_order_of_their_rows(

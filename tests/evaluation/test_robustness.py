@@ -126,7 +126,7 @@ def test_photos_that_fail_are_counted_and_leave_every_condition(manifest: Manife
         for part in measured["corruptions"].values()
         for figures in part["severities"].values()
     )
-    with pytest.raises(TableError, match="--images"):
+    with pytest.raises(TableError, match="name their folder"):
         measure_robustness(Manifest(BINARY, (missing,), ()), BrightnessModel())
 
 
@@ -142,4 +142,4 @@ def test_a_sample_holds_whole_lesions(manifest: Manifest) -> None:
         row.image_id for row in manifest.rows if row.lesion_group in set(_lesions(sample))
     ]
     assert set(_lesions(sample_lesions(manifest, 5, seed=2))) != set(_lesions(sample))
-    assert sample_lesions(manifest, 100).rows == manifest.rows
+    assert sample_lesions(manifest, 100).rows == sample_lesions(manifest, None).rows == manifest.rows

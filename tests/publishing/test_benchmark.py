@@ -265,7 +265,7 @@ def test_adding_a_model_again_replaces_all_that_was_filed_of_it(root: Path, tmp_
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"split": "validation"}, "--split test"),
+        ({"split": "validation"}, "test split"),
         ({"label_true": "nevus"}, "differ in label"),
         ({"source": "elsewhere"}, "differ in label, lesion, source"),
         ({"logit_nevus": "nan"}, "Line 2"),

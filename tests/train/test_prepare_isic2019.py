@@ -305,7 +305,7 @@ def test_the_image_level_split_leaks_and_says_how_to_use_it(
     data = tmp_path / "leaky"
     options = ["--csv", str(table), "--images", str(tmp_path / "photos"), "--output", str(data)]
     assert main([*options, "--image-level-split"]) == 0
-    with pytest.raises(TableError, match="--allow-leaks"):
+    with pytest.raises(TableError, match="two splits"):
         check_leaks(read_source(data / "manifest.csv", BINARY))
     assert caplog.messages[-1] == f"Next: python train/distill.py --data {data} --allow-leaks"
 

@@ -19,7 +19,6 @@ from dermadeit.trust.gating import (
     Gates,
     OutOfDistribution,
     SkinDetector,
-    fit_threshold,
     gate,
     gate_status,
     held_out_scores,
@@ -107,14 +106,6 @@ def test_too_few_lesions_are_refused() -> None:
         _fit(_embeddings(1, 0))
     with pytest.raises(ConfigurationError, match="at least 3 lesions"):
         held_out_scores(_embeddings(6, 0), ["a", "a", "a", "b", "b", "b"][:1] * 6)
-
-
-@pytest.mark.parametrize(("share", "exceeding"), [(0, 0), (0.02, 2), (0.029, 2), (0.5, 50)])
-def test_a_threshold_is_exceeded_by_the_share_asked_for(share: float, exceeding: int) -> None:
-    scores = np.random.default_rng(0).permutation(100).astype(float)
-    threshold = fit_threshold(scores, share)
-    assert (scores > threshold).sum() == exceeding
-    assert threshold in scores
 
 
 def test_quality_and_distance_together_warn_of_no_more_than_the_share() -> None:
