@@ -22,7 +22,7 @@ import numpy as np
 import yaml
 
 from dermadeit.errors import ConfigurationError
-from dermadeit.evaluation.comparison import Difference, aligned, paired_differences
+from dermadeit.evaluation.comparison import Difference, align, paired_differences
 from dermadeit.evaluation.predictions import Measurement, PredictionSet, measure, read_predictions
 from dermadeit.files import write_atomically, write_json
 from dermadeit.metrics.classification import (
@@ -176,7 +176,7 @@ def _read_trainings(
                 continue
             [predictions] = read_predictions(folder / DONE_FILE.parent / "predictions.csv")
             reference = predictions if reference is None else reference
-            measured.setdefault(name, {})[seed] = aligned(reference, measure(predictions))
+            measured.setdefault(name, {})[seed] = align(reference, measure(predictions))
     return [Repeated(name, by_seed) for name, by_seed in measured.items()]
 
 

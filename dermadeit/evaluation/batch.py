@@ -21,11 +21,11 @@ import numpy as np
 from dermadeit.data.collection import Collection, check_table_size
 from dermadeit.data.labelling import CollectedImage, LeftOut
 from dermadeit.errors import ErrorCode, ImageError, ResultFileError, TableError
-from dermadeit.evaluation.comparison import Entrant, gather
+from dermadeit.evaluation.comparison import ComparedModel, gather_models
 from dermadeit.evaluation.evaluate import assemble_in_steps, beside_truth, unmeasured_evaluation
 from dermadeit.evaluation.predictions import (
-    Caution,
     PredictionSet,
+    ServedFlags,
     most_views,
     on_shared_images,
     read_predictions,
@@ -49,6 +49,7 @@ _PASSES = 32
 """Views of images that go through a model before the next look at who else wants something."""
 
 _MOST_IMAGES = 16
+
 _PIXELS = 48_000_000
 """Decoded pixels that are held at once."""
 
@@ -389,6 +390,23 @@ def read_prediction_table(
     )
 
 
+def gather_batch_models(result: BatchResult) -> tuple[ComparedModel, ...]:
+    """The models of a batch of images or of one table, on the images that all of them have read.
+
+    Raises:
+        ResultFileError: No image was read by all of them.
+    """
+    sets = [_answers_of(result, model) for model in result.models]
+    if not set.intersection(*(set(predictions.image_ids) for predictions in sets)):
+        failures = [failure.message for model in result.models for _, failure in result.failed(model)]
+        raise ResultFileError(
+            f"No image was read by every model. {' '.join(failures[:1])}".strip(),
+            code=ErrorCode.NO_IMAGES,
+        )
+    compared = gather_models([("batch", sets)], result.task)
+    return tuple(replace(model, labelled=result.labelled) for model in compared)
+
+
 def _usable(calibration: Calibration | None, views: int) -> Calibration | None:
     # A table may claim any number of views.
     return calibration if calibration is not None and views in calibration.by_views else None
@@ -423,7 +441,7 @@ def _tabled(part: PredictionSet, index: int) -> CollectedImage:
 
 def _record(part: PredictionSet, index: int) -> Prediction:
     classes = part.task.classes
-    caution = part.cautions[index] if part.cautions else Caution()
+    flags = part.served[index] if part.served else ServedFlags()
     return Prediction(
         file=part.image_ids[index],
         sha256="",
@@ -435,13 +453,13 @@ def _record(part: PredictionSet, index: int) -> Prediction:
         views=part.views,
         ledger=(),
         warnings=(),
-        calibrated=caution.calibrated,
-        verdict=caution.verdict or ANSWER,
-        abstain_codes=caution.abstain_codes,
-        warning_codes=caution.warning_codes,
-        conformal_set=caution.conformal_set,
-        stability=caution.stability,
-        ood_score=caution.ood_score,
+        calibrated=flags.calibrated,
+        verdict=flags.verdict or ANSWER,
+        abstain_codes=flags.abstain_codes,
+        warning_codes=flags.warning_codes,
+        conformal_set=flags.conformal_set,
+        stability=flags.stability,
+        ood_score=flags.ood_score,
     )
 
 
@@ -449,32 +467,15 @@ def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
-def gather_batch(result: BatchResult) -> tuple[Entrant, ...]:
-    """The models of a batch of images or of one table, on the images that all of them have read.
-
-    Raises:
-        ResultFileError: No image was read by all of them.
-    """
-    sets = [_answers_of(result, model) for model in result.models]
-    if not set.intersection(*(set(predictions.image_ids) for predictions in sets)):
-        failures = [failure.message for model in result.models for _, failure in result.failed(model)]
-        raise ResultFileError(
-            f"No image was read by every model. {' '.join(failures[:1])}".strip(),
-            code=ErrorCode.NO_IMAGES,
-        )
-    entrants = gather([("batch", sets)], result.task)
-    return tuple(replace(entrant, labelled=result.labelled) for entrant in entrants)
-
-
 def _answers_of(result: BatchResult, model: str) -> PredictionSet:
     images = [item.image for item, _ in result.read(model)]
     records = [record for _, record in result.read(model)]
     if not result.labelled:
-        # The arrays need a label; `Entrant.labelled` says that it means nothing.
+        # The arrays need a label; `ComparedModel.labelled` says that it means nothing.
         images = [replace(image, label=result.task.classes[0]) for image in images]
     answers = PredictionSet.of_records(result.task, model, result.views[model], images, records)
-    cautions = (
-        Caution(record.calibrated, record.verdict, record.abstain_codes, record.warning_codes)
+    served = (
+        ServedFlags(record.calibrated, record.verdict, record.abstain_codes, record.warning_codes)
         for record in records
     )
-    return replace(answers, cautions=tuple(cautions), weights_sha256=result.weights[model] or "")
+    return replace(answers, served=tuple(served), weights_sha256=result.weights[model] or "")

@@ -1,4 +1,5 @@
-"""Two models on the same images: differences with intervals, and tests of whether they are more than chance.
+"""Models on the same images: differences with intervals, tests of whether they are more than chance, and the
+images that they answer differently.
 
 The intervals resample lesions. McNemar's and DeLong's tests are the field's standard and treat every image as
 independent of the others, which images of one lesion are not: where they disagree with an interval, believe the
@@ -21,9 +22,9 @@ from sklearn.metrics import cohen_kappa_score
 
 from dermadeit.errors import ErrorCode, ResultFileError
 from dermadeit.evaluation.predictions import (
-    Caution,
     Measurement,
     PredictionSet,
+    ServedFlags,
     check_same_truth,
     measure,
     most_views,
@@ -130,6 +131,88 @@ class Comparison:
         return asdict(self)
 
 
+@dataclass(frozen=True, eq=False)
+class ComparedModel:
+    """One model's predictions in a comparison on labelled images.
+
+    Attributes:
+        name: Name of the model as its predictions give it.
+        title: Name shown to people, different for each of them.
+        predictions: What it said; `predictions.model` is the title.
+        dropped: Images that it has read and that are not among them, since another model has not.
+        labelled: Whether the labels of the predictions are the true classes; else they stand for nothing.
+    """
+
+    name: str
+    title: str
+    predictions: PredictionSet
+    dropped: int = 0
+    labelled: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class PairedResult:
+    """One model against another on the same images, among several such comparisons.
+
+    Attributes:
+        comparison: Differences, first minus second, and tests.
+        mcnemar_holm: p-value of McNemar's test, adjusted for the number of comparisons.
+        delong_holm: The same of DeLong's test; None where that is undefined.
+    """
+
+    comparison: Comparison
+    mcnemar_holm: float
+    delong_holm: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as JSON-ready values: as `Comparison.to_dict` gives them, each test with `p_value_holm`."""
+        content = self.comparison.to_dict()
+        for test, p_value in (("mcnemar", self.mcnemar_holm), ("delong", self.delong_holm)):
+            if content[test] is not None:
+                content[test]["p_value_holm"] = p_value
+        return content
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """An image of which several models don't say the same.
+
+    Attributes:
+        image_id: Identifier of the image.
+        label: Key of the true class, or an empty string where it is unknown.
+        source: Name of the collection, or an empty string.
+        answers: Title of each model to the key of its most probable class.
+        scores: Title of each model to its score of the target class, 0 to 1.
+        served: Title of each model to what its answer was served with, as far as that is known.
+    """
+
+    image_id: str
+    label: str
+    source: str
+    answers: Mapping[str, str]
+    scores: Mapping[str, float]
+    served: Mapping[str, ServedFlags] = field(default_factory=dict)
+
+    @property
+    def withheld(self) -> tuple[str, ...]:
+        """Titles of the models whose answer is withheld."""
+        return tuple(title for title, flags in self.served.items() if flags.verdict == ABSTAIN)
+
+    def status(self, title: str) -> str:
+        """Whether a model's answer is withheld or has a warning, as `gating.gate_status` says it."""
+        return gate_status(self.served.get(title, ServedFlags()))
+
+    @property
+    def wrong(self) -> int:
+        """How many models are wrong."""
+        return sum(answer != self.label for answer in self.answers.values())
+
+    @property
+    def spread(self) -> float:
+        """How far the scores of the target class lie apart, 0 to 1."""
+        return max(self.scores.values()) - min(self.scores.values())
+
+
 def compare(first: Measurement, second: Measurement) -> Comparison:
     """Compares two models on the same images.
 
@@ -140,7 +223,7 @@ def compare(first: Measurement, second: Measurement) -> Comparison:
     Raises:
         ResultFileError: They don't hold the same images with the same labels and lesions.
     """
-    second = aligned(first.predictions, second)
+    second = align(first.predictions, second)
     ours, theirs = first.predictions, second.predictions
     target = ours.task.index_of(ours.task.target)
     return Comparison(
@@ -222,7 +305,7 @@ def delong_test(positive: np.ndarray, first: np.ndarray, second: np.ndarray) -> 
     return DeLongTest(float(areas[0]), float(areas[1]), error, p_value)
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def adjust_by_holm(p_values: Sequence[float]) -> list[float]:
     """p-values adjusted for their number by Holm's (1979) step-down method, in the order given."""
     ordered = np.argsort(p_values, kind="stable")
     factors = np.arange(len(p_values), 0, -1)
@@ -231,17 +314,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
-def _placements(positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Share of the negatives below each positive, and of the positives above each negative; ties count half."""
-    ranks = stats.rankdata(scores)
-    above, below = scores[positive], scores[~positive]
-    return (
-        (ranks[positive] - stats.rankdata(above)) / len(below),
-        1 - (ranks[~positive] - stats.rankdata(below)) / len(above),
-    )
-
-
-def aligned(first: PredictionSet, second: Measurement) -> Measurement:
+def align(first: PredictionSet, second: Measurement) -> Measurement:
     """The second model's measurement with its images in the order of the first.
 
     Raises:
@@ -269,97 +342,11 @@ def aligned(first: PredictionSet, second: Measurement) -> Measurement:
     return second
 
 
-def _some(image_ids: Sequence[str]) -> str:
-    return f"{len(image_ids)} images, such as {', '.join(image_ids[:_SHOWN])},"
-
-
-@dataclass(frozen=True, eq=False)
-class Entrant:
-    """One model's predictions in a comparison on labelled images.
-
-    Attributes:
-        name: Name of the model as its predictions give it.
-        title: Name shown to people, different for each entrant.
-        predictions: What it said; `predictions.model` is the title.
-        dropped: Images that it has read and that are not among them, since another model has not.
-        labelled: Whether the labels of the predictions are the true classes; else they stand for nothing.
-    """
-
-    name: str
-    title: str
-    predictions: PredictionSet
-    dropped: int = 0
-    labelled: bool = True
-
-
-@dataclass(frozen=True, eq=False)
-class PairedResult:
-    """One model against another on the same images, among several such comparisons.
-
-    Attributes:
-        comparison: Differences, first minus second, and tests.
-        mcnemar_holm: p-value of McNemar's test, adjusted for the number of comparisons.
-        delong_holm: The same of DeLong's test; None where that is undefined.
-    """
-
-    comparison: Comparison
-    mcnemar_holm: float
-    delong_holm: float | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """The result as JSON-ready values: as `Comparison.to_dict` gives them, each test with `p_value_holm`."""
-        content = self.comparison.to_dict()
-        for test, p_value in (("mcnemar", self.mcnemar_holm), ("delong", self.delong_holm)):
-            if content[test] is not None:
-                content[test]["p_value_holm"] = p_value
-        return content
-
-
-@dataclass(frozen=True)
-class Disagreement:
-    """An image of which several models don't say the same.
-
-    Attributes:
-        image_id: Identifier of the image.
-        label: Key of the true class, or an empty string where it is unknown.
-        source: Name of the collection, or an empty string.
-        answers: Title of each model to the key of its most probable class.
-        scores: Title of each model to its score of the target class, 0 to 1.
-        cautions: Title of each model to what its answer was served with, as far as that is known.
-    """
-
-    image_id: str
-    label: str
-    source: str
-    answers: Mapping[str, str]
-    scores: Mapping[str, float]
-    cautions: Mapping[str, Caution] = field(default_factory=dict)
-
-    @property
-    def withheld(self) -> tuple[str, ...]:
-        """Titles of the models whose answer is withheld."""
-        return tuple(title for title, caution in self.cautions.items() if caution.verdict == ABSTAIN)
-
-    def status(self, title: str) -> str:
-        """Whether a model's answer is withheld or has a warning, as `gating.gate_status` says it."""
-        return gate_status(self.cautions.get(title, Caution()))
-
-    @property
-    def wrong(self) -> int:
-        """How many models are wrong."""
-        return sum(answer != self.label for answer in self.answers.values())
-
-    @property
-    def spread(self) -> float:
-        """How far the scores of the target class lie apart, 0 to 1."""
-        return max(self.scores.values()) - min(self.scores.values())
-
-
-def gather(
+def gather_models(
     tables: Iterable[tuple[str, Sequence[PredictionSet]]],
     task: Task,
     titles: Mapping[str, str] = MappingProxyType({}),
-) -> tuple[Entrant, ...]:
+) -> tuple[ComparedModel, ...]:
     """The models to compare, each with the most views it was asked with, on the images that all of them have read.
 
     Args:
@@ -368,7 +355,7 @@ def gather(
         titles: Name of a model to the title to use instead of that of its spec.
 
     Returns:
-        One entrant for each table and model. All hold the same images in the same order.
+        One for each table and model. All hold the same images in the same order.
 
     Raises:
         ResultFileError: No table has predictions for the task, or the models have no image in common, or disagree
@@ -388,7 +375,7 @@ def gather(
     title_of = _titles(list(best), titles)
     titled = [replace(predictions, model=title_of[key]) for key, predictions in best.items()]
     return tuple(
-        Entrant(model, shared.model, shared, len(whole) - len(shared))
+        ComparedModel(model, shared.model, shared, len(whole) - len(shared))
         for (_, model), whole, shared in zip(best, titled, on_shared_images(titled), strict=True)
     )
 
@@ -401,45 +388,57 @@ def compare_with(reference: Measurement, others: Sequence[Measurement]) -> tuple
     """
     comparisons = [compare(reference, other) for other in others]
     delong = [comparison.delong.p_value for comparison in comparisons if comparison.delong is not None]
-    adjusted = iter(holm(delong))
+    adjusted = iter(adjust_by_holm(delong))
     return tuple(
         PairedResult(comparison, p_value, None if comparison.delong is None else next(adjusted))
         for comparison, p_value in zip(
-            comparisons, holm([comparison.mcnemar.p_value for comparison in comparisons]), strict=True
+            comparisons,
+            adjust_by_holm([comparison.mcnemar.p_value for comparison in comparisons]),
+            strict=True,
         )
     )
 
 
-def kappas(entrants: Sequence[Entrant]) -> dict[tuple[str, str], float | None]:
+def compute_kappas(compared: Sequence[ComparedModel]) -> dict[tuple[str, str], float | None]:
     """Cohen's kappa between the answers of every two models, by their titles; None where it is undefined."""
     return {
         (first.title, second.title): _kappa(first.predictions.answers, second.predictions.answers)
-        for first, second in combinations(entrants, 2)
+        for first, second in combinations(compared, 2)
     }
 
 
-def disagreements(entrants: Sequence[Entrant]) -> tuple[Disagreement, ...]:
+def find_disagreements(compared: Sequence[ComparedModel]) -> tuple[Disagreement, ...]:
     """The images that the models answer differently, those whose target scores lie furthest apart first."""
-    images, task = entrants[0].predictions, entrants[0].predictions.task
-    answers = np.stack([entrant.predictions.answers for entrant in entrants])
-    scores = np.stack([entrant.predictions.target_scores for entrant in entrants])
-    titles = [entrant.title for entrant in entrants]
+    images, task = compared[0].predictions, compared[0].predictions.task
+    answers = np.stack([model.predictions.answers for model in compared])
+    scores = np.stack([model.predictions.target_scores for model in compared])
+    titles = [model.title for model in compared]
     found = [
         Disagreement(
             images.image_ids[index],
-            task.classes[images.labels[index]] if entrants[0].labelled else "",
+            task.classes[images.labels[index]] if compared[0].labelled else "",
             images.sources[index],
             dict(zip(titles, (task.classes[answer] for answer in answers[:, index]), strict=True)),
             dict(zip(titles, scores[:, index].tolist(), strict=True)),
-            {
-                entrant.title: entrant.predictions.cautions[index]
-                for entrant in entrants
-                if entrant.predictions.cautions
-            },
+            {model.title: model.predictions.served[index] for model in compared if model.predictions.served},
         )
         for index in np.flatnonzero((answers != answers[0]).any(axis=0))
     ]
     return tuple(sorted(found, key=lambda image: (-image.spread, image.image_id)))
+
+
+def _placements(positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Share of the negatives below each positive, and of the positives above each negative; ties count half."""
+    ranks = stats.rankdata(scores)
+    above, below = scores[positive], scores[~positive]
+    return (
+        (ranks[positive] - stats.rankdata(above)) / len(below),
+        1 - (ranks[~positive] - stats.rankdata(below)) / len(above),
+    )
+
+
+def _some(image_ids: Sequence[str]) -> str:
+    return f"{len(image_ids)} images, such as {', '.join(image_ids[:_SHOWN])},"
 
 
 def _titles(keys: Sequence[tuple[str, str]], given: Mapping[str, str]) -> dict[tuple[str, str], str]:

@@ -24,14 +24,20 @@ from dermadeit.metrics.classification import (
 from dermadeit.tasks import TRAINABLE_TASKS, Task, get_task
 from dermadeit.trust.stability import Stability
 
+SMALLEST_SLICE = 20
+"""Images that a slice needs before its figures are shown."""
+
 _GATED_COLUMNS = {"verdict", "abstain_codes", "conformal_set"}
 _VIEW_COLUMNS = {"flips", "spread"}
 _VERDICTS = ("answer", "abstain")
 _TRUTHS = {"true": True, "false": False, "": False}
+_SUM_TOLERANCE = 1e-3
+_LONGEST_COUNT = 6
+_SHOWN = 3
 
 
 @dataclass(frozen=True)
-class Caution:
+class ServedFlags:
     """What one answer was served with.
 
     Attributes:
@@ -53,75 +59,6 @@ class Caution:
     ood_score: float | None = None
 
 
-def read_cautions(task: Task, views: int, table: Table, path: Path) -> tuple[Caution, ...]:
-    """Reads the columns that `evaluate.write_evaluations` adds; those that are missing are taken for unknown.
-
-    Args:
-        task: What was asked.
-        views: Dihedral views whose logits were averaged.
-        table: Rows of one model.
-        path: Where they come from, for the messages.
-
-    Raises:
-        ResultFileError: A cell holds nothing that can be meant; the message names the line.
-    """
-    columns = set(table.columns)
-    cautions = []
-    for row, line in zip(table.rows, table.line_numbers, strict=True):
-        try:
-            calibrated = _TRUTHS[row.get("calibrated", "").strip().lower()]
-            # In these columns an uncalibrated answer has no decision but the lack of one.
-            gated = _gated(task, row) if calibrated and columns >= _GATED_COLUMNS else {}
-            agreement = _stability(row, views) if columns >= _VIEW_COLUMNS else None
-            strangeness = _number(row.get("ood_score", ""))
-        except (KeyError, ValueError):
-            raise ResultFileError(
-                f"Line {line} of “{path.name}” has an unknown value in one of the columns calibrated, "
-                f"verdict, "
-                "conformal_set, ood_score, flips and spread. Write the table again, or leave these columns out.",
-                code=ErrorCode.UNKNOWN_VALUE,
-            ) from None
-        cautions.append(Caution(calibrated, **gated, stability=agreement, ood_score=strangeness))
-    return tuple(cautions)
-
-
-def _gated(task: Task, row: Mapping[str, str]) -> dict[str, Any]:
-    verdict, kept = row["verdict"].strip(), tuple(row["conformal_set"].split())
-    if verdict not in _VERDICTS or not set(kept) <= set(task.classes):
-        raise ValueError(verdict)
-    # Tables of version 0.1 have no warnings.
-    warnings = tuple(row["warning_codes"].split()) if "warning_codes" in row else None
-    codes = tuple(row["abstain_codes"].split())
-    return {"verdict": verdict, "abstain_codes": codes, "warning_codes": warnings, "conformal_set": kept}
-
-
-def _stability(row: Mapping[str, str], views: int) -> Stability | None:
-    spread = _number(row["spread"])
-    if spread is None:
-        return None
-    flips = int(row["flips"])
-    if not (0 <= spread <= 1 and 0 <= flips <= views and views):
-        raise ValueError(flips)
-    return Stability(1 - flips / views, spread, flips)
-
-
-def _number(text: str) -> float | None:
-    if not text.strip():
-        return None
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(text)
-    return number
-
-
-SMALLEST_SLICE = 20
-"""Images that a slice needs before its figures are shown."""
-
-_SUM_TOLERANCE = 1e-3
-_LONGEST_COUNT = 6
-_SHOWN = 3
-
-
 @dataclass(frozen=True, eq=False)
 class PredictionSet:
     """What one model said of N labelled images.
@@ -137,7 +74,7 @@ class PredictionSet:
         lesion_groups: N names; images that share one show the same lesion.
         sources: N names of collections, empty where unknown.
         splits: N names of splits, empty where unknown.
-        cautions: What the N answers were served with, if they were read from a table; else empty.
+        served: What the N answers were served with, if they were read from a table; else empty.
         diagnoses: N diagnoses, each empty where it is unknown, if they were read from a table; else empty.
         weights_sha256: Hex digest of the weights that the table names for all of them, or an empty string.
     """
@@ -152,7 +89,7 @@ class PredictionSet:
     lesion_groups: tuple[str, ...]
     sources: tuple[str, ...]
     splits: tuple[str, ...]
-    cautions: tuple[Caution, ...] = ()
+    served: tuple[ServedFlags, ...] = ()
     diagnoses: tuple[str, ...] = ()
     weights_sha256: str = ""
 
@@ -217,7 +154,7 @@ class PredictionSet:
             labels=self.labels[rows],
             logits=self.logits[rows],
             probabilities=self.probabilities[rows],
-            cautions=tuple(self.cautions[index] for index in indices) if self.cautions else (),
+            served=tuple(self.served[index] for index in indices) if self.served else (),
             diagnoses=tuple(self.diagnoses[index] for index in indices) if self.diagnoses else (),
             weights_sha256=self.weights_sha256,
             **picked,
@@ -267,6 +204,38 @@ class Measurement:
                 **percentile_intervals(self.resampled),
             },
         }
+
+
+def read_served_flags(task: Task, views: int, table: Table, path: Path) -> tuple[ServedFlags, ...]:
+    """Reads the columns that `evaluate.write_evaluations` adds; those that are missing are taken for unknown.
+
+    Args:
+        task: What was asked.
+        views: Dihedral views whose logits were averaged.
+        table: Rows of one model.
+        path: Where they come from, for the messages.
+
+    Raises:
+        ResultFileError: A cell holds nothing that can be meant; the message names the line.
+    """
+    columns = set(table.columns)
+    served = []
+    for row, line in zip(table.rows, table.line_numbers, strict=True):
+        try:
+            calibrated = _TRUTHS[row.get("calibrated", "").strip().lower()]
+            # In these columns an uncalibrated answer has no decision but the lack of one.
+            gated = _gated(task, row) if calibrated and columns >= _GATED_COLUMNS else {}
+            agreement = _stability(row, views) if columns >= _VIEW_COLUMNS else None
+            strangeness = _number(row.get("ood_score", ""))
+        except (KeyError, ValueError):
+            raise ResultFileError(
+                f"Line {line} of “{path.name}” has an unknown value in one of the columns calibrated, "
+                f"verdict, "
+                "conformal_set, ood_score, flips and spread. Write the table again, or leave these columns out.",
+                code=ErrorCode.UNKNOWN_VALUE,
+            ) from None
+        served.append(ServedFlags(calibrated, **gated, stability=agreement, ood_score=strangeness))
+    return tuple(served)
 
 
 def measure(predictions: PredictionSet) -> Measurement:
@@ -392,6 +361,35 @@ def finite_numbers(table: Table, columns: Sequence[str], path: Path) -> np.ndarr
     return numbers
 
 
+def _gated(task: Task, row: Mapping[str, str]) -> dict[str, Any]:
+    verdict, kept = row["verdict"].strip(), tuple(row["conformal_set"].split())
+    if verdict not in _VERDICTS or not set(kept) <= set(task.classes):
+        raise ValueError(verdict)
+    # Tables of version 0.1 have no warnings.
+    warnings = tuple(row["warning_codes"].split()) if "warning_codes" in row else None
+    codes = tuple(row["abstain_codes"].split())
+    return {"verdict": verdict, "abstain_codes": codes, "warning_codes": warnings, "conformal_set": kept}
+
+
+def _stability(row: Mapping[str, str], views: int) -> Stability | None:
+    spread = _number(row["spread"])
+    if spread is None:
+        return None
+    flips = int(row["flips"])
+    if not (0 <= spread <= 1 and 0 <= flips <= views and views):
+        raise ValueError(flips)
+    return Stability(1 - flips / views, spread, flips)
+
+
+def _number(text: str) -> float | None:
+    if not text.strip():
+        return None
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number
+
+
 def _views(text: str, line: int, path: Path) -> int:
     if not text.strip().isdecimal() or len(text) > _LONGEST_COUNT:
         raise ResultFileError(
@@ -422,7 +420,7 @@ def _prediction_set(task: Task, model: str, views: int, table: Table, path: Path
         lesion_groups=tuple(row.get("lesion_group") or row["image_id"] for row in table.rows),
         sources=tuple(row.get("source", "") for row in table.rows),
         splits=tuple(row.get("split", "") for row in table.rows),
-        cautions=read_cautions(task, views, table, path),
+        served=read_served_flags(task, views, table, path),
         diagnoses=tuple(row.get("diagnosis", "").strip() for row in table.rows),
         weights_sha256=_only_digest(table),
     )

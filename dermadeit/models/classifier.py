@@ -1,4 +1,4 @@
-"""The models that can be trained, served and compared: one table, one interface for all."""
+"""One interface for every network of `specs`: made with its pretrained weights, and what its layers give."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ from torch import nn
 
 from dermadeit.errors import ConfigurationError, ErrorCode, ModelError
 from dermadeit.models.specs import ModelSpec, get_spec
+
+SHALLOW_BLOCK = 2
+"""Index of the block whose output is taken; blocks 1 to 4 of a DeiT-tiny serve about as well."""
 
 
 class LesionClassifier(nn.Module):
@@ -121,6 +124,54 @@ def count_parameters(name: str, num_classes: int) -> int:
     return sum(parameter.numel() for parameter in backbone.parameters())
 
 
+@contextmanager
+def recording_shallow_embeddings(classifier: LesionClassifier) -> Iterator[list[torch.Tensor]]:
+    """Collects the shallow embeddings of every batch that goes through a classifier meanwhile.
+
+    Not for several threads at a time: hold the predictor's lock.
+
+    Yields:
+        A list to which each pass of a batch of B images appends a tensor [B, C]: the mean patch token of a
+        transformer, or the mean over the positions of a convolutional network's feature map.
+    """
+    recorded = []
+
+    def record(_block: torch.nn.Module, _inputs: tuple, features: torch.Tensor) -> None:
+        recorded.append(_shallow(classifier, features))
+
+    handle = classifier.backbone.blocks[SHALLOW_BLOCK].register_forward_hook(record)
+    try:
+        yield recorded
+    finally:
+        handle.remove()
+
+
+def shallow_embeddings(classifier: LesionClassifier, images: torch.Tensor) -> torch.Tensor:
+    """The shallow embeddings alone, for a quarter of the time: the layers behind them do not run.
+
+    Not for several threads at a time: hold the predictor's lock.
+
+    Args:
+        classifier: The network.
+        images: float [B, 3, S, S], normalised.
+
+    Returns:
+        float [B, C], as `recording_shallow_embeddings` collects them.
+    """
+
+    def stop(_block: torch.nn.Module, _inputs: tuple, features: torch.Tensor) -> None:
+        raise _EnoughError(_shallow(classifier, features))
+
+    handle = classifier.backbone.blocks[SHALLOW_BLOCK].register_forward_hook(stop)
+    try:
+        classifier.embed(images)
+    except _EnoughError as enough:
+        return enough.embeddings
+    finally:
+        handle.remove()
+    raise AssertionError("the block was never reached")
+
+
 def _create_from_hub(spec: ModelSpec, arguments: dict) -> nn.Module:
     try:
         return timm.create_model(f"{spec.architecture}.{spec.pretrained_tag}", pretrained=True, **arguments)
@@ -185,58 +236,6 @@ def _fit_prefix_and_positions(state: dict[str, torch.Tensor], backbone: nn.Modul
             positions, list(backbone.patch_embed.grid_size), num_prefix_tokens=backbone.num_prefix_tokens
         )
     return state | {"pos_embed": positions}
-
-
-SHALLOW_BLOCK = 2
-"""Index of the block whose output is taken; blocks 1 to 4 of a DeiT-tiny serve about as well."""
-
-
-@contextmanager
-def recording_shallow_embeddings(classifier: LesionClassifier) -> Iterator[list[torch.Tensor]]:
-    """Collects the shallow embeddings of every batch that goes through a classifier meanwhile.
-
-    Not for several threads at a time: hold the predictor's lock.
-
-    Yields:
-        A list to which each pass of a batch of B images appends a tensor [B, C]: the mean patch token of a
-        transformer, or the mean over the positions of a convolutional network's feature map.
-    """
-    recorded = []
-
-    def record(_block: torch.nn.Module, _inputs: tuple, features: torch.Tensor) -> None:
-        recorded.append(_shallow(classifier, features))
-
-    handle = classifier.backbone.blocks[SHALLOW_BLOCK].register_forward_hook(record)
-    try:
-        yield recorded
-    finally:
-        handle.remove()
-
-
-def shallow_embeddings(classifier: LesionClassifier, images: torch.Tensor) -> torch.Tensor:
-    """The shallow embeddings alone, for a quarter of the time: the layers behind them do not run.
-
-    Not for several threads at a time: hold the predictor's lock.
-
-    Args:
-        classifier: The network.
-        images: float [B, 3, S, S], normalised.
-
-    Returns:
-        float [B, C], as `recording_shallow_embeddings` collects them.
-    """
-
-    def stop(_block: torch.nn.Module, _inputs: tuple, features: torch.Tensor) -> None:
-        raise _EnoughError(_shallow(classifier, features))
-
-    handle = classifier.backbone.blocks[SHALLOW_BLOCK].register_forward_hook(stop)
-    try:
-        classifier.embed(images)
-    except _EnoughError as enough:
-        return enough.embeddings
-    finally:
-        handle.remove()
-    raise AssertionError("the block was never reached")
 
 
 class _EnoughError(Exception):

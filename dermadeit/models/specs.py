@@ -9,12 +9,6 @@ from types import MappingProxyType
 from dermadeit.errors import ModelError
 
 
-def model_name(model: str) -> str:
-    """A model's name for people."""
-    spec = MODEL_SPECS.get(model)
-    return spec.title if spec else model
-
-
 @dataclass(frozen=True)
 class ModelSpec:
     """What a model name stands for.
@@ -73,6 +67,12 @@ MODEL_SPECS: Mapping[str, ModelSpec] = MappingProxyType(
     }
 )
 
+COMPARED_MODELS = ("dermadeit", "deit", "mobilenetv2", "efficientnetv2-b0", "dinov2")
+"""Names of the student and its baselines, in the order in which they are shown."""
+
+OURS = "dermadeit"
+"""The model that all others are compared with."""
+
 
 def get_spec(name: str) -> ModelSpec:
     """Returns the spec called `name`; raises `ModelError` for an unknown one."""
@@ -82,9 +82,7 @@ def get_spec(name: str) -> ModelSpec:
         raise ModelError(f"There is no model “{name}”. Choose one of {', '.join(MODEL_SPECS)}.") from None
 
 
-COMPARED_MODELS = ("dermadeit", "deit", "mobilenetv2", "efficientnetv2-b0", "dinov2")
-"""Names of the student and its baselines, in the order in which they are shown."""
-
-
-OURS = "dermadeit"
-"""The model that all others are compared with."""
+def model_name(model: str) -> str:
+    """A model's name for people."""
+    spec = MODEL_SPECS.get(model)
+    return spec.title if spec else model

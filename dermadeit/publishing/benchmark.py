@@ -1,4 +1,4 @@
-"""The files of the published comparison: every model's predictions on test, compact enough to be shipped.
+"""The published comparison: every model's predictions on test in compact files, and the figures made of them.
 
 <task>/images.csv     the test images: image_id, label, lesion_group (empty where the image is the only one of
                       its lesion), source, split
@@ -24,7 +24,7 @@ from scipy.special import softmax
 from dermadeit.about import DISCLAIMER, VERSION
 from dermadeit.data.tabular import read_csv, write_csv
 from dermadeit.errors import ErrorCode, ResultFileError
-from dermadeit.evaluation.comparison import Comparison, compare, holm
+from dermadeit.evaluation.comparison import Comparison, adjust_by_holm, compare
 from dermadeit.evaluation.predictions import (
     Measurement,
     PredictionSet,
@@ -43,13 +43,21 @@ BENCHMARK_ROOT = ASSETS / "benchmark"
 IMAGES_FILE = "images.csv"
 WEIGHTS_FILE = "weights.json"
 LEAK_METER = "leak_meter"
+
 SplitBy = Literal["lesion", "image"]
 """What the data of a model of the leak meter were split by."""
+
+METRICS_FILE = "metrics.json"
+ENSEMBLE_TITLE = "The models above together"
+ENSEMBLE_CAPTION = "Ensemble: the mean of the probabilities of all models."
 
 _DECIMALS = 4
 _IMAGE_COLUMNS = ("image_id", "label", "lesion_group", "source", "split")
 _LOGIT_COLUMN = re.compile(r"logit_.+_views(\d+)")
 _MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+
+_Measured = Mapping[str, Mapping[int, Measurement]]
+"""Model name to number of views to figures."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,6 +144,39 @@ def read_benchmark(folder: Path, task: Task) -> FiledModels:
         {path.stem: _read_model(path, task, images) for path in paths},
         read_json_if_there(folder / WEIGHTS_FILE),
     )
+
+
+def measure_benchmark(root: Path, task: Task) -> dict[str, Any]:
+    """Computes the content of a task's `metrics.json`.
+
+    Args:
+        root: The benchmark, laid out as `benchmark` describes.
+        task: The task.
+
+    Returns:
+        JSON-ready: how many `images` and `lesions` there are, `models` (name to `views` to figures with
+        intervals, those with the most views by source too), `comparisons` (name to ours minus that model;
+        `p_value_holm` is adjusted over all of them), `ensemble` (figures of the mean of all models' probabilities,
+        a hint at what the data allows; None where there is one model) and `leak_meter` (`lesion` and `image`, each
+        like the whole without comparisons, or None where nothing was filed).
+
+    Raises:
+        ResultFileError: A file is missing or contradicts the others.
+    """
+    filed = read_benchmark(root / task.key, task)
+    measured = _measure(filed)
+    return {
+        "task": task.key,
+        **_describe(filed, measured),
+        "comparisons": _compare_all(measured),
+        "ensemble": _measure_ensemble(filed) if len(filed.models) > 1 else None,
+        "leak_meter": {
+            split_by: _describe_folder(root / task.key / LEAK_METER / split_by, task)
+            for split_by in get_args(SplitBy)
+        },
+        "dermadeit_version": VERSION,
+        "disclaimer": DISCLAIMER,
+    }
 
 
 def _write_model(
@@ -248,47 +289,6 @@ def _weights_beside(table: Path, model: str) -> set[str]:
     return {digest} if digest else set()
 
 
-METRICS_FILE = "metrics.json"
-ENSEMBLE_TITLE = "The models above together"
-ENSEMBLE_CAPTION = "Ensemble: the mean of the probabilities of all models."
-
-_Measured = Mapping[str, Mapping[int, Measurement]]
-"""Model name to number of views to figures."""
-
-
-def measure_benchmark(root: Path, task: Task) -> dict[str, Any]:
-    """Computes the content of a task's `metrics.json`.
-
-    Args:
-        root: The benchmark, laid out as `benchmark` describes.
-        task: The task.
-
-    Returns:
-        JSON-ready: how many `images` and `lesions` there are, `models` (name to `views` to figures with
-        intervals, those with the most views by source too), `comparisons` (name to ours minus that model;
-        `p_value_holm` is adjusted over all of them), `ensemble` (figures of the mean of all models' probabilities,
-        a hint at what the data allows; None where there is one model) and `leak_meter` (`lesion` and `image`, each
-        like the whole without comparisons, or None where nothing was filed).
-
-    Raises:
-        ResultFileError: A file is missing or contradicts the others.
-    """
-    filed = read_benchmark(root / task.key, task)
-    measured = _measure(filed)
-    return {
-        "task": task.key,
-        **_describe(filed, measured),
-        "comparisons": _compare_all(measured),
-        "ensemble": _measure_ensemble(filed) if len(filed.models) > 1 else None,
-        "leak_meter": {
-            split_by: _describe_folder(root / task.key / LEAK_METER / split_by, task)
-            for split_by in get_args(SplitBy)
-        },
-        "dermadeit_version": VERSION,
-        "disclaimer": DISCLAIMER,
-    }
-
-
 def _measure(filed: FiledModels) -> _Measured:
     return {
         model: {views: measure(predictions) for views, predictions in by_views.items()}
@@ -336,7 +336,7 @@ def _compare_all(measured: _Measured) -> dict[str, Any]:
             results[model] = {"views": views, **comparison.to_dict()}
     for test in ("mcnemar", "delong"):
         outcomes = [result[test] for result in results.values() if result[test] is not None]
-        adjusted = holm([outcome["p_value"] for outcome in outcomes])
+        adjusted = adjust_by_holm([outcome["p_value"] for outcome in outcomes])
         for outcome, p_value in zip(outcomes, adjusted, strict=True):
             outcome["p_value_holm"] = p_value
     return results

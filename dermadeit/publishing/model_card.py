@@ -30,6 +30,12 @@ from dermadeit.tasks import TASKS, Task
 TOLERANCE = 0.02
 """How far coverage may be from what it is meant to be before the card points it out."""
 
+EVIDENCE_ROOT = BENCHMARK_ROOT.parent / "evidence"
+"""Folder that holds, for each task, what `evaluate`, `robustness` and the programs in benchmarks/ wrote."""
+
+MODEL_CARD = BENCHMARK_ROOT.parent / "model_card.md"
+NOT_MEASURED = "Not measured."
+
 _GATED_PHOTOS = {
     "validation": "lesions of the validation split",
     "external": "lesions of other cameras (ISIC 2020)",
@@ -45,6 +51,108 @@ _SETS = {
     "multiple": "several classes",
     "empty": "no class",
 }
+
+_PREFACE = (
+    "Written by `python -m dermadeit model-card` from result files; don't edit it by hand. In brackets: 95 % "
+    "intervals from resampled lesions. “–” is undefined on these images."
+)
+
+_OTHER_WEIGHTS = "Not measured: the file belongs to other weights."
+
+
+@dataclass(frozen=True)
+class _Evidence:
+    """What is known of one task's model.
+
+    Attributes:
+        task: The task.
+        files: Name of a result to its content; what is missing, or of other weights, is not in it.
+        stale: Names of results that are of other weights.
+    """
+
+    task: Task
+    files: Mapping[str, Mapping[str, Any]]
+    stale: frozenset[str]
+
+    def show(self, name: str, *path: str) -> Any:
+        """What lies at a path in a result, or None."""
+        part: Any = self.files.get(name)
+        for key in path:
+            part = part.get(key) if isinstance(part, Mapping) else None
+        return part
+
+    def missing(self, name: str) -> str:
+        """Why a result is not shown."""
+        return _OTHER_WEIGHTS if name in self.stale else NOT_MEASURED
+
+
+def write_model_card(
+    path: Path = MODEL_CARD,
+    *,
+    checkpoints: Path = CHECKPOINT_ROOT,
+    benchmark: Path = BENCHMARK_ROOT,
+    evidence: Path = EVIDENCE_ROOT,
+) -> None:
+    """Writes the card; the same files give the same bytes.
+
+    Args:
+        path: The Markdown file to create or replace.
+        checkpoints: Holds `<task>/dermadeit/` with `config.json`, `training.json` and `calibration.json`.
+        benchmark: Holds `<task>/metrics.json`, as `benchmark table` writes it.
+        evidence: Holds `<task>/` with `metrics.json` as `evaluate` writes it, `robustness.json`,
+            `gate_curve.json`, `out_of_distribution.json`, `faithfulness.json` and `error_detection.json`. Any of
+            them may be missing.
+
+    Raises:
+        ResultFileError: A file is damaged.
+    """
+    card = render_model_card([_collect(task, checkpoints, benchmark, evidence) for task in TASKS.values()])
+    write_atomically(path, lambda partial: partial.write_text(card, encoding="utf-8"))
+
+
+def render_model_card(tasks: Sequence[_Evidence]) -> str:
+    """The card as Markdown."""
+    parts = [
+        "# Model card of DermaDeiT",
+        f"**{DISCLAIMER}**",
+        _PREFACE,
+        markdown_table(["task", "network", "classes", "weights (SHA-256)"], map(_identity, tasks)),
+        *_section("Intended use", text.INTENDED_USE),
+        *_section("Out of scope", text.OUT_OF_SCOPE),
+        *_section("Data and splits", text.DATA),
+        *_by_task(tasks, _data),
+        *_section("Training"),
+        *_by_task(tasks, _training),
+        *_section(
+            "Figures", "The test split, with the largest number of views of each image that was evaluated."
+        ),
+        *_by_task(tasks, _figures),
+        *_section("Slices", f"Subgroups with fewer than {SMALLEST_SLICE} images are not shown."),
+        *_by_task(tasks, _slices),
+    ]
+    for title, key in (
+        ("Calibration", "calibration"),
+        ("Operating points", "operating_points"),
+        ("Views", "stability"),
+    ):
+        parts += [*_section(title), *_by_task(tasks, lambda known, key=key: _evaluated(known, key))]
+    parts += [*_section("Conformal sets"), *_by_task(tasks, _conformal)]
+    parts += [*_section("Gates and abstention"), *_by_task(tasks, _gates)]
+    parts += [*_section("Robustness"), *_by_task(tasks, _robustness)]
+    for title, name in (("Explanation checks", "faithfulness"), ("Error detection", "error_detection")):
+        parts += [*_section(title), *_by_task(tasks, lambda known, name=name: [_whole(known, name)])]
+    parts += [
+        *_section("Failure modes", text.FAILURE_MODES),
+        *_by_task(tasks, _confusions),
+        *_section("Ethics and what is missing", text.ETHICS),
+        *_section(
+            "Reporting checklists", "Topics of CLAIM 2024, items of TRIPOD+AI, and where they are answered."
+        ),
+        markdown_table(["CLAIM 2024", "TRIPOD+AI", "section"], map(_checklist_row, text.CHECKLIST)),
+        *_section("Licences and attribution", text.LICENCES),
+        *_section("How to regenerate", text.REGENERATE),
+    ]
+    return "\n\n".join(parts) + "\n"
 
 
 def conformal_tables(conformal: Mapping[str, Any]) -> list[str]:
@@ -194,115 +302,6 @@ def _coverage(part: Mapping[str, Any] | None) -> str:
 
 def _without_n(point: Mapping[str, Any]) -> str:
     return point_text({key: value for key, value in point.items() if key != "n"})
-
-
-EVIDENCE_ROOT = BENCHMARK_ROOT.parent / "evidence"
-"""Folder that holds, for each task, what `evaluate`, `robustness` and the programs in benchmarks/ wrote."""
-
-MODEL_CARD = BENCHMARK_ROOT.parent / "model_card.md"
-
-NOT_MEASURED = "Not measured."
-
-_PREFACE = (
-    "Written by `python -m dermadeit model-card` from result files; don't edit it by hand. In brackets: 95 % "
-    "intervals from resampled lesions. “–” is undefined on these images."
-)
-_OTHER_WEIGHTS = "Not measured: the file belongs to other weights."
-
-
-@dataclass(frozen=True)
-class _Evidence:
-    """What is known of one task's model.
-
-    Attributes:
-        task: The task.
-        files: Name of a result to its content; what is missing, or of other weights, is not in it.
-        stale: Names of results that are of other weights.
-    """
-
-    task: Task
-    files: Mapping[str, Mapping[str, Any]]
-    stale: frozenset[str]
-
-    def show(self, name: str, *path: str) -> Any:
-        """What lies at a path in a result, or None."""
-        part: Any = self.files.get(name)
-        for key in path:
-            part = part.get(key) if isinstance(part, Mapping) else None
-        return part
-
-    def missing(self, name: str) -> str:
-        """Why a result is not shown."""
-        return _OTHER_WEIGHTS if name in self.stale else NOT_MEASURED
-
-
-def write_model_card(
-    path: Path = MODEL_CARD,
-    *,
-    checkpoints: Path = CHECKPOINT_ROOT,
-    benchmark: Path = BENCHMARK_ROOT,
-    evidence: Path = EVIDENCE_ROOT,
-) -> None:
-    """Writes the card; the same files give the same bytes.
-
-    Args:
-        path: The Markdown file to create or replace.
-        checkpoints: Holds `<task>/dermadeit/` with `config.json`, `training.json` and `calibration.json`.
-        benchmark: Holds `<task>/metrics.json`, as `benchmark table` writes it.
-        evidence: Holds `<task>/` with `metrics.json` as `evaluate` writes it, `robustness.json`,
-            `gate_curve.json`, `out_of_distribution.json`, `faithfulness.json` and `error_detection.json`. Any of
-            them may be missing.
-
-    Raises:
-        ResultFileError: A file is damaged.
-    """
-    card = render_model_card([_collect(task, checkpoints, benchmark, evidence) for task in TASKS.values()])
-    write_atomically(path, lambda partial: partial.write_text(card, encoding="utf-8"))
-
-
-def render_model_card(tasks: Sequence[_Evidence]) -> str:
-    """The card as Markdown."""
-    parts = [
-        "# Model card of DermaDeiT",
-        f"**{DISCLAIMER}**",
-        _PREFACE,
-        markdown_table(["task", "network", "classes", "weights (SHA-256)"], map(_identity, tasks)),
-        *_section("Intended use", text.INTENDED_USE),
-        *_section("Out of scope", text.OUT_OF_SCOPE),
-        *_section("Data and splits", text.DATA),
-        *_by_task(tasks, _data),
-        *_section("Training"),
-        *_by_task(tasks, _training),
-        *_section(
-            "Figures", "The test split, with the largest number of views of each image that was evaluated."
-        ),
-        *_by_task(tasks, _figures),
-        *_section("Slices", f"Subgroups with fewer than {SMALLEST_SLICE} images are not shown."),
-        *_by_task(tasks, _slices),
-    ]
-    for title, key in (
-        ("Calibration", "calibration"),
-        ("Operating points", "operating_points"),
-        ("Views", "stability"),
-    ):
-        parts += [*_section(title), *_by_task(tasks, lambda known, key=key: _evaluated(known, key))]
-    parts += [*_section("Conformal sets"), *_by_task(tasks, _conformal)]
-    parts += [*_section("Gates and abstention"), *_by_task(tasks, _gates)]
-    parts += [*_section("Robustness"), *_by_task(tasks, _robustness)]
-    for title, name in (("Explanation checks", "faithfulness"), ("Error detection", "error_detection")):
-        parts += [*_section(title), *_by_task(tasks, lambda known, name=name: [_whole(known, name)])]
-    parts += [
-        *_section("Failure modes", text.FAILURE_MODES),
-        *_by_task(tasks, _confusions),
-        *_section("Ethics and what is missing", text.ETHICS),
-        *_section(
-            "Reporting checklists", "Topics of CLAIM 2024, items of TRIPOD+AI, and where they are answered."
-        ),
-        markdown_table(["CLAIM 2024", "TRIPOD+AI", "section"], map(_checklist_row, text.CHECKLIST)),
-        *_section("Licences and attribution", text.LICENCES),
-        *_section("How to regenerate", text.REGENERATE),
-    ]
-    return "\n\n".join(parts) + "\n"
 
 
 def _collect(task: Task, checkpoints: Path, benchmark: Path, evidence: Path) -> _Evidence:

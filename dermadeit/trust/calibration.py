@@ -29,6 +29,13 @@ SMALLEST_CLASS = 10
 _LEVEL = 0.95
 _ROUNDING = 1e-12
 
+_POINT_TITLES = {
+    "sensitivity_95": "95\u00a0% sensitivity",
+    "specificity_95": "95\u00a0% specificity",
+    "balanced": "balanced",
+    "own_threshold": "own threshold",
+}
+
 
 @dataclass(frozen=True)
 class OperatingPoint:
@@ -254,6 +261,11 @@ def fit_conformal(
     return tuple(least)
 
 
+def operating_point_title(key: str) -> str:
+    """The name of an operating point for people."""
+    return _POINT_TITLES.get(key, key.replace("_", " "))
+
+
 def _check_classes(labels: np.ndarray, groups: Sequence[str], classes: Sequence[str]) -> None:
     for index, key in enumerate(classes):
         lesions = len(set(np.asarray(groups)[labels == index]))
@@ -284,16 +296,3 @@ def _read_view(values: Mapping[str, Any], num_classes: int) -> ViewCalibration:
     if set(points) != set(OPERATING_POINTS):
         raise ValueError("not the operating points of this version")
     return fitted
-
-
-_POINT_TITLES = {
-    "sensitivity_95": "95\u00a0% sensitivity",
-    "specificity_95": "95\u00a0% specificity",
-    "balanced": "balanced",
-    "own_threshold": "own threshold",
-}
-
-
-def operating_point_title(key: str) -> str:
-    """The name of an operating point for people."""
-    return _POINT_TITLES.get(key, key.replace("_", " "))

@@ -11,7 +11,14 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
 from dermadeit.errors import ResultFileError
-from dermadeit.evaluation.comparison import DeLongTest, Difference, compare, delong_test, holm, mcnemar_test
+from dermadeit.evaluation.comparison import (
+    DeLongTest,
+    Difference,
+    adjust_by_holm,
+    compare,
+    delong_test,
+    mcnemar_test,
+)
 from dermadeit.evaluation.predictions import PredictionSet, measure
 from dermadeit.metrics.classification import FIGURES
 from dermadeit.tasks import get_task
@@ -120,10 +127,10 @@ def test_delong_of_equal_rankings_and_of_too_few_images() -> None:
 
 
 def test_holm_equals_statsmodels_and_a_hand_computed_row() -> None:
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert adjust_by_holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     for p_values in ([], [0.2], [0.9, 0.8], list(np.random.default_rng(0).random(9) ** 4)):
         expected = multipletests(p_values, method="holm")[1] if p_values else []
-        assert holm(p_values) == pytest.approx(list(expected))
+        assert adjust_by_holm(p_values) == pytest.approx(list(expected))
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass"])

@@ -10,7 +10,14 @@ from scipy.special import softmax
 from sklearn.metrics import cohen_kappa_score
 
 from dermadeit.errors import ConfigurationError, ResultFileError
-from dermadeit.evaluation.comparison import compare, compare_with, disagreements, gather, holm, kappas
+from dermadeit.evaluation.comparison import (
+    adjust_by_holm,
+    compare,
+    compare_with,
+    compute_kappas,
+    find_disagreements,
+    gather_models,
+)
 from dermadeit.evaluation.predictions import PredictionSet, measure
 from dermadeit.imaging.decode import decode_image
 from dermadeit.inference.predictor import Predictor, load_predictor
@@ -166,7 +173,7 @@ def test_models_are_compared_on_the_images_that_all_have_read() -> None:
     first = _prediction_set("dermadeit", list(range(50)))
     fewer_views = _prediction_set("dermadeit", list(range(50)), views=1)
     second = _prediction_set("deit", [60, *range(49, 20, -1)], seed=1)
-    ours, theirs = gather([("a", [fewer_views, first]), ("b", [second])], BINARY)
+    ours, theirs = gather_models([("a", [fewer_views, first]), ("b", [second])], BINARY)
     assert ours.predictions.image_ids == theirs.predictions.image_ids
     assert ours.predictions.image_ids == tuple(f"image {index}" for index in range(21, 50))
     assert np.array_equal(ours.predictions.logits, first.logits[21:])
@@ -176,16 +183,16 @@ def test_models_are_compared_on_the_images_that_all_have_read() -> None:
 
 def test_two_tables_of_one_model_are_told_apart_and_titles_can_be_given() -> None:
     tables = [("a", [_prediction_set("deit", [1, 2])]), ("b", [_prediction_set("deit", [1, 2])])]
-    assert [entrant.title for entrant in gather(tables, BINARY)] == ["DeiT (tiny), a", "DeiT (tiny), b"]
-    [named] = gather(tables[:1], BINARY, {"deit": "Baseline"})
+    assert [model.title for model in gather_models(tables, BINARY)] == ["DeiT (tiny), a", "DeiT (tiny), b"]
+    [named] = gather_models(tables[:1], BINARY, {"deit": "Baseline"})
     assert (named.name, named.title, named.predictions.model) == ("deit", "Baseline", "Baseline")
-    [unknown] = gather([("a", [_prediction_set("my net", [1, 2])])], BINARY)
+    [unknown] = gather_models([("a", [_prediction_set("my net", [1, 2])])], BINARY)
     assert unknown.title == "my net"
 
 
 def test_how_many_images_a_comparison_drops_is_known() -> None:
     tables = [("a", [_prediction_set("dermadeit", [1, 2, 3])]), ("b", [_prediction_set("deit", [2])])]
-    assert [(len(entrant.predictions), entrant.dropped) for entrant in gather(tables, BINARY)] == [
+    assert [(len(model.predictions), model.dropped) for model in gather_models(tables, BINARY)] == [
         (1, 2),
         (1, 0),
     ]
@@ -193,18 +200,18 @@ def test_how_many_images_a_comparison_drops_is_known() -> None:
 
 def test_models_of_one_title_are_numbered() -> None:
     names = ["dermadeit", "DermaDeiT (tiny)", "DermaDeiT (tiny) (2)"]
-    entrants = gather([("a", [_prediction_set(name, [1, 2]) for name in names])], BINARY)
-    assert [entrant.title for entrant in entrants] == [
+    compared = gather_models([("a", [_prediction_set(name, [1, 2]) for name in names])], BINARY)
+    assert [model.title for model in compared] == [
         "DermaDeiT (tiny)", "DermaDeiT (tiny) (2)", "DermaDeiT (tiny) (2) (2)",
     ]  # fmt: skip
-    assert [entrant.predictions.model for entrant in entrants] == [entrant.title for entrant in entrants]
+    assert [model.predictions.model for model in compared] == [model.title for model in compared]
 
 
 def test_models_with_other_truths_are_refused() -> None:
     first, second = _prediction_set("a", [1, 2]), _prediction_set("b", [1, 2])
     other = replace(second, labels=1 - second.labels)
     with pytest.raises(ResultFileError, match="a and b can't be compared: for 2 images"):
-        gather([("1", [first, other])], BINARY)
+        gather_models([("1", [first, other])], BINARY)
 
 
 def test_answers_and_target_scores_follow_the_images() -> None:
@@ -218,9 +225,9 @@ def test_answers_and_target_scores_follow_the_images() -> None:
 def test_what_has_nothing_in_common_is_refused() -> None:
     tables = [("a", [_prediction_set("deit", [1, 2])]), ("b", [_prediction_set("dinov2", [3, 4])])]
     with pytest.raises(ResultFileError, match="no image in common"):
-        gather(tables, BINARY)
+        gather_models(tables, BINARY)
     with pytest.raises(ResultFileError, match="“multiclass”"):
-        gather(tables, get_task("multiclass"))
+        gather_models(tables, get_task("multiclass"))
 
 
 def test_comparisons_are_those_of_the_library_with_holm_over_all() -> None:
@@ -229,8 +236,12 @@ def test_comparisons_are_those_of_the_library_with_holm_over_all() -> None:
     results = compare_with(reference, others)
     single = [compare(reference, other) for other in others]
     assert [result.comparison for result in results] == single
-    assert [result.mcnemar_holm for result in results] == holm([found.mcnemar.p_value for found in single])
-    assert [result.delong_holm for result in results] == holm([found.delong.p_value for found in single])
+    assert [result.mcnemar_holm for result in results] == adjust_by_holm(
+        [found.mcnemar.p_value for found in single]
+    )
+    assert [result.delong_holm for result in results] == adjust_by_holm(
+        [found.delong.p_value for found in single]
+    )
     assert compare_with(reference, []) == ()
     content = json.loads(json.dumps(results[0].to_dict(), allow_nan=False))
     assert content["mcnemar"]["p_value_holm"] == results[0].mcnemar_holm
@@ -240,18 +251,18 @@ def test_comparisons_are_those_of_the_library_with_holm_over_all() -> None:
 
 
 def test_kappa_between_models_equals_scikit_learn() -> None:
-    entrants = gather(
+    compared = gather_models(
         [(name, [_prediction_set(name, list(range(100)), seed=seed)]) for seed, name in enumerate("ab")],
         BINARY,
     )
-    answers = [entrant.predictions.logits.argmax(axis=1) for entrant in entrants]
-    assert kappas(entrants) == {("a", "b"): pytest.approx(cohen_kappa_score(*answers))}
+    answers = [model.predictions.logits.argmax(axis=1) for model in compared]
+    assert compute_kappas(compared) == {("a", "b"): pytest.approx(cohen_kappa_score(*answers))}
 
 
 def test_kappa_of_two_that_know_one_class_only_is_undefined() -> None:
     constant = replace(_prediction_set("a", [1, 2]), probabilities=np.array([[0.9, 0.1]] * 2))
-    entrants = gather([("1", [constant]), ("2", [replace(constant, model="b")])], BINARY)
-    assert kappas(entrants) == {("a", "b"): None}
+    compared = gather_models([("1", [constant]), ("2", [replace(constant, model="b")])], BINARY)
+    assert compute_kappas(compared) == {("a", "b"): None}
 
 
 def test_disagreements_come_by_distance_and_say_who_is_wrong() -> None:
@@ -259,14 +270,14 @@ def test_disagreements_come_by_distance_and_say_who_is_wrong() -> None:
     labels = np.array([0, 1, 1, 0])
     ours = np.array([[0.9, 0.1], [0.4, 0.6], [0.45, 0.55], [0.8, 0.2]])
     theirs = np.array([[0.7, 0.3], [0.55, 0.45], [0.9, 0.1], [0.6, 0.4]])
-    entrants = gather(
+    compared = gather_models(
         [
             ("1", [replace(first, labels=labels, probabilities=ours)]),
             ("2", [replace(second, labels=labels, probabilities=theirs)]),
         ],
         BINARY,
     )
-    found = disagreements(entrants)
+    found = find_disagreements(compared)
     assert [image.image_id for image in found] == ["image 2", "image 1"]
     assert found[0].answers == {"a": "others", "b": "nevus"}
     assert found[0].label == "others"

@@ -8,7 +8,7 @@ from safetensors.numpy import load, save
 from sklearn.neighbors import NearestNeighbors
 
 from dermadeit.errors import CheckpointError, ConfigurationError
-from dermadeit.evaluation.predictions import Caution
+from dermadeit.evaluation.predictions import ServedFlags
 from dermadeit.imaging.quality import QualityReport, QualityThresholds
 from dermadeit.trust.gating import (
     DARKER_SKIN,
@@ -222,4 +222,4 @@ def test_skin_is_told_from_anything_else_whatever_the_length_of_the_embedding() 
 def test_one_function_says_what_was_decided(
     verdict: str | None, withheld: tuple[str, ...], warned: tuple[str, ...] | None, words: str
 ) -> None:
-    assert gate_status(Caution(True, verdict, withheld, warned)) == words
+    assert gate_status(ServedFlags(True, verdict, withheld, warned)) == words

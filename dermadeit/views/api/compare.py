@@ -11,7 +11,7 @@ from dermadeit.inference.zoo import ModelZoo
 from dermadeit.tasks import BINARY, get_task
 from dermadeit.views.api.docstrings import documented
 from dermadeit.views.api.photo import failed_record
-from dermadeit.views.comparison.files import export, table_entrants
+from dermadeit.views.comparison.files import export, read_table_models
 from dermadeit.views.comparison.photo_run import compared
 from dermadeit.views.comparison.steps import ImagesComparison, compared_in_steps
 from dermadeit.views.page.events import BATCH_EVENT, COMPARE_EVENT
@@ -95,7 +95,7 @@ def add_compare_predictions_endpoint(zoo: ModelZoo) -> None:
         """
         try:
             asked = get_task(str(task))
-            begun = ImagesComparison(asked, table_entrants(files, asked))
+            begun = ImagesComparison(asked, read_table_models(files, asked))
             for sentence, found in compared_in_steps(zoo, begun):
                 if not found.is_finished:
                     yield {"doing": sentence}

@@ -50,7 +50,7 @@ def disagreements_html(
         pictures: Image id to a data address, for the images of this page; None for a list without pictures.
     """
     found, task = comparison.differing, comparison.task
-    if found is None or len(comparison.entrants) < 2:
+    if found is None or len(comparison.compared) < 2:
         return ""
     shown = page_of(found, page)
     said = f"{len(found):,} of {comparison.images:,} images ({percent(len(found) / comparison.images)})"
@@ -79,7 +79,7 @@ def _explained(comparison: ImagesComparison, task: Task) -> str:
 
 
 def _table_html(comparison: ImagesComparison, shown: Sequence[Disagreement]) -> str:
-    titles = [entrant.title for entrant in comparison.entrants]
+    titles = [model.title for model in comparison.compared]
     names = comparison.task.display_names
     truth = ["Truth"] if comparison.is_labelled else []
     rows = [

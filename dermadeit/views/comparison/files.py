@@ -11,7 +11,7 @@ from dermadeit.about import DISCLAIMER, VERSION
 from dermadeit.data.tabular import write_csv
 from dermadeit.errors import ErrorCode, UploadError
 from dermadeit.evaluation.batch import BatchResult, read_handed_predictions
-from dermadeit.evaluation.comparison import Entrant, gather
+from dermadeit.evaluation.comparison import ComparedModel, gather_models
 from dermadeit.evaluation.predictions import PredictionSet
 from dermadeit.files import read_json
 from dermadeit.imaging.decode import sanitise_name
@@ -25,7 +25,7 @@ from dermadeit.views.page.uploads import private_folder, uploaded_files
 MAX_TABLES = 12
 
 
-def shipped_entrants(task: Task, root: Path = BENCHMARK_ROOT) -> tuple[Entrant, ...]:
+def read_shipped_models(task: Task, root: Path = BENCHMARK_ROOT) -> tuple[ComparedModel, ...]:
     """The models whose predictions of the test images are shipped, in the order in which they are published.
 
     Raises:
@@ -42,10 +42,10 @@ def shipped_entrants(task: Task, root: Path = BENCHMARK_ROOT) -> tuple[Entrant, 
         )
         for model in order
     ]
-    return gather([("shipped", most_views)], task, titles)
+    return gather_models([("shipped", most_views)], task, titles)
 
 
-def table_entrants(payload: object, task: Task) -> tuple[Entrant, ...]:
+def read_table_models(payload: object, task: Task) -> tuple[ComparedModel, ...]:
     """The models of the tables that a visitor gave, those that the app knows first; the uploads are deleted.
 
     Args:
@@ -53,9 +53,9 @@ def table_entrants(payload: object, task: Task) -> tuple[Entrant, ...]:
         task: The task to compare them for.
 
     Raises:
-        DermaDeiTError: As `read_tables` and `entrants.gather`.
+        DermaDeiTError: As `read_tables` and `comparison.gather_models`.
     """
-    return tuple(sorted(gather(read_tables(payload), task), key=_place))
+    return tuple(sorted(gather_models(read_tables(payload), task), key=_place))
 
 
 def read_tables(payload: object) -> list[tuple[str, tuple[PredictionSet, ...]]]:
@@ -91,9 +91,9 @@ def read_tables(payload: object) -> list[tuple[str, tuple[PredictionSet, ...]]]:
         folder.rmdir()
 
 
-def _place(entrant: Entrant) -> int:
-    known = entrant.name in COMPARED_MODELS
-    return COMPARED_MODELS.index(entrant.name) if known else len(COMPARED_MODELS)
+def _place(model: ComparedModel) -> int:
+    known = model.name in COMPARED_MODELS
+    return COMPARED_MODELS.index(model.name) if known else len(COMPARED_MODELS)
 
 
 def export(found: ImagesComparison, batch: BatchResult | None = None) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def export(found: ImagesComparison, batch: BatchResult | None = None) -> dict[st
         "caveat": found.task.caveat,
         "labelled": found.is_labelled,
         "images": found.images,
-        "models": {entrant.title: _model(found, entrant) for entrant in found.entrants},
+        "models": {model.title: _model(found, model) for model in found.compared},
         "comparisons": [result.to_dict() for result in found.paired],
         "kappas": [
             {"first": first, "second": second, "cohen_kappa": value}
@@ -128,9 +128,9 @@ def store_disagreements(found: ImagesComparison, batch: BatchResult | None = Non
         found: A finished comparison.
         batch: The images behind it, where some were handed in: their files and hashes are written too.
     """
-    if len(found.entrants) < 2:
+    if len(found.compared) < 2:
         return None
-    titles = [entrant.title for entrant in found.entrants]
+    titles = [model.title for model in found.compared]
     columns = ["image_id", *(["file", "sha256"] if batch else []), "label_true", "source"]
     columns += [f"{kind} {title}" for title in titles for kind in ("label", "target_score", "status")]
     path = private_folder() / "dermadeit-disagreements.csv"
@@ -138,14 +138,14 @@ def store_disagreements(found: ImagesComparison, batch: BatchResult | None = Non
     return str(path)
 
 
-def _model(found: ImagesComparison, entrant: Entrant) -> dict[str, Any]:
-    cost = (found.costs or {}).get(entrant.title)
+def _model(found: ImagesComparison, model: ComparedModel) -> dict[str, Any]:
+    cost = (found.costs or {}).get(model.title)
     return {
-        "model": entrant.name,
-        "views": entrant.predictions.views,
-        "left_out": entrant.dropped,
-        "weights_sha256": entrant.predictions.weights_sha256 or None,
-        **found.figures.get(entrant.title, {}),
+        "model": model.name,
+        "views": model.predictions.views,
+        "left_out": model.dropped,
+        "weights_sha256": model.predictions.weights_sha256 or None,
+        **found.figures.get(model.title, {}),
         "latency": cost.latency.to_dict() if cost else None,
     }
 

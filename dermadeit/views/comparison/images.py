@@ -10,8 +10,8 @@ from typing import Any
 import gradio as gr
 
 from dermadeit.errors import ErrorCode
-from dermadeit.evaluation.batch import Progress, gather_batch
-from dermadeit.evaluation.comparison import Entrant
+from dermadeit.evaluation.batch import Progress, gather_batch_models
+from dermadeit.evaluation.comparison import ComparedModel
 from dermadeit.inference.zoo import ModelZoo
 from dermadeit.publishing.benchmark import BENCHMARK_ROOT
 from dermadeit.tasks import BINARY, Task, get_task
@@ -19,7 +19,12 @@ from dermadeit.views.batch.gallery import PICKING
 from dermadeit.views.batch.run import CANCELLED, Order, read_batch
 from dermadeit.views.batch.tables import missing_models_html, progress_html
 from dermadeit.views.comparison import results as results
-from dermadeit.views.comparison.files import export, shipped_entrants, store_disagreements, table_entrants
+from dermadeit.views.comparison.files import (
+    export,
+    read_shipped_models,
+    read_table_models,
+    store_disagreements,
+)
 from dermadeit.views.comparison.images_run import IMAGES, SHIPPED, TABLES, ImagesRun
 from dermadeit.views.comparison.steps import ImagesComparison, compared_in_steps
 from dermadeit.views.comparison.teacher import NEVER_ASKED, TEACHER_TITLE
@@ -240,8 +245,8 @@ class BatchSection(ComparisonLayout):
     def _steps(self, task_key: Any, models: Any, views: Any, run: ImagesRun) -> Iterator[Updates]:
         task = get_task(str(task_key))
         yield from self._read(Order(run.session.payload, task.key, models, views), run)
-        entrants = self._entrants(task, run)
-        begun = ImagesComparison(task, entrants, is_shipped=run.source == SHIPPED)
+        compared = self._gather_models(task, run)
+        begun = ImagesComparison(task, compared, is_shipped=run.source == SHIPPED)
         for sentence, found in compared_in_steps(self._zoo, begun):
             run.found = found
             yield {
@@ -279,12 +284,12 @@ class BatchSection(ComparisonLayout):
             self._stop: gr.update(interactive=True),
         }
 
-    def _entrants(self, task: Task, run: ImagesRun) -> tuple[Entrant, ...]:
+    def _gather_models(self, task: Task, run: ImagesRun) -> tuple[ComparedModel, ...]:
         if run.source == IMAGES:
-            return gather_batch(run.batch)
+            return gather_batch_models(run.batch)
         if run.source == TABLES:
-            return table_entrants(run.session.payload, task)
-        return shipped_entrants(task, self._root)
+            return read_table_models(run.session.payload, task)
+        return read_shipped_models(task, self._root)
 
     def _finished(self, run: ImagesRun, summary: str) -> Updates:
         opening = "Stopped early. " if run.batch and run.batch.missing else ""

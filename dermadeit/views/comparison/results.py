@@ -10,7 +10,7 @@ from html import escape
 from typing import Any
 
 from dermadeit.evaluation.batch import BatchResult
-from dermadeit.evaluation.comparison import Entrant, PairedResult
+from dermadeit.evaluation.comparison import ComparedModel, PairedResult
 from dermadeit.metrics.classification import HEADLINE_FIGURES
 from dermadeit.reporting.figures import ModelPoint, accuracy_latency_figure, inline_svg
 from dermadeit.reporting.format import counted, decimal
@@ -49,19 +49,19 @@ def results_html(found: ImagesComparison, batch: BatchResult | None = None) -> s
         found: As far as it has come.
         batch: The images behind it, where some were handed in.
     """
-    task, entrants = found.task, found.entrants
+    task, compared = found.task, found.compared
     parts = [f'<div data-part="images">{overview_html(batch)}</div>'] if batch else []
     if not found.is_labelled:
         parts.append(notes_html("No figures", [WITHOUT_TRUTH]))
     if found.figures:
         is_asked = found.is_shipped or batch is not None
-        has_teacher = any(entrant.name == TEACHER for entrant in entrants)
+        has_teacher = any(model.name == TEACHER for model in compared)
         note = teacher_note_html(task, is_shipped=found.is_shipped) if is_asked and not has_teacher else ""
-        parts.append(figures_html(task, entrants, found.figures, teacher_note=note))
+        parts.append(figures_html(task, compared, found.figures, teacher_note=note))
     parts.append(differences_html(task, found.reference.title, found.paired))
-    parts.append(kappas_html(entrants, found.agreeing or {}))
+    parts.append(kappas_html(compared, found.agreeing or {}))
     if found.figures and found.is_finished:
-        untimed = [entrant.title for entrant in entrants if entrant.title not in found.costs]
+        untimed = [model.title for model in compared if model.title not in found.costs]
         parts.append(plot_html(inline_svg(accuracy_latency_figure(_points(found))), untimed))
     return "".join(parts) or EMPTY_RESULTS
 
@@ -79,7 +79,7 @@ def left_out_html(batch: BatchResult) -> str:
 
 def figures_html(
     task: Task,
-    entrants: Sequence[Entrant],
+    compared: Sequence[ComparedModel],
     figures: Mapping[str, Mapping[str, Any]],
     *,
     teacher_note: str = "",
@@ -88,26 +88,24 @@ def figures_html(
 
     Args:
         task: What was asked.
-        entrants: The models, on the same images.
+        compared: The models, on the same images.
         figures: Title of a model to its figures, for those that were measured already.
         teacher_note: HTML that says why the teacher has none; it then has an empty row.
     """
-    images = entrants[0].predictions
+    images = compared[0].predictions
     rows = [
         [
-            escape(entrant.title),
-            str(entrant.predictions.views),
-            *(figure_cell(figures[entrant.title], name) for name in HEADLINE_FIGURES),
+            escape(model.title),
+            str(model.predictions.views),
+            *(figure_cell(figures[model.title], name) for name in HEADLINE_FIGURES),
         ]
-        for entrant in entrants
-        if entrant.title in figures
+        for model in compared
+        if model.title in figures
     ]
     rows += [teacher_row()] if teacher_note else []
     about_teacher = f'<p class="dd-quiet">{teacher_note}</p>' if teacher_note else ""
     caption = f"{task.title}: {len(images):,} images of {len(set(images.lesion_groups)):,} lesions"
-    dropped = ", ".join(
-        f"{entrant.dropped:,} of {escape(entrant.title)}" for entrant in entrants if entrant.dropped
-    )
+    dropped = ", ".join(f"{model.dropped:,} of {escape(model.title)}" for model in compared if model.dropped)
     left_out = f" Left out, because not every model has read them: {dropped}." if dropped else ""
     return f"""
 <div class="dd-check" data-part="figures">
@@ -151,11 +149,11 @@ def differences_html(task: Task, reference: str, results: Sequence[PairedResult]
 </div>"""
 
 
-def kappas_html(entrants: Sequence[Entrant], found: Mapping[tuple[str, str], float | None]) -> str:
+def kappas_html(compared: Sequence[ComparedModel], found: Mapping[tuple[str, str], float | None]) -> str:
     """How far every two models give the same answers, right or wrong."""
     if not found:
         return ""
-    titles = [entrant.title for entrant in entrants]
+    titles = [model.title for model in compared]
     rows = [
         [
             escape(row),
@@ -199,16 +197,16 @@ def plot_html(figure: str, untimed: Sequence[str]) -> str:
 
 def _points(found: ImagesComparison) -> list[ModelPoint]:
     points = []
-    for entrant in found.entrants:
-        if cost := found.costs.get(entrant.title):
-            figures, milliseconds = found.figures[entrant.title], cost.latency.milliseconds
+    for model in found.compared:
+        if cost := found.costs.get(model.title):
+            figures, milliseconds = found.figures[model.title], cost.latency.milliseconds
             interval = figures.get("intervals", {}).get("accuracy")
             points.append(
                 ModelPoint(
-                    entrant.title,
+                    model.title,
                     figures["accuracy"],
                     tuple(interval) if interval else None,
-                    milliseconds[entrant.predictions.views],
+                    milliseconds[model.predictions.views],
                     cost.parameters,
                 )
             )

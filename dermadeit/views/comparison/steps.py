@@ -8,12 +8,12 @@ from typing import Any
 
 from dermadeit.errors import DermaDeiTError
 from dermadeit.evaluation.comparison import (
+    ComparedModel,
     Disagreement,
-    Entrant,
     PairedResult,
     compare_with,
-    disagreements,
-    kappas,
+    compute_kappas,
+    find_disagreements,
 )
 from dermadeit.evaluation.predictions import Measurement, measure
 from dermadeit.inference.predictor import DEFAULT_VIEWS
@@ -43,7 +43,7 @@ class ImagesComparison:
 
     Attributes:
         task: What was asked.
-        entrants: The models, on the same images.
+        compared: The models, on the same images.
         is_shipped: Whether these are the shipped predictions, so that the images are known to be those of ISIC.
         figures: Title of each model that was measured already to its figures with intervals.
         paired: One model against each of the others; empty before, and without true classes.
@@ -53,7 +53,7 @@ class ImagesComparison:
     """
 
     task: Task
-    entrants: tuple[Entrant, ...]
+    compared: tuple[ComparedModel, ...]
     is_shipped: bool = False
     figures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     paired: tuple[PairedResult, ...] = ()
@@ -69,29 +69,29 @@ class ImagesComparison:
     @property
     def is_labelled(self) -> bool:
         """Whether the true classes are known."""
-        return self.entrants[0].labelled
+        return self.compared[0].labelled
 
     @property
-    def reference(self) -> Entrant:
+    def reference(self) -> ComparedModel:
         """The model that all others are compared with: ours where it takes part."""
-        return next((entrant for entrant in self.entrants if entrant.name == OURS), self.entrants[0])
+        return next((model for model in self.compared if model.name == OURS), self.compared[0])
 
     @property
     def images(self) -> int:
         """How many images all of the models have read."""
-        return len(self.entrants[0].predictions)
+        return len(self.compared[0].predictions)
 
     @property
     def summary(self) -> str:
         """What came of it, in one or two sentences; only once it is finished."""
         images = counted(self.images, "image")
-        if any(entrant.dropped for entrant in self.entrants):
+        if any(model.dropped for model in self.compared):
             images += " that all models have read"
         ending = "" if self.is_labelled else " Without the true classes there are no figures."
-        if len(self.entrants) == 1:
+        if len(self.compared) == 1:
             alone = f"Done: {self.reference.title} on {images}. There is no other model to compare it with."
             return alone + ending
-        done = f"Done: {len(self.entrants)} models on {images}. Different answers: {len(self.differing):,}."
+        done = f"Done: {len(self.compared)} models on {images}. Different answers: {len(self.differing):,}."
         return f"{done} {self._told_apart()}" if self.is_labelled else done + ending
 
     def _told_apart(self) -> str:
@@ -115,16 +115,16 @@ def compared_in_steps(zoo: ModelZoo, begun: ImagesComparison) -> Iterator[tuple[
         What is done next, as a sentence, and as much as is known; at last the summary and all of it.
     """
     found, measured = begun, {}
-    for number, entrant in enumerate(begun.entrants if begun.is_labelled else (), start=1):
-        yield f"Measuring {entrant.title}, {number} of {len(begun.entrants)} …", found
-        measured[entrant.title] = measurement = measure(entrant.predictions)
-        found = replace(found, figures={**found.figures, entrant.title: measurement.to_dict()})
+    for number, model in enumerate(begun.compared if begun.is_labelled else (), start=1):
+        yield f"Measuring {model.title}, {number} of {len(begun.compared)} …", found
+        measured[model.title] = measurement = measure(model.predictions)
+        found = replace(found, figures={**found.figures, model.title: measurement.to_dict()})
     yield "Comparing …", found
     found = replace(
         found,
         paired=_against_others(begun, measured),
-        agreeing=kappas(begun.entrants),
-        differing=disagreements(begun.entrants),
+        agreeing=compute_kappas(begun.compared),
+        differing=find_disagreements(begun.compared),
     )
     yield "Timing the models that are here …", found
     found = replace(found, costs=_costs(zoo, begun))
@@ -141,15 +141,15 @@ def _against_others(begun: ImagesComparison, measured: Mapping[str, Measurement]
 def _costs(zoo: ModelZoo, begun: ImagesComparison) -> dict[str, Cost]:
     here = {entry.name for entry in zoo.entries(begun.task.key) if entry.available}
     costs = {}
-    for entrant in begun.entrants:
+    for model in begun.compared:
         # A table may claim any model and any number of views.
-        if entrant.name not in here or not 1 <= entrant.predictions.views <= DEFAULT_VIEWS:
+        if model.name not in here or not 1 <= model.predictions.views <= DEFAULT_VIEWS:
             continue
         try:
-            predictor = zoo.predictor(begun.task.key, entrant.name)
+            predictor = zoo.predictor(begun.task.key, model.name)
         except DermaDeiTError:
             # Predictions are compared whatever state the weights here are in.
             continue
-        latency = measure_latency(predictor, (entrant.predictions.views,))
-        costs[entrant.title] = Cost(latency, predictor.checkpoint.parameters)
+        latency = measure_latency(predictor, (model.predictions.views,))
+        costs[model.title] = Cost(latency, predictor.checkpoint.parameters)
     return costs

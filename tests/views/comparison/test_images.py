@@ -7,19 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dermadeit.views.comparison.find_disagreements import NEXT, PREVIOUS
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
 from dermadeit.data.tabular import read_csv
-from dermadeit.evaluation.batch import gather_batch
-from dermadeit.evaluation.comparison import compare_with, disagreements, gather
+from dermadeit.evaluation.batch import gather_batch_models
+from dermadeit.evaluation.comparison import compare_with, find_disagreements, gather_models
 from dermadeit.evaluation.predictions import PredictionSet, measure
 from dermadeit.publishing.benchmark import BENCHMARK_ROOT, read_benchmark
 from dermadeit.tasks import BINARY, MULTICLASS
 from dermadeit.views.batch.gallery import PAGE_SIZE
 from dermadeit.views.batch.run import Order, read_batch
-from dermadeit.views.comparison.disagreements import NEXT, PREVIOUS
-from dermadeit.views.comparison.files import export, shipped_entrants, store_disagreements
+from dermadeit.views.comparison.files import export, read_shipped_models, store_disagreements
 from dermadeit.views.comparison.images_run import IMAGES, SHIPPED, ImagesRun
 from dermadeit.views.comparison.results import results_html
 from dermadeit.views.comparison.steps import ImagesComparison, compared_in_steps
@@ -45,7 +45,7 @@ def compared_images(zoo):
         run = ImagesRun.begin(IMAGES, records)
         for _ in read_batch(zoo, Order(run.session.payload, "binary", MODELS, 1), run.session):
             pass
-        begun = ImagesComparison(BINARY, gather_batch(run.batch))
+        begun = ImagesComparison(BINARY, gather_batch_models(run.batch))
         *_, (_, run.found) = compared_in_steps(zoo, begun)
         run.settle()
         return run
@@ -121,9 +121,11 @@ def test_stopping_before_its_turn_gives_the_files_back(uploaded, file_of, encode
 
 def test_pages_of_disagreements_are_turned_and_forged_presses_do_nothing(cache):
     first, second = answered([0] * 60), answered([1] * 60)
-    entrants = gather([("a", [replace(first, model="a")]), ("b", [replace(second, model="b")])], MULTICLASS)
+    compared = gather_models(
+        [("a", [replace(first, model="a")]), ("b", [replace(second, model="b")])], MULTICLASS
+    )
     run = ImagesRun.begin(SHIPPED)
-    run.found = ImagesComparison(MULTICLASS, entrants, differing=disagreements(entrants))
+    run.found = ImagesComparison(MULTICLASS, compared, differing=find_disagreements(compared))
     for pick, page in (("x", 0), (PREVIOUS, 0), (NEXT, 1), (NEXT, 2), (NEXT, 2), ("None", 2), (PREVIOUS, 1)):
         run.turn(pick)
         assert run.page == page
@@ -134,10 +136,10 @@ def test_pages_of_disagreements_are_turned_and_forged_presses_do_nothing(cache):
 
 
 def test_shipped_predictions_have_pictures_where_a_local_copy_does(cache, tmp_path, encoded_photo):
-    shipped = shipped_entrants(MULTICLASS)[0].predictions.take(range(4))
+    shipped = read_shipped_models(MULTICLASS)[0].predictions.take(range(4))
     other = replace(shipped, model="other", probabilities=np.roll(shipped.probabilities, 1, axis=1))
-    entrants = gather([("a", [shipped]), ("b", [other])], MULTICLASS)
-    found = ImagesComparison(MULTICLASS, entrants, differing=disagreements(entrants), is_shipped=True)
+    compared = gather_models([("a", [shipped]), ("b", [other])], MULTICLASS)
+    found = ImagesComparison(MULTICLASS, compared, differing=find_disagreements(compared), is_shipped=True)
     run = ImagesRun.begin(SHIPPED, cases=tmp_path)
     run.found = found
     assert "<img" not in run.listed()

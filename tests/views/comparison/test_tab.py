@@ -8,10 +8,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from calibrated_checkpoint import calibrated_predictor
+from dermadeit.views.comparison.find_disagreements import disagreements_html
 from gradio_client import Client, handle_file
 from raw_calls import SERVER_FILE, call_raw, file_record
 
-from dermadeit.evaluation.comparison import compare_with, disagreements, gather
+from dermadeit.evaluation.comparison import compare_with, find_disagreements, gather_models
 from dermadeit.evaluation.predictions import measure
 from dermadeit.imaging.decode import decode_image
 from dermadeit.inference.records import ABSTAIN
@@ -22,7 +23,6 @@ from dermadeit.models.specs import COMPARED_MODELS
 from dermadeit.publishing.benchmark import BENCHMARK_ROOT, ENSEMBLE_TITLE, read_benchmark
 from dermadeit.tasks import BINARY, MULTICLASS, TASKS
 from dermadeit.trust.calibration import OPERATING_POINTS
-from dermadeit.views.comparison.disagreements import disagreements_html
 from dermadeit.views.comparison.photo_cards import OWN_ANSWER, agreement_html, cards_html
 from dermadeit.views.comparison.photo_run import compared
 from dermadeit.views.comparison.published import ORIGINAL_FILE, benchmark_html
@@ -137,8 +137,8 @@ def test_names_from_tables_are_text_and_links_go_to_the_archive_only_for_what_is
     shipped = read_benchmark(BENCHMARK_ROOT / "multiclass", MULTICLASS).models["dermadeit"][8]
     few = replace(shipped.take([0, 1, 2]), image_ids=("<i>1", "ISIC_0000002", "ISIC_0000003"))
     other = replace(few, model="<b>x", probabilities=np.roll(few.probabilities, 1, axis=1))
-    entrants = gather([("a", [few]), ("b", [other])], MULTICLASS)
-    found = ImagesComparison(MULTICLASS, entrants, differing=disagreements(entrants), is_shipped=True)
+    compared = gather_models([("a", [few]), ("b", [other])], MULTICLASS)
+    found = ImagesComparison(MULTICLASS, compared, differing=find_disagreements(compared), is_shipped=True)
     page = disagreements_html(found)
     assert "<i>" not in page
     assert "<b>" not in page
@@ -279,10 +279,10 @@ def tables(folder):
 def test_a_comparison_says_what_it_dropped_and_of_which_class_its_test_is():
     whole = read_benchmark(BENCHMARK_ROOT / "multiclass", MULTICLASS).models["dermadeit"][8]
     other = replace(whole.take(range(50)), model="<b>x")
-    entrants = gather([("a", [whole.take(range(60))]), ("b", [other])], MULTICLASS)
-    first, second = (measure(entrant.predictions) for entrant in entrants)
-    page = figures_html(MULTICLASS, entrants, {entrants[0].title: first.to_dict()})
+    compared = gather_models([("a", [whole.take(range(60))]), ("b", [other])], MULTICLASS)
+    first, second = (measure(model.predictions) for model in compared)
+    page = figures_html(MULTICLASS, compared, {compared[0].title: first.to_dict()})
     assert "Left out, because not every model has read them: 10 of DermaDeiT (tiny)." in page
-    page = differences_html(MULTICLASS, entrants[0].title, compare_with(first, [second]))
+    page = differences_html(MULTICLASS, compared[0].title, compare_with(first, [second]))
     assert '<th scope="col">DeLong p, melanoma or not</th>' in page
     assert "<b>x" not in page

@@ -1,4 +1,4 @@
-"""Models of one batch as entrants of a comparison: with labels, without, and where some image got no answer."""
+"""Models of one batch compared: with labels, without, and where some image got no answer."""
 
 from collections.abc import Sequence
 
@@ -6,8 +6,8 @@ import pytest
 
 from dermadeit.data.labelling import CollectedImage
 from dermadeit.errors import ResultFileError
-from dermadeit.evaluation.batch import BatchItem, BatchResult, gather_batch
-from dermadeit.evaluation.comparison import disagreements, kappas
+from dermadeit.evaluation.batch import BatchItem, BatchResult, gather_batch_models
+from dermadeit.evaluation.comparison import compute_kappas, find_disagreements
 from dermadeit.inference.records import ABSTAIN, ANSWER, ItemFailure, Prediction
 from dermadeit.tasks import BINARY
 
@@ -63,28 +63,28 @@ def _result(
 
 def test_models_of_a_batch_are_compared_on_what_all_have_read() -> None:
     rows = [(_record(0.9), _record(0.2)), (_record(0.8), _record(None)), (_record(0.1), _record(0.3))]
-    ours, theirs = gather_batch(_result(rows, ["others", "others", "nevus"]))
+    ours, theirs = gather_batch_models(_result(rows, ["others", "others", "nevus"]))
     assert (ours.title, theirs.title) == ("DermaDeiT (tiny)", "DeiT (tiny)")
     assert ours.predictions.image_ids == theirs.predictions.image_ids == ("i0", "i2")
     assert (ours.dropped, theirs.dropped) == (1, 0)
     assert ours.labelled
     assert (ours.predictions.weights_sha256, theirs.predictions.weights_sha256) == ("ab", "")
-    [found] = disagreements([ours, theirs])
+    [found] = find_disagreements([ours, theirs])
     assert (found.image_id, found.label, found.wrong) == ("i0", "others", 1)
     assert found.scores == pytest.approx({ours.title: 0.9, theirs.title: 0.2})
 
 
 def test_without_labels_models_still_agree_or_not() -> None:
     rows = [(_record(0.9, withheld=True), _record(0.2)), (_record(0.1), _record(0.3))]
-    entrants = gather_batch(_result(rows))
-    assert not any(entrant.labelled for entrant in entrants)
-    [found] = disagreements(entrants)
+    compared = gather_batch_models(_result(rows))
+    assert not any(model.labelled for model in compared)
+    [found] = find_disagreements(compared)
     assert (found.image_id, found.label, found.withheld) == ("i0", "", ("DermaDeiT (tiny)",))
-    assert kappas(entrants) == {("DermaDeiT (tiny)", "DeiT (tiny)"): pytest.approx(0)}
+    assert compute_kappas(compared) == {("DermaDeiT (tiny)", "DeiT (tiny)"): pytest.approx(0)}
 
 
 def test_a_batch_of_which_nothing_was_read_says_why() -> None:
     with pytest.raises(ResultFileError, match=r"It is a text\.$"):
-        gather_batch(_result([(_record(None), _record(None))], ["nevus"]))
+        gather_batch_models(_result([(_record(None), _record(None))], ["nevus"]))
     with pytest.raises(ResultFileError, match="No image was read by every model"):
-        gather_batch(_result([(_record(0.9), _record(None)), (_record(None), _record(0.2))]))
+        gather_batch_models(_result([(_record(0.9), _record(None)), (_record(None), _record(0.2))]))
