@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from dermadeit.data.manifest import Manifest
 from dermadeit.errors import CheckpointError, ConfigurationError, DermaDeiTError, ErrorCode, ImageError
 from dermadeit.tasks import TASKS, get_task
 
@@ -28,15 +27,15 @@ if TYPE_CHECKING:
 EXIT_USAGE = 2
 EXIT_SOME_FAILED = 3
 
-_OPTION_HINTS = {
-    ErrorCode.LESION_LEAK: "--allow-leaks allows it.",
-    ErrorCode.NO_READABLE_IMAGE: "--images names the folder.",
-    ErrorCode.NOTHING_READ: "--images names the folder.",
-    ErrorCode.NOT_TEST: "“evaluate --split test” does so.",
-}
-"""What a message of the library can't say: which option of the command line it is about."""
-
 TaskName = StrEnum("TaskName", {key: key for key in TASKS})
+
+
+class OutputFormat(StrEnum):
+    """How results are printed."""
+
+    table = "table"
+    jsonl = "jsonl"
+
 
 TaskOption = Annotated[TaskName, typer.Option(help="The task.")]
 ModelOption = Annotated[str, typer.Option(help="A model name, or a checkpoint folder.")]
@@ -54,167 +53,18 @@ ViewsOption = Annotated[
         help="Views of each photo (turned and mirrored), averaged. 1 is fast and as accurate on test.",
     ),
 ]
-
-
-def create_folder(folder: Path) -> None:
-    """Makes a folder for results; raises `ConfigurationError` where there can't be one."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigurationError(f"“{folder}” can't be used as a folder: {error.strerror}.") from error
-
-
-def open_manifest(
-    source: Path, task: TaskName, images: Path | None, *, split: str | None, allow_leaks: bool
-) -> Manifest:
-    """Reads labelled images, refuses leaks unless they are allowed, and keeps one split where one is named."""
-    from dermadeit.data.manifest import check_leaks, read_source
-
-    manifest = read_source(source, get_task(task.value), images)
-    if not allow_leaks:
-        check_leaks(manifest)
-    return manifest if split is None else manifest.select(split)
-
-
-@contextmanager
-def user_errors() -> Iterator[None]:
-    """Ends the program with a sentence where the user has made a mistake."""
-    try:
-        yield
-    except DermaDeiTError as error:
-        typer.echo(" ".join(filter(None, (error.user_message, _OPTION_HINTS.get(error.code)))), err=True)
-        sys.exit(EXIT_USAGE)
-
-
-benchmark_app = typer.Typer(
-    help="The published comparison of the models: its predictions, and the tables made of them.",
-    no_args_is_help=True,
-)
-
+FormatOption = Annotated[OutputFormat, typer.Option("--format", help="What to print.")]
 BenchmarkOption = Annotated[
     Path | None, typer.Option("--root", help="Folder of the benchmark; assets/benchmark by default.")
 ]
 
-
-@benchmark_app.command("add")
-def add_to_benchmark(
-    predictions: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="PREDICTIONS...",
-            help="Folders that evaluate wrote, or their predictions.csv; all numbers of views of a model at once.",
-        ),
-    ],
-    name: Annotated[str | None, typer.Option(help="File the model under this name.")] = None,
-    leakage_test: Annotated[
-        Literal["image", "lesion"] | None,
-        typer.Option(help="File it for the leakage test, as the model of a split by image or by lesion."),
-    ] = None,
-    root: BenchmarkOption = None,
-) -> None:
-    """File a model's predictions on the test split."""
-    with user_errors():
-        from dermadeit.publishing.benchmark import BENCHMARK_ROOT, add_predictions
-
-        for path in add_predictions(predictions, root or BENCHMARK_ROOT, name=name, split_by=leakage_test):
-            typer.echo(str(path))
-
-
-@benchmark_app.command("table")
-def write_table(
-    results: Annotated[Path, typer.Option(help="Markdown file whose tables are replaced.")] = Path(
-        "docs/results.md"
-    ),
-    readme: Annotated[Path, typer.Option(help="Markdown file whose short table is replaced.")] = Path(
-        "README.md"
-    ),
-    root: BenchmarkOption = None,
-) -> None:
-    """Compute every figure from the filed predictions, and write the tables of docs/results.md and README."""
-    with user_errors():
-        from dermadeit.publishing.benchmark import BENCHMARK_ROOT
-        from dermadeit.publishing.benchmark_table import write_benchmark_tables
-
-        write_benchmark_tables(results, readme, root or BENCHMARK_ROOT)
-
-
-def error_codes(
-    output: Annotated[Path, typer.Option(help="The page to write.")] = Path("docs/errors.md"),
-) -> None:
-    """Write the page that lists every error code."""
-    with user_errors():
-        from dermadeit.publishing.error_codes import write_error_codes
-
-        write_error_codes(output)
-
-
-def robustness(
-    source: Annotated[Path, typer.Argument(help="A CSV table, or a folder with class subfolders.")],
-    task: TaskOption,
-    output: Annotated[Path, typer.Option(help="Folder for robustness.json.")],
-    images: ImagesOption = None,
-    model: ModelOption = "dermadeit",
-    views: Annotated[int, typer.Option(min=1, max=8, help="Views whose logits are averaged.")] = 1,
-    split: Annotated[str | None, typer.Option(help="Only the rows of this split.")] = None,
-    sample: Annotated[
-        int, typer.Option(min=1, help="Approximate number of images, of randomly drawn lesions.")
-    ] = 500,
-    seed: Annotated[int, typer.Option(help="Seed of the draw and of the corruptions.")] = 0,
-    allow_leaks: LeaksOption = False,
-) -> None:
-    """Read the same photos with eleven corruptions, at five severities."""
-    with user_errors():
-        from tqdm import tqdm
-
-        from dermadeit.evaluation.robustness import ROBUSTNESS_FILE, measure_robustness, sample_lesions
-        from dermadeit.files import write_json
-        from dermadeit.inference.predictor import load_predictor
-
-        create_folder(output)
-        manifest = open_manifest(source, task, images, split=split, allow_leaks=allow_leaks)
-        manifest = sample_lesions(manifest, sample, seed)
-        with tqdm(total=len(manifest.rows), unit="image", disable=None) as bar:
-            measured = measure_robustness(
-                manifest,
-                load_predictor(task.value, model),
-                views=views,
-                seed=seed,
-                progress=partial(bar.update, 1),
-            )
-        write_json(output / ROBUSTNESS_FILE, measured)
-        typer.echo(str(output / ROBUSTNESS_FILE))
-
-
-def model_card(
-    output: Annotated[
-        Path | None, typer.Option(help="File to write; assets/model_card.md by default.")
-    ] = None,
-    evidence: Annotated[Path | None, typer.Option(help="Folder with the result files of each task.")] = None,
-    root: BenchmarkOption = None,
-    checkpoints: Annotated[Path | None, typer.Option(help="Folder of the checkpoints of each task.")] = None,
-) -> None:
-    """Write the model card from the result files. What is in no file is marked as not measured."""
-    with user_errors():
-        from dermadeit.models.checkpoints import CHECKPOINT_ROOT
-        from dermadeit.publishing.benchmark import BENCHMARK_ROOT
-        from dermadeit.publishing.model_card import EVIDENCE_ROOT, MODEL_CARD, write_model_card
-
-        path = output or MODEL_CARD
-        write_model_card(
-            path,
-            checkpoints=checkpoints or CHECKPOINT_ROOT,
-            benchmark=root or BENCHMARK_ROOT,
-            evidence=evidence or EVIDENCE_ROOT,
-        )
-        typer.echo(str(path))
-
-
-class OutputFormat(StrEnum):
-    """How results are printed."""
-
-    table = "table"
-    jsonl = "jsonl"
-
+_OPTION_HINTS = {
+    ErrorCode.LESION_LEAK: "--allow-leaks allows it.",
+    ErrorCode.NO_READABLE_IMAGE: "--images names the folder.",
+    ErrorCode.NOTHING_READ: "--images names the folder.",
+    ErrorCode.NOT_TEST: "“evaluate --split test” does so.",
+}
+"""What a message of the library can't say: which option of the command line it is about."""
 
 app = typer.Typer(
     help="Read skin lesion photos. Research and teaching demo, not a medical device.",
@@ -222,12 +72,11 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+benchmark_app = typer.Typer(
+    help="The published comparison of the models: its predictions, and the tables made of them.",
+    no_args_is_help=True,
+)
 app.add_typer(benchmark_app, name="benchmark")
-app.command("robustness")(robustness)
-app.command("model-card")(model_card)
-app.command("error-codes")(error_codes)
-
-FormatOption = Annotated[OutputFormat, typer.Option("--format", help="What to print.")]
 
 
 @app.command()
@@ -257,12 +106,12 @@ def predict(
     output_format: FormatOption = OutputFormat.table,
 ) -> None:
     """Read images, one record each; a bad file never stops the others."""
-    with user_errors():
+    with _user_errors():
         from dermadeit.inference.predictor import load_predictor
         from dermadeit.inference.records import ABSTAIN, ItemFailure, Prediction
 
         if saliency is not None:
-            create_folder(saliency)
+            _create_folder(saliency)
         predictor = load_predictor(task.value, model)
         if output_format is OutputFormat.table and (caveat := predictor.checkpoint.task.caveat):
             typer.echo(caveat, err=True)
@@ -301,7 +150,7 @@ def evaluate(
     allow_leaks: LeaksOption = False,
 ) -> None:
     """Compare predictions with known labels."""
-    with user_errors():
+    with _user_errors():
         from tqdm import tqdm
 
         from dermadeit.evaluation.evaluate import evaluate as evaluate_manifest
@@ -309,8 +158,8 @@ def evaluate(
         from dermadeit.evaluation.slices import describe_images, write_attributes
         from dermadeit.inference.predictor import load_predictor
 
-        create_folder(output)
-        manifest = open_manifest(source, task, images, split=split, allow_leaks=allow_leaks)
+        _create_folder(output)
+        manifest = _open_manifest(source, task, images, split=split, allow_leaks=allow_leaks)
         if split is None and any(row.split == "train" for row in manifest.rows):
             typer.echo("The table includes training images; --split test leaves them out.", err=True)
         predictors = [load_predictor(task.value, name) for name in dict.fromkeys(model or ["dermadeit"])]
@@ -365,7 +214,7 @@ def calibrate(
     allow_leaks: LeaksOption = False,
 ) -> None:
     """Fit probabilities, decisions, gates and similar cases, and store them beside the weights."""
-    with user_errors():
+    with _user_errors():
         from tqdm import tqdm
 
         from dermadeit.evaluation.calibrate import fit_trust, read_cases, refit_gates
@@ -373,7 +222,7 @@ def calibrate(
         from dermadeit.models.checkpoints import find_checkpoint, load_checkpoint
         from dermadeit.trust.files import write_trust
 
-        manifest = open_manifest(source, task, images, split="calibration", allow_leaks=allow_leaks)
+        manifest = _open_manifest(source, task, images, split="calibration", allow_leaks=allow_leaks)
         cases = None if gates_only or not similar_cases else read_cases(source, manifest.task, images)
         # What an earlier calibration left may be damaged; it is about to be replaced, or parts of it are kept.
         checkpoint = load_checkpoint(find_checkpoint(task.value, model), task.value, calibrated=gates_only)
@@ -396,7 +245,7 @@ def calibrate(
 @app.command()
 def models(output_format: FormatOption = OutputFormat.table) -> None:
     """List the models: task, parameters, size, and where the weights come from."""
-    with user_errors():
+    with _user_errors():
         for row in _model_rows():
             if output_format is OutputFormat.jsonl:
                 typer.echo(json.dumps(row))
@@ -404,6 +253,152 @@ def models(output_format: FormatOption = OutputFormat.table) -> None:
                 size = f"{row['megabytes']:.1f} MB" if row["megabytes"] else "–"
                 millions = f"{row['parameters'] / 1e6:.1f} M"
                 typer.echo(f"{row['model']:<18}{row['task']:<12}{millions:>8}{size:>10}  {row['from']}")
+
+
+@app.command()
+def robustness(
+    source: Annotated[Path, typer.Argument(help="A CSV table, or a folder with class subfolders.")],
+    task: TaskOption,
+    output: Annotated[Path, typer.Option(help="Folder for robustness.json.")],
+    images: ImagesOption = None,
+    model: ModelOption = "dermadeit",
+    views: Annotated[int, typer.Option(min=1, max=8, help="Views whose logits are averaged.")] = 1,
+    split: Annotated[str | None, typer.Option(help="Only the rows of this split.")] = None,
+    sample: Annotated[
+        int, typer.Option(min=1, help="Approximate number of images, of randomly drawn lesions.")
+    ] = 500,
+    seed: Annotated[int, typer.Option(help="Seed of the draw and of the corruptions.")] = 0,
+    allow_leaks: LeaksOption = False,
+) -> None:
+    """Read the same photos with eleven corruptions, at five severities."""
+    with _user_errors():
+        from tqdm import tqdm
+
+        from dermadeit.evaluation.robustness import ROBUSTNESS_FILE, measure_robustness, sample_lesions
+        from dermadeit.files import write_json
+        from dermadeit.inference.predictor import load_predictor
+
+        _create_folder(output)
+        manifest = _open_manifest(source, task, images, split=split, allow_leaks=allow_leaks)
+        manifest = sample_lesions(manifest, sample, seed)
+        with tqdm(total=len(manifest.rows), unit="image", disable=None) as bar:
+            measured = measure_robustness(
+                manifest,
+                load_predictor(task.value, model),
+                views=views,
+                seed=seed,
+                progress=partial(bar.update, 1),
+            )
+        write_json(output / ROBUSTNESS_FILE, measured)
+        typer.echo(str(output / ROBUSTNESS_FILE))
+
+
+@app.command("model-card")
+def model_card(
+    output: Annotated[
+        Path | None, typer.Option(help="File to write; assets/model_card.md by default.")
+    ] = None,
+    evidence: Annotated[Path | None, typer.Option(help="Folder with the result files of each task.")] = None,
+    root: BenchmarkOption = None,
+    checkpoints: Annotated[Path | None, typer.Option(help="Folder of the checkpoints of each task.")] = None,
+) -> None:
+    """Write the model card from the result files. What is in no file is marked as not measured."""
+    with _user_errors():
+        from dermadeit.models.checkpoints import CHECKPOINT_ROOT
+        from dermadeit.publishing.benchmark import BENCHMARK_ROOT
+        from dermadeit.publishing.model_card import EVIDENCE_ROOT, MODEL_CARD, write_model_card
+
+        path = output or MODEL_CARD
+        write_model_card(
+            path,
+            checkpoints=checkpoints or CHECKPOINT_ROOT,
+            benchmark=root or BENCHMARK_ROOT,
+            evidence=evidence or EVIDENCE_ROOT,
+        )
+        typer.echo(str(path))
+
+
+@app.command("error-codes")
+def error_codes(
+    output: Annotated[Path, typer.Option(help="The page to write.")] = Path("docs/errors.md"),
+) -> None:
+    """Write the page that lists every error code."""
+    with _user_errors():
+        from dermadeit.publishing.error_codes import write_error_codes
+
+        write_error_codes(output)
+
+
+@benchmark_app.command("add")
+def add_to_benchmark(
+    predictions: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="PREDICTIONS...",
+            help="Folders that evaluate wrote, or their predictions.csv; all numbers of views of a model at once.",
+        ),
+    ],
+    name: Annotated[str | None, typer.Option(help="File the model under this name.")] = None,
+    leakage_test: Annotated[
+        Literal["image", "lesion"] | None,
+        typer.Option(help="File it for the leakage test, as the model of a split by image or by lesion."),
+    ] = None,
+    root: BenchmarkOption = None,
+) -> None:
+    """File a model's predictions on the test split."""
+    with _user_errors():
+        from dermadeit.publishing.benchmark import BENCHMARK_ROOT, add_predictions
+
+        for path in add_predictions(predictions, root or BENCHMARK_ROOT, name=name, split_by=leakage_test):
+            typer.echo(str(path))
+
+
+@benchmark_app.command("table")
+def write_table(
+    results: Annotated[Path, typer.Option(help="Markdown file whose tables are replaced.")] = Path(
+        "docs/results.md"
+    ),
+    readme: Annotated[Path, typer.Option(help="Markdown file whose short table is replaced.")] = Path(
+        "README.md"
+    ),
+    root: BenchmarkOption = None,
+) -> None:
+    """Compute every figure from the filed predictions, and write the tables of docs/results.md and README."""
+    with _user_errors():
+        from dermadeit.publishing.benchmark import BENCHMARK_ROOT
+        from dermadeit.publishing.benchmark_table import write_benchmark_tables
+
+        write_benchmark_tables(results, readme, root or BENCHMARK_ROOT)
+
+
+def _create_folder(folder: Path) -> None:
+    """Makes a folder for results; raises `ConfigurationError` where there can't be one."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"“{folder}” can't be used as a folder: {error.strerror}.") from error
+
+
+def _open_manifest(
+    source: Path, task: TaskName, images: Path | None, *, split: str | None, allow_leaks: bool
+) -> Manifest:
+    """Reads labelled images, refuses leaks unless they are allowed, and keeps one split where one is named."""
+    from dermadeit.data.manifest import check_leaks, read_source
+
+    manifest = read_source(source, get_task(task.value), images)
+    if not allow_leaks:
+        check_leaks(manifest)
+    return manifest if split is None else manifest.select(split)
+
+
+@contextmanager
+def _user_errors() -> Iterator[None]:
+    """Ends the program with a sentence where the user has made a mistake."""
+    try:
+        yield
+    except DermaDeiTError as error:
+        typer.echo(" ".join(filter(None, (error.user_message, _OPTION_HINTS.get(error.code)))), err=True)
+        sys.exit(EXIT_USAGE)
 
 
 def _model_rows() -> Iterator[dict[str, Any]]:
