@@ -214,7 +214,8 @@ def test_leaking_tables_are_refused_unless_allowed(
     ]
     table.write_text("\n".join(["file,label,lesion_id,split", *rows]) + "\n")
     arguments = ["evaluate", table, *binary, "--images", lesion_files[0].parent, "--output", tmp_path / "out"]
-    assert "L1" in _run(*arguments, exit_code=2).stderr
+    refused = _run(*arguments, exit_code=2).stderr
+    assert "L1" in refused and "--allow-leaks" in refused
     assert "includes training images" in _run(*arguments, "--allow-leaks").stderr
 
 

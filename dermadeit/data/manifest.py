@@ -277,8 +277,8 @@ def _locate(root: Path, file: str, image_id: str) -> Path:
     candidate = Path(os.path.normpath(candidate))
     if not candidate.is_relative_to(os.path.normpath(root)):
         raise TableError(
-            f"“{file or image_id}” lies outside the folder of the images. Give its path within that folder, or "
-            "name another folder for the images."
+            f"“{file or image_id}” lies outside the folder of the images; give its path within that folder, or "
+            "name another folder for the images"
         )
     _is_there(candidate, file or image_id)
     return candidate
