@@ -150,6 +150,6 @@ def test_an_unreachable_hub_names_the_way_out(tmp_path: Path) -> None:
 def test_a_distilled_checkpoint_is_no_start_for_a_plain_network(tmp_path: Path) -> None:
     distilled = create_classifier("dermadeit", 2, image_size=64)
     save_checkpoint(tmp_path, distilled, get_task("binary"), Preprocessing(64))
-    with pytest.raises(ModelError, match="does not hold the weights of DeiT") as caught:
+    with pytest.raises(ModelError, match="does not have the weights of DeiT") as caught:
         create_classifier("deit", 2, image_size=96, init=tmp_path / "model.safetensors")
     assert caught.value.code == "weights_do_not_fit"

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dermadeit.views.comparison.find_disagreements import NEXT, PREVIOUS
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
@@ -19,6 +18,7 @@ from dermadeit.publishing.benchmark import BENCHMARK_ROOT, read_benchmark
 from dermadeit.tasks import BINARY, MULTICLASS
 from dermadeit.views.batch.gallery import PAGE_SIZE
 from dermadeit.views.batch.run import Order, read_batch
+from dermadeit.views.comparison.disagreements import NEXT, PREVIOUS
 from dermadeit.views.comparison.files import export, read_shipped_models, store_disagreements
 from dermadeit.views.comparison.images_run import IMAGES, SHIPPED, ImagesRun
 from dermadeit.views.comparison.results import results_html

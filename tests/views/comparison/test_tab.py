@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from calibrated_checkpoint import calibrated_predictor
-from dermadeit.views.comparison.find_disagreements import disagreements_html
 from gradio_client import Client, handle_file
 from raw_calls import SERVER_FILE, call_raw, file_record
 
@@ -23,6 +22,7 @@ from dermadeit.models.specs import COMPARED_MODELS
 from dermadeit.publishing.benchmark import BENCHMARK_ROOT, ENSEMBLE_TITLE, read_benchmark
 from dermadeit.tasks import BINARY, MULTICLASS, TASKS
 from dermadeit.trust.calibration import OPERATING_POINTS
+from dermadeit.views.comparison.disagreements import disagreements_html
 from dermadeit.views.comparison.photo_cards import OWN_ANSWER, agreement_html, cards_html
 from dermadeit.views.comparison.photo_run import compared
 from dermadeit.views.comparison.published import ORIGINAL_FILE, benchmark_html
