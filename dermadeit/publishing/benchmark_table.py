@@ -22,6 +22,7 @@ from dermadeit.publishing.benchmark import (
     METRICS_FILE,
     measure_benchmark,
 )
+from dermadeit.reporting.format import NOTHING, count, counted, p_value
 from dermadeit.reporting.markdown import around_marks, difference_text, figure_text, markdown_table, marks
 from dermadeit.tasks import TASKS, Task
 
@@ -86,14 +87,14 @@ def render_summary(root: Path = BENCHMARK_ROOT) -> str:
     header = ["model"]
     for task, measured in zip(TASKS.values(), metrics, strict=True):
         first, *others = _SUMMARY_FIGURES.values()
-        header += [f"{task.title} ({measured['images']:,} images): {first}", *others]
+        header += [f"{task.title} ({counted(measured['images'], 'image')}): {first}", *others]
     rows = [
         [
             published_title(model, models),
             *(
                 figure_text(with_most_views(measured["models"][model]), name)
                 if model in measured["models"]
-                else "–"
+                else NOTHING
                 for measured in metrics
                 for name in _SUMMARY_FIGURES
             ),
@@ -114,7 +115,7 @@ def render_tables(root: Path = BENCHMARK_ROOT) -> str:
 
 def _render_task(task: Task, metrics: Mapping[str, Any], models: Mapping[str, Any]) -> str:
     ours, target = published_title(OURS, models), task.target
-    size = f"{metrics['images']:,} test images of {metrics['lesions']:,} lesions."
+    size = f"{counted(metrics['images'], 'test image')} of {counted(metrics['lesions'], 'lesion')}."
     caption = " ".join([size, _CAPTION, *([ENSEMBLE_CAPTION] if metrics["ensemble"] else [])])
     parts = [f"### {task.title}", caption, _model_table(task, metrics, models)]
     if OURS in metrics["models"]:
@@ -150,10 +151,10 @@ def _model_table(task: Task, metrics: Mapping[str, Any], models: Mapping[str, An
 def _source_table(metrics: Mapping[str, Any]) -> str:
     by_views = metrics["models"][OURS]["views"]
     rows = [
-        [f"all, {_views(int(views))}", f"{part['n']:,}", *_cells(part)] for views, part in by_views.items()
+        [f"all, {_views(int(views))}", count(part["n"]), *_cells(part)] for views, part in by_views.items()
     ]
     rows += [
-        [source, f"{part['n']:,}", *_cells(part)]
+        [source, count(part["n"]), *_cells(part)]
         for source, part in with_most_views(metrics["models"][OURS])["sources"].items()
     ]
     return markdown_table(["source", "images", *HEADLINE_FIGURES.values()], rows)
@@ -189,7 +190,7 @@ def _leak_table(metrics: Mapping[str, Any], models: Mapping[str, Any]) -> str:
                     [
                         _row_title(model, figures, models),
                         f"by {split}",
-                        f"{part['images']:,}",
+                        count(part["images"]),
                         *_cells(with_most_views(figures)),
                     ]
                 )
@@ -224,10 +225,8 @@ def _cells(figures: Mapping[str, Any]) -> list[str]:
 
 
 def _p_value(test: Mapping[str, Any] | None) -> str:
-    if test is None:
-        return "–"
-    return "< 0.001" if test["p_value_holm"] < 0.001 else f"{test['p_value_holm']:.3f}"
+    return p_value(test and test["p_value_holm"])
 
 
-def _views(count: int) -> str:
-    return "1 view" if count == 1 else f"{count} views"
+def _views(number: int) -> str:
+    return counted(number, "view")

@@ -22,7 +22,7 @@ from dermadeit.models.checkpoints import CHECKPOINT_ROOT, TRAINING_FILE
 from dermadeit.models.specs import OURS
 from dermadeit.publishing import model_card_text as text
 from dermadeit.publishing.benchmark import BENCHMARK_ROOT, METRICS_FILE
-from dermadeit.reporting.format import any_value
+from dermadeit.reporting.format import NOTHING, any_value, count, counted, percent
 from dermadeit.reporting.markdown import figure_text, figures_table, folded, markdown_table, point_text, words
 from dermadeit.reporting.names import teacher_networks
 from dermadeit.tasks import TASKS, Task
@@ -187,7 +187,7 @@ def conformal_tables(conformal: Mapping[str, Any]) -> list[str]:
         for where, part in _all_parts(classes, parts)
         if abs(part["coverage"]["value"] - nominal) > TOLERANCE
     ]
-    said = f"Target: {100 * nominal:.0f} % of each class have the true class in the set. "
+    said = f"Target: {percent(nominal, 0)} of each class have the true class in the set. "
     said += (
         f"More than {100 * TOLERANCE:.0f} points off: {'; '.join(off)}."
         if off
@@ -297,7 +297,7 @@ def _all_parts(
 
 
 def _coverage(part: Mapping[str, Any] | None) -> str:
-    return "–" if part is None else _without_n(part["coverage"])
+    return NOTHING if part is None else _without_n(part["coverage"])
 
 
 def _without_n(point: Mapping[str, Any]) -> str:
@@ -367,7 +367,12 @@ def _identity(known: _Evidence) -> list[str]:
     weights = known.show("config", "dermadeit", "weights_sha256")
     size = known.show("config", "pretrained_cfg", "input_size")
     network = config.get("architecture", "unknown") + (f", {size[1]} × {size[2]} px" if size else "")
-    return [f"`{known.task.key}`", network, ", ".join(known.task.classes), f"`{weights}`" if weights else "–"]
+    return [
+        f"`{known.task.key}`",
+        network,
+        ", ".join(known.task.classes),
+        f"`{weights}`" if weights else NOTHING,
+    ]
 
 
 def _data(known: _Evidence) -> list[str]:
@@ -418,7 +423,7 @@ def _figures(known: _Evidence) -> list[str]:
     figures = by_views[views]
     columns = {"all": figures, **figures.get("sources", {})}
     rows = [[words(name), *(figure_text(part, name) for part in columns.values())] for name in FIGURES]
-    header = ["figure", *(f"{name}, {part['n']:,} images" for name, part in columns.items())]
+    header = ["figure", *(f"{name}, {counted(part['n'], 'image')}" for name, part in columns.items())]
     note = (
         "Brier score, NLL, ECE and slope are of the plain softmax here. The section on calibration has the "
         "calibrated figures."
@@ -434,10 +439,10 @@ def _slices(known: _Evidence) -> list[str]:
     for attribute, part in slices.items():
         name = SLICED_BY.get(attribute, attribute)
         rows += [
-            [name, value, f"{figures['n']:,}", *(figure_text(figures, figure) for figure in HEADLINE_FIGURES)]
+            [name, value, count(figures["n"]), *(figure_text(figures, figure) for figure in HEADLINE_FIGURES)]
             for value, figures in part["slices"].items()
         ]
-        hidden += [f"{name} {value} ({count})" for value, count in part["too_few"].items()]
+        hidden += [f"{name} {value} ({number})" for value, number in part["too_few"].items()]
     lines = [markdown_table(["by", "slice", "images", *HEADLINE_FIGURES.values()], rows)]
     if hidden:
         lines.append(f"Too few images to show: {', '.join(hidden)}.")
@@ -497,12 +502,13 @@ def _robustness(known: _Evidence) -> list[str]:
         return [known.missing("robustness")]
     names = [words(name) for name in ROBUSTNESS_FIGURES]
     size = (
-        f"{measured['n']:,} images of {measured['lesions']:,} lesions, split {', '.join(measured['splits'])}, "
-        f"views an image: {measured['views']}. Loss against the clean photo, mean over five severities:"
+        f"{counted(measured['n'], 'image')} of {counted(measured['lesions'], 'lesion')}, "
+        f"split {', '.join(measured['splits'])}, views an image: {measured['views']}. "
+        "Loss against the clean photo, mean over five severities:"
     )
     drops = {name: part["drop"] for name, part in measured["corruptions"].items()}
     drops["mean of all"] = measured["mean_corruption_drop"]
-    conditions = {("clean", "–"): measured["clean"]} | {
+    conditions = {("clean", NOTHING): measured["clean"]} | {
         (name, severity): figures
         for name, part in measured["corruptions"].items()
         for severity, figures in part["severities"].items()

@@ -9,7 +9,15 @@ from typing import Any
 from dermadeit.errors import ConfigurationError
 from dermadeit.evaluation.comparison import Difference
 from dermadeit.metrics.classification import HEADLINE_FIGURES
-from dermadeit.reporting.format import any_value
+from dermadeit.reporting.format import (
+    NOTHING,
+    any_value,
+    bounds,
+    count,
+    decimal,
+    difference,
+    figure,
+)
 
 STAGE_FIGURES = ("accuracy", "cohen_kappa", "f1_macro", "roc_auc")
 """The figures that are shown of the trainings of a stage."""
@@ -63,27 +71,19 @@ def _leaves(
     elif isinstance(content, list):
         yield path, ", ".join(map(any_value, content)) or "none"
     else:
-        yield path, any_value(content) + _bounds(interval)
+        yield path, f"{any_value(content)} {bounds(interval)}".rstrip()
 
 
 def point_text(point: Mapping[str, Any]) -> str:
     """A figure that is an object, such as `{"value": 0.9, "interval": [0.8, 0.95], "n": 100}`."""
     value = next(point[key] for key in _POINT_KEYS if key in point)
-    images = f" (n = {point['n']:,})" if "n" in point else ""
-    return _decimals(value) + _bounds(point.get("interval")) + images
+    images = f" (n = {count(point['n'])})" if "n" in point else ""
+    return figure(value, point.get("interval")) + images
 
 
 def figure_text(figures: Mapping[str, Any], name: str) -> str:
     """A figure that is a number with its interval beside it, as `predictions.Measurement.to_dict` gives them."""
-    return _decimals(figures.get(name)) + _bounds(figures.get("intervals", {}).get(name))
-
-
-def _decimals(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
-
-
-def _bounds(interval: Sequence[float] | None) -> str:
-    return f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
+    return figure(figures.get(name), figures.get("intervals", {}).get(name))
 
 
 def words(name: str) -> str:
@@ -91,15 +91,10 @@ def words(name: str) -> str:
     return HEADLINE_FIGURES.get(name, name.replace("_", " "))
 
 
-def difference_text(difference: Difference) -> str:
+def difference_text(found: Difference) -> str:
     """A difference with its interval, bold where that excludes 0."""
-    if difference.difference is None:
-        return "–"
-    if difference.interval is None:
-        return f"{difference.difference:+.3f}"
-    low, high = difference.interval
-    text = f"{difference.difference:+.3f} [{low:+.3f}, {high:+.3f}]"
-    return f"**{text}**" if difference.excludes_zero else text
+    text = difference(found.difference, found.interval)
+    return f"**{text}**" if found.excludes_zero else text
 
 
 def stage_table(trainings: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
@@ -122,9 +117,8 @@ def stage_table(trainings: Sequence[Mapping[str, Any]]) -> tuple[list[str], list
 
 
 def _by_seed(training: Mapping[str, Any]) -> str:
-    return (
-        ", ".join(_decimals(figures["accuracy"]) for figures in training.get("by_seed", {}).values()) or "–"
-    )
+    by_seed = training.get("by_seed", {}).values()
+    return ", ".join(decimal(figures["accuracy"]) for figures in by_seed) or NOTHING
 
 
 def stage_difference(training: Mapping[str, Any]) -> Difference | None:
