@@ -32,6 +32,11 @@ def percent_span(low: float, high: float) -> str:
     return f"{100 * low:.1f} to {percent(high)}"
 
 
+def points(difference: float) -> str:
+    """How far two shares of 1 lie apart, in percentage points."""
+    return f"{100 * abs(difference):.1f}\u00a0points"
+
+
 def decimal(value: float | None, decimals: int = 3) -> str:
     """A number; the sign for none where it is None."""
     return NOTHING if value is None else f"{value:.{decimals}f}"
@@ -97,3 +102,10 @@ def any_value(value: Any) -> str:
     if isinstance(value, int):
         return count(value)
     return decimal(value) if value == 0 or abs(value) >= _SMALLEST_SHOWN else f"{value:.3g}"
+
+
+def setting(value: Any) -> str:
+    """A setting of a training, exact enough to repeat it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else any_value(value) or NOTHING

@@ -20,7 +20,7 @@ from dermadeit.reporting import names
 _PACKAGE = Path(__file__).resolve().parents[1]
 _FILTERS = (
     "any_value", "bounds", "count", "counted", "decimal", "difference", "duration", "figure", "megabytes",
-    "millions", "p_value", "percent", "percent_span", "signed", "signed_bounds",
+    "millions", "p_value", "percent", "percent_span", "points", "setting", "signed", "signed_bounds",
 )  # fmt: skip
 """The functions of `format` that templates may use."""
 

@@ -18,7 +18,7 @@ from dermadeit.tasks import BINARY, Task, get_task
 from dermadeit.views.batch.gallery import PICKING
 from dermadeit.views.batch.run import CANCELLED, Order, read_batch
 from dermadeit.views.batch.tables import missing_models_html, progress_html
-from dermadeit.views.comparison import results as results
+from dermadeit.views.comparison import results
 from dermadeit.views.comparison.files import (
     export,
     read_shipped_models,
@@ -66,7 +66,7 @@ class ComparisonLayout:
             with gr.Column(scale=6, min_width=300, elem_classes="dd-output"):
                 self._render_predictions()
                 self._render_state()
-        self._results = gr.HTML(results.EMPTY_RESULTS, elem_id="compare-results", min_height=190)
+        self._results = gr.HTML(results.results_html(None), elem_id="compare-results", min_height=190)
         self._list = gr.HTML(elem_id="compare-disagreements", js_on_load=PICKING)
         self._failures = gr.HTML(elem_id="compare-failures")
 
@@ -332,7 +332,7 @@ class BatchSection(ComparisonLayout):
     def _without_results(self) -> Updates:
         return {
             self._progress: "",
-            self._results: results.EMPTY_RESULTS,
+            self._results: results.results_html(None),
             self._list: "",
             self._failures: "",
             **dict.fromkeys((self._metrics, self._disagreements), gr.update(value=None, interactive=False)),

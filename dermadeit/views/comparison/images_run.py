@@ -14,10 +14,10 @@ from dermadeit.views.comparison.disagreements import (
     disagreements_html,
     nearest_page,
     page_of,
-    picture_address,
 )
 from dermadeit.views.comparison.steps import ImagesComparison
 from dermadeit.views.page.case_pictures import load_pictures
+from dermadeit.views.page.pictures import data_address, jpeg_address
 
 IMAGES, TABLES, SHIPPED = "images", "tables", "shipped"
 """What a comparison is made of: photos, tables of predictions, or those that ship with the app."""
@@ -104,18 +104,8 @@ class ImagesRun:
         shown = [image.image_id for image in page_of(self.found.differing or (), self.page)]
         if self.found.is_shipped:
             loaded = load_pictures(self.cases, shown)
-            return {key: picture_address(data, "png") for key, data in loaded.items()} or None
+            return {key: data_address(data, "png") for key, data in loaded.items()} or None
         kept = {item.image.image_id: item.thumbnail for item in self.batch.items} if self.batch else {}
-        pictures = {}
-        for image_id in shown:
-            if data := _read(kept.get(image_id)):
-                pictures[image_id] = picture_address(data, "jpeg")
-        return pictures if any(kept.values()) else None
-
-
-def _read(thumbnail: Path | None) -> bytes:
-    """A small picture; empty where there is none or it has expired."""
-    try:
-        return thumbnail.read_bytes() if thumbnail else b""
-    except FileNotFoundError:
-        return b""
+        if not any(kept.values()):
+            return None
+        return {image_id: jpeg_address(kept.get(image_id)) for image_id in shown}

@@ -83,7 +83,7 @@ class PhotoSection:
         self._status = gr.HTML(
             status_html("Ready."), elem_id="compare-status", min_height=28, js_on_load=ANNOUNCE
         )
-        self._agreement = gr.HTML(cards.EMPTY_AGREEMENT, elem_id="compare-agreement", min_height=200)
+        self._agreement = gr.HTML(cards.agreement_html(None), elem_id="compare-agreement", min_height=200)
         with gr.Row(elem_classes="dd-controls"):
             self._stop = gr.Button(
                 "Stop", interactive=False, elem_id="compare-stop", size="md", min_width=120
@@ -170,7 +170,7 @@ class PhotoSection:
             self._result: None,
             self._class: gr.update(choices=_class_choices(task), value=cards.OWN_ANSWER),
             self._status: status_html("Reading the photo …" if running else "Ready."),
-            self._agreement: cards.EMPTY_AGREEMENT,
+            self._agreement: cards.agreement_html(None),
             self._cards: self._empty_cards(task, running=running),
             self._stop: gr.update(interactive=running),
             self._download: gr.update(value=None, interactive=False),

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,8 @@ from dermadeit.metrics.classification import HEADLINE_FIGURES
 from dermadeit.publishing.benchmark import BENCHMARK_ROOT, METRICS_FILE
 from dermadeit.reporting.format import NOTHING
 from dermadeit.reporting.names import capitalised
+from dermadeit.reporting.templates import render
 from dermadeit.tasks import Task
-from dermadeit.views.page.html import figure_cell
 
 TEACHER = "teacher-mlp"
 """Name under which the answers of the classifier are filed."""
@@ -67,46 +66,22 @@ def teacher_command(task: Task) -> str:
 
 def teacher_card_html(task: Task, root: Path = BENCHMARK_ROOT) -> str:
     """A card beside those of the models that can be asked: filed figures, or what makes them."""
-    entry = teacher_entry(task, root)
-    state = "filed" if entry.is_filed else "missing"
-    return (
-        f'<article class="dd-model" data-model="{TEACHER}" data-state="{state}"><h3>{TEACHER_TITLE}</h3>'
-        f'<div class="dd-model-note">{_said_html(task, entry)}</div></article>'
+    return render(
+        "views/comparison/teacher.html",
+        name=TEACHER,
+        title=TEACHER_TITLE,
+        entry=teacher_entry(task, root),
+        never_asked=capitalised(NEVER_ASKED),
+        command=teacher_command(task),
+        shown=[(key, capitalised(HEADLINE_FIGURES[key])) for key in _SHOWN_FIGURES],
     )
 
 
 def teacher_row() -> list[str]:
-    """Its row of a table of figures that has none of it: name, views, figures; cells as HTML."""
+    """Its row of a table of figures that has none of it: name, views, figures."""
     return [TEACHER_TITLE, NOTHING, "not run", *[NOTHING] * (len(HEADLINE_FIGURES) - 1)]
 
 
-def teacher_note_html(task: Task, *, is_shipped: bool) -> str:
-    """Why it has no figures, and what makes some.
-
-    Args:
-        task: What was asked.
-        is_shipped: Whether the others are the shipped predictions, among which its answers could be.
-    """
-    remedy = (
-        f" This command adds its predictions for the test images: "
-        f"<code>{escape(teacher_command(task))}</code>"
-        if is_shipped
-        else ""
-    )
-    return f"{TEACHER_TITLE}: {NEVER_ASKED}{remedy}"
-
-
-def _said_html(task: Task, entry: TeacherEntry) -> str:
-    if not entry.is_filed:
-        return f"""
-<p>{capitalised(NEVER_ASKED)} This command adds its predictions for the test images to the comparison:</p>
-<pre class="dd-command" tabindex="0"><code>{escape(teacher_command(task))}</code></pre>"""
-    rows = "".join(
-        f"<div><dt>{capitalised(HEADLINE_FIGURES[name])}</dt><dd>{figure_cell(entry.figures, name)}</dd></div>"
-        for name in _SHOWN_FIGURES
-    )
-    measured = f'<dl class="dd-model-facts">{rows}</dl>' if entry.figures else ""
-    return f"""
-<p>{capitalised(NEVER_ASKED)} Its predictions for the test images come with the app: see the other parts of
-this tab.</p>
-{measured}"""
+def headline_names() -> list[str]:
+    """What the figures in the tables of this tab are called, in their order."""
+    return [capitalised(name) for name in HEADLINE_FIGURES.values()]

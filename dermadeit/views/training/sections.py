@@ -1,31 +1,27 @@
-"""HTML of one model's trainings: curves, settings, data, and what its checkpoints call what on test."""
+"""One model's trainings as HTML: curves, settings, data, and what its checkpoints call what on test."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
-
-from matplotlib.figure import Figure
 
 from dermadeit.errors import ResultFileError, TableError
 from dermadeit.files import read_json_if_there
 from dermadeit.models.checkpoints import training_command
 from dermadeit.models.specs import get_spec
-from dermadeit.publishing.benchmark import FiledModels, read_benchmark
+from dermadeit.publishing.benchmark import read_benchmark
 from dermadeit.reporting.figures import alt_text, confusion_figure, inline_svg, training_curves
-from dermadeit.reporting.format import any_value, counted
+from dermadeit.reporting.format import NOTHING, any_value, counted
 from dermadeit.reporting.markdown import (
     STAGE_DIFFERENCE,
-    difference_text,
     stage_difference,
     stage_table,
     words,
 )
 from dermadeit.reporting.names import capitalised, teacher_networks
+from dermadeit.reporting.templates import render
 from dermadeit.tasks import TASKS, Task
-from dermadeit.views.page.html import table_html
 from dermadeit.views.training.record import TrainingRecord, read_record
 
 
@@ -37,66 +33,55 @@ def model_html(model: str, checkpoints: Path, benchmark: Path) -> str:
         checkpoints: Folder that holds `<task>/<model>/`.
         benchmark: Folder that holds the published predictions of each task.
     """
-    cards = "".join(
-        _task_card(task, model, read_record(task.key, model, checkpoints), benchmark)
-        for task in TASKS.values()
-    )
-    return f'<div class="dd-trainings">{cards}</div>'
-
-
-def figure_html(figure: Figure) -> str:
-    """A figure that scrolls by itself where its text would become too small to read."""
-    name = escape(alt_text(figure).split(".")[0])
-    return (
-        f'<div class="dd-scroll dd-drawing" role="group" aria-label="{name}" tabindex="0">'
-        f"{inline_svg(figure)}</div>"
+    return render(
+        "views/training/trainings.html",
+        title=get_spec(model).title,
+        cards=[
+            _card(task, model, read_record(task.key, model, checkpoints), benchmark)
+            for task in TASKS.values()
+        ],
     )
 
 
-def command_html(*commands: str) -> str:
-    """Commands to copy, one a line."""
-    return f'<pre class="dd-command" tabindex="0"><code>{escape(chr(10).join(commands))}</code></pre>'
-
-
-def _task_card(task: Task, model: str, record: TrainingRecord | None, benchmark: Path) -> str:
-    title = f"<h3>{escape(task.title)}</h3>"
+def _card(task: Task, model: str, record: TrainingRecord | None, benchmark: Path) -> dict[str, Any]:
     if record is None:
-        return f"""
-<section class="dd-card dd-training">{title}
-  <p>{escape(get_spec(model).title)} has not been trained for this task. This command trains it:</p>
-  {command_html(training_command(task.key, model))}
-</section>"""
-    return f"""
-<section class="dd-card dd-training">{title}
-  {_facts(record)}
-  <h4>Curves</h4>
-  {figure_html(training_curves(record.training))}
-  {_settings(record)}
-  <h4>Training images</h4>
-  {_data(task, record)}
-  <h4>Confusion matrix on the test split</h4>
-  {_confusion(task, record, benchmark)}
-</section>"""
+        return {"task": task, "record": None, "command": training_command(task.key, model)}
+    curves = training_curves(record.training)
+    splits = record.training.get("data") or {}
+    columns = list(dict.fromkeys(key for counts in splits.values() for key in counts))
+    return {
+        "task": task,
+        "record": record,
+        "facts": _facts(record),
+        "curves": inline_svg(curves),
+        "curves_name": alt_text(curves).split(".")[0],
+        "settings": [
+            (name, changed.get("value"), changed.get("default", NOTHING))
+            for name, changed in record.changed_settings.items()
+        ],
+        "split_columns": [task.display_names.get(key, key.capitalize()) for key in columns],
+        "splits": [
+            [str(split).capitalize(), *(any_value(counts.get(key)) for key in columns)]
+            for split, counts in splits.items()
+        ],
+        "confusion": _confusion(task, record, benchmark),
+    }
 
 
-def _facts(record: TrainingRecord) -> str:
+def _facts(record: TrainingRecord) -> list[tuple[str, Any]]:
     training, settings = record.training, record.settings
     size = record.config.get("pretrained_cfg", {}).get("input_size", [3, 0, 0])
-    facts = {
-        "Network": f"{record.config.get('architecture', 'unknown')}, {size[1]} × {size[2]} px",
-        "Started from": settings.get("init"),
-        "Teacher": teacher_networks(str(settings.get("teacher") or "")),
-        "Chosen": _chosen(training),
-        "Trained on": ", ".join(
-            str(training.get("environment", {}).get(key)) for key in ("device", "precision", "torch")
-            if training.get("environment", {}).get(key)
-        ),
-        "Weights": record.weights_sha256 and record.weights_sha256[:12],
-    }  # fmt: skip
-    items = "".join(
-        f"<div><dt>{name}</dt><dd>{escape(str(value))}</dd></div>" for name, value in facts.items() if value
-    )
-    return f'<dl class="dd-facts">{items}</dl>'
+    environment = training.get("environment", {})
+    used = (str(environment[key]) for key in ("device", "precision", "torch") if environment.get(key))
+    facts = [
+        ("Network", f"{record.config.get('architecture', 'unknown')}, {size[1]} × {size[2]} px"),
+        ("Started from", settings.get("init")),
+        ("Teacher", teacher_networks(str(settings.get("teacher") or ""))),
+        ("Chosen", _chosen(training)),
+        ("Trained on", ", ".join(used)),
+        ("Weights", record.weights_sha256 and record.weights_sha256[:12]),
+    ]
+    return [(name, value) for name, value in facts if value]
 
 
 def _chosen(training: Mapping[str, Any]) -> str:
@@ -106,73 +91,30 @@ def _chosen(training: Mapping[str, Any]) -> str:
     return f"epoch {training['best_epoch']} of {len(training.get('curves', ()))}, by {by} on validation"
 
 
-def _settings(record: TrainingRecord) -> str:
-    if not record.settings:
-        return '<p class="dd-quiet">The settings were not recorded.</p>'
-    rows = [
-        [f"<code>{escape(name)}</code>", _value(changed.get("value")), _value(changed.get("default", "–"))]
-        for name, changed in record.changed_settings.items()
-    ]
-    if not rows:
-        return '<p class="dd-quiet">All of its settings are the defaults.</p>'
-    of_all = f"{len(rows)} of {len(record.settings)} settings differ from the defaults"
-    summary = of_all if "changed_settings" in record.training else f"{len(rows)} settings"
-    table = table_html(f"Settings, {record.task}", ["Setting", "Value", "Default"], rows, titled=False)
-    return f"<details><summary>{summary}</summary>{table}</details>"
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:g}"
-    return escape(any_value(value)) or "–"
-
-
-def _data(task: Task, record: TrainingRecord) -> str:
-    splits = record.training.get("data") or {}
-    if not splits:
-        return '<p class="dd-quiet">They were not recorded.</p>'
-    columns = list(dict.fromkeys(key for counts in splits.values() for key in counts))
-    rows = [
-        [escape(str(split).capitalize()), *(escape(any_value(counts.get(key))) for key in columns)]
-        for split, counts in splits.items()
-    ]
-    names = [task.display_names.get(key, key.capitalize()) for key in columns]
-    return table_html(f"Images by split, {task.title}", ["Split", *names], rows, titled=False)
-
-
-def _confusion(task: Task, record: TrainingRecord, benchmark: Path) -> str:
+def _confusion(task: Task, record: TrainingRecord, benchmark: Path) -> dict[str, Any]:
+    """The matrices, or why there are none (`message`), or what makes them (`commands`)."""
+    shown: dict[str, Any] = {"message": "", "commands": []}
     try:
         filed = read_benchmark(benchmark / task.key, task)
     except (TableError, ResultFileError) as error:
-        return f'<p class="dd-quiet">{escape(error.user_message)}</p>'
+        return {**shown, "message": error.user_message}
     if record.model not in filed.models:
         folder = f"runs/{task.key}/{record.model}"
-        return "<p>It has not been evaluated on the test split. These commands do it:</p>" + command_html(
+        evaluate = (
             f"python -m dermadeit evaluate data/manifest.csv --split test --task {task.key} "
-            f"--model {folder} --output {folder}/test",
-            f"python -m dermadeit benchmark add {folder}/test",
+            f"--model {folder} --output {folder}/test"
         )
+        return {**shown, "commands": [evaluate, f"python -m dermadeit benchmark add {folder}/test"]}
     by_views = filed.models[record.model]
     views = max(by_views)
     predictions = by_views[views]
-    figures = "".join(
-        f"<div>{inline_svg(confusion_figure(predictions, normalised))}</div>" for normalised in (False, True)
-    )
-    return f"""
-<p class="dd-quiet">{len(predictions):,} images; the most probable class, from the mean of {views} views.
-{_other_weights(filed, record)}</p>
-<div class="dd-matrices">{figures}</div>"""
-
-
-def _other_weights(filed: FiledModels, record: TrainingRecord) -> str:
-    of = filed.weights_sha256.get(record.model)
-    return (
-        ""
-        if of in (None, record.weights_sha256)
-        else "<strong>These figures belong to other weights.</strong>"
-    )
+    return {
+        **shown,
+        "images": len(predictions),
+        "views": views,
+        "is_of_other_weights": filed.weights_sha256.get(record.model) not in (None, record.weights_sha256),
+        "matrices": [inline_svg(confusion_figure(predictions, normalised)) for normalised in (False, True)],
+    }
 
 
 class _Stage(NamedTuple):
@@ -224,50 +166,36 @@ def stages_html(benchmark: Path) -> str:
     Args:
         benchmark: Folder that holds `<task>/<stage>.json`, as `train/programme_report.py` writes them.
     """
-    return "".join(_stage(benchmark, stage) for stage in _STAGES)
-
-
-def _stage(benchmark: Path, stage: str) -> str:
-    title, meaning, command = _STAGES[stage]
-    tables = [
-        _table(title, task, read_json_if_there(benchmark / task.key / f"{stage}.json"))
-        for task in TASKS.values()
-    ]
-    content = "".join(tables) or (
-        "<p>This has not been run yet. These commands run it:</p>"
-        + command_html(command, f"python -m train.programme_report --stage {stage}")
+    return render(
+        "views/training/stages.html",
+        stages=[
+            {
+                "title": stage.title,
+                "meaning": stage.meaning,
+                "commands": [stage.command, f"python -m train.programme_report --stage {key}"],
+                "tables": [
+                    _stage_table(task, report)
+                    for task in TASKS.values()
+                    if (report := read_json_if_there(benchmark / task.key / f"{key}.json")).get("trainings")
+                ],
+            }
+            for key, stage in _STAGES.items()
+        ],
     )
-    return f"""
-<section class="dd-card dd-stage">
-  <h3>{title}</h3>
-  <p class="dd-quiet">{meaning}</p>
-  {content}
-</section>"""
 
 
-def _table(title: str, task: Task, report: Mapping[str, Any]) -> str:
-    trainings = report.get("trainings", [])
-    if not trainings:
-        return ""
+def _stage_table(task: Task, report: Mapping[str, Any]) -> dict[str, Any]:
+    trainings = report["trainings"]
     names, cells = stage_table(trainings)
-    header = [capitalised(name) for name in (*names, STAGE_DIFFERENCE)]
-    rows = [
-        [*map(escape, row), _difference(training)] for row, training in zip(cells, trainings, strict=True)
-    ]
     images, views = trainings[0]["figures"]["n"], trainings[0]["views"]
-    shown = (
-        f"{counted(images, 'image')} of the {report['split']} split, {counted(views, 'view')} of each image"
-    )
-    caption = f"{task.title}: {shown}"
-    # Stages have tables of the same images: a name that two regions share tells a screen reader nothing.
-    table = table_html(f"{title}. {caption}", header, rows, titled=False)
-    return f"<h4>{escape(caption)}</h4>{table}"
-
-
-def _difference(training: Mapping[str, Any]) -> str:
-    difference = stage_difference(training)
-    if difference is None:
-        return "–"
-    text = difference_text(difference).strip("*")
-    shown = f"<strong>{text}</strong>" if difference.excludes_zero else text
-    return f"{shown} <span>to {escape(str(training['compared_with']))}</span>"
+    return {
+        "caption": (
+            f"{task.title}: {counted(images, 'image')} of the {report['split']} split, "
+            f"{counted(views, 'view')} of each image"
+        ),
+        "header": [capitalised(name) for name in (*names, STAGE_DIFFERENCE)],
+        "rows": [
+            (row, stage_difference(training), training.get("compared_with"))
+            for row, training in zip(cells, trainings, strict=True)
+        ],
+    }

@@ -15,12 +15,13 @@ from dermadeit.models.specs import get_spec
 from dermadeit.publishing import model_card_text
 from dermadeit.publishing.benchmark import BENCHMARK_ROOT
 from dermadeit.publishing.model_card import MODEL_CARD
+from dermadeit.reporting.templates import render
 from dermadeit.views.page.events import Updates
 from dermadeit.views.page.failures import presentable
 from dermadeit.views.page.html import failure_html, status_html
 from dermadeit.views.page.scripts import ANNOUNCE
 from dermadeit.views.training.record import models_with_record
-from dermadeit.views.training.sections import command_html, model_html, stages_html
+from dermadeit.views.training.sections import model_html, stages_html
 
 _PAGE_EVENT: Mapping[str, Any] = MappingProxyType(
     {"api_visibility": "private", "concurrency_id": "training", "concurrency_limit": 1}
@@ -169,5 +170,5 @@ def read_card(path: Path) -> str:
 
 def _text(title: str, markdown: str, commands: Sequence[str] = ()) -> None:
     with gr.Column(elem_classes="dd-card dd-text", min_width=300):
-        gr.HTML(f"<h3>{title}</h3>" + (command_html(*commands) if commands else ""))
+        gr.HTML(render("views/training/text.html", title=title, commands=commands))
         gr.Markdown(markdown)
