@@ -19,7 +19,7 @@ from dermadeit.views.batch.session import Session
 from dermadeit.views.page.events import BATCH_EVENT
 from dermadeit.views.page.failures import refusal
 from dermadeit.views.page.gradio_patches import FilesInput, JsonInput
-from dermadeit.views.page.uploads import hold, private_folder
+from dermadeit.views.page.job import Job
 
 
 def add_evaluate_endpoint(zoo: ModelZoo) -> None:
@@ -45,8 +45,7 @@ def add_evaluate_endpoint(zoo: ModelZoo) -> None:
             While it reads, how many images are `done` of the `total`. Last, the figures of each model, the
             failures and what was left out; and a ZIP of tables, figures and report.
         """
-        session = Session(private_folder())
-        hold(session, session.folder)
+        session = Session(Job.begin())
         try:
             for step in read_batch(zoo, Order(files, task, models, views), session):
                 if isinstance(step, Progress):
@@ -55,13 +54,13 @@ def add_evaluate_endpoint(zoo: ModelZoo) -> None:
                 continue
             result, evaluations = session.result, session.evaluations
             figures = [*draw_curves(result), *draw_matrices(result, evaluations)] if result.labelled else []
-            folder = session.folder / "downloads"
+            folder = session.job.folder / "downloads"
             folder.mkdir()
             yield _answer(session), str(write_files(result, evaluations, figures, folder).everything)
         except Exception as error:
             raise refusal(error) from None
         finally:
-            session.settle()
+            session.job.finish()
 
     with gr.Column(visible=False):
         files = FilesInput(file_count="multiple", label="Files")

@@ -56,7 +56,8 @@ def read_batch(zoo: ModelZoo, order: Order, session: Session) -> Iterator[Progre
         DermaDeiTError: The order or the files can't be used.
     """
     task = get_task(str(order.task))
-    with uploaded_files(order.payload, session.folder) as files:
+    job = session.job
+    with uploaded_files(order.payload, job.folder) as files:
         if not files:
             raise UploadError(
                 "No file was uploaded. Choose images, a ZIP, or a table of predictions.",
@@ -64,22 +65,23 @@ def read_batch(zoo: ModelZoo, order: Order, session: Session) -> Iterator[Progre
             )
         if is_prediction_table(files):
             name, look_up = sanitise_name(files[0].name), partial(_calibration_of, zoo)
-            session.finish(read_prediction_table(files[0].path, task, name, look_up))
+            session.finish_reading(read_prediction_table(files[0].path, task, name, look_up))
             return
         views, names = _checked_views(order.views), _checked_models(order.models)
         yield "Loading the models and the files …"
         predictors = {name: zoo.predictor(task.key, name) for name in names}
         with opened_collection(files, task) as collection:
-            session.batch = batch = Batch(collection, predictors, views, session.folder)
-            if session.is_cancelled:
+            batch = Batch(collection, predictors, views, job.folder)
+            job.on_stop = batch.cancel
+            if job.is_ending:
                 batch.cancel()
             for progress in batch.run():
-                session.keep()
+                job.keep()
                 yield progress
-            result = batch.result()
+            result, job.on_stop = batch.result(), None
     if not result.items:
         raise UploadError("Cancelled before an image was read.", code=CANCELLED)
-    session.finish(result)
+    session.finish_reading(result)
 
 
 def evaluate_batch(session: Session) -> Iterator[str]:
@@ -92,7 +94,7 @@ def evaluate_batch(session: Session) -> Iterator[str]:
         sentence = f"Measuring the figures of {model_title(model)} and their intervals …"
         yield sentence
         for evaluation in result.evaluation_in_steps(model):
-            if session.is_measured_enough and result.labelled:
+            if session.job.is_ending and result.labelled:
                 evaluation = replace(evaluation, metrics={**evaluation.metrics, "unfinished": UNFINISHED})
                 break
             yield sentence

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from time import monotonic
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from dermadeit.evaluation.batch import Batch, BatchItem, BatchResult
+from dermadeit.evaluation.batch import BatchItem, BatchResult
 from dermadeit.evaluation.thresholds import Decisions
 from dermadeit.inference.decision import OPERATING_POINT_TITLES, OWN_THRESHOLD
 from dermadeit.inference.records import Evaluation, Prediction
@@ -21,20 +18,10 @@ from dermadeit.reporting.names import PREDICTION_SET, score_name
 from dermadeit.trust.calibration import OPERATING_POINTS
 from dermadeit.trust.gating import gate_status
 from dermadeit.views.batch.gallery import Picture, gallery_html, matrix_html, point_figures_html, viewer_html
-from dermadeit.views.page.uploads import (
-    CACHE_SECONDS,
-    claimed,
-    hold,
-    keep_alive,
-    private_folder,
-    release,
-    unclaim,
-)
+from dermadeit.views.page.job import Job
 
 LIKELIEST = "likeliest"
 """Rule that answers the most probable class; the others are operating points and `OWN_THRESHOLD`."""
-
-_KEEP_EVERY = CACHE_SECONDS / 10
 
 
 @dataclass(eq=False)
@@ -42,14 +29,7 @@ class Session:
     """One run, from the press of the button on, and what its visitor looks at.
 
     Attributes:
-        folder: Pictures and files of the run; nobody else can guess it.
-        payload: What was uploaded. Everything in it is untrusted.
-        handed: The same as the page knows it, with the places of before it was claimed.
-        batch: The run in progress; None before, and for a table of predictions.
-        has_begun: Whether its turn has come.
-        is_cancelled: Whether the visitor has had enough of the reading; what is finished is evaluated.
-        is_measured_enough: Whether the visitor has had enough of the measuring too.
-        is_over: Whether the visitor has started another run.
+        job: The run itself. It can be stopped twice: while the images are read, and while they are measured.
         result: What came of it; None before.
         evaluations: Its figures, one for each model.
         model: The model that is looked at.
@@ -59,14 +39,7 @@ class Session:
         page: The page of these images.
     """
 
-    folder: Path
-    payload: Any = None
-    handed: Any = None
-    batch: Batch | None = None
-    has_begun: bool = False
-    is_cancelled: bool = False
-    is_measured_enough: bool = False
-    is_over: bool = False
+    job: Job
     result: BatchResult | None = None
     evaluations: Sequence[Evaluation] = ()
     model: str = ""
@@ -74,46 +47,13 @@ class Session:
     threshold: float | None = None
     cell: tuple[int, int] | None = None
     page: int = 0
-    _kept: float = field(default_factory=monotonic)
     _read: dict[str, list[tuple[BatchItem, Prediction]]] = field(default_factory=dict)
     _decisions: dict[str, Decisions] = field(default_factory=dict)
 
-    @classmethod
-    def begin(cls, payload: Any) -> Session:
-        """A run that may have to wait long for its turn: its files stay until then, and until `settle`."""
-        folder = private_folder()
-        session = cls(folder, claimed(payload, folder), payload)
-        hold(session, folder)
-        return session
-
-    def give_back(self) -> None:
-        """Ends a run whose turn never came: its files can be uploaded again as they are."""
-        unclaim(self.payload, self.handed)
-        self.is_over = True
-        self.settle()
-
-    def settle(self) -> None:
-        """Ends the run: from now on its files stay only while they are looked at."""
-        release(self)
-
-    def cancel(self) -> None:
-        """Ends early what goes on, the reading or the measuring; what is finished stays."""
-        if self.result is not None:
-            self.is_measured_enough = True
-            return
-        self.is_cancelled = True
-        if self.batch is not None:
-            self.batch.cancel()
-
-    def finish(self, result: BatchResult) -> None:
-        """Takes what came of the run; the first model is looked at."""
-        self.batch, self.result, self.model = None, result, result.models[0]
-
-    def keep(self) -> None:
-        """Keeps the files of the run while it is in use."""
-        if monotonic() - self._kept > _KEEP_EVERY:
-            self._kept = monotonic()
-            keep_alive(self.folder)
+    def finish_reading(self, result: BatchResult) -> None:
+        """Takes what came of the reading; the first model is looked at."""
+        self.result, self.model = result, result.models[0]
+        self.job.go_on()
 
     def look_at(self, model: str) -> None:
         """Chooses the model whose matrix and images are shown."""

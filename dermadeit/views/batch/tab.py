@@ -32,6 +32,7 @@ from dermadeit.views.page import html as cards
 from dermadeit.views.page.events import BATCH_EVENT, LATEST_EVENT, PAGE_EVENT, Updates
 from dermadeit.views.page.examples import SAMPLE_SET, pack_sample_set, sample_set_html
 from dermadeit.views.page.failures import Failure, presentable
+from dermadeit.views.page.job import Job
 from dermadeit.views.page.pickers import add_files_choice, add_views_choice, available_models
 from dermadeit.views.page.scripts import ANNOUNCE, SAVE_FILE
 from dermadeit.views.page.theme import VIEWER_SCRIPT
@@ -271,10 +272,9 @@ class BatchEvaluationTab(BatchLayout):
 
     def _prepare(self, payload: Any, previous: Session | None) -> Updates:
         if previous is not None:
-            previous.is_over = True
-            previous.cancel()
+            previous.job.supersede()
         return {
-            self._session: Session.begin(payload),
+            self._session: Session(Job.begin(payload)),
             self._status: cards.status_html("Waiting for a free place …"),
             self._progress: "",
             self._start: gr.update(interactive=False),
@@ -286,7 +286,7 @@ class BatchEvaluationTab(BatchLayout):
     def _stop(self, session: Session | None) -> Updates:
         if session is None:
             return {self._status: cards.status_html(_EXPIRED)}
-        session.cancel()
+        session.job.stop()
         doing = "Stopping the measurements" if session.result else "Finishing the current images"
         return {
             self._status: cards.status_html(f"{doing} …"),
@@ -295,12 +295,9 @@ class BatchEvaluationTab(BatchLayout):
 
     def _turn_away(self, session: Session | None) -> Updates:
         """What Gradio itself has refused, which its own note, that fades, says too."""
-        has_begun = session is not None and session.has_begun
-        if has_begun:
-            session.is_over = True
-            session.cancel()
-        elif session is not None:
-            session.give_back()
+        has_begun = session is not None and session.job.has_begun
+        if session is not None:
+            session.job.supersede()
         return {
             self._session: None,
             self._status: cards.failure_html(_CUT_OFF if has_begun else _BUSY),
@@ -312,16 +309,15 @@ class BatchEvaluationTab(BatchLayout):
     def _run(self, task: Any, models: Any, views: Any, session: Session | None) -> Iterator[Updates]:
         # Gradio empties the outputs of what yields nothing, and sends the last of what it yields once more.
         yield gr.skip()
-        if session is None or session.is_over:
+        if session is None or not session.job.start():
             return
-        session.has_begun = True
         try:
-            for updates in self._steps(Order(session.payload, task, models, views), session):
-                if session.is_over:
+            for updates in self._steps(Order(session.job.payload, task, models, views), session):
+                if session.job.is_superseded:
                     break
                 yield updates
         except Exception as error:
-            if session.is_over:
+            if session.job.is_superseded:
                 yield gr.skip()
                 return
             failure = presentable(error)
@@ -336,7 +332,7 @@ class BatchEvaluationTab(BatchLayout):
                 **self._idle(),
             }
         finally:
-            session.settle()
+            session.job.finish()
         yield gr.skip()
 
     def _steps(self, order: Order, session: Session) -> Iterator[Updates]:
@@ -359,7 +355,7 @@ class BatchEvaluationTab(BatchLayout):
             self._cancel: gr.update(interactive=True),
         }
         for sentence in evaluate_batch(session):
-            if session.result.labelled and not session.is_measured_enough:
+            if session.result.labelled and not session.job.is_ending:
                 yield {self._status: cards.status_html(f"{sentence} Cancel keeps the finished measurements.")}
         result = session.result
         yield {
@@ -379,7 +375,7 @@ class BatchEvaluationTab(BatchLayout):
             **self._figures_shown(session, figures),
             **self._looked_at(session),
         }
-        folder = session.folder / "downloads"
+        folder = session.job.folder / "downloads"
         folder.mkdir()
         figures += draw_matrices(result, session.evaluations) if result.labelled else []
         files = write_files(result, session.evaluations, figures, folder)
@@ -408,7 +404,7 @@ class BatchEvaluationTab(BatchLayout):
     def _pick(self, session: Session | None, event: gr.EventData) -> Updates:
         if session is None or session.result is None:
             return {self._status: cards.status_html(_EXPIRED)}
-        session.keep()
+        session.job.keep()
         picked = str((event._data or {}).get("pick"))
         if large := session.opened(picked):
             return {self._viewer: large}
@@ -418,7 +414,7 @@ class BatchEvaluationTab(BatchLayout):
     def _make_decisions(self, session: Session | None) -> Updates:
         if session is None or session.result is None:
             return {self._decisions_file: None, self._status: cards.status_html(_EXPIRED)}
-        session.keep()
+        session.job.keep()
         try:
             # A copy, since the visitor may move the threshold while it is written.
             return {self._decisions_file: str(write_decisions(copy(session), private_folder()))}
@@ -428,7 +424,7 @@ class BatchEvaluationTab(BatchLayout):
     def _look_at(self, session: Session | None, model: str) -> Updates:
         if session is None or session.result is None:
             return {self._status: cards.status_html(_EXPIRED)}
-        session.keep()
+        session.job.keep()
         session.look_at(str(model))
         return self._looked_at(session)
 
@@ -467,7 +463,7 @@ class BatchEvaluationTab(BatchLayout):
 
     def _decided(self, session: Session) -> Updates:
         """What moves with the threshold: no drawing and no resampling here."""
-        session.keep()
+        session.job.keep()
         return {
             self._matrix: session.matrix(),
             self._points: session.point_figures(),

@@ -190,10 +190,10 @@ class BatchSection(ComparisonLayout):
 
     def _left(self, previous: ImagesRun | None) -> Updates:
         """Ends a run whose visitor begins another one; files that it has opened can't be handed in again."""
-        if previous is None or not previous.is_running:
+        if previous is None or previous.job.is_over:
             return {}
-        has_taken_files = previous.is_reading and previous.is_started
-        previous.abandon()
+        has_taken_files = previous.is_reading and previous.job.has_begun
+        previous.job.supersede()
         return {self._files: None} if has_taken_files else {}
 
     def _switch_task(self, task_key: str, run: ImagesRun | None) -> Updates:
@@ -207,44 +207,45 @@ class BatchSection(ComparisonLayout):
         }
 
     def _end(self, run: ImagesRun | None) -> Updates:
-        if run is None or not run.is_running:
+        if run is None or run.job.is_over:
             return gr.skip()
         said = "the current images" if run.is_reading else "the current step"
         run.stop()
         return {
-            self._status: status_html("Stopped before the start." if run.is_over else f"Finishing {said} …"),
-            self._start: gr.update(interactive=run.is_over),
+            self._status: status_html(
+                "Stopped before the start." if run.job.is_over else f"Finishing {said} …"
+            ),
+            self._start: gr.update(interactive=run.job.is_over),
             self._stop: gr.update(interactive=False),
         }
 
     def _turn_away(self, run: ImagesRun | None) -> Updates:
         """What Gradio itself has refused, which its own note, that fades, says too."""
-        if run is None or not run.is_running:
+        if run is None or run.job.is_over:
             return gr.skip()
-        failure = _CUT_OFF if run.is_started else _BUSY
+        failure = _CUT_OFF if run.job.has_begun else _BUSY
         return {**self._left(run), **self._idle(), self._run: None, self._status: failure_html(failure)}
 
     def _compare(self, task_key: Any, models: Any, views: Any, run: ImagesRun | None) -> Iterator[Updates]:
         # Gradio empties the outputs of what yields nothing, and sends the last of what it yields once more.
         yield gr.skip()
-        if run is None or run.is_started or run.is_over:
+        if run is None or not run.job.start():
             return
-        run.is_started = True
         try:
             for updates in self._steps(task_key, models, views, run):
-                if run.is_over:
+                if run.job.is_superseded:
                     break
                 yield updates
         except Exception as error:
-            if not run.is_over:
+            if not run.job.is_superseded:
                 yield self._failed(error, run)
         finally:
-            run.settle()
+            run.job.finish()
         yield gr.skip()
 
     def _steps(self, task_key: Any, models: Any, views: Any, run: ImagesRun) -> Iterator[Updates]:
         task = get_task(str(task_key))
-        yield from self._read(Order(run.session.payload, task.key, models, views), run)
+        yield from self._read(Order(run.job.payload, task.key, models, views), run)
         compared = self._gather_models(task, run)
         begun = ImagesComparison(task, compared, is_shipped=run.source == SHIPPED)
         for sentence, found in compared_in_steps(self._zoo, begun):
@@ -256,12 +257,12 @@ class BatchSection(ComparisonLayout):
                 self._results: results.results_html(found, run.batch),
                 self._list: run.listed(),
             }
-            if run.is_stopping and not found.is_finished:
+            if run.job.is_ending and not found.is_finished:
                 yield self._stopped(run)
                 return
         # While the files are written, a switch of the task must still end the run.
         finished = self._finished(run, sentence)
-        run.is_running = False
+        run.job.finish()
         yield finished
 
     def _read(self, order: Order, run: ImagesRun) -> Iterator[Updates]:
@@ -288,7 +289,7 @@ class BatchSection(ComparisonLayout):
         if run.source == IMAGES:
             return gather_batch_models(run.batch)
         if run.source == TABLES:
-            return read_table_models(run.session.payload, task)
+            return read_table_models(run.job.payload, task)
         return read_shipped_models(task, self._root)
 
     def _finished(self, run: ImagesRun, summary: str) -> Updates:

@@ -17,6 +17,7 @@ from dermadeit.views.comparison.disagreements import (
 )
 from dermadeit.views.comparison.steps import ImagesComparison
 from dermadeit.views.page.case_pictures import load_pictures
+from dermadeit.views.page.job import Job
 from dermadeit.views.page.pictures import data_address, jpeg_address
 
 IMAGES, TABLES, SHIPPED = "images", "tables", "shipped"
@@ -33,11 +34,6 @@ class ImagesRun:
         cases: Folder with a local copy of ISIC 2019 for the pictures of shipped predictions, or None.
         found: As far as the comparison has come; None before there is anything to compare.
         page: The page of the images that the models answer differently.
-        is_started: Whether some event has begun to work on it. One that had to wait is given the newest run, not
-            its own.
-        is_running: Whether it is not finished yet.
-        is_stopping: Whether the visitor has asked to end it after the step that is being done.
-        is_over: Whether the visitor has begun another one since.
     """
 
     source: str
@@ -45,15 +41,16 @@ class ImagesRun:
     cases: Path | None = None
     found: ImagesComparison | None = None
     page: int = 0
-    is_started: bool = False
-    is_running: bool = True
-    is_stopping: bool = False
-    is_over: bool = False
 
     @classmethod
     def begin(cls, source: str, payload: Any = None, cases: Path | None = None) -> ImagesRun:
         """A run that may have to wait for its turn; the files of its payload are kept until then."""
-        return cls(source, Session.begin(payload), cases)
+        return cls(source, Session(Job.begin(payload)), cases)
+
+    @property
+    def job(self) -> Job:
+        """The run itself. One of photos can be stopped twice: while they are read, and while they are compared."""
+        return self.session.job
 
     @property
     def batch(self) -> BatchResult | None:
@@ -63,34 +60,18 @@ class ImagesRun:
     @property
     def is_reading(self) -> bool:
         """Whether its photos are being read, or still will be."""
-        return self.is_running and self.source == IMAGES and self.batch is None
+        return not self.job.is_over and self.source == IMAGES and self.batch is None
 
     def stop(self) -> None:
-        """Ends the reading of photos, of which what is done is compared; before and after it, the comparison."""
-        if not self.is_started:
-            self.abandon()
-        elif self.is_reading:
-            self.session.cancel()
+        """Ends the reading of photos, of which what is done is compared; after it, the comparison."""
+        if self.job.has_begun:
+            self.job.stop()
         else:
-            self.is_stopping = True
-
-    def abandon(self) -> None:
-        """Ends it all: nobody waits for it any more. Files that were not opened yet can be handed in again."""
-        self.is_over = True
-        if self.is_started:
-            self.session.cancel()
-        else:
-            self.is_running = False
-            self.session.give_back()
-
-    def settle(self) -> None:
-        """Says that it is finished: from now on its files stay only while they are looked at."""
-        self.is_running = False
-        self.session.settle()
+            self.job.supersede()
 
     def turn(self, pick: str) -> None:
         """Follows a button below the images; anything else does nothing."""
-        self.session.keep()
+        self.job.keep()
         if self.found and self.found.differing and pick in (NEXT, PREVIOUS):
             step = 1 if pick == NEXT else -1
             self.page = nearest_page(self.found.differing, self.page + step)

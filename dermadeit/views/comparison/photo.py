@@ -17,6 +17,7 @@ from dermadeit.views.comparison.photo_run import PhotoComparison, Run, compared
 from dermadeit.views.page.events import COMPARE_EVENT, INSTANT_EVENT, LATEST_EVENT, PAGE_EVENT, Updates
 from dermadeit.views.page.failures import presentable
 from dermadeit.views.page.html import NO_READING, failure_html, status_html
+from dermadeit.views.page.job import Job
 from dermadeit.views.page.pickers import add_photo_choice
 from dermadeit.views.page.scripts import ANNOUNCE
 from dermadeit.views.page.uploads import (
@@ -143,11 +144,11 @@ class PhotoSection:
     def _clear(
         self, payload: Any, previous: Run | None, result: PhotoComparison | None, task_key: str, point: str
     ) -> Updates:
-        if previous is not None:
-            previous.is_over = True
+        if previous is not None and previous.job is not None:
+            previous.job.supersede()
         task = get_task(task_key)
         source = source_of(payload)
-        run = Run(source, task.key, point=_known_point(point), is_running=source is not None)
+        run = Run(source, task.key, point=_known_point(point), job=Job() if source else None)
         return {self._run: run, **self._started(task, running=run.is_running)}
 
     def _switch_task(
@@ -156,11 +157,14 @@ class PhotoSection:
         task = get_task(task_key)
         if run is not None and run.is_running:
             # The reading that goes on notices, and starts again with the photo that it has open.
-            run.task_key, run.shown_class, run.is_stopping = task.key, cards.OWN_ANSWER, False
+            run.task_key, run.shown_class = task.key, cards.OWN_ANSWER
+            run.job.go_on()
             return self._started(task, running=True)
         again = result and result.photo
         source = run and run.source
-        fresh = Run(source, task.key, point=_known_point(point), again=again, is_running=again is not None)
+        fresh = Run(
+            source, task.key, point=_known_point(point), again=again, job=Job() if again is not None else None
+        )
         updates = {self._run: fresh, **self._started(task, running=fresh.is_running)}
         return {**updates, self._status: status_html(_CHOOSE_AGAIN)} if result and not again else updates
 
@@ -186,16 +190,16 @@ class PhotoSection:
         # A generator that yields nothing empties its outputs, and what it yields last is sent again at its end.
         yield gr.skip()
         source = source_of(payload)
-        if run is None or source is None or source != run.source:
-            discard(payload)
-        else:
+        if run is not None and source is not None and source == run.source and run.start():
             yield from self._shown_while(self._photo_and_all(payload, run), run)
+        else:
+            discard(payload)
         yield gr.skip()
 
     def _read_again(self, run: Run | None) -> Iterator[Updates]:
         yield gr.skip()
         photo = run and run.again
-        if photo is not None:
+        if photo is not None and run.start():
             run.again = None
             yield from self._shown_while(self._ask_all(photo, run), run)
         yield gr.skip()
@@ -204,12 +208,12 @@ class PhotoSection:
         """The steps of a run as long as it is not over, and its failure."""
         try:
             for updates in steps:
-                if run.is_over:
+                if run.job.is_superseded:
                     break
                 yield updates
         except Exception as error:
-            run.is_running = False
-            if not run.is_over:
+            run.job.finish()
+            if not run.job.is_superseded:
                 yield {
                     self._photo: None,
                     **self._started(get_task(run.task_key), running=False),
@@ -224,16 +228,16 @@ class PhotoSection:
 
     def _ask_all(self, photo: LesionImage, run: Run) -> Iterator[Updates]:
         asked = None
-        while asked != run.task_key and not run.is_over:
+        while asked != run.task_key and not run.job.is_superseded:
             asked = run.task_key
             for result in compared(self._zoo, get_task(asked), photo):
-                if run.is_over or run.task_key != asked:
+                if run.job.is_superseded or run.task_key != asked:
                     break
                 yield self._step(result, run)
-                if run.is_stopping:
+                if run.job.is_ending:
                     break
-        run.is_running = False
-        if not run.is_over:
+        run.job.finish()
+        if not run.job.is_superseded:
             yield self._finished(result, run)
 
     def _step(self, result: PhotoComparison, run: Run) -> Updates:
@@ -274,7 +278,7 @@ class PhotoSection:
         if run is None or not run.is_running:
             return gr.skip()
         # The reading itself says when it has stopped: its last step may still be on its way to the page.
-        run.is_stopping = True
+        run.job.stop()
         return {
             self._stop: gr.update(interactive=False),
             self._status: status_html("Stopping after the current model …"),
@@ -293,7 +297,7 @@ class PhotoSection:
             # What is written back counts as new: it must not expire while somebody works with it.
             kept = {self._run: run, self._result: result}
             updates |= {self._download: self._export(result, run), **kept}
-        return gr.skip() if run.is_over else updates
+        return gr.skip() if run.job is not None and run.job.is_superseded else updates
 
     def _drawn(self, result: PhotoComparison, run: Run, *, running: bool) -> str:
         known = run.shown_class in result.task.classes

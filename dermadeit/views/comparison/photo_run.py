@@ -16,6 +16,7 @@ from dermadeit.tasks import Task
 from dermadeit.trust.calibration import DEFAULT_OPERATING_POINT
 from dermadeit.views.comparison import photo_cards as cards
 from dermadeit.views.page.failures import Failure, presentable
+from dermadeit.views.page.job import Job
 
 _MAP_SIDE = 360
 """Longest side of the photo under a heatmap, in pixels."""
@@ -100,9 +101,7 @@ class Run:
         shown_class: Class of the heatmaps, or `comparison.photo_cards.OWN_ANSWER`.
         point: The operating point.
         again: The photo to read again for another task; taken by the reading that does.
-        is_running: Whether a reading is going on.
-        is_stopping: Whether the visitor has asked it to stop after the model that is being asked.
-        is_over: Whether the visitor has chosen another photo since.
+        job: The reading, which ends after the model that is being asked; None where there is nothing to read.
     """
 
     source: str | None
@@ -110,9 +109,16 @@ class Run:
     shown_class: str = cards.OWN_ANSWER
     point: str = DEFAULT_OPERATING_POINT
     again: LesionImage | None = None
-    is_running: bool = False
-    is_stopping: bool = False
-    is_over: bool = False
+    job: Job | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a reading is going on, or still will be."""
+        return self.job is not None and not self.job.is_over
+
+    def start(self) -> bool:
+        """Takes the turn of the reading; False where there is none to take."""
+        return self.job is not None and self.job.start()
 
 
 def compared(zoo: ModelZoo, task: Task, photo: LesionImage) -> Iterator[PhotoComparison]:

@@ -14,6 +14,7 @@ from dermadeit.views.batch import tables as batch_tables
 from dermadeit.views.batch.exports import write_decisions, write_files
 from dermadeit.views.batch.run import UNFINISHED, evaluate_batch
 from dermadeit.views.batch.session import Session
+from dermadeit.views.page.job import Job
 
 SCORES = np.linspace(0.02, 0.98, 60)
 
@@ -34,8 +35,8 @@ def session(tmp_path):
     ]
     table = tmp_path / "predictions.csv"
     table.write_text("\n".join([header, *rows]))
-    made = Session(tmp_path)
-    made.finish(read_prediction_table(table, BINARY))
+    made = Session(Job(tmp_path))
+    made.finish_reading(read_prediction_table(table, BINARY))
     return made
 
 
@@ -94,7 +95,7 @@ def test_a_measuring_that_is_cancelled_keeps_what_is_measured_and_says_so(sessio
     # The first model has its figures and their intervals by then.
     for _ in range(3):
         assert "ours" in next(steps)
-    session.cancel()
+    session.job.stop()
     list(steps)
     first, second = (evaluation.metrics for evaluation in session.evaluations)
     assert first["accuracy"] == second["accuracy"]

@@ -25,6 +25,7 @@ from dermadeit.views.batch import tables as batch_tables
 from dermadeit.views.batch.run import Order, evaluate_batch, read_batch
 from dermadeit.views.batch.session import Session
 from dermadeit.views.page.examples import SAMPLE_SET
+from dermadeit.views.page.job import Job
 
 OTHERS = BINARY.display_names["others"]
 INPUT = "#batch-files input[type=file]"
@@ -279,19 +280,19 @@ def test_only_uploads_are_opened(client, app_url, path):
 def session(cache):
     folder = Path(cache) / uuid4().hex
     folder.mkdir()
-    return Session(folder)
+    return Session(Job(folder))
 
 
 def test_a_run_deletes_its_uploads_even_when_cancelled(session, uploaded, zoo, class_zip):
     record = uploaded(class_zip)
     for step in read_batch(zoo, Order([record], "binary", ["dermadeit"], 8), session):
         if not isinstance(step, str) and step.done:
-            session.cancel()
+            session.job.stop()
     list(evaluate_batch(session))
     assert 0 < session.result.missing < 13
     assert session.evaluations[0].metrics["n"] == len(session.result.items)
     assert not Path(record["path"]).exists()
-    assert {path.suffix for path in session.folder.iterdir()} == {".jpg"}
+    assert {path.suffix for path in session.job.folder.iterdir()} == {".jpg"}
 
 
 def test_neither_folders_nor_files_of_the_server_are_taken(session, cache, zoo, class_zip):

@@ -3,6 +3,7 @@
 import json
 import os
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from dermadeit.views.comparison.files import export, read_shipped_models, store_
 from dermadeit.views.comparison.images_run import IMAGES, SHIPPED, ImagesRun
 from dermadeit.views.comparison.results import results_html
 from dermadeit.views.comparison.steps import ImagesComparison, compared_in_steps
-from dermadeit.views.comparison.teacher import TEACHER, teacher_card_html
+from dermadeit.views.comparison.teacher import TEACHER, TEACHER_TITLE, teacher_card_html
 
 MODELS = ["dermadeit", "mobilenetv2"]
 DONE = "#compare-batch-status :text('The uploads have been deleted')"
@@ -43,11 +44,11 @@ def compared_images(zoo):
 
     def compare(records):
         run = ImagesRun.begin(IMAGES, records)
-        for _ in read_batch(zoo, Order(run.session.payload, "binary", MODELS, 1), run.session):
+        for _ in read_batch(zoo, Order(run.job.payload, "binary", MODELS, 1), run.session):
             pass
         begun = ImagesComparison(BINARY, gather_batch_models(run.batch))
         *_, (_, run.found) = compared_in_steps(zoo, begun)
-        run.settle()
+        run.job.finish()
         return run
 
     return compare
@@ -78,7 +79,7 @@ def test_a_batch_with_classes_is_compared_and_its_disagreements_have_pictures(
     page = results_html(run.found, run.batch)
     for part in ("images", "figures", "kappas", "plot"):
         assert f'data-part="{part}"' in page
-    assert "MLP on the small teacher's features" in page
+    assert TEACHER_TITLE in unescape(page)
     assert run.listed().count('src="data:image/jpeg;base64,') == len(differing)
     assert not Path(record["path"]).exists()
     content = json.loads(json.dumps(export(run.found, run.batch), allow_nan=False))
@@ -111,11 +112,11 @@ def test_stopping_before_its_turn_gives_the_files_back(uploaded, file_of, encode
     record = uploaded(file_of(encoded_photo()))
     run = ImagesRun.begin(IMAGES, [record])
     assert not Path(record["path"]).exists()
-    [claimed] = run.session.payload
+    [claimed] = run.job.payload
     # Waiting long must not make them a prey of the sweep.
     os.utime(claimed["path"], (0, 0))
     run.stop()
-    assert run.is_over
+    assert run.job.is_superseded
     assert Path(record["path"]).stat().st_mtime > 0
 
 
@@ -132,7 +133,7 @@ def test_pages_of_disagreements_are_turned_and_forged_presses_do_nothing(cache):
     listed = run.listed()
     assert f"{PAGE_SIZE + 1} to {2 * PAGE_SIZE} of 60" in listed
     assert listed.count("<tr>") == 1 + PAGE_SIZE
-    run.settle()
+    run.job.finish()
 
 
 def test_shipped_predictions_have_pictures_where_a_local_copy_does(cache, tmp_path, encoded_photo):
@@ -149,7 +150,7 @@ def test_shipped_predictions_have_pictures_where_a_local_copy_does(cache, tmp_pa
     assert listed.count("<img") == 1
     assert f'alt="{shown}: truth ' in listed
     assert listed.count("no picture</div>") == len(found.differing) - 1
-    run.settle()
+    run.job.finish()
 
 
 def test_the_teacher_is_never_asked_and_shows_what_is_filed_of_it(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from gradio.utils import get_upload_folder
 
 from dermadeit.errors import ImageError
-from dermadeit.views.batch.session import Session
+from dermadeit.views.page.job import Job
 from dermadeit.views.page.uploads import (
     CACHE_SECONDS,
     FOLDER_MARK,
@@ -44,16 +44,16 @@ def test_only_what_is_old_is_swept(tmp_path: Path) -> None:
 
 
 def test_what_is_held_outlives_the_sweep_and_goes_after_it(tmp_path):
-    session = Session(tmp_path / "run")
+    job = Job(tmp_path / "run")
     (tmp_path / "run").mkdir()
     for path in (tmp_path / "run" / "photo", tmp_path / "other"):
         path.write_bytes(b"x")
         os.utime(path, (0, 0))
-    hold(session, session.folder)
+    hold(job, job.folder)
     sweep(tmp_path, CACHE_SECONDS)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
     assert (tmp_path / "run" / "photo").is_file()
-    session.settle()
+    job.finish()
     sweep(tmp_path, CACHE_SECONDS)
     assert (tmp_path / "run" / "photo").is_file()
     sweep(tmp_path, -1)
@@ -65,12 +65,12 @@ def test_a_batch_that_waits_keeps_its_files_from_whoever_sends_the_same(cache, e
     shared.parent.mkdir()
     shared.write_bytes(encoded_photo())
     records = [{"path": str(shared), "orig_name": name} for name in ("a.jpg", "b.jpg")]
-    session = Session.begin([*records, {"path": "/etc/passwd"}, "nonsense"])
+    job = Job.begin([*records, {"path": "/etc/passwd"}, "nonsense"])
     assert not shared.exists()
-    with uploaded_files(session.payload[:2], session.folder) as files:
+    with uploaded_files(job.payload[:2], job.folder) as files:
         assert [file.name for file in files] == ["a.jpg", "b.jpg"]
         assert files[0].path.read_bytes() == encoded_photo()
-    with pytest.raises(ImageError), uploaded_files(session.payload[2:3], session.folder):
+    with pytest.raises(ImageError), uploaded_files(job.payload[2:3], job.folder):
         pass
 
 
@@ -92,13 +92,13 @@ def test_a_run_that_gets_no_turn_leaves_its_files_to_be_handed_in_again(cache, e
     place.write_bytes(encoded_photo())
     records = [{"path": str(place), "orig_name": name} for name in ("a.jpg", "b.jpg")]
     records += [{"path": "/etc/passwd"}, "nonsense"]
-    session = Session.begin(records)
+    job = Job.begin(records)
     assert not place.exists()
     place.parent.rmdir()
-    session.give_back()
+    job.supersede()
     assert place.read_bytes() == encoded_photo()
-    assert session.is_over
+    assert job.is_over
     assert Path("/etc/passwd").exists()
-    again = Session.begin(records)
+    again = Job.begin(records)
     with uploaded_files(again.payload[:2], again.folder) as files:
         assert [file.name for file in files] == ["a.jpg", "b.jpg"]

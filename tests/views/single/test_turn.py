@@ -19,6 +19,7 @@ from dermadeit.views.api.compare import compare_models
 from dermadeit.views.application import build_app
 from dermadeit.views.comparison.photo import PhotoSection
 from dermadeit.views.page import uploads
+from dermadeit.views.page.job import Job
 from dermadeit.views.page.uploads import opened_photo
 from dermadeit.views.single import tab as single_image
 from dermadeit.views.single.tab import SingleImageTab
@@ -359,7 +360,7 @@ def test_another_task_for_a_photo_that_has_expired_says_so(tab):
 def test_a_photo_taken_away_while_its_comparison_waits_is_not_read(section):
     waiting = section._clear(FIRST, None, None, "binary", "balanced")[section._run]
     emptied = section._clear(None, waiting, None, "binary", "balanced")
-    assert waiting.is_over
+    assert waiting.job.is_superseded
     assert "Ready." in emptied[section._status]
     assert not emptied[section._stop]["interactive"]
     assert list(section._read(FIRST, emptied[section._run])) == [gr.skip(), gr.skip()]
@@ -385,20 +386,20 @@ def test_asking_the_same_photo_again_sends_nothing_twice(section):
     run = section._clear(FIRST, None, None, "binary", "balanced")[section._run]
     with opened_photo(FIRST) as photo:
         run.again = photo
-    run.is_stopping = True
+    run.job.stop()
     *_, result, last = section._read_again(run)
     assert "Stopped" in result[section._status]
     assert last == gr.skip()
-    run.again = photo
+    run.again, run.job = photo, Job()
     steps = section._read_again(run)
     next(steps), next(steps)
-    run.is_over = True
+    run.job.supersede()
     assert list(steps) == [gr.skip()]
 
 
 def test_whoever_looks_at_other_classes_does_not_lose_the_comparison(section):
     run = section._clear(FIRST, None, None, "binary", "balanced")[section._run]
-    run.is_stopping = True
+    run.job.stop()
     results = [step[section._result] for step in section._read(FIRST, run) if section._result in step]
     updates = section._redraw(run, results[-1], "others", "balanced")
     assert (updates[section._run], updates[section._result]) == (run, results[-1])
