@@ -100,6 +100,7 @@ def _likeness(check: PhotoCheck, answer: Prediction) -> tuple[str, str, str, boo
     detail = f"distance {check.strangeness:.4f}, at most {check.strangest:.4f}"
     if NOT_SKIN in answer.abstain_codes:
         return name, "does not look like a skin lesion", detail, False
-    if OUT_OF_DISTRIBUTION in (answer.warning_codes or ()):
+    # A withheld answer has no warnings, and may be far from the training photos all the same.
+    if OUT_OF_DISTRIBUTION in (answer.warning_codes or ()) or check.strangeness > check.strangest:
         return name, "differs from the training photos", detail, False
     return name, "similar to the training photos", detail, True

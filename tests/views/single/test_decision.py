@@ -254,6 +254,20 @@ def test_a_warned_answer_is_given_with_its_warning_wherever_it_goes(reading, mix
     assert "differs from the training photos" in check_html(warned, "binary")
 
 
+def test_a_withheld_photo_that_is_far_from_the_training_photos_is_not_called_similar(reading):
+    answer = replace(
+        reading.predictions["binary"], verdict=ABSTAIN, abstain_codes=("blurred",), warning_codes=()
+    )
+    check = replace(reading.photo_checks["binary"], strangeness=0.2, strangest=0.1)
+    for strangeness, is_similar in ((0.2, False), (0.05, True)):
+        far = replace(
+            reading,
+            predictions=reading.predictions | {"binary": answer},
+            photo_checks=reading.photo_checks | {"binary": replace(check, strangeness=strangeness)},
+        )
+        assert ("differs from the training photos" in check_html(far, "binary")) is not is_similar
+
+
 def test_an_answer_that_its_own_set_rules_out_is_called_doubtful(reading, mixed, calibrations):
     answer = answer_with(reading, 0.999)
     settings = DecisionSettings(OWN_THRESHOLD, 0.5)
