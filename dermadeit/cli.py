@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 EXIT_USAGE = 2
 EXIT_SOME_FAILED = 3
 
+_NOT_IMAGES = ("thumbs.db", "desktop.ini")
+_TEXT_SUFFIXES = (".csv", ".tsv", ".xlsx", ".json", ".txt", ".md", ".yaml")
+"""What lies beside photos in a folder. Anything else is tried, so that no photo vanishes."""
+
 TaskName = StrEnum("TaskName", {key: key for key in TASKS})
 
 
@@ -81,7 +85,7 @@ app.add_typer(benchmark_app, name="benchmark")
 
 @app.command()
 def predict(
-    images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Image files.")],
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")],
     task: TaskOption,
     model: ModelOption = "dermadeit",
     views: ViewsOption = 8,
@@ -112,6 +116,7 @@ def predict(
 
         if saliency is not None:
             _create_folder(saliency)
+        images = _list_images(images)
         predictor = load_predictor(task.value, model)
         if output_format is OutputFormat.table and (caveat := predictor.checkpoint.task.caveat):
             typer.echo(caveat, err=True)
@@ -431,6 +436,33 @@ def _refuse_repeated(names: list[str]) -> None:
                 f"Two of the checkpoints are both of the model “{name}”, and results are filed by model name. "
                 "Evaluate them one after the other, with two --output folders."
             )
+
+
+def _list_images(given: list[str]) -> list[str]:
+    """The files, and in place of each folder what lies in and below it, in alphabetical order.
+
+    Raises:
+        ConfigurationError: A folder holds no file that could be an image.
+    """
+    found = []
+    for name in given:
+        folder = Path(name)
+        if not folder.is_dir():
+            found.append(name)
+            continue
+        files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+        kept = [path for path in files if _may_be_image(path.relative_to(folder))]
+        if len(kept) < len(files):
+            typer.echo(f"{name}: {len(files) - len(kept)} other files left out", err=True)
+        if not kept:
+            raise ConfigurationError(f"The folder “{name}” holds no images.", code=ErrorCode.NO_IMAGES)
+        found += map(str, kept)
+    return found
+
+
+def _may_be_image(path: Path) -> bool:
+    hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts)
+    return not hidden and path.name.lower() not in _NOT_IMAGES and path.suffix.lower() not in _TEXT_SUFFIXES
 
 
 def _explain(

@@ -1,6 +1,7 @@
 """The command line is a contract: keys, files and exit codes."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -46,6 +47,23 @@ def test_predict_prints_a_json_line_for_each_image(binary: list[str], lesion_fil
         assert line["status"] == "ok"
         assert line["label"] == max(line["probabilities"], key=line["probabilities"].get)
         assert list(line["probabilities"]) == list(line["logits"]) == ["nevus", "others"]
+
+
+def test_predict_reads_a_folder(binary: list[str], lesion_files: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "deeper").mkdir()
+    shutil.copy(lesion_files[0], tmp_path / "deeper" / "a.jpg")
+    shutil.copy(lesion_files[1], tmp_path / "b.unknown")
+    (tmp_path / "labels.csv").write_text("image_id,label\n")
+    (tmp_path / ".hidden.jpg").write_bytes(b"")
+    result = _run("predict", tmp_path, *binary, "--format", "jsonl")
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [line["file"] for line in lines] == [
+        str(tmp_path / "b.unknown"),
+        str(tmp_path / "deeper" / "a.jpg"),
+    ]
+    (tmp_path / "empty").mkdir()
+    result = _run("predict", tmp_path / "empty", *binary, exit_code=2)
+    assert "no images" in result.stderr
 
 
 def test_one_bad_file_never_stops_the_others(

@@ -243,7 +243,9 @@ class RunSettings(Settings):
     """Where it is computed, and where the checkpoint goes."""
 
     output: str = setting("", "checkpoint folder to write; runs/TASK/MODEL without it")
-    device: Literal["auto", "cpu", "cuda"] = setting("auto", "where to compute")
+    device: Literal["auto", "cpu", "cuda", "mps"] = setting(
+        "auto", "where to compute; cuda is an Nvidia GPU, mps the GPU of a Mac"
+    )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = setting(
         "auto", "the fastest that the device computes natively; fp16 needs CUDA"
     )
@@ -253,15 +255,22 @@ class RunSettings(Settings):
         """The device to train on."""
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ConfigurationError("There is no CUDA device here. Use --device cpu or auto.")
-        automatic = "cuda" if torch.cuda.is_available() else "cpu"
+        has_mps = torch.backends.mps.is_available()
+        if self.device == "mps" and not has_mps:
+            raise ConfigurationError(
+                "There is no MPS device here (the GPU of a Mac). Use --device cpu or auto."
+            )
+        automatic = "cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu"
         return torch.device(automatic if self.device == "auto" else self.device)
 
     def resolve_precision(self, device: torch.device) -> str:
         """The precision to train in: `auto` is the fastest that the device computes natively."""
-        if self.precision == "fp16" and device.type == "cpu":
+        if self.precision == "fp16" and device.type != "cuda":
             raise ConfigurationError("fp16 needs a CUDA device. Use --precision bf16 or fp32.")
         if self.precision != "auto":
             return self.precision
+        if device.type == "mps":
+            return "fp32"
         if device.type == "cpu":
             return "bf16" if cpu_has_bf16() else "fp32"
         # A T4 (compute capability 7.5) only emulates bf16.

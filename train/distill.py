@@ -16,6 +16,7 @@ the epochs are run, and what each of them has brought is kept.
 from __future__ import annotations
 
 import logging
+import os
 import platform
 import sys
 import time
@@ -42,7 +43,7 @@ from train.command_line import explaining_mistakes, parse_arguments
 from train.configuration import TrainingConfiguration
 from train.loaders import load_manifest
 from train.loop import Training
-from train.plan import describe_plan, settle
+from train.plan import describe_plan, refuse_lost_processes, settle
 from train.smoke import run_smoke
 
 logger = logging.getLogger("train.distill")
@@ -67,6 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Trains as configured; returns the exit code: 0, or 2 for a mistake that the message explains."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     request = parse_arguments(arguments)
+    refuse_lost_processes(os.environ)
     if request.smoke:
         run_smoke(train, request.configuration)
     else:
@@ -197,7 +199,9 @@ def describe(training: Training, manifest: Manifest) -> dict[str, Any]:
             "python": platform.python_version(),
             "torch": torch.__version__,
             "timm": timm.__version__,
-            "device": torch.cuda.get_device_name() if training.device.type == "cuda" else "cpu",
+            "device": torch.cuda.get_device_name()
+            if training.device.type == "cuda"
+            else training.device.type,
             "processes": training.accelerator.num_processes,
             "precision": training.precision,
         },

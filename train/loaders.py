@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from dermadeit.data.manifest import Manifest, check_leaks, read_source
 from dermadeit.errors import ConfigurationError, ErrorCode, TableError
 from dermadeit.tasks import TRAINABLE_TASKS, get_task
 from train.configuration import DataSettings, TrainingConfiguration
+from train.data.splitting import DEFAULT_SHARES, advise_shares
 from train.original import OriginalDataset, SeededDraws
 
 
@@ -40,14 +42,29 @@ def load_manifest(settings: DataSettings) -> Manifest:
     if not settings.allow_leaks:
         check_leaks(manifest)
     for split in ("train", "validation"):
-        missing = [key for key, count in manifest.select(split).class_counts.items() if not count]
+        counts = Counter(row.label for row in manifest.rows if row.split == split)
+        missing = [key for key in manifest.task.classes if not counts[key]]
         if missing:
             raise TableError(
                 f"The split “{split}” has no image of the class {', '.join(missing)}. Every class must be in "
-                "train and validation.",
+                f"train and validation. {_advice(manifest)}",
                 code=ErrorCode.MISSING_CLASS,
             )
     return manifest
+
+
+def _advice(manifest: Manifest) -> str:
+    labels = [row.label for row in manifest.rows]
+    absent = [key for key in manifest.task.classes if key not in labels]
+    if absent:
+        return f"The whole table has no image of {', '.join(absent)}."
+    return advise_shares(
+        [row.lesion_group for row in manifest.rows],
+        [(row.metadata.get("diagnosis") or row.label, row.source) for row in manifest.rows],
+        labels,
+        DEFAULT_SHARES,
+        seed=0,
+    )
 
 
 def create_train_loader(

@@ -8,7 +8,7 @@ import logging
 import math
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from datetime import timedelta
 from functools import partial
@@ -73,7 +73,7 @@ class Training:
         self._create_student(manifest)
         self._create_loaders(manifest)
         self._create_optimizer()
-        self.fingerprint = _fingerprint(self, manifest)
+        self.identity = _identify(self, manifest)
         self.epoch = 0
         self.curves: list[dict[str, float]] = []
 
@@ -320,7 +320,7 @@ class Training:
         """Everything that a later epoch depends on."""
         scaler = self.accelerator.scaler
         return {
-            "fingerprint": self.fingerprint,
+            "identity": self.identity,
             "epoch": self.epoch,
             "curves": self.curves,
             "student": self.student.state_dict(),
@@ -334,10 +334,10 @@ class Training:
         """Continues from a state; raises `TrainingError` where another training wrote it."""
         # On the CPU: the optimiser moves what belongs on the device, and keeps its step counters here.
         state = torch.load(path, map_location="cpu", weights_only=True)
-        if state.get("fingerprint") != self.fingerprint:
+        if state.get("identity") != self.identity:
             raise TrainingError(
-                f"“{path.parent}” holds a training with other settings, data, teacher or precision, or of an "
-                "older version. Choose another --output, or delete it.",
+                f"“{path.parent}” holds another training. {_differences(state.get('identity'), self.identity)} "
+                "Choose another --output, or delete it.",
                 code=ErrorCode.OTHER_TRAINING,
             )
         self.student.load_state_dict(state["student"])
@@ -392,16 +392,32 @@ def _preprocessing_of(classifier: LesionClassifier, configuration: TrainingConfi
     )
 
 
-def _fingerprint(training: Training, manifest: Manifest) -> str:
-    """Hash of all that must not change between two runs of one training."""
+def _identify(training: Training, manifest: Manifest) -> dict[str, str | int | float | bool]:
+    """All that must not change between two runs of one training, by what each thing is called."""
     settings = training.configuration.settings
-    for name in _FREE_BETWEEN_RUNS:
-        settings.pop(name)
     rows = [(row.image_id, row.label, row.split, row.lesion_group) for row in manifest.rows]
     weights = hashlib.sha256()
     for value in training.student.classifier.state_dict().values():
         weights.update(value.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    teacher = training.targets and training.targets.identity
-    machine = [training.precision, training.accelerator.num_processes]
-    content = json.dumps([settings, rows, weights.hexdigest(), teacher, machine], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()
+    return {
+        **{name: value for name, value in settings.items() if name not in _FREE_BETWEEN_RUNS},
+        "images of the manifest": hashlib.sha256(json.dumps(rows).encode()).hexdigest(),
+        "first weights": weights.hexdigest(),
+        "teacher": training.targets.identity if training.targets else "none",
+        "precision": training.precision,
+        "number of processes": training.accelerator.num_processes,
+    }
+
+
+def _differences(before: object, now: Mapping[str, object]) -> str:
+    """What differs between an earlier training and this one, as a sentence."""
+    if not isinstance(before, dict):
+        return "An older version wrote it."
+    differing = [name for name in (*now, *before) if before.get(name) != now.get(name)]
+    return f"It differs in: {', '.join(_difference(name, before, now) for name in dict.fromkeys(differing))}."
+
+
+def _difference(name: str, before: Mapping[str, object], now: Mapping[str, object]) -> str:
+    # Hashes say nothing to anyone.
+    is_hash = name in ("images of the manifest", "first weights")
+    return name if is_hash else f"{name} ({before.get(name)} there, {now.get(name)} here)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from dermadeit.data.manifest import Manifest
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from train.loop import Training
 
 logger = logging.getLogger(__name__)
+
+_WORLD_SIZES = ("WORLD_SIZE", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
+"""Where torchrun and the MPI launchers say how many processes they have started."""
 
 
 def settle(configuration: TrainingConfiguration, *, download: bool) -> TrainingConfiguration:
@@ -50,6 +54,22 @@ def settle(configuration: TrainingConfiguration, *, download: bool) -> TrainingC
         raise ConfigurationError(f"There is no teacher to distil from. {reason}", code=ErrorCode.NO_TEACHER)
     logger.info("Teacher: %s. %s", name, reason)
     return configuration.replace(teacher=name)
+
+
+def refuse_lost_processes(environment: Mapping[str, str]) -> None:
+    """Raises `ConfigurationError` where several CPU processes were asked for and only this one was started.
+
+    Without MPI, “accelerate launch --cpu --num_processes 2” starts one process, and says nothing.
+
+    Args:
+        environment: As the launcher has set it. It names an address for several processes to meet at.
+    """
+    on_cpu = environment.get("ACCELERATE_USE_CPU", "").lower() == "true"
+    if on_cpu and "MASTER_ADDR" in environment and not any(name in environment for name in _WORLD_SIZES):
+        raise ConfigurationError(
+            "“accelerate launch” starts several processes on a CPU only with MPI; here it has started one. Use: "
+            "torchrun --standalone --nproc_per_node 2 train/distill.py --device cpu"
+        )
 
 
 def describe_plan(training: Training, manifest: Manifest, seconds_per_pass: float, memory_bytes: int) -> str:

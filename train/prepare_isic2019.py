@@ -43,7 +43,13 @@ from train.data.layouts import (
 )
 from train.data.near_duplicates import find_near_duplicates
 from train.data.report import log_summary, write_tables
-from train.data.splitting import complete_splits, lesion_groups
+from train.data.splitting import (
+    DEFAULT_SHARES,
+    advise_shares,
+    complete_splits,
+    lesion_groups,
+    missing_classes,
+)
 
 logger = logging.getLogger("train.prepare_isic2019")
 
@@ -69,7 +75,7 @@ class PreparationSettings:
     """
 
     max_side: int = 600
-    shares: tuple[float, ...] = (0.70, 0.07, 0.07, 0.16)
+    shares: tuple[float, ...] = tuple(DEFAULT_SHARES.values())
     seed: int = 0
     resplit: bool = False
     image_level_split: bool = False
@@ -204,11 +210,12 @@ def _arrange(
     groups = [groups[index] for index in kept]
     splits, leaking = complete_splits(
         [image.image_id for image in images] if settings.image_level_split else groups,
-        [(image.diagnosis or image.label, image.dataset) for image in images],
+        _strata(images),
         ["" if settings.resplit else image.split for image in images],
         dict(zip(SPLITS, settings.shares, strict=True)),
         settings.seed,
     )
+    _warn_of_missing_classes(images, groups, splits, settings)
     left_out += [
         _excluded(images[index], prepared, "lesion_in_other_split", detail)
         for index, detail in leaking.items()
@@ -219,6 +226,22 @@ def _arrange(
         if index not in leaking
     ]
     return rows, left_out
+
+
+def _strata(images: Sequence[SourceImage]) -> list[tuple[str, str]]:
+    return [(image.diagnosis or image.label, image.dataset) for image in images]
+
+
+def _warn_of_missing_classes(
+    images: Sequence[SourceImage], groups: Sequence[str], splits: Sequence[str], settings: PreparationSettings
+) -> None:
+    labels = [image.diagnosis or image.label for image in images]
+    missing = missing_classes(splits, labels, SPLITS)
+    if missing:
+        told = "; ".join(f"“{split}” lacks {', '.join(classes)}" for split, classes in missing.items())
+        shares = dict(zip(SPLITS, settings.shares, strict=True))
+        advice = advise_shares(groups, _strata(images), labels, shares, settings.seed)
+        logger.warning("A split lacks a class: %s. %s", told, advice)
 
 
 def _contradicting(images: Sequence[SourceImage], pairs: np.ndarray) -> dict[int, str]:

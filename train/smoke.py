@@ -31,18 +31,17 @@ def run_smoke(train: Callable[[TrainingConfiguration], Path], wanted: TrainingCo
 
     Args:
         train: Runs one training.
-        wanted: Task, loss and augmentation are taken from it; model, sizes and teacher are not.
+        wanted: Task, loss, augmentation and output are taken from it; model, sizes and teacher are not.
 
     Returns:
-        The folder with everything that was written, a new temporary one for each run.
+        The folder with everything that was written: the output where one is named, else a new temporary one.
 
     Raises:
-        ConfigurationError: There are several processes.
+        ConfigurationError: There are several processes, or the output holds something or can't be written.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigurationError("The smoke run is for one process. Start it with python.")
-    # Not below runs/: nobody should take these networks for teachers.
-    folder = Path(tempfile.mkdtemp(prefix="dermadeit-smoke-"))
+    folder = _create_folder(wanted.run.output)
     write_dataset(folder / "data", lesions=LESIONS, seed=wanted.run.seed, size=PICTURE_SIZE)
     small = wanted.replace(
         data=str(folder / "data"),
@@ -84,4 +83,21 @@ def run_smoke(train: Callable[[TrainingConfiguration], Path], wanted: TrainingCo
         "The smoke run works: %d synthetic test images, accuracy %.2f. Everything is in %s",
         len(evaluation.predictions), evaluation.metrics["accuracy"], folder,
     )  # fmt: skip
+    return folder
+
+
+def _create_folder(output: str) -> Path:
+    if not output:
+        # Not below runs/: nobody should take these networks for teachers.
+        return Path(tempfile.mkdtemp(prefix="dermadeit-smoke-"))
+    folder = Path(output)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        is_empty = next(folder.iterdir(), None) is None
+    except OSError as error:
+        raise ConfigurationError(
+            f"“{folder}” can't be used as a folder: {error.strerror}. Choose another --output."
+        ) from error
+    if not is_empty:
+        raise ConfigurationError(f"“{folder}” is not empty. Choose a new --output for the smoke run.")
     return folder

@@ -184,6 +184,11 @@ def _create_from_hub(spec: ModelSpec, arguments: dict) -> nn.Module:
 
 
 def _load_backbone(backbone: nn.Module, spec: ModelSpec, path: Path) -> None:
+    if not path.is_file():
+        raise ModelError(
+            f"There is no weights file “{path}”. Name one that exists, or start from “hub” or “none”.",
+            code=ErrorCode.WEIGHTS_UNREADABLE,
+        )
     try:
         pretrained = load_file(path)
     except (OSError, SafetensorError) as error:

@@ -153,3 +153,8 @@ def test_a_distilled_checkpoint_is_no_start_for_a_plain_network(tmp_path: Path) 
     with pytest.raises(ModelError, match="does not have the weights of DeiT") as caught:
         create_classifier("deit", 2, image_size=96, init=tmp_path / "model.safetensors")
     assert caught.value.code == "weights_do_not_fit"
+
+
+def test_missing_weights_are_called_missing(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="There is no weights file"):
+        create_classifier("deit", 2, image_size=64, init=tmp_path / "nowhere.safetensors")

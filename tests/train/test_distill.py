@@ -28,7 +28,7 @@ from train.command_line import parse_arguments
 from train.configuration import OptimisationSettings, TrainingConfiguration
 from train.loaders import load_manifest
 from train.optimization import create_optimizer, learning_rate_factor
-from train.plan import describe_plan
+from train.plan import describe_plan, refuse_lost_processes
 from train.student import Student
 
 STILL = {
@@ -192,11 +192,19 @@ def test_a_training_from_a_checkpoint_names_whose_it_was(settings: dict, checkpo
 def test_another_training_in_the_folder_is_not_continued(settings: dict, tmp_path: Path) -> None:
     settings |= PLAIN | {"epochs": 1}
     distill.train(TrainingConfiguration.create(**settings))
-    with pytest.raises(TrainingError, match="other settings"):
+    with pytest.raises(TrainingError, match="learning_rate"):
         distill.train(TrainingConfiguration.create(**settings | {"learning_rate": 1e-5}))
     write_dataset(tmp_path / "other", lesions=40, seed=1, size=(96, 80))
-    with pytest.raises(TrainingError, match="data"):
+    with pytest.raises(TrainingError, match="manifest") as refused:
         distill.train(TrainingConfiguration.create(**settings | {"data": str(tmp_path / "other")}))
+    assert "learning_rate" not in refused.value.user_message
+    training = loop.Training(
+        TrainingConfiguration.create(**settings),
+        load_manifest(TrainingConfiguration.create(**settings).data),
+    )
+    training.identity["number of processes"] = 2
+    with pytest.raises(TrainingError, match="number of processes"):
+        training.resume(Path(settings["output"]) / "state.pt")
 
 
 def test_a_finished_training_is_left_as_it_is(settings: dict, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -390,12 +398,26 @@ def test_two_processes_train_as_one(settings: dict, tmp_path: Path) -> None:
         assert two["roc_auc"] == pytest.approx(one["roc_auc"], abs=1e-2)
 
 
-def test_the_smoke_run_goes_from_teachers_to_test_figures(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    assert distill.main(["--smoke", "--device", "cpu"]) == 0
-    [folder] = tmp_path.glob("dermadeit-smoke-*")
+def test_the_smoke_run_goes_from_teachers_to_test_figures(tmp_path: Path) -> None:
+    folder = tmp_path / "smoke"
+    assert distill.main(["--smoke", "--device", "cpu", "--output", str(folder)]) == 0
     assert json.loads((folder / "test" / "metrics.json").read_text())["dermadeit"]["n"] > 10
     record = json.loads((folder / "student" / "training.json").read_text())
     assert record["configuration"]["teacher"].count("mobilenetv2@") == 2
+
+
+def test_the_smoke_run_never_mixes_with_what_is_there(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "mine.txt").write_text("kept")
+    assert distill.main(["--smoke", "--device", "cpu", "--output", str(tmp_path)]) == 2
+    assert "not empty" in caplog.text
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_processes_that_a_launcher_lost_are_noticed() -> None:
+    asked_for_two = {"ACCELERATE_USE_CPU": "True", "MASTER_ADDR": "127.0.0.1"}
+    with pytest.raises(ConfigurationError, match="torchrun"):
+        refuse_lost_processes(asked_for_two)
+    for environment in ({}, {"ACCELERATE_USE_CPU": "True"}, asked_for_two | {"WORLD_SIZE": "2"}):
+        refuse_lost_processes(environment)

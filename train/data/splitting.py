@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -16,6 +17,14 @@ from dermadeit.errors import TableError
 
 _STRICTEST_FIRST = ("test", "calibration", "validation")
 """Where a lesion is given to several splits, its images stay in the one that is used last."""
+
+
+DEFAULT_SHARES: Mapping[str, float] = MappingProxyType(
+    {"train": 0.70, "validation": 0.07, "calibration": 0.07, "test": 0.16}
+)
+"""Split to share of the images, where nobody says otherwise."""
+
+_SHARE_STEPS = 20
 
 
 def lesion_groups(image_ids: Sequence[str], lesion_ids: Sequence[str], pairs: np.ndarray) -> list[str]:
@@ -129,6 +138,78 @@ def complete_splits(
     for index, split in zip(pool, assigned, strict=True):
         splits[index] = split
     return splits, left_out
+
+
+def find_shares(
+    groups: Sequence[str],
+    strata: Sequence[tuple[str, ...]],
+    labels: Sequence[str],
+    shares: Mapping[str, float],
+    seed: int,
+) -> dict[str, float] | None:
+    """The shares nearest to the given ones with which every split gets every class.
+
+    Args:
+        groups: Of `assign_splits`.
+        strata: Of `assign_splits`.
+        labels: Class of each image.
+        shares: The given shares; those to try lie between them and equal ones.
+        seed: Of `assign_splits`.
+
+    Returns:
+        Split to share of 1, in percent steps; None where even equal shares leave a class out of a split.
+    """
+    whole = sum(shares.values())
+    for step in range(_SHARE_STEPS + 1):
+        equal = step / _SHARE_STEPS
+        tried = {
+            split: round((1 - equal) * share / whole + equal / len(shares), 2)
+            for split, share in shares.items()
+        }
+        if min(tried.values()) > 0 and not missing_classes(
+            assign_splits(groups, strata, tried, seed), labels, tuple(shares)
+        ):
+            return tried
+    return None
+
+
+def missing_classes(
+    splits: Sequence[str], labels: Sequence[str], wanted: Sequence[str]
+) -> dict[str, list[str]]:
+    """Each of the wanted splits that lacks a class, to the classes it lacks.
+
+    Args:
+        splits: Split of each of N images.
+        labels: Class of each image.
+        wanted: The splits that need every class.
+    """
+    found: dict[str, set[str]] = {split: set() for split in wanted}
+    for split, label in zip(splits, labels, strict=True):
+        found.setdefault(split, set()).add(label)
+    lacking = {split: sorted(set(labels) - found[split]) for split in wanted}
+    return {split: classes for split, classes in lacking.items() if classes}
+
+
+def advise_shares(
+    groups: Sequence[str],
+    strata: Sequence[tuple[str, ...]],
+    labels: Sequence[str],
+    shares: Mapping[str, float],
+    seed: int,
+) -> str:
+    """What to do about a split that lacks a class, as a sentence; arguments as for `find_shares`."""
+    found = find_shares(groups, strata, labels, shares, seed)
+    if found is not None:
+        given = ",".join(f"{share:g}" for share in found.values())
+        return f"Prepare the data again with --resplit --shares {given}. Then every split has every class."
+    lesions: dict[str, set[str]] = defaultdict(set)
+    for group, label in zip(groups, labels, strict=True):
+        lesions[label].add(group)
+    rarest = min(lesions, key=lambda label: (len(lesions[label]), label))
+    return (
+        f"No --shares can help: every class needs at least one lesion for each of the {len(shares)} splits, and "
+        f"“{rarest}” has {len(lesions[rarest])}."
+    )
 
 
 def fold_of(lesion_group: str, folds: int) -> int:

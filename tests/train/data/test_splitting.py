@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 
 from dermadeit.errors import TableError
-from train.data.splitting import assign_splits, complete_splits, lesion_groups
+from train.data.splitting import (
+    advise_shares,
+    assign_splits,
+    complete_splits,
+    find_shares,
+    lesion_groups,
+    missing_classes,
+)
 
 SHARES = {"train": 0.7, "validation": 0.07, "calibration": 0.07, "test": 0.16}
 NO_PAIRS = np.empty((0, 2), dtype=np.int64)
@@ -106,3 +113,17 @@ def test_a_lesion_given_to_several_splits_stays_in_the_last_one() -> None:
 def test_images_for_train_are_needed() -> None:
     with pytest.raises(TableError, match="--resplit"):
         complete_splits(["a"], [("x",)], ["test"], SHARES, seed=0)
+
+
+def test_shares_are_advised_with_which_every_split_has_every_class() -> None:
+    labels = ["wart"] * 8 + ["mole"] * 60
+    groups = [f"lesion {number}" for number in range(len(labels))]
+    strata = [(label,) for label in labels]
+    assert missing_classes(assign_splits(groups, strata, SHARES, seed=0), labels, tuple(SHARES))
+    found = find_shares(groups, strata, labels, SHARES, seed=0)
+    assert not missing_classes(assign_splits(groups, strata, found, seed=0), labels, tuple(SHARES))
+    advice = advise_shares(groups, strata, labels, SHARES, seed=0)
+    assert ",".join(f"{share:g}" for share in found.values()) in advice
+    few = labels[6:]
+    assert find_shares(groups[6:], strata[6:], few, SHARES, seed=0) is None
+    assert "“wart” has 2" in advise_shares(groups[6:], strata[6:], few, SHARES, seed=0)
