@@ -160,12 +160,11 @@ class SingleImageTab:
 
     def _clear(self, payload: Any, visit: Visit, task_key: str, *controls: Any) -> Updates:
         if visit.turn is not None:
-            visit.turn.is_over = True
+            visit.turn.job.supersede()
         *kept, _ = controls
         visit.turn = turn = Turn(source_of(payload), task_key, self._controls.read_settings(*kept, False))
         if turn.source is None:
             return {self._visit: visit, **self._nothing_read()}
-        turn.is_running = True
         return {
             self._visit: visit,
             **self._without_result(),
@@ -178,13 +177,14 @@ class SingleImageTab:
         # A generator that yields nothing empties its outputs, and what it yields last is sent again at its end.
         yield gr.skip()
         turn = visit.turn
-        if turn is None or turn.source is None or turn.source != source_of(payload):
+        source = source_of(payload)
+        if turn is None or source is None or source != turn.source or not turn.job.start():
             discard(payload)
         else:
             turn.method, turn.opacity = self._heatmap.known_method(method), as_share(opacity)
             with closing(self._read_in_steps(payload, turn)) as steps:
                 for updates in steps:
-                    if turn.is_over:
+                    if turn.job.is_superseded:
                         break
                     yield updates
         yield gr.skip()
@@ -202,11 +202,13 @@ class SingleImageTab:
             yield from self._draw_missing(turn)
             yield self._finished(turn)
         except Exception as error:
-            turn.reading, turn.class_key, turn.is_running = None, None, False
+            turn.reading, turn.class_key = None, None
+            turn.job.finish()
             yield {self._input.photo: None, **self._failed(error)}
 
     def _finished(self, turn: Turn) -> Updates:
-        turn.is_running, idle = False, {self._stop: gr.update(interactive=False)}
+        turn.job.finish()
+        idle = {self._stop: gr.update(interactive=False)}
         if not turn.is_map_missing:
             return {**idle, self._status: self._progress(turn)}
         # No heatmap without its test: it is drawn when it is asked for.
@@ -222,7 +224,7 @@ class SingleImageTab:
         if visit.turn is None or not visit.turn.is_running:
             return gr.skip()
         # The reading itself says when it has stopped: its last step may still be on its way to the page.
-        visit.turn.is_stopping = True
+        visit.turn.job.stop()
         return {
             self._stop: gr.update(interactive=False),
             self._status: cards.status_html("Stopping after this step …"),
@@ -253,7 +255,7 @@ class SingleImageTab:
 
     def _shown_at_once(self, turn: Turn, method: Any, opacity: float) -> Updates:
         """All that is known, of which only the heatmap may be missing; or that the answer will be shown."""
-        if turn.is_over or turn.reading is None:
+        if turn.job.is_superseded or turn.reading is None:
             return {}
         try:
             turn.method, turn.opacity = self._heatmap.known_method(method), as_share(opacity)
@@ -285,7 +287,7 @@ class SingleImageTab:
             return {self._status: cards.status_html(cards.NO_READING)}
         turn.settings = settings
         updates: Updates = {self._visit: visit}
-        if turn.is_over or task_key != turn.task_key or not turn.has_answer:
+        if turn.job.is_superseded or task_key != turn.task_key or not turn.has_answer:
             return updates
         try:
             updates[self._result] = result_html(turn.reading, task_key, self._calibrations, settings)
@@ -324,14 +326,14 @@ class SingleImageTab:
 
     def _draw_missing(self, turn: Turn) -> Iterator[Updates]:
         """Draws and checks the heatmap that is to be seen, and any that is chosen in its place meanwhile."""
-        while turn.is_map_missing and not (turn.is_stopping or turn.is_over):
+        while turn.is_map_missing and not turn.job.is_ending:
             yield from self._draw(turn)
 
     def _draw(self, turn: Turn) -> Iterator[Updates]:
         """Draws the heatmap that is to be seen and then checks it, unless another one is chosen meanwhile."""
         wanted = turn.wanted
         for checked in (False, True):
-            if turn.wanted != wanted or turn.is_over or (turn.is_running and turn.is_stopping):
+            if turn.wanted != wanted or turn.job.is_ending:
                 return
             try:
                 turn.reading = reading = with_map(turn.reading, self._predictors, *wanted, checked=checked)
@@ -345,7 +347,7 @@ class SingleImageTab:
                     turn.class_key = None
                     yield self._undrawn(error)
                 return
-            if turn.wanted == wanted and not turn.is_over:
+            if turn.wanted == wanted and not turn.job.is_superseded:
                 yield {**shown, self._status: self._progress(turn)}
 
     def _undrawn(self, error: Exception) -> Updates:
@@ -370,7 +372,7 @@ class SingleImageTab:
                 value=turn.class_key and f"{turn.task_key}/{turn.class_key}",
             ),
             **self._downloads.enabled(True),
-            self._stop: gr.update(interactive=turn.is_running and not turn.is_stopping),
+            self._stop: gr.update(interactive=turn.is_running and not turn.job.is_ending),
             self._status: self._progress(turn),
         }
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from dermadeit.inference.decision import DecisionSettings
 from dermadeit.inference.saliency import DEFAULT_METHOD, DEFAULT_OPACITY
+from dermadeit.views.page.job import Job
 from dermadeit.views.single.reading import Reading, tasks_shown
 
 
@@ -23,9 +24,8 @@ class Turn:
         reading: As much as is known of the photo.
         class_key: Class of the heatmap that is to be seen; None for no heatmap.
         is_due: Whether the answer of the chosen task is still to be shown.
-        is_running: Whether the photo is still being read. Meanwhile nobody else adds to the reading.
-        is_stopping: Whether the visitor has asked to leave the rest of the reading.
-        is_over: Whether the visitor has chosen another photo since.
+        job: The reading of the photo, which is superseded when another photo is chosen. While it runs, nobody else
+            adds to what is known of the photo.
     """
 
     source: str | None
@@ -36,9 +36,12 @@ class Turn:
     reading: Reading | None = None
     class_key: str | None = None
     is_due: bool = True
-    is_running: bool = False
-    is_stopping: bool = False
-    is_over: bool = False
+    job: Job = field(default_factory=Job)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the photo is still being read, or still will be."""
+        return self.source is not None and not self.job.is_over
 
     @property
     def has_answer(self) -> bool:
