@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import numpy as np
 from scipy.special import softmax
@@ -44,8 +44,65 @@ _ORIGIN_COLUMNS = (
     "diagnosis", "sha256", "weights_sha256", "operating_point", "threshold", "decision", "ledger", "warnings",
     "dermadeit_version", "disclaimer",
 )  # fmt: skip
+_IMAGE_COLUMNS = ("image_id", "file", "task", "model", "views", "label_true", "label_predicted")
+_SERVED_COLUMNS = (
+    "lesion_group", "source", "split", "calibrated", "verdict", "abstain_codes", "warning_codes", "conformal_set",
+    "ood_score", "flips", "spread",
+)  # fmt: skip
 _FAILURE_COLUMNS = ("image_id", "file", "sha256", "task", "model", "label_true", "code", "message")
 _FAILURE_ORIGIN_COLUMNS = ("weights_sha256", "dermadeit_version", "disclaimer")
+
+
+class ModelMetrics(TypedDict, total=False):
+    """What `metrics.json` says of one model. What is not measured is None or absent.
+
+    Beside these fields it has each of `classification.FIGURES` as a number.
+
+    Attributes:
+        task: Key of the task.
+        views: Dihedral views whose logits were averaged.
+        splits: Names of the splits that the images are of.
+        n: How many images were read.
+        confusion_matrix: `classes`, and `counts` with a row for each true class.
+        intervals: `method`, number of `lesions`, and figure name to [lower, upper].
+        sources: Name of a collection to its own figures with intervals.
+        risk_coverage: `aurc`, and `curve` of `coverage` and `risk`, as `shares.risk_coverage` gives them.
+        stability: How often turning the photo changes the answer, as `shares.stability_figures` gives it.
+        calibration: `scaling`, and calibration figures `before` and `after` it.
+        operating_points: `target`, `prevalence`, and name of each point to its `threshold` and figures.
+        conformal: `nominal_coverage` and what `shares.conformal_figures` gives.
+        abstention: What withholding answers brings, as `shares.abstention_figures` gives it.
+        slices: Attribute to its figures by value, as `slices.measure_slices` gives them.
+        excluded: Why images were left out to how many.
+        failed: How many images could not be read.
+        weights_sha256: Hex digest of the model's weights; None where they are not at hand.
+        dermadeit_version: That made the file.
+        disclaimer: That this is no medical device.
+    """
+
+    task: str
+    views: int
+    splits: list[str]
+    n: int
+    confusion_matrix: dict[str, Any]
+    intervals: dict[str, Any]
+    sources: dict[str, dict[str, Any]]
+    risk_coverage: dict[str, Any] | None
+    stability: dict[str, Any] | None
+    calibration: dict[str, Any] | None
+    operating_points: dict[str, Any] | None
+    conformal: dict[str, Any] | None
+    abstention: dict[str, Any] | None
+    slices: dict[str, dict[str, Any]] | None
+    excluded: dict[str, int]
+    failed: int
+    weights_sha256: str | None
+    dermadeit_version: str
+    disclaimer: str
+
+
+MetricsFile = dict[str, ModelMetrics]
+"""`metrics.json`: name of each model to its figures."""
 
 
 def evaluate(
@@ -309,6 +366,29 @@ def _slicings(measured: PredictionSet, attributes: Attributes | None) -> dict[st
     }
 
 
+def prediction_columns(classes: Sequence[str], *, with_origin: bool = False) -> tuple[str, ...]:
+    """The columns of `predictions.csv`, a row for each image that was read.
+
+    - `image_id`, `file`, `task`, `model`, `views`: the image, and what was asked of which model.
+    - `label_true`, `label_predicted`: keys of the true class and of the most probable one.
+    - `p_<class>`, `logit_<class>`: probability (0 to 1) and logit of each class; the logits are not calibrated.
+    - `lesion_group`, `source`, `split`: as the manifest gives them.
+    - `calibrated`: whether the probabilities are, True or False.
+    - `verdict`, `abstain_codes`, `warning_codes`, `conformal_set`: as in `records.PredictionRecord`; several
+      names in one cell are separated by spaces.
+    - `ood_score`, `flips`, `spread`: likewise; empty where they were not measured.
+    - With origin: `diagnosis` of the manifest; `sha256` of the image and `weights_sha256` of the model; the
+      `decision` at the `threshold` of an `operating_point`; `ledger` and `warnings` as sentences;
+      `dermadeit_version` and `disclaimer`.
+
+    Args:
+        classes: Class keys of the task.
+        with_origin: Whether each row says by itself how it came about.
+    """
+    scores = (f"{kind}_{key}" for kind in ("p", "logit") for key in classes)
+    return (*_IMAGE_COLUMNS, *scores, *_SERVED_COLUMNS, *(_ORIGIN_COLUMNS if with_origin else ()))
+
+
 def write_evaluations(evaluations: Sequence[Evaluation], folder: Path, *, with_origin: bool = False) -> None:
     """Writes `metrics.json` (figures under each model's name), `predictions.csv` and `failures.csv`.
 
@@ -320,15 +400,11 @@ def write_evaluations(evaluations: Sequence[Evaluation], folder: Path, *, with_o
             the hashes of the images without an answer.
     """
     classes = get_task(evaluations[0].task, TRAINABLE_TASKS).classes
-    columns = (
-        "image_id", "file", "task", "model", "views", "label_true", "label_predicted",
-        *(f"p_{key}" for key in classes), *(f"logit_{key}" for key in classes),
-        "lesion_group", "source", "split", "calibrated", "verdict", "abstain_codes", "warning_codes",
-        "conformal_set", "ood_score", "flips", "spread", *(_ORIGIN_COLUMNS if with_origin else ()),
-    )  # fmt: skip
-    write_json(
-        folder / "metrics.json", {evaluation.model: dict(evaluation.metrics) for evaluation in evaluations}
-    )
+    metrics: MetricsFile = {
+        evaluation.model: cast(ModelMetrics, dict(evaluation.metrics)) for evaluation in evaluations
+    }
+    write_json(folder / "metrics.json", metrics)
+    columns = prediction_columns(classes, with_origin=with_origin)
     write_csv(folder / "predictions.csv", columns, _prediction_rows(evaluations, with_origin))
     columns = (*_FAILURE_COLUMNS, *(_FAILURE_ORIGIN_COLUMNS if with_origin else ()))
     write_csv(folder / "failures.csv", columns, _failure_rows(evaluations, with_origin))

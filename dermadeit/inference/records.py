@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 from dermadeit.about import DISCLAIMER
 from dermadeit.imaging.quality import QualityReport
@@ -14,12 +14,168 @@ from dermadeit.trust.stability import Stability
 ANSWER = "answer"
 ABSTAIN = "abstain"
 
-_READ_KEYS = (
-    "verdict", "abstain", "warning_codes", "label", "probabilities", "calibrated", "logits", "views",
-    "operating_point", "conformal_set", "stability", "quality", "ood_score", "neighbours", "neighbour_votes",
-    "neighbour_disagreement", "saliency_check",
-)  # fmt: skip
-"""What only an image that was read has."""
+
+class AbstentionRecord(TypedDict):
+    """Why an answer is withheld.
+
+    Attributes:
+        codes: Stable machine-readable names.
+        reasons: The same as sentences.
+    """
+
+    codes: list[str]
+    reasons: list[str]
+
+
+class DecisionRecord(TypedDict):
+    """The decision at an operating point: the fields of `Decision`."""
+
+    name: str
+    threshold: float
+    decision: str
+
+
+class StabilityRecord(TypedDict):
+    """How far the views agree: the fields of `stability.Stability`."""
+
+    agreeing_share: float
+    spread: float
+    flips: int
+
+
+class QualityRecord(TypedDict):
+    """What was measured on the photo.
+
+    Attributes:
+        measures: As `quality.QualityReport.measures`.
+        problems: What is wrong with the photo, as sentences.
+    """
+
+    measures: dict[str, float]
+    problems: list[str]
+
+
+class NeighbourRecord(TypedDict):
+    """One similar training image: the fields of `neighbours.Neighbour`."""
+
+    image_id: str
+    diagnosis: str
+    distance: float
+
+
+class ErrorRecord(TypedDict):
+    """Why an image got no reading.
+
+    Attributes:
+        code: Stable machine-readable reason, one of `errors.ErrorCode`.
+        message: The reason and its remedy, for people.
+    """
+
+    code: str
+    message: str
+
+
+class PredictionRecord(TypedDict):
+    """An image that was read, as it leaves the library: a line of the CLI's jsonl output, an answer of `/predict`.
+
+    Attributes:
+        file: Display name of the image. Never a path that may be opened.
+        sha256: Hex digest of the bytes that were decoded.
+        task: Key of the task.
+        model: Name of the model.
+        status: `ok`.
+        verdict: `ANSWER`, or `ABSTAIN` where the answer is to be withheld.
+        abstain: Why it is withheld; None for an answer that is not.
+        warning_codes: Why an answer that is given is less reliable; empty for a withheld one, None where unknown.
+        label: Key of the most probable class.
+        probabilities: Class key to probability, 0 to 1, summing to 1, in the task's class order.
+        calibrated: Whether the probabilities are calibrated; else they are the softmax of the logits.
+        logits: Class key to logit, averaged over the views and not calibrated.
+        views: Number of dihedral views that were averaged.
+        operating_point: The decision at the operating point that was asked for; None without calibration.
+        conformal_set: Keys of the classes that can't be ruled out; None without calibration.
+        stability: How far the views agree; None with one view.
+        quality: What was measured on the photo; None without calibration.
+        ood_score: How strange the image is to the model, higher is stranger; None without calibration.
+        neighbours: The most similar training images, the nearest first; empty when not asked for.
+        neighbour_votes: Class key to how many of the most similar lesions have it; None when not asked for.
+        neighbour_disagreement: Whether they speak against the label; None when not asked for.
+        saliency_check: Method, class and result of the heatmap's test; None when not asked for.
+        ledger: What the decoder did to the pixels, in order.
+        warnings: What a reader should know about this image or answer, as sentences.
+        error: None.
+        disclaimer: That this is no medical device.
+    """
+
+    file: str
+    sha256: str
+    task: str
+    model: str
+    status: Literal["ok"]
+    verdict: str
+    abstain: AbstentionRecord | None
+    warning_codes: list[str] | None
+    label: str
+    probabilities: dict[str, float]
+    calibrated: bool
+    logits: dict[str, float]
+    views: int
+    operating_point: DecisionRecord | None
+    conformal_set: list[str] | None
+    stability: StabilityRecord | None
+    quality: QualityRecord | None
+    ood_score: float | None
+    neighbours: list[NeighbourRecord]
+    neighbour_votes: dict[str, int] | None
+    neighbour_disagreement: bool | None
+    saliency_check: dict[str, Any] | None
+    ledger: list[str]
+    warnings: list[str]
+    error: None
+    disclaimer: str
+
+
+class FailedRecord(TypedDict):
+    """An image that got no reading: the keys of `PredictionRecord`, None where only a reading says something.
+
+    Attributes:
+        file: Display name of the image. Never a path that may be opened.
+        sha256: Hex digest of the bytes, or None when they could not be read at all.
+        task: Key of the task.
+        model: Name of the model.
+        status: `failed`.
+        ledger: Empty.
+        warnings: Empty.
+        error: Why.
+        disclaimer: That this is no medical device.
+    """
+
+    file: str
+    sha256: str | None
+    task: str
+    model: str
+    status: Literal["failed"]
+    verdict: None
+    abstain: None
+    warning_codes: None
+    label: None
+    probabilities: None
+    calibrated: None
+    logits: None
+    views: None
+    operating_point: None
+    conformal_set: None
+    stability: None
+    quality: None
+    ood_score: None
+    neighbours: None
+    neighbour_votes: None
+    neighbour_disagreement: None
+    saliency_check: None
+    ledger: list[str]
+    warnings: list[str]
+    error: ErrorRecord
+    disclaimer: str
 
 
 @dataclass(frozen=True)
@@ -104,8 +260,8 @@ class Prediction:
     views_calibrated: bool = False
     saliency_check: Mapping[str, Any] | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """The record as JSON-ready values: one line of the CLI's jsonl output."""
+    def to_dict(self) -> PredictionRecord:
+        """The record as JSON-ready values."""
         return {
             "file": self.file,
             "sha256": self.sha256,
@@ -124,14 +280,14 @@ class Prediction:
             "calibrated": self.calibrated,
             "logits": dict(self.logits),
             "views": self.views,
-            "operating_point": self.operating_point and asdict(self.operating_point),
+            "operating_point": self.operating_point and DecisionRecord(**asdict(self.operating_point)),
             "conformal_set": None if self.conformal_set is None else list(self.conformal_set),
-            "stability": self.stability and asdict(self.stability),
+            "stability": self.stability and StabilityRecord(**asdict(self.stability)),
             "quality": self.quality
             and {"measures": dict(self.quality.measures), "problems": list(self.quality.problems)},
             "ood_score": self.ood_score,
-            "neighbours": [asdict(neighbour) for neighbour in self.neighbours],
-            "neighbour_votes": self.neighbour_votes,
+            "neighbours": [NeighbourRecord(**asdict(neighbour)) for neighbour in self.neighbours],
+            "neighbour_votes": None if self.neighbour_votes is None else dict(self.neighbour_votes),
             "neighbour_disagreement": self.neighbour_disagreement,
             "saliency_check": None if self.saliency_check is None else dict(self.saliency_check),
             "ledger": list(self.ledger),
@@ -161,7 +317,7 @@ class ItemFailure:
     code: str
     message: str
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> FailedRecord:
         """The record as JSON-ready values, with the same keys as `Prediction.to_dict`."""
         return {
             "file": self.file,
@@ -169,7 +325,23 @@ class ItemFailure:
             "task": self.task,
             "model": self.model,
             "status": "failed",
-            **dict.fromkeys(_READ_KEYS),
+            "verdict": None,
+            "abstain": None,
+            "warning_codes": None,
+            "label": None,
+            "probabilities": None,
+            "calibrated": None,
+            "logits": None,
+            "views": None,
+            "operating_point": None,
+            "conformal_set": None,
+            "stability": None,
+            "quality": None,
+            "ood_score": None,
+            "neighbours": None,
+            "neighbour_votes": None,
+            "neighbour_disagreement": None,
+            "saliency_check": None,
             "ledger": [],
             "warnings": [],
             "error": {"code": self.code, "message": self.message},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import timm
 import torch
@@ -39,6 +39,84 @@ _RECIPES = {
     "dinov2": "dinov2",
 }
 """Models whose training has a recipe of its own, in train/recipes."""
+
+
+class PretrainedConfig(TypedDict):
+    """How the network wants its images, under timm's names.
+
+    Attributes:
+        input_size: Channels, height and width in pixels.
+        fixed_input_size: Whether the network takes no other size.
+        interpolation: `bilinear` or `bicubic`.
+        crop_pct: 1: nothing is cropped.
+        crop_mode: `squash`: the photo is scaled to a square.
+        mean: Of each channel, subtracted from pixels of 0 to 1.
+        std: Of each channel, divided by afterwards.
+        num_classes: Number of classes.
+        pool_size: timm's own, of the architecture.
+        first_conv: Name of the first layer, timm's own.
+        classifier: Name of the last layer, or of both heads, timm's own.
+        license: Of the weights.
+    """
+
+    input_size: list[int]
+    fixed_input_size: bool
+    interpolation: str
+    crop_pct: float
+    crop_mode: str
+    mean: list[float]
+    std: list[float]
+    num_classes: int
+    pool_size: list[int] | None
+    first_conv: str
+    classifier: str | list[str]
+    license: str
+
+
+class OwnConfig(TypedDict):
+    """What timm has no place for.
+
+    Attributes:
+        format: `FORMAT_VERSION`.
+        model: Name of the model in `MODEL_SPECS`.
+        task: Key of the task that the network was trained for.
+        classes: Class keys in the order of the logits.
+        per_image_zscore: Whether each image is standardised by itself, in place of mean and std.
+        weights_sha256: Hex digest of the weights file.
+        replaced_sha256: That of the weights which are being replaced, only while a checkpoint is written.
+    """
+
+    format: int
+    model: str
+    task: str
+    classes: list[str]
+    per_image_zscore: bool
+    weights_sha256: NotRequired[str]
+    replaced_sha256: NotRequired[str]
+
+
+class CheckpointConfig(TypedDict):
+    """`config.json` of a checkpoint folder, as timm reads it too.
+
+    Attributes:
+        architecture: timm architecture.
+        num_classes: Number of classes.
+        num_features: Length of the embedding.
+        label_names: Class keys in the order of the logits.
+        label_descriptions: Class key to its name for people.
+        model_args: What timm needs beside the architecture: `img_size` for a transformer.
+        pretrained_cfg: How the network wants its images.
+        dermadeit: What timm has no place for.
+    """
+
+    architecture: str
+    num_classes: int
+    num_features: int
+    label_names: list[str]
+    label_descriptions: dict[str, str]
+    model_args: dict[str, int]
+    pretrained_cfg: PretrainedConfig
+    dermadeit: OwnConfig
 
 
 @dataclass(frozen=True)
@@ -208,8 +286,8 @@ def training_command(task: str, model: str) -> str:
     return f"python train/distill.py {named} --task {task}{teacher}"
 
 
-def _describe(classifier: LesionClassifier, task: Task, preprocessing: Preprocessing) -> dict[str, Any]:
-    backbone_cfg = classifier.backbone.pretrained_cfg
+def _describe(classifier: LesionClassifier, task: Task, preprocessing: Preprocessing) -> CheckpointConfig:
+    backbone_cfg: dict[str, Any] = classifier.backbone.pretrained_cfg
     return {
         "architecture": classifier.spec.architecture,
         "num_classes": len(task.classes),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -35,6 +35,29 @@ _POINT_TITLES = {
     "balanced": "balanced",
     "own_threshold": "own threshold",
 }
+
+
+class CalibrationValues(TypedDict):
+    """A calibration as JSON-ready values.
+
+    Attributes:
+        task: Key of the task.
+        classes: Class keys in the order of the logits.
+        weights_sha256: Hex digest of the weights that it was fitted for.
+        by_views: Number of views, as a string, to what was fitted for it: `scaling` with its `method`, and a
+            `scale` and a `bias` for each class; `operating_points`, name to `threshold`, `sensitivity` and
+            `specificity`; and `least_probabilities`, one for each class (see `ViewCalibration`).
+        gates: As `gating.Gates.to_dict` gives them; None without.
+        report: Figures that say how well it works, for people: `images`, `lesions`, `views`, `gates` and
+            `dermadeit_version`. It may lack anything.
+    """
+
+    task: str
+    classes: list[str]
+    weights_sha256: str
+    by_views: dict[str, dict[str, Any]]
+    gates: dict[str, Any] | None
+    report: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -130,11 +153,15 @@ class Calibration:
             if value >= bound
         )
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> CalibrationValues:
         """JSON-ready values that `from_dict` reads."""
-        return asdict(self) | {
+        return {
+            "task": self.task,
             "classes": list(self.classes),
+            "weights_sha256": self.weights_sha256,
             "by_views": {str(views): asdict(fitted) for views, fitted in self.by_views.items()},
+            "gates": None if self.gates is None else dict(self.gates),
+            "report": dict(self.report),
         }
 
     @classmethod

@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 from dermadeit.errors import CheckpointError, ErrorCode
 from dermadeit.files import read_json, write_atomically, write_json
 from dermadeit.tasks import Task
-from dermadeit.trust.calibration import Calibration
+from dermadeit.trust.calibration import Calibration, CalibrationValues
 from dermadeit.trust.gating import Gates, OutOfDistribution, SkinDetector
 from dermadeit.trust.neighbours import NeighbourIndex
 
@@ -27,6 +27,16 @@ CALIBRATE_COMMAND = "python -m dermadeit calibrate"
 
 _FORMAT = 1
 _AGAIN = f"Run “{CALIBRATE_COMMAND}” for it again, or delete {CALIBRATION_FILE} to use it uncalibrated."
+
+
+class CalibrationFile(CalibrationValues):
+    """`calibration.json`, the numbers of what was fitted for a checkpoint.
+
+    Attributes:
+        format: Version of the file's format.
+    """
+
+    format: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +73,8 @@ def write_trust(folder: Path, trust: Trust) -> None:
     }
     metadata = {"weights_sha256": trust.calibration.weights_sha256}
     write_atomically(folder / ARRAYS_FILE, lambda partial: save_file(arrays, partial, metadata))
-    write_json(folder / CALIBRATION_FILE, {"format": _FORMAT, **trust.calibration.to_dict()})
+    content: CalibrationFile = {"format": _FORMAT, **trust.calibration.to_dict()}
+    write_json(folder / CALIBRATION_FILE, content)
 
 
 def remove_trust(folder: Path) -> None:

@@ -150,7 +150,7 @@ def test_numbers_of_views_are_numbers(evaluations: list[Evaluation], tmp_path: P
     for wrong in ("", "x", "-1", "9" * 5000):
         rows[1]["views"] = wrong
         write_csv(tmp_path / "views.csv", table.columns, rows)
-        with pytest.raises(ResultFileError, match=r"line 3 of “views.csv” is no number of views"):
+        with pytest.raises(ResultFileError, match=r"line 3 of “views.csv” is not a number of views"):
             read_predictions(tmp_path / "views.csv")
 
 
@@ -167,7 +167,7 @@ def test_what_an_answer_cannot_have_been_served_with_is_refused(
     rows = [{**row, "calibrated": True, "conformal_set": "mel"} for row in table.rows]
     rows[2][column] = text
     write_csv(tmp_path / "wrong.csv", table.columns, rows)
-    with pytest.raises(ResultFileError, match=r"Line 4 of “wrong.csv” holds something unknown"):
+    with pytest.raises(ResultFileError, match=r"Line 4 of “wrong.csv” has an unknown value"):
         read_predictions(tmp_path / "wrong.csv")
 
 

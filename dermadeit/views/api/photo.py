@@ -15,7 +15,7 @@ from dermadeit.errors import ConfigurationError
 from dermadeit.imaging.decode import LesionImage, sanitise_name
 from dermadeit.inference.faithfulness import check_saliency
 from dermadeit.inference.predictor import Predictor
-from dermadeit.inference.records import ANSWER, ItemFailure
+from dermadeit.inference.records import ANSWER, FailedRecord, ItemFailure, PredictionRecord
 from dermadeit.inference.saliency import DEFAULT_METHOD, DEFAULT_OPACITY, SALIENCY_METHODS
 from dermadeit.tasks import BINARY, get_task
 from dermadeit.views.api.docstrings import documented
@@ -35,7 +35,7 @@ def add_photo_endpoints(predictors: Mapping[str, Predictor]) -> None:
     @documented
     def predict(
         image: Any, task: str, operating_point: str | None = None, neighbours: int = 0
-    ) -> list[dict[str, Any]]:
+    ) -> list[PredictionRecord | FailedRecord]:
         """Reads one photo of a skin lesion. Research and teaching demo, not a medical device.
 
         Args:
@@ -135,7 +135,7 @@ def add_photo_endpoints(predictors: Mapping[str, Predictor]) -> None:
         )
 
 
-def failed_record(error: Exception, image: Any, task: Any, model: str) -> dict[str, Any]:
+def failed_record(error: Exception, image: Any, task: Any, model: str) -> FailedRecord:
     """What a program is told of a photo that was not read, as JSON-ready values.
 
     Args:
