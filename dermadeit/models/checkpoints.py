@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict, cast
 
 import timm
 import torch
@@ -287,7 +287,7 @@ def training_command(task: str, model: str) -> str:
 
 
 def _describe(classifier: LesionClassifier, task: Task, preprocessing: Preprocessing) -> CheckpointConfig:
-    backbone_cfg: dict[str, Any] = classifier.backbone.pretrained_cfg
+    backbone_cfg = cast(dict[str, Any], classifier.backbone.pretrained_cfg)
     return {
         "architecture": classifier.spec.architecture,
         "num_classes": len(task.classes),

@@ -108,9 +108,9 @@ def test_explain_rolls_out_attention_when_asked(client, predictors, encoded_phot
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"operating_point": "balanced"}, "is not calibrated"),
+        ({"operating_point": "balanced"}, "was not calibrated"),
         ({"operating_point": "youden"}, "Choose one of"),
-        ({"neighbours": 5}, "is not calibrated"),
+        ({"neighbours": 5}, "was not calibrated"),
         ({"neighbours": -1}, "0 to 50"),
         ({"neighbours": 51}, "0 to 50"),
     ],
