@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from uuid import uuid4
 
 from dermadeit.evaluation.comparison import Disagreement
 from dermadeit.reporting.templates import render
@@ -57,6 +58,29 @@ def disagreements_html(
         page_size=PAGE_SIZE,
         previous=PREVIOUS,
         next=NEXT,
+    )
+
+
+def viewer_html(comparison: ImagesComparison, place: int, address: str) -> str:
+    """One of these images large, for `assets/viewer.js`, with all that its small picture says.
+
+    Args:
+        comparison: As far as it has come.
+        place: Which one of all images that are answered differently, from 0.
+        address: The data address of the picture; empty where there is none.
+    """
+    image = comparison.differing[place]
+    return render(
+        "views/comparison/viewer.html",
+        # Never the same text twice, so that the page notices when the same picture is opened again.
+        key=uuid4().hex,
+        image=image,
+        address=address,
+        said=_said(image, comparison.task),
+        place=place,
+        total=len(comparison.differing),
+        names=comparison.task.display_names,
+        links=_links([image]) if comparison.is_shipped else {},
     )
 
 

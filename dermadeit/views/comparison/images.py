@@ -35,6 +35,7 @@ from dermadeit.views.page.gradio_patches import FilesInput
 from dermadeit.views.page.html import failure_html, status_html
 from dermadeit.views.page.pickers import add_files_choice, add_views_choice, available_models
 from dermadeit.views.page.scripts import ANNOUNCE
+from dermadeit.views.page.theme import VIEWER_SCRIPT
 from dermadeit.views.page.uploads import SESSION_SECONDS, store_json
 
 _ABOUT_IMAGES = """
@@ -68,6 +69,8 @@ class ComparisonLayout:
                 self._render_state()
         self._results = gr.HTML(results.results_html(None), elem_id="compare-results", min_height=190)
         self._list = gr.HTML(elem_id="compare-disagreements", js_on_load=PICKING)
+        script = VIEWER_SCRIPT.read_text(encoding="utf-8")
+        self._viewer = gr.HTML(elem_id="compare-viewer", js_on_load=script)
         self._failures = gr.HTML(elem_id="compare-failures")
 
     def _render_images(self) -> None:
@@ -174,7 +177,13 @@ class BatchSection(ComparisonLayout):
         self._task.input(
             self._switch_task, [self._task, self._run], [*shown, self._models, self._missing], **at_once
         )
-        self._list.select(self._turn, [self._run], [self._run, self._list, self._status], **LATEST_EVENT)
+        gr.on(
+            [self._list.select, self._viewer.select],
+            self._turn,
+            [self._run],
+            [self._run, self._list, self._viewer, self._status],
+            **LATEST_EVENT,
+        )
 
     def _prepare(self, source: str, previous: ImagesRun | None, payload: Any = None) -> Updates:
         return {
@@ -327,7 +336,10 @@ class BatchSection(ComparisonLayout):
     def _turn(self, run: ImagesRun | None, event: gr.EventData) -> Updates:
         if run is None or run.found is None:
             return {self._status: status_html(_EXPIRED)}
-        run.turn(str((event._data or {}).get("pick")))
+        picked = str((event._data or {}).get("pick"))
+        run.turn(picked)
+        if large := run.opened(picked):
+            return {self._run: run, self._viewer: large}
         return {self._run: run, self._list: run.listed()}
 
     def _without_results(self) -> Updates:

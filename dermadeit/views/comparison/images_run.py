@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dermadeit.evaluation.batch import BatchResult
+from dermadeit.evaluation.batch import PICTURE_SIDE, BatchResult
 from dermadeit.views.batch.session import Session
 from dermadeit.views.comparison.disagreements import (
     NEXT,
@@ -14,6 +14,7 @@ from dermadeit.views.comparison.disagreements import (
     disagreements_html,
     nearest_page,
     page_of,
+    viewer_html,
 )
 from dermadeit.views.comparison.steps import ImagesComparison
 from dermadeit.views.page.case_pictures import load_pictures
@@ -76,9 +77,25 @@ class ImagesRun:
             step = 1 if pick == NEXT else -1
             self.page = nearest_page(self.found.differing, self.page + step)
 
+    def opened(self, pick: str) -> str:
+        """HTML of one of these images in large, for the button `open number`; empty where there is no such."""
+        word, _, place = pick.partition(" ")
+        differing = (self.found and self.found.differing) or ()
+        if word != "open" or not place.isdecimal() or int(place) >= len(differing):
+            return ""
+        return viewer_html(self.found, int(place), self._large_picture(differing[int(place)].image_id))
+
     def listed(self) -> str:
         """HTML of the page of images that is looked at."""
         return disagreements_html(self.found, self.page, self._pictures()) if self.found else ""
+
+    def _large_picture(self, image_id: str) -> str:
+        if self.found.is_shipped:
+            loaded = load_pictures(self.cases, [image_id], PICTURE_SIDE)
+            return data_address(loaded[image_id], "png") if image_id in loaded else ""
+        items = self.batch.items if self.batch else ()
+        item = next((item for item in items if item.image.image_id == image_id), None)
+        return jpeg_address(item and (item.picture or item.thumbnail))
 
     def _pictures(self) -> dict[str, str] | None:
         """Image id to the address of its picture, for the page that is looked at; None where there are none."""

@@ -47,12 +47,15 @@ def isic_id(image_id: str) -> str | None:
     return found and found[1]
 
 
-def load_pictures(folder: Path | None, image_ids: Iterable[str]) -> dict[str, bytes]:
-    """Image id to a small PNG without metadata, for those that can be had.
+def load_pictures(
+    folder: Path | None, image_ids: Iterable[str], side: int = PICTURE_SIDE
+) -> dict[str, bytes]:
+    """Image id to a PNG without metadata, for those that can be had.
 
     Args:
         folder: Where they lie; None gives none.
         image_ids: Names of the images. What isn't of the archive is never looked for.
+        side: Longest side of the pictures, in pixels.
     """
     pictures = {}
     for image_id in dict.fromkeys(image_ids) if folder else ():
@@ -65,6 +68,6 @@ def load_pictures(folder: Path | None, image_ids: Iterable[str]) -> dict[str, by
         except ImageError as error:
             logger.warning("The picture of a similar case can't be read: %s", error.user_message)
             continue
-        picture.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
+        picture.thumbnail((side, side))
         pictures[image_id] = encode_png(np.asarray(picture))
     return pictures

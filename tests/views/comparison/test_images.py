@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
+from playwright.sync_api import expect
 
 from dermadeit.data.tabular import read_csv
 from dermadeit.evaluation.batch import gather_batch_models
@@ -82,6 +83,9 @@ def test_a_batch_with_classes_is_compared_and_its_disagreements_have_pictures(
     assert TEACHER_TITLE in unescape(page)
     assert run.listed().count('src="data:image/jpeg;base64,') == len(differing)
     assert not Path(record["path"]).exists()
+    assert f"1 of {len(differing)}" in run.opened("open 0")
+    for forged in ("0", "open", "open -1", f"open {len(differing)}", "open x", NEXT, "None"):
+        assert run.opened(forged) == ""
     content = json.loads(json.dumps(export(run.found, run.batch), allow_nan=False))
     model = content["models"]["DermaDeiT (tiny)"]
     assert model["n"] == 8
@@ -234,7 +238,17 @@ def test_images_are_compared_from_start_to_downloads(open_tab, class_zip, zoo):
     pictures = page.locator("#compare-disagreements img")
     with page.expect_download() as download:
         page.click("#compare-list")
-    assert pictures.count() == len(read_csv(download.value.path()).rows)
+    count = len(read_csv(download.value.path()).rows)
+    assert pictures.count() == count
+    opener = page.locator("#compare-disagreements [data-pick='open 0']")
+    opener.click()
+    dialog = page.locator("dialog.dd-viewer")
+    expect(dialog).to_be_visible()
+    expect(dialog).to_contain_text(f"1 of {count}")
+    page.wait_for_function("() => document.querySelector('dialog.dd-viewer img').naturalWidth > 200")
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+    expect(opener).to_be_focused()
     # Photos that are too large are refused in the other part too, with a sentence that stays.
     page.get_by_role("tab", name="One photo").click()
     page.evaluate(

@@ -215,7 +215,7 @@ def test_an_example_is_read_by_every_model_then_by_those_of_the_other_task(open_
     assert "One colour scale" in page.inner_text("#panel-comparison")
     page.locator("#compare-class").get_by_label(BINARY.display_names["others"], exact=True).check()
     page.wait_for_function(
-        "() => [...document.querySelectorAll('#compare-cards img')].every(i => /not a nevus$/i.test(i.alt))"
+        "() => [...document.querySelectorAll('#compare-cards img')].every(i => /class not a nevus,/i.test(i.alt))"
     )
     with page.expect_download() as download:
         page.locator("#compare-download").click()
@@ -248,6 +248,7 @@ def test_predictions_are_compared_without_weights_and_the_published_table_is_the
     assert accuracy in page.inner_text("#compare-results [data-part=figures]")
     page.set_input_files("#compare-tables input[type=file]", tables(tmp_path))
     page.wait_for_selector("#compare-batch-status :text('Different answers: 3')")
+    page.wait_for_selector("#panel-comparison [data-part=disagreements]")
     parts = page.locator("#panel-comparison [data-part]").evaluate_all(
         "parts => parts.map(part => part.dataset.part)"
     )
