@@ -64,7 +64,6 @@ BenchmarkOption = Annotated[
 
 _OPTION_HINTS = {
     ErrorCode.LESION_LEAK: "--allow-leaks allows it.",
-    ErrorCode.NO_READABLE_IMAGE: "--images names the folder.",
     ErrorCode.NOTHING_READ: "--images names the folder.",
     ErrorCode.NOT_TEST: "“evaluate --split test” does so.",
 }

@@ -9,7 +9,6 @@ and the tables of the stages in docs/results.md.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import sys
 from collections.abc import Mapping, Sequence, Set
@@ -24,7 +23,7 @@ import yaml
 from dermadeit.errors import ConfigurationError
 from dermadeit.evaluation.comparison import Difference, align, paired_differences
 from dermadeit.evaluation.predictions import Measurement, PredictionSet, measure, read_predictions
-from dermadeit.files import write_atomically, write_json
+from dermadeit.files import read_json, write_atomically, write_json
 from dermadeit.metrics.classification import (
     FIGURES,
     INTERVAL_METHOD,
@@ -243,7 +242,7 @@ def _filed(
     if report["trainings"]:
         write_json(path, report)
         return report
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return read_json(path) if path.is_file() else None
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ documents.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import shutil
@@ -26,6 +25,7 @@ from dermadeit.errors import ConfigurationError
 from dermadeit.evaluation.calibrate import fit_trust, read_cases
 from dermadeit.evaluation.evaluate import evaluate, write_evaluations
 from dermadeit.evaluation.slices import describe_images, write_attributes
+from dermadeit.files import read_json
 from dermadeit.inference.predictor import DEFAULT_VIEWS, Predictor
 from dermadeit.models.checkpoints import (
     CHECKPOINT_ROOT,
@@ -132,7 +132,7 @@ def _measured_weights(measured: Path) -> str | None:
     """Hash of the weights that the test split has been read with; None where it has not, or not to the end."""
     if not (measured / LAST_FILE).is_file():
         return None
-    [figures] = json.loads((measured / METRICS_FILE).read_text(encoding="utf-8")).values()
+    [figures] = read_json(measured / METRICS_FILE).values()
     return figures["weights_sha256"]
 
 

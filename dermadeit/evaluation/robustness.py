@@ -143,7 +143,7 @@ def measure_robustness(
     if not readable:
         raise TableError(
             "No image could be read. If the files lie elsewhere, name their folder.",
-            code=ErrorCode.NO_READABLE_IMAGE,
+            code=ErrorCode.NOTHING_READ,
         )
     return {
         "task": manifest.task.key,

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from dermadeit.data.dataset import naming_the_image
 from dermadeit.data.manifest import Manifest, ManifestRow
 from dermadeit.errors import ConfigurationError, ErrorCode, TrainingError
-from dermadeit.files import file_sha256, write_atomically, write_json
+from dermadeit.files import file_sha256, read_json, write_atomically, write_json
 from dermadeit.imaging.decode import LesionImage, decode_image
 from dermadeit.imaging.preprocessing import DIHEDRAL_VIEWS
 from train.teachers.networks import Teacher
@@ -191,7 +191,7 @@ class TeacherCache:
             write_json(path, header)
             return views
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found = read_json(path)
             held = tuple(found["views"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise self._mismatch(f"its {HEADER_FILE} is damaged") from error
@@ -224,16 +224,13 @@ class TeacherCache:
 
     def _read_records(self) -> dict[Path, dict[str, Any]]:
         """The JSON of every shard, by its path."""
-        return {
-            path: json.loads(path.read_text(encoding="utf-8"))
-            for path in sorted(self.folder.glob("shard-*.json"))
-        }
+        return {path: read_json(path) for path in sorted(self.folder.glob("shard-*.json"))}
 
     def _delete_damaged_shards(self) -> None:
         for path in sorted(self.folder.glob("shard-*.json")):
             array = path.with_suffix(".npy")
             try:
-                record = json.loads(path.read_text(encoding="utf-8"))
+                record = read_json(path)
                 whole = len(record["image_ids"]) == len(record["image_sha256"])
                 if whole and file_sha256(array) == record["array_sha256"]:
                     continue

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ import torch
 
 from dermadeit.data.manifest import Manifest
 from dermadeit.errors import CheckpointError, ConfigurationError, ErrorCode
+from dermadeit.files import read_json
 from dermadeit.imaging.preprocessing import apply_dihedral
 from dermadeit.models.checkpoints import CONFIG_FILE, TRAINING_FILE, Checkpoint, load_checkpoint
 from dermadeit.models.specs import MODEL_SPECS
@@ -182,7 +182,7 @@ def _find_checkpoints(task: str, runs: Path) -> list[Path]:
     members, others = defaultdict(lambda: defaultdict(list)), []
     for path in sorted(runs.rglob(CONFIG_FILE)):
         try:
-            ours = json.loads(path.read_text(encoding="utf-8"))["dermadeit"]
+            ours = read_json(path)["dermadeit"]
             spec, own_task = MODEL_SPECS[ours["model"]], ours["task"]
             folds, held_out = _read_folds(path.parent)
             if not _is_trustworthy(path.parent):
@@ -210,7 +210,7 @@ def _is_trustworthy(folder: Path) -> bool:
     training = folder / TRAINING_FILE
     if not training.is_file():
         return True
-    configuration = json.loads(training.read_text(encoding="utf-8"))["configuration"]
+    configuration = read_json(training)["configuration"]
     return not configuration.get("allow_leaks", False)
 
 
@@ -251,7 +251,7 @@ def _read_folds(folder: Path) -> tuple[int, int]:
     if not path.is_file():
         return 0, 0
     try:
-        configuration = json.loads(path.read_text(encoding="utf-8"))["configuration"]
+        configuration = read_json(path)["configuration"]
         folds, held_out = int(configuration.get("folds", 0)), int(configuration.get("held_out_fold", 0))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         # Taken for a teacher that is not cross-fitted, it would answer for images whose labels it was trained on.

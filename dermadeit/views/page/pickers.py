@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -11,6 +10,7 @@ import gradio as gr
 
 from dermadeit.data.archives import MAX_INFLATED_BYTES
 from dermadeit.data.collection import MAX_IMAGES
+from dermadeit.files import read_json
 from dermadeit.inference.predictor import DEFAULT_VIEWS
 from dermadeit.inference.zoo import ModelZoo
 from dermadeit.models.specs import OURS, get_spec
@@ -135,9 +135,7 @@ def views_info(root: Path = BENCHMARK_ROOT) -> str | None:
     measured = []
     for task in TASKS.values():
         path = root / task.key / METRICS_FILE
-        by_views = (
-            json.loads(path.read_text(encoding="utf-8"))["models"][OURS]["views"] if path.is_file() else {}
-        )
+        by_views = read_json(path)["models"][OURS]["views"] if path.is_file() else {}
         if {"1", str(DEFAULT_VIEWS)} <= by_views.keys():
             one, all_views = (percent(by_views[str(views)]["accuracy"]) for views in (1, DEFAULT_VIEWS))
             measured.append(f"{one} and {all_views} ({task.title})")
