@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+from importlib import import_module
 
 from dermadeit.errors import DermaDeiTError
 from dermadeit.inference.predictor import Predictor, load_predictor
@@ -41,7 +42,8 @@ def declare_gpu_function() -> None:
 
     Everything runs on the CPU: a network this small answers before a GPU would have been lent.
     """
-    import spaces
+    # A package that only Spaces have.
+    spaces = import_module("spaces")
 
     @spaces.GPU
     def unused() -> None:

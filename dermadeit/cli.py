@@ -31,7 +31,12 @@ _NOT_IMAGES = ("thumbs.db", "desktop.ini")
 _TEXT_SUFFIXES = (".csv", ".tsv", ".xlsx", ".json", ".txt", ".md", ".yaml")
 """What lies beside photos in a folder. Anything else is tried, so that no photo vanishes."""
 
-TaskName = StrEnum("TaskName", {key: key for key in TASKS})
+
+class TaskName(StrEnum):
+    """The keys of `TASKS`."""
+
+    binary = "binary"
+    multiclass = "multiclass"
 
 
 class OutputFormat(StrEnum):

@@ -252,7 +252,8 @@ def _held_out_score(columns: np.ndarray, wrong: np.ndarray, groups: Sequence[str
     """Probability that an answer is wrong, float [N], by a model that has not seen its lesion."""
     model = make_pipeline(StandardScaler(), LogisticRegression())
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
-    return cross_val_predict(model, columns, wrong, groups=groups, cv=folds, method="predict_proba")[:, 1]
+    shares = cross_val_predict(model, columns, wrong, groups=groups, cv=folds, method="predict_proba")
+    return np.asarray(shares)[:, 1]
 
 
 def log_report(report: Mapping[str, Any]) -> None:

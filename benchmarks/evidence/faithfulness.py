@@ -116,7 +116,7 @@ def mean_with_interval(values: np.ndarray, lesions: Sequence[str]) -> dict[str, 
         n_resamples=RESAMPLES,
         confidence_level=CONFIDENCE,
         method="percentile",
-        random_state=np.random.default_rng(0),
+        rng=np.random.default_rng(0),
     ).confidence_interval
     return {"mean": float(values.mean()), "interval": [float(interval.low), float(interval.high)]}
 

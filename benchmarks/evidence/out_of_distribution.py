@@ -122,8 +122,8 @@ def nearest_neighbour(rank: int) -> Callable[[np.ndarray, np.ndarray, np.ndarray
     """Minus the cosine similarity of the neighbour of a rank, from 1."""
 
     def fit(known: np.ndarray, labels: np.ndarray, logits: np.ndarray) -> Score:
-        unit, place = normalize(known), -min(rank, len(known))
-        return lambda asked, _: -np.partition(normalize(asked) @ unit.T, place, axis=1)[:, place]
+        unit, place = np.asarray(normalize(known)), -min(rank, len(known))
+        return lambda asked, _: -np.partition(np.asarray(normalize(asked)) @ unit.T, place, axis=1)[:, place]
 
     return fit
 
@@ -237,15 +237,17 @@ def _try_without_each_collection(
 
 def count_confident(checkpoint: Checkpoint, known: Pictures, near: Pictures) -> dict[str, float | bool]:
     """How often a diagnosis outside the task gets an answer of 90 % or more, from the unturned photo."""
-    calibration = checkpoint.trust.calibration if checkpoint.trust else None
-    calibrated = calibration is not None and 1 in calibration.by_views
+    trust = checkpoint.trust
+    calibration = trust.calibration if trust is not None and 1 in trust.calibration.by_views else None
 
     def share(pictures: Pictures) -> float:
         logits = pictures.logits.astype(float)
-        probabilities = calibration.probabilities(logits, 1) if calibrated else softmax(logits, axis=1)
+        probabilities = (
+            softmax(logits, axis=1) if calibration is None else calibration.probabilities(logits, 1)
+        )
         return _share(probabilities.max(axis=1) >= CONFIDENT)
 
-    return {"calibrated": calibrated, "of_the_task": share(known), "near": share(near)}
+    return {"calibrated": calibration is not None, "of_the_task": share(known), "near": share(near)}
 
 
 def examine(

@@ -29,6 +29,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice, repeat
 from pathlib import Path
+from typing import Any
 
 import torch
 from timm.layers import set_fused_attn
@@ -106,7 +107,10 @@ def create_step(
         classes,
         image_size=configuration.model.image_size,
         drop_path_rate=configuration.model.drop_path,
-    ).to(device, memory_format=torch.channels_last)
+    ).to(device)
+    # The types of torch leave this argument out.
+    options: dict[str, Any] = {"memory_format": torch.channels_last}
+    classifier.to(**options)
     optimizer = torch.optim.AdamW(classifier.train().parameters(), lr=1e-5)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
     fast = torch.float16 if precision == "fp16" else torch.bfloat16
@@ -156,7 +160,9 @@ def summarise(values: list[float]) -> dict[str, float]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Measures, logs a table, and writes it as JSON where asked."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", default="deit", help="an undistilled model of MODEL_SPECS")
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--batch-size", type=int, default=32)

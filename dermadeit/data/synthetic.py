@@ -14,6 +14,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -110,7 +111,7 @@ def random_recipe(rng: np.random.Generator, diagnosis: str) -> LesionRecipe:
         The recipe. Raises `KeyError` for another diagnosis.
     """
     ranges = {"radius": (0.22, 0.36), "elongation": (1.0, 1.35), "vignette": (0.1, 0.5)} | _LOOKS[diagnosis]
-    drawn = {name: rng.uniform(*bounds) for name, bounds in ranges.items()}
+    drawn: dict[str, Any] = {name: rng.uniform(*bounds) for name, bounds in ranges.items()}
     drawn |= {name: round(drawn[name]) for name in _WHOLE_NUMBERS & drawn.keys()}
     tone = rng.choice(len(SKIN_TONES), p=(0.22, 0.28, 0.2, 0.14, 0.1, 0.06))
     skin = np.clip(np.array(SKIN_TONES[tone]) + rng.normal(0, 5) + rng.normal(0, 2, 3), 0, 255)
@@ -165,7 +166,7 @@ def write_dataset(
         # Its own generator for each lesion, so that a larger dataset starts with the smaller one.
         rng = np.random.default_rng((seed, lesion))
         details = _describe_lesion(rng, lesion)
-        recipe = random_recipe(rng, details["diagnosis"])
+        recipe = random_recipe(rng, str(details["diagnosis"]))
         for view in range(int(rng.integers(images_per_lesion[0], images_per_lesion[1] + 1))):
             if view:
                 recipe = replace(recipe, hairs=int(rng.integers(0, 12)), vignette=rng.uniform(0.1, 0.5))
@@ -223,7 +224,8 @@ def _describe_lesion(rng: np.random.Generator, lesion: int) -> dict[str, str | i
 
 def _save(picture: Image.Image, folder: Path, name: str, suffix: str) -> dict[str, str | int]:
     file = f"images/{name}.{suffix}"
-    picture.save(folder / file, **({"quality": 92} if suffix == "jpg" else {}))
+    options: dict[str, Any] = {"quality": 92} if suffix == "jpg" else {}
+    picture.save(folder / file, **options)
     return {
         "image_id": name,
         "file": file,

@@ -9,6 +9,7 @@ interval.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -46,10 +47,12 @@ class Figures(Protocol):
     """Each of `metrics.FIGURES`, and each on resamples, as a `predictions.Measurement` holds them."""
 
     @property
+    @abstractmethod
     def figures(self) -> Mapping[str, Any]:
         """Figure name to its value, None where it is undefined."""
 
     @property
+    @abstractmethod
     def resampled(self) -> Mapping[str, np.ndarray]:
         """Figure name to float [resamples]."""
 
@@ -250,7 +253,7 @@ def paired_differences(first: Figures, second: Figures) -> dict[str, Difference]
         values = first.figures[name], second.figures[name]
         differences[name] = Difference(
             None if None in values else values[0] - values[1],
-            tuple(intervals[name]) if name in intervals else None,
+            (intervals[name][0], intervals[name][1]) if name in intervals else None,
         )
     return differences
 
@@ -422,7 +425,7 @@ def find_disagreements(compared: Sequence[ComparedModel]) -> tuple[Disagreement,
             dict(zip(titles, scores[:, index].tolist(), strict=True)),
             {model.title: model.predictions.served[index] for model in compared if model.predictions.served},
         )
-        for index in np.flatnonzero((answers != answers[0]).any(axis=0))
+        for index in np.flatnonzero((answers != answers[0]).any(axis=0)).tolist()
     ]
     return tuple(sorted(found, key=lambda image: (-image.spread, image.image_id)))
 

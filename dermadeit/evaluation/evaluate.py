@@ -217,7 +217,9 @@ def assemble_in_steps(
     )
     beginning = {"task": task.key, "views": views, "splits": sorted(filter(None, set(measured.splits)))}
     circumstances = _circumstances(failures, weights_sha256, excluded)
-    sources, trust, slices = {}, dict.fromkeys(_TRUST_FIGURES), None
+    sources: dict[str, Any] = {}
+    trust: dict[str, Any] = dict.fromkeys(_TRUST_FIGURES)
+    slices: dict[str, Any] | None = None
     measurement = measure(measured)
     figures = measurement.figures
 
@@ -294,9 +296,10 @@ def _trust_figures(
         return
     groups, probabilities = measured.lesion_groups, measured.probabilities
     yield "risk_coverage", risk_coverage(measured.hits, probabilities.max(axis=1), groups)
-    if all(record.stability for record in records):
-        flips = np.array([record.stability.flips for record in records])
-        spreads = np.array([record.stability.spread for record in records])
+    stabilities = [record.stability for record in records if record.stability]
+    if len(stabilities) == len(records):
+        flips = np.array([stability.flips for stability in stabilities])
+        spreads = np.array([stability.spread for stability in stabilities])
         yield "stability", stability_figures(flips, spreads, measured.views, groups)
     if not all(record.calibrated for record in records):
         return
@@ -320,7 +323,7 @@ def _conformal(
     return {
         "nominal_coverage": CONFORMAL_COVERAGE,
         **conformal_figures(
-            np.array([[key in record.conformal_set for key in classes] for record in records]),
+            np.array([[key in (record.conformal_set or ()) for key in classes] for record in records]),
             measured.labels,
             measured.lesion_groups,
             classes,

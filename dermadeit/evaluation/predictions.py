@@ -140,7 +140,7 @@ class PredictionSet:
         """Float [N], the probability of the class that `tasks.target_class` names."""
         return self.probabilities[:, self.task.index_of(self.task.target)]
 
-    def take(self, indices: Sequence[int]) -> PredictionSet:
+    def take(self, indices: Sequence[int] | np.ndarray) -> PredictionSet:
         """The images at these positions, in this order."""
         picked = {
             name: tuple(getattr(self, name)[index] for index in indices)
@@ -184,9 +184,13 @@ class Measurement:
     predictions: PredictionSet
     figures: Mapping[str, Any]
 
-    @cached_property
-    def resampled(self) -> dict[str, np.ndarray]:
+    @property
+    def resampled(self) -> Mapping[str, np.ndarray]:
         """Each figure on every resample of the lesions, as `metrics.resampled_figures` gives them."""
+        return self._resampled
+
+    @cached_property
+    def _resampled(self) -> dict[str, np.ndarray]:
         predictions = self.predictions
         return resampled_figures(
             predictions.labels, predictions.probabilities, predictions.lesion_groups, predictions.task.classes

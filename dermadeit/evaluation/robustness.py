@@ -34,7 +34,10 @@ Condition = tuple[str, int]
 """A corruption and its severity."""
 
 _CLEAN: Condition = ("clean", 0)
-_CONDITIONS = (_CLEAN, *((corruption, severity) for corruption in CORRUPTIONS for severity in SEVERITIES))
+_CONDITIONS: tuple[Condition, ...] = (
+    _CLEAN,
+    *((corruption, severity) for corruption in CORRUPTIONS for severity in SEVERITIES),
+)
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,10 @@ class SpoiltReadings:
 
     row: ManifestRow
     predictions: Mapping[Condition, Prediction] | None
+
+
+_Readable = tuple[ManifestRow, Mapping[Condition, Prediction]]
+"""What `SpoiltReadings` holds of an image that could be read."""
 
 
 def sample_lesions(manifest: Manifest, images: int | None, seed: int = 0) -> Manifest:
@@ -104,8 +111,8 @@ def read_spoilt(
             )
             for corruption, severity in _CONDITIONS
         )
-        records = predictor.predict(spoilt, views)
-        readable = all(isinstance(record, Prediction) for record in records)
+        records = [record for record in predictor.predict(spoilt, views) if isinstance(record, Prediction)]
+        readable = len(records) == len(_CONDITIONS)
         yield SpoiltReadings(row, dict(zip(_CONDITIONS, records, strict=True)) if readable else None)
 
 
@@ -139,7 +146,7 @@ def measure_robustness(
     for reading in read_spoilt(manifest.rows, predictor, views=views, seed=seed):
         readings.append(reading)
         progress()
-    readable = [reading for reading in readings if reading.predictions is not None]
+    readable = [(reading.row, reading.predictions) for reading in readings if reading.predictions is not None]
     if not readable:
         raise TableError(
             "No image could be read. If the files lie elsewhere, name their folder.",
@@ -149,11 +156,11 @@ def measure_robustness(
         "task": manifest.task.key,
         "model": predictor.checkpoint.model,
         "weights_sha256": predictor.checkpoint.weights_sha256,
-        "splits": sorted({reading.row.split for reading in readable} - {""}),
+        "splits": sorted({row.split for row, _ in readable} - {""}),
         "views": views,
         "seed": seed,
         "n": len(readable),
-        "lesions": len({reading.row.lesion_group for reading in readable}),
+        "lesions": len({row.lesion_group for row, _ in readable}),
         "failed": len(readings) - len(readable),
         "interval_method": INTERVAL_METHOD,
         **_compare_conditions(manifest, readable, predictor.checkpoint.model, views),
@@ -163,15 +170,15 @@ def measure_robustness(
 
 
 def _compare_conditions(
-    manifest: Manifest, readings: Sequence[SpoiltReadings], model: str, views: int
+    manifest: Manifest, readings: Sequence[_Readable], model: str, views: int
 ) -> dict[str, Any]:
     shares = _count_changes(readings)
-    rows = [reading.row for reading in readings]
+    rows = [row for row, _ in readings]
     figures: dict[Condition, dict[str, Any]] = {}
     values: dict[Condition, np.ndarray] = {}
     resampled: dict[Condition, np.ndarray] = {}
     for condition in _CONDITIONS:
-        records = [reading.predictions[condition] for reading in readings]
+        records = [predictions[condition] for _, predictions in readings]
         measured = measure(PredictionSet.of_records(manifest.task, model, views, rows, records))
         values[condition], resampled[condition] = _as_arrays(measured)
         intervals = percentile_intervals({name: measured.resampled[name] for name in ROBUSTNESS_FIGURES})
@@ -214,18 +221,23 @@ def _differences(values: np.ndarray, resampled: np.ndarray) -> dict[str, Any]:
     """Figure to `comparison.Difference`, from [F] and [F, R]."""
     intervals = percentile_intervals(dict(zip(ROBUSTNESS_FIGURES, resampled, strict=True)))
     return {
-        name: asdict(Difference(None if np.isnan(value) else float(value), intervals.get(name)))
+        name: asdict(
+            Difference(
+                None if np.isnan(value) else float(value),
+                (intervals[name][0], intervals[name][1]) if name in intervals else None,
+            )
+        )
         for name, value in zip(ROBUSTNESS_FIGURES, values, strict=True)
     }
 
 
-def _count_changes(readings: Sequence[SpoiltReadings]) -> dict[str, Any]:
+def _count_changes(readings: Sequence[_Readable]) -> dict[str, Any]:
     """Shares of images whose label changed, and of those that got no answer, for each condition."""
-    shares = Shares([reading.row.lesion_group for reading in readings])
+    shares = Shares([row.lesion_group for row, _ in readings])
     everyone = np.ones(len(readings))
     for condition in _CONDITIONS:
-        records = [reading.predictions[condition] for reading in readings]
-        clean = [reading.predictions[_CLEAN] for reading in readings]
+        records = [predictions[condition] for _, predictions in readings]
+        clean = [predictions[_CLEAN] for _, predictions in readings]
         flipped = [spoilt.label != whole.label for spoilt, whole in zip(records, clean, strict=True)]
         abstained = [record.verdict == ABSTAIN for record in records]
         shares.add(_name(condition), "flipped", having=np.array(flipped), among=everyone)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -52,10 +53,12 @@ class Describable(Protocol):
     """An image of which a table says something: a `manifest.ManifestRow` or another record like it."""
 
     @property
+    @abstractmethod
     def source(self) -> str:
         """Name of the collection, or an empty string."""
 
     @property
+    @abstractmethod
     def metadata(self) -> Mapping[str, str]:
         """Those of `manifest.METADATA_COLUMNS` that are filled in."""
 
@@ -206,8 +209,8 @@ def read_attributes(path: Path) -> dict[str, dict[str, str]]:
 def _look_at(row: Describable, pixels: np.ndarray | None) -> tuple[float | None, str, str]:
     """Short side in pixels, typology angle as text, and category of the skin tone."""
     if pixels is None:
-        sides = [_number(row.metadata.get(name)) for name in ("width", "height")]
-        return (None if None in sides else min(sides)), "", UNKNOWN
+        width, height = (_number(row.metadata.get(name)) for name in ("width", "height"))
+        return (None if width is None or height is None else min(width, height)), "", UNKNOWN
     estimate = estimate_skin_tone(pixels)
     short_side = min(pixels.shape[:2])
     return (short_side, f"{estimate.angle:.1f}", estimate.category) if estimate else (short_side, "", UNKNOWN)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 from PIL import Image, ImageCms
@@ -77,7 +78,8 @@ def floating_point() -> ImageError:
 
 def _extrema(picture: Image.Image) -> tuple[tuple[int, int], ...]:
     extrema = picture.getextrema()
-    return extrema if isinstance(extrema[0], tuple) else (extrema,)
+    # Pillow gives a pair of one band, and a pair of each of several.
+    return cast("tuple", extrema if isinstance(extrema[0], tuple) else (extrema,))
 
 
 def _scale_deep_grey(picture: Image.Image, bits: int, min_is_white: bool, notes: Notes) -> Image.Image:
@@ -183,7 +185,9 @@ def _profile_transform(profile: bytes) -> tuple[str, ImageCms.ImageCmsTransform 
     if len(profile) > MAX_PROFILE_BYTES:
         raise ImageCms.PyCMSError("profile too large")
     source = ImageCms.getOpenProfile(io.BytesIO(profile))
-    space = source.profile.xcolor_space.strip()
+    described = source.profile
+    assert isinstance(described, ImageCms.core.CmsProfile)
+    space = described.xcolor_space.strip()
     mode = _PROFILE_SPACES[space]
     transform = ImageCms.buildTransform(
         source,
@@ -200,7 +204,7 @@ def _profile_transform(profile: bytes) -> tuple[str, ImageCms.ImageCmsTransform 
         moved = np.asarray(transform.apply(probe)).astype(int) - np.asarray(probe.convert("RGB"))
         if np.abs(moved).max() <= SRGB_TOLERANCE:
             return mode, None, "sRGB"
-    text = source.profile.profile_description or ""
+    text = described.profile_description or ""
     plain = "".join(mark for mark in text if mark.isascii() and mark.isprintable() and mark not in "<>&")
     return mode, transform, plain.strip()[:60] or f"{space}, unnamed"
 

@@ -260,7 +260,7 @@ def _recognise(data: bytes) -> Header:
         f"This is {found.description}, not a photo. Use JPEG, PNG, WebP, TIFF, HEIC or DICOM."
         if found.description
         else "This is not an image. Use JPEG, PNG, WebP, TIFF, HEIC or DICOM.",
-        code=ErrorCode.UNSUPPORTED_FORMAT if found.is_image else "not_an_image",
+        code=ErrorCode.UNSUPPORTED_FORMAT if found.is_image else ErrorCode.NOT_AN_IMAGE,
     )
 
 
@@ -361,7 +361,7 @@ def _holds_more_frames(picture: Image.Image) -> bool:
 
 def _is_multi_picture(picture: Image.Image) -> bool:
     try:
-        header = picture._getmp()
+        header = picture._getmp() if isinstance(picture, JpegImagePlugin.JpegImageFile) else None
         return header is not None and header[45057] > 1
     except Exception:
         return False

@@ -210,10 +210,9 @@ def _network(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
     x = x + (4.2 * _noise(rng, size, 7) + 1.3 * _noise(rng, size, 24)) / wave
     y = y + (4.2 * _noise(rng, size, 7) + 1.3 * _noise(rng, size, 24)) / wave
     turn = rng.uniform(0, np.pi)
-    waves = sum(
-        np.cos(wave * (x * np.cos(turn + third) + y * np.sin(turn + third)))
-        for third in (0, 2 * np.pi / 3, 4 * np.pi / 3)
-    )
+    waves = np.zeros_like(x)
+    for third in (0, 2 * np.pi / 3, 4 * np.pi / 3):
+        waves = waves + np.cos(wave * (x * np.cos(turn + third) + y * np.sin(turn + third)))
     strength = np.clip(0.55 + 0.8 * _noise(rng, size, 5) + 0.5 * _noise(rng, size, 20), 0, 1)
     # The sum of three waves peaks in the holes (3) and is flat and low along the mesh (-1.5).
     return _smoothstep((0.6 - waves) / 1.6) * strength

@@ -243,11 +243,11 @@ def calibration_prevalence(calibration: Calibration, views: int | None = None) -
         views: How many views were averaged; None for the most. It makes no difference to what is known.
     """
     views = max(calibration.by_views) if views is None else views
-    counts = [
+    target, rest = (
         _reported(calibration, views, DEFAULT_OPERATING_POINT, figure).get("n")
         for figure in ("sensitivity", "specificity")
-    ]
-    return counts[0] / sum(counts) if all(counts) else 0.5
+    )
+    return target / (target + rest) if target and rest else 0.5
 
 
 def threshold_of(calibration: Calibration, name: str) -> float:

@@ -264,7 +264,8 @@ def outline_removed_area(pixels: np.ndarray, saliency_map: SaliencyMap, side: in
     inside = np.pad(np.asarray(mask.resize((width, height), Image.Resampling.BICUBIC)) > 127, 1)
     if not inside.any():
         return pixels
-    away = (ndimage.distance_transform_edt(inside) + ndimage.distance_transform_edt(~inside))[1:-1, 1:-1]
+    to_edge, from_edge = (np.asarray(ndimage.distance_transform_edt(area)) for area in (inside, ~inside))
+    away = (to_edge + from_edge)[1:-1, 1:-1]
     drawn = pixels.astype(float)
     for colour, widths in _LINE_COLOURS:
         reach = max(1.0, widths * _LINE_WIDTH * max(width, height) / 2)
@@ -365,4 +366,4 @@ def _stages_from_the_top(backbone: nn.Module) -> dict[str, dict[str, torch.Tenso
 def _rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
     if not (np.ptp(first) and np.ptp(second)):
         return 0.0
-    return float(stats.spearmanr(first, second, axis=None).statistic)
+    return float(np.corrcoef(stats.rankdata(first), stats.rankdata(second))[0, 1])

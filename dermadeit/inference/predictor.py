@@ -172,12 +172,13 @@ class Predictor:
     def _check_calibrated(self, operating_point: str | None, neighbours: int) -> None:
         if operating_point is not None:
             check_operating_point(operating_point)
-        if self.checkpoint.trust is None and (operating_point or neighbours):
+        trust = self.checkpoint.trust
+        if trust is None and (operating_point or neighbours):
             raise ConfigurationError(
                 f"The checkpoint “{self.checkpoint.folder.name}” was not calibrated, so that it has no operating "
                 f"points and no similar cases. Run “{CALIBRATE_COMMAND}” for it, or leave these options out."
             )
-        if neighbours and self.checkpoint.trust.neighbours is None:
+        if trust is not None and neighbours and trust.neighbours is None:
             raise ConfigurationError(
                 f"The checkpoint “{self.checkpoint.folder.name}” has no index of similar cases. Run "
                 f"“{CALIBRATE_COMMAND}” for it, or ask for no neighbours."
@@ -230,7 +231,8 @@ class Predictor:
             return self._failure(image.name, image.sha256, "non_finite_output", NOT_FINITE)
         classes, trust = self.checkpoint.task.classes, self.checkpoint.trust
         logits = outputs.logits.mean(axis=0)
-        calibrated = trust is not None and request.views in trust.calibration.by_views
+        if trust is not None and request.views not in trust.calibration.by_views:
+            trust = None
         record = Prediction(
             file=image.name,
             sha256=image.sha256,
@@ -241,17 +243,19 @@ class Predictor:
             logits=dict(zip(classes, logits.tolist(), strict=True)),
             views=request.views,
             ledger=image.ledger,
-            warnings=image.warnings if calibrated else (*image.warnings, NOT_CALIBRATED),
+            warnings=image.warnings if trust is not None else (*image.warnings, NOT_CALIBRATED),
         )
-        if calibrated:
+        if trust is not None:
             record = replace(record, **_calibrated(trust, logits, request), **_gated(trust, image, outputs))
-        record = replace(record, **_by_view(trust if calibrated else None, outputs.logits, record))
+        record = replace(record, **_by_view(trust, outputs.logits, record))
         if request.neighbours:
             record = self._with_neighbours(record, outputs.distillation_embedding, request.neighbours)
         return record
 
     def _with_neighbours(self, record: Prediction, embedding: np.ndarray, count: int) -> Prediction:
-        index, task = self.checkpoint.trust.neighbours, self.checkpoint.task
+        trust, task = self.checkpoint.trust, self.checkpoint.task
+        assert trust is not None and trust.neighbours is not None, "_check_calibrated refuses the request"
+        index = trust.neighbours
         # More vote than are shown: a handful decides by chance.
         voters = index.query(embedding, max(count, VOTERS))
         copy = index.find_copy(embedding)
@@ -289,12 +293,12 @@ def _calibrated(trust: Trust, logits: np.ndarray, request: _Request) -> dict[str
 
 def _by_view(trust: Trust | None, view_logits: np.ndarray, record: Prediction) -> dict[str, Any]:
     """The fields of a `Prediction` that say what its V views, float32 [V, K], would each answer alone."""
-    calibrated = trust is not None and 1 in trust.calibration.by_views
-    logits = np.log(trust.calibration.probabilities(view_logits, 1)) if calibrated else view_logits
+    calibration = trust.calibration if trust is not None and 1 in trust.calibration.by_views else None
+    logits = view_logits if calibration is None else np.log(calibration.probabilities(view_logits, 1))
     answer = list(record.logits).index(record.label)
     return {
         "view_probabilities": tuple(map(tuple, softmax(logits.astype(float), axis=1).tolist())),
-        "views_calibrated": calibrated,
+        "views_calibrated": calibration is not None,
         "stability": stability(logits, answer=answer) if record.views > 1 else None,
     }
 

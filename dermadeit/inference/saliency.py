@@ -6,17 +6,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
 from matplotlib import colormaps
 from PIL import Image
-from torch import nn
 
 from dermadeit.errors import ErrorCode, ModelError, PredictionError
 from dermadeit.imaging.decode import LesionImage
 from dermadeit.inference.predictor import NOT_FINITE, Predictor
-from dermadeit.models.classifier import LesionClassifier
+from dermadeit.models.classifier import LesionClassifier, TimmModel
 
 COLOUR_MAP = "viridis"
 """Perceptually uniform and readable with colour vision deficiency."""
@@ -178,12 +178,12 @@ def _transformer_rollout(
     return rollout[0, prefix:].view(backbone.patch_embed.grid_size).float().cpu().numpy(), index
 
 
-def _embedded(backbone: nn.Module, batch: torch.Tensor) -> torch.Tensor:
+def _embedded(backbone: TimmModel, batch: torch.Tensor) -> torch.Tensor:
     """What enters the first block of a timm transformer: [B, 3, S, S] to [B, T, D]."""
     return backbone.norm_pre(backbone.patch_drop(backbone._pos_embed(backbone.patch_embed(batch))))
 
 
-def _attention(layer: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
+def _attention(layer: TimmModel, tokens: torch.Tensor) -> torch.Tensor:
     """What each token takes from each by a timm attention layer: [B, T, D] to [B, heads, T, T], rows sum to 1."""
     shape = (3, layer.num_heads, layer.head_dim)
     queries, keys, _ = layer.qkv(tokens).unflatten(-1, shape).permute(2, 0, 3, 1, 4)
@@ -197,7 +197,7 @@ def _convolutional_cam(
     from pytorch_grad_cam import GradCAM
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
-    targets = None if index is None else [ClassifierOutputTarget(index)]
+    targets: Any = None if index is None else [ClassifierOutputTarget(index)]
     with GradCAM(classifier, [classifier.backbone.bn2]) as cam:
         values = cam(batch.requires_grad_(True), targets)[0]
         return values, int(cam.outputs[0].argmax()) if index is None else index

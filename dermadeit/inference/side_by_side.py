@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from dermadeit.errors import PredictionError
+from dermadeit.errors import ErrorCode, PredictionError
 from dermadeit.imaging.decode import LesionImage
 from dermadeit.imaging.preprocessing import dihedral_views
 from dermadeit.inference.decision import decide_at_point
@@ -214,7 +214,7 @@ def read_with(predictor: Predictor, image: LesionImage) -> ModelReading:
     checkpoint = predictor.checkpoint
     [record] = predictor.predict([image])
     if isinstance(record, ItemFailure):
-        raise PredictionError(record.message, code=record.code)
+        raise PredictionError(record.message, code=ErrorCode(record.code))
     maps = {key: grad_cam(predictor, image, key) for key in checkpoint.task.classes}
     return ModelReading(
         MODEL_SPECS[checkpoint.model].title,

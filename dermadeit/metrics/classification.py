@@ -156,7 +156,7 @@ def percentile_intervals(resampled: Mapping[str, np.ndarray]) -> dict[str, list[
     }
 
 
-def lesion_weights(groups: Sequence[str], resamples: int, seed: int) -> Iterator[np.ndarray]:
+def lesion_weights(groups: Sequence[str] | np.ndarray, resamples: int, seed: int) -> Iterator[np.ndarray]:
     """How often each image is drawn: float [R, N], a hundred resamples at a time to stay out of main memory."""
     names, lesion_of_image = np.unique(np.asarray(groups), return_inverse=True)
     rng = np.random.default_rng(seed)

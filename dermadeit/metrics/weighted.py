@@ -231,7 +231,9 @@ def _newton_steps(
         for index, column in enumerate(columns, start=1)
     ]
     predicted = _softmax_beside_zero(scores)
-    expected = sum(share * column for share, column in zip(predicted, columns, strict=True))
+    expected = np.zeros_like(predicted[0])
+    for share, column in zip(predicted, columns, strict=True):
+        expected += share * column
     gradient = np.empty((num_weightings, num_classes))
     curvature = np.zeros((num_weightings, num_classes, num_classes))
     gradient[:, 0] = weights @ evidence[np.arange(len(labels)), labels] - _sum_of_products(weights, expected)

@@ -319,7 +319,7 @@ def _describe(classifier: LesionClassifier, task: Task, preprocessing: Preproces
     }
 
 
-def _model_arguments(spec: ModelSpec, size: int) -> dict[str, int]:
+def _model_arguments(spec: ModelSpec, size: int) -> dict[str, Any]:
     return {"img_size": size} if spec.is_transformer else {}
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, cast
 
 import timm
 import torch
@@ -19,6 +20,10 @@ from dermadeit.models.specs import ModelSpec, get_spec
 
 SHALLOW_BLOCK = 2
 """Index of the block whose output is taken; blocks 1 to 4 of a DeiT-tiny serve about as well."""
+
+TimmModel = Any
+"""A network of timm, or a layer of one. `nn.Module` takes every attribute for a tensor or a module, so that a type
+checker would refuse `blocks`, `patch_embed` or `get_classifier()`."""
 
 
 class LesionClassifier(nn.Module):
@@ -34,7 +39,9 @@ class LesionClassifier(nn.Module):
         embedding_dim: Length of the embeddings that `embed` returns.
     """
 
-    def __init__(self, spec: ModelSpec, backbone: nn.Module, image_size: int) -> None:
+    backbone: TimmModel
+
+    def __init__(self, spec: ModelSpec, backbone: TimmModel, image_size: int) -> None:
         super().__init__()
         self.spec = spec
         self.backbone = backbone
@@ -183,7 +190,7 @@ def _create_from_hub(spec: ModelSpec, arguments: dict) -> nn.Module:
         ) from error
 
 
-def _load_backbone(backbone: nn.Module, spec: ModelSpec, path: Path) -> None:
+def _load_backbone(backbone: TimmModel, spec: ModelSpec, path: Path) -> None:
     if not path.is_file():
         raise ModelError(
             f"There is no weights file “{path}”. Name one that exists, or start from “hub” or “none”.",
@@ -225,7 +232,7 @@ def _as_names(classifier: str | tuple[str, ...]) -> tuple[str, ...]:
     return (classifier,) if isinstance(classifier, str) else tuple(classifier)
 
 
-def _fit_prefix_and_positions(state: dict[str, torch.Tensor], backbone: nn.Module) -> dict[str, torch.Tensor]:
+def _fit_prefix_and_positions(state: dict[str, torch.Tensor], backbone: TimmModel) -> dict[str, torch.Tensor]:
     positions = state.get("pos_embed")
     if positions is None:
         return state
@@ -237,7 +244,9 @@ def _fit_prefix_and_positions(state: dict[str, torch.Tensor], backbone: nn.Modul
     patches = positions.shape[1] - backbone.num_prefix_tokens
     # Weights of another network need not fill a square; they are refused by the shapes they have.
     if positions.shape[1] != backbone.pos_embed.shape[1] and math.isqrt(patches) ** 2 == patches:
-        positions = resample_abs_pos_embed(
+        # Its decorator, torch.fx.wrap, may return a name as well, for a type checker.
+        resample = cast("Callable[..., torch.Tensor]", resample_abs_pos_embed)
+        positions = resample(
             positions, list(backbone.patch_embed.grid_size), num_prefix_tokens=backbone.num_prefix_tokens
         )
     return state | {"pos_embed": positions}

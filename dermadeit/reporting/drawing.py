@@ -24,6 +24,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter
 
@@ -127,9 +128,8 @@ def new_figure(height: float, rows: Sequence[float] = (1,), **options: Any) -> t
         rows: Relative height of each panel.
         options: Of `Figure.subplots`.
     """
-    figure = Figure((WIDTH, height), layout="constrained")
+    figure = Figure((WIDTH, height), layout=ConstrainedLayoutEngine(h_pad=0.06, w_pad=0.06))
     figure.patch.set_alpha(0)
-    figure.get_layout_engine().set(h_pad=0.06, w_pad=0.06)
     panels = figure.subplots(len(rows), 1, squeeze=False, height_ratios=list(rows), **options)[:, 0]
     for axes in panels:
         _style(axes)
@@ -222,7 +222,7 @@ def readable_on(colour: Sequence[float]) -> str:
 def _render(figure: Figure, kind: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     metadata = _NO_METADATA if kind == "svg" else {"Software": None}
-    settings = {"svg.fonttype": "none", "svg.hashsalt": _HASH_SALT}
+    settings: dict[Any, str] = {"svg.fonttype": "none", "svg.hashsalt": _HASH_SALT}
     figure.patch.set_alpha(1 if "facecolor" in options else 0)
     # The settings and the filter are global to the process.
     with _RENDERING, matplotlib.rc_context(settings), warnings.catch_warnings():

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.artist import setp
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
@@ -195,7 +196,7 @@ def confusion_figure(
     # By share in both, so that a rare class is not lost in the dark.
     axes.pcolormesh(shares, cmap="cividis", vmin=0, vmax=1, edgecolors="white", linewidth=1.5)
     for row, column in np.ndindex(*counts.shape):
-        shown = _cell_text(counts[row, column], totals[row, 0], normalised)
+        shown = _cell_text(int(counts[row, column]), int(totals[row, 0]), normalised)
         axes.text(
             column + 0.5, row + 0.5, shown, ha="center", va="center", fontsize=TEXT_POINTS + 1,
             color=readable_on(colormaps["cividis"](shares[row, column])),
@@ -250,8 +251,8 @@ def accuracy_latency_figure(points: Sequence[ModelPoint]) -> Figure:
     percent_axis(axes.yaxis)
     axes.margins(y=0.12)
     finish(figure, title, f"{title}. {'; '.join(described)}.", legend=True)
-    for handle in figure.legends[0].legend_handles:
-        handle.set_markersize(7)
+    for handle in filter(None, figure.legends[0].legend_handles):
+        setp(handle, markersize=7)
     return figure
 
 
@@ -284,7 +285,7 @@ def training_curves(training: Mapping[str, Any]) -> Figure:
         if training.get("best_epoch") is not None:
             axes.axvline(training["best_epoch"], color=INK, alpha=0.5, linewidth=1, linestyle=(0, (1, 2)))
     panels[-1].set_xlabel("Epoch")
-    panels[-1].xaxis.get_major_locator().set_params(integer=True)
+    panels[-1].locator_params(axis="x", integer=True)
     best = next((point for point in curves if point["epoch"] == training.get("best_epoch")), curves[-1])
     kept = f"Epoch {best['epoch']} of {len(curves)} was kept"
     value = (

@@ -108,7 +108,7 @@ def read_trust(folder: Path, task: Task, weights_sha256: str) -> Trust | None:
         )
     try:
         calibration = Calibration.from_dict(values)
-        gates = Gates.from_dict(calibration.gates)
+        gates = Gates.from_dict(calibration.gates or {})
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _damaged(path) from error
     if (calibration.task, calibration.classes) != (task.key, task.classes):

@@ -152,7 +152,7 @@ class OutOfDistribution:
         return cls(reference)
 
 
-def held_out_scores(embeddings: np.ndarray, lesion_groups: Sequence[str]) -> np.ndarray:
+def held_out_scores(embeddings: np.ndarray, lesion_groups: Sequence[str] | np.ndarray) -> np.ndarray:
     """What `OutOfDistribution.score` would give for each calibration image, had its lesion not been seen.
 
     Args:

@@ -98,9 +98,8 @@ def fit_vector(logits: np.ndarray, labels: np.ndarray) -> Scaling:
     # Equal offsets change nothing: they are taken to sum to 0, which leaves one less to fit.
     offsets = np.eye(num_classes)[:, 1:] - np.eye(num_classes)[:, :1]
     start = np.repeat([1.0, 0.0], [num_classes, num_classes - 1])
-    return Scaling(
-        "vector", *_least_log_loss(logits, labels, block_diag(np.eye(num_classes), offsets), start)
-    )
+    basis = np.asarray(block_diag(np.eye(num_classes), offsets))
+    return Scaling("vector", *_least_log_loss(logits, labels, basis, start))
 
 
 def _least_log_loss(
