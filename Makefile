@@ -34,6 +34,7 @@ check: $(VENV)/.development
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/basedpyright
 
 benchmark-table: $(VENV)/.requirements
 	$(BIN)/python -m dermadeit benchmark table

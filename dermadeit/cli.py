@@ -235,7 +235,8 @@ def calibrate(
         cases = None if gates_only or not similar_cases else read_cases(source, manifest.task, images)
         # What an earlier calibration left may be damaged; it is about to be replaced, or parts of it are kept.
         checkpoint = load_checkpoint(find_checkpoint(task.value, model), task.value, calibrated=gates_only)
-        if gates_only and checkpoint.trust is None:
+        known = checkpoint.trust
+        if gates_only and known is None:
             raise ConfigurationError(
                 f"The checkpoint “{checkpoint.folder.name}” was never calibrated. Run this without --gates-only."
             )
@@ -243,8 +244,8 @@ def calibrate(
         with tqdm(total=total, unit="image", disable=None) as bar:
             predictor, progress = Predictor(checkpoint), partial(bar.update, 1)
             trust = (
-                refit_gates(manifest, predictor, checkpoint.trust, not_skin=not_skin, progress=progress)
-                if gates_only
+                refit_gates(manifest, predictor, known, not_skin=not_skin, progress=progress)
+                if gates_only and known is not None
                 else fit_trust(manifest, cases, predictor, not_skin=not_skin, views=views, progress=progress)
             )
         write_trust(checkpoint.folder, trust)

@@ -119,11 +119,14 @@ def see(
     halves = np.random.default_rng(SEED).permutation(len(not_skin))
     learned, reported = np.array_split(halves, 2)
     others = look_at(predictor, _decoded(not_skin))
+    calibrating, validating = (
+        np.array([row.source for row in rows[split]]) for split in ("calibration", "validation")
+    )
     return Seen(
         look_at(predictor, _decoded([row.path for row in rows["calibration"]])),
         look_at(predictor, _decoded([row.path for row in rows["validation"]]), with_copies=False),
         np.array([row.lesion_group for row in rows["calibration"]]),
-        tuple(np.array([row.source for row in rows[split]]) for split in ("calibration", "validation")),
+        (calibrating, validating),
         others.take(np.sort(learned)),
         others.take(np.sort(reported)),
         look_at(predictor, _decoded(external), with_copies=False) if external else None,
@@ -137,7 +140,8 @@ def examine(predictor: Predictor, seen: Seen) -> dict[str, Any]:
     sources = sorted(set(seen.sources[0]) - {""})
     fits = {None: seen.fit()} | {name: seen.fit(without=name) for name in sources if len(sources) > 1}
     bare = {name: seen.fit(without=name, with_photos=False) for name in fits}
-    detector = {name: lambda photos, fit=fit: fit.skin.score(photos.embeddings) for name, fit in fits.items()}
+    skins = {name: fit.skin for name, fit in fits.items() if fit.skin is not None}
+    detector = {name: lambda photos, skin=skin: skin.score(photos.embeddings) for name, skin in skins.items()}
     distance = {
         name: lambda photos, fit=fit: (
             fit.out_of_distribution.score(photos.embeddings) / fit.gates.ood_threshold

@@ -73,13 +73,12 @@ class FittedGates:
             photos: N of them.
             ood_scores: float [N], held-out scores in place of those of `out_of_distribution`.
         """
-        if ood_scores is None:
-            ood_scores = self.out_of_distribution.score(photos.embeddings)
-        no_skin = self.skin.score(photos.embeddings) if self.skin else [None] * len(photos)
+        scores = self.out_of_distribution.score(photos.embeddings) if ood_scores is None else ood_scores
+        no_skin = np.atleast_1d(self.skin.score(photos.embeddings)) if self.skin else [None] * len(photos)
         return [
             gate(report, float(far), self.gates, not_skin_score=other, skin_angle=angle)
             for report, far, other, angle in zip(
-                photos.quality, ood_scores, no_skin, photos.skin_angles, strict=True
+                photos.quality, np.atleast_1d(scores), no_skin, photos.skin_angles, strict=True
             )
         ]
 
@@ -132,7 +131,10 @@ def look_at_drawn(predictor: Predictor, seed: int = 0) -> GatePhotos:
 
 
 def fit_gates(
-    lesions: GatePhotos, groups: Sequence[str], drawn: GatePhotos, others: GatePhotos | None = None
+    lesions: GatePhotos,
+    groups: Sequence[str] | np.ndarray,
+    drawn: GatePhotos,
+    others: GatePhotos | None = None,
 ) -> tuple[FittedGates, np.ndarray]:
     """Fits all that the gates need.
 
@@ -153,7 +155,7 @@ def fit_gates(
     gates = Gates.fit(
         lesions.quality,
         scores,
-        skin_angles=lesions.skin_angles[np.isfinite(lesions.skin_angles)],
+        skin_angles=lesions.skin_angles[np.isfinite(lesions.skin_angles)].tolist(),
         knows_others=others is not None,
     )
     strange = [drawn.embeddings]

@@ -306,12 +306,13 @@ def _by_view(trust: Trust | None, view_logits: np.ndarray, record: Prediction) -
 def _gated(trust: Trust, image: _Prepared, outputs: ViewOutputs) -> dict[str, Any]:
     """The fields of a `Prediction` that say whether its answer is withheld, or given with a warning."""
     embedding = outputs.shallow_embedding
-    ood_score = trust.out_of_distribution.score(embedding)
+    ood_score = float(trust.out_of_distribution.score(embedding))
+    assert image.quality is not None, "it is assessed for every checkpoint with gates"
     verdict = gate(
         image.quality,
         ood_score,
         trust.gates,
-        not_skin_score=trust.skin and trust.skin.score(embedding),
+        not_skin_score=float(trust.skin.score(embedding)) if trust.skin else None,
         skin_angle=image.skin_angle,
     )
     return {

@@ -225,7 +225,7 @@ def _cells(figures: Mapping[str, Any]) -> list[str]:
 
 
 def _p_value(test: Mapping[str, Any] | None) -> str:
-    return p_value(test and test["p_value_holm"])
+    return p_value(None if test is None else test["p_value_holm"])
 
 
 def _views(number: int) -> str:

@@ -9,6 +9,7 @@ what the limits rest on.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -355,9 +356,20 @@ class GateVerdict:
 class Judged(Protocol):
     """What the gates decided on an answer: a prediction, or what a table says of one."""
 
-    verdict: str | None
-    abstain_codes: tuple[str, ...]
-    warning_codes: tuple[str, ...] | None
+    @property
+    @abstractmethod
+    def verdict(self) -> str | None:
+        """`records.ANSWER` or `records.ABSTAIN`; None where that is unknown."""
+
+    @property
+    @abstractmethod
+    def abstain_codes(self) -> tuple[str, ...]:
+        """Why it was withheld."""
+
+    @property
+    @abstractmethod
+    def warning_codes(self) -> tuple[str, ...] | None:
+        """Why it is less reliable, though given; None where that is unknown."""
 
 
 def gate_status(answer: Judged) -> str:
