@@ -34,7 +34,7 @@ check: $(VENV)/.development
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
-	$(BIN)/basedpyright
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 benchmark-table: $(VENV)/.requirements
 	$(BIN)/python -m dermadeit benchmark table

@@ -121,6 +121,7 @@ def withholding(
     return [folder / "white.png", "--task", "binary", "--model", folder, "--views", 1]
 
 
+@pytest.mark.slow
 def test_an_overlay_does_not_give_a_withheld_answer_away(withholding: list, tmp_path: Path) -> None:
     arguments = ["predict", *withholding, "--saliency", tmp_path]
     printed = _run(*arguments).stdout
@@ -170,6 +171,7 @@ def test_evaluate_writes_its_files_and_prints_the_figures(
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_evaluate_takes_class_folders_and_several_models(
     checkpoint_root: Path, lesion_files: list[Path], tmp_path: Path
 ) -> None:
@@ -251,6 +253,7 @@ def test_a_checkpoint_of_the_other_task_is_refused(checkpoint_root: Path, lesion
     assert "“binary”, not “multiclass”" in result.stderr
 
 
+@pytest.mark.slow
 def test_models_lists_every_model_for_every_task() -> None:
     rows = [json.loads(line) for line in _run("models", "--format", "jsonl").stdout.splitlines()]
     assert {(row["model"], row["task"]) for row in rows} == {

@@ -45,6 +45,7 @@ def test_the_sample_set_has_both_classes() -> None:
     assert Counter(row["diagnosis"] for row in rows) == {"NV": 15, "MEL": 9}
 
 
+@pytest.mark.slow
 def test_the_model_is_wrong_and_withholds_where_the_notes_say_so() -> None:
     examples = read_examples()
     records = load_predictor(BINARY.key).predict([example.path for example in examples])

@@ -35,6 +35,7 @@ def test_the_page_of_error_codes_is_that_of_the_enum() -> None:
     assert (ROOT / "docs" / "errors.md").read_text(encoding="utf-8") == error_codes_page()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", list(TASKS.values()), ids=list(TASKS))
 def test_the_figures_are_those_of_the_filed_predictions(task: Task) -> None:
     metrics = json.loads((BENCHMARK / task.key / "metrics.json").read_text())

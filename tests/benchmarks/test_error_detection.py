@@ -96,6 +96,7 @@ def test_the_images_are_read_in_the_order_of_their_rows(
     assert len(tokens) == 20
 
 
+@pytest.mark.slow
 def test_similar_cases_come_from_the_checkpoints_own_index_unless_another_is_asked_for(
     synthetic_data: Path, predictors: dict[str, Predictor]
 ) -> None:

@@ -10,6 +10,7 @@ from PIL import Image
 from benchmarks.evidence.out_of_distribution import ROWS, mahalanobis, main, relative_mahalanobis, vim
 
 
+@pytest.mark.slow
 def test_one_command_examines_a_checkpoint(
     synthetic_data: Path, checkpoint_root: Path, tmp_path: Path
 ) -> None:

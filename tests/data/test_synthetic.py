@@ -100,6 +100,7 @@ def test_too_few_lesions(tmp_path):
         write_dataset(tmp_path, lesions=31, seed=0)
 
 
+@pytest.mark.slow
 def test_program(tmp_path):
     command = [
         sys.executable,

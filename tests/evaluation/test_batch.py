@@ -55,6 +55,7 @@ def labelled(synthetic_data: Path) -> Iterator[Collection]:
         yield collection
 
 
+@pytest.mark.slow
 def test_a_batch_gives_the_figures_of_an_evaluation(
     labelled: Collection, synthetic_data: Path, predictors: dict[str, Predictor], tmp_path: Path
 ) -> None:
@@ -77,6 +78,7 @@ def test_a_batch_gives_the_figures_of_an_evaluation(
     assert "Not a medical device" in first["disclaimer"]
 
 
+@pytest.mark.slow
 def test_an_evaluation_can_be_had_as_far_as_it_is_measured(
     labelled: Collection, predictors: dict[str, Predictor]
 ) -> None:
@@ -97,6 +99,7 @@ def test_an_evaluation_can_be_had_as_far_as_it_is_measured(
     assert list(whole.metrics["slices"]) == list(SLICED_BY)
 
 
+@pytest.mark.slow
 def test_a_predictions_table_is_evaluated_without_weights(
     labelled: Collection, predictors: dict[str, Predictor], tmp_path: Path
 ) -> None:
@@ -165,6 +168,7 @@ def test_each_model_has_its_own_most_views_on_the_images_that_all_have_read(tmp_
         read_prediction_table(_write_table(tmp_path / "p.csv", rows), BINARY)
 
 
+@pytest.mark.slow
 def test_what_answers_were_served_with_survives_the_table(
     labelled: Collection, predictors: dict[str, Predictor], tmp_path: Path
 ) -> None:
@@ -214,6 +218,7 @@ def test_what_answers_were_served_with_survives_the_table(
     ]
 
 
+@pytest.mark.slow
 def test_the_diagnosis_goes_with_an_answer_into_slices_and_files(
     labelled: Collection, predictors: dict[str, Predictor], synthetic_data: Path, tmp_path: Path
 ) -> None:
@@ -328,6 +333,7 @@ def test_without_labels_images_are_read_as_they_come() -> None:
     assert mixed_order([""] * 5) == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.slow
 def test_no_pixels_are_kept_of_hundreds_of_images(
     predictors: dict[str, Predictor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -67,6 +67,7 @@ def copy(calibrated: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(calibrated, tmp_path / "copy"))
 
 
+@pytest.mark.slow
 def test_a_calibrated_checkpoint_answers_with_calibrated_probabilities(
     calibrated: Path, lesion_files: list[Path]
 ) -> None:
@@ -126,6 +127,7 @@ def test_predict_prints_everything_that_is_asked_for(calibrated: Path, lesion_fi
     assert "similar: " in _run(*arguments, "--format", "table").stdout or line["abstain"]
 
 
+@pytest.mark.slow
 def test_an_index_of_similar_cases_can_be_left_out(
     copy: Path, table: Path, synthetic_data: Path, lesion_files: list[Path]
 ) -> None:
@@ -148,6 +150,7 @@ def test_a_training_image_is_recognised(
     assert "image0" not in {near.image_id for near in record.neighbours}
 
 
+@pytest.mark.slow
 def test_evaluate_measures_what_was_promised(
     calibrated: Path, synthetic_data: Path, table: Path, tmp_path: Path
 ) -> None:

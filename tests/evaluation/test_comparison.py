@@ -126,6 +126,7 @@ def test_delong_of_equal_rankings_and_of_too_few_images() -> None:
     assert delong_test(np.array([True, False, False]), scores[:3], scores[:3]) is None
 
 
+@pytest.mark.slow
 def test_holm_equals_statsmodels_and_a_hand_computed_row() -> None:
     assert adjust_by_holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     for p_values in ([], [0.2], [0.9, 0.8], list(np.random.default_rng(0).random(9) ** 4)):

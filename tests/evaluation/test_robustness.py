@@ -17,6 +17,8 @@ from dermadeit.imaging.decode import LesionImage
 from dermadeit.inference.records import ABSTAIN, ANSWER, ItemFailure, Prediction
 from dermadeit.tasks import get_task
 
+pytestmark = pytest.mark.slow
+
 BINARY = get_task("binary")
 IMAGES = 12
 

@@ -80,6 +80,7 @@ def test_values_keep_their_natural_order_and_the_unknown_come_last() -> None:
     assert list(slice_indices(ids, attributes, "sex")) == ["dark", "tan", "very light", UNKNOWN]
 
 
+@pytest.mark.slow
 def test_slices_have_their_own_figures_and_small_ones_only_a_count() -> None:
     predictions = _predictions(100)
     # The first 81 are female, then 19 male: one too few.

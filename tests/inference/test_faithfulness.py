@@ -153,6 +153,7 @@ def test_the_seed_and_the_image_decide_the_masks(one_patch: Predictor, photo: Le
     assert check.random_drops != check_saliency(one_patch, same_pixels, saliency).random_drops
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["dermadeit", "mobilenetv2"])
 def test_threads_get_the_results_of_a_single_one(
     checkpoint_root: Path, lesion_files: list[Path], model: str
@@ -244,6 +245,7 @@ def test_curves_of_the_right_map_fall_and_rise_at_once(one_patch: Predictor, pho
     assert right.insertion_auc > wrong.insertion_auc
 
 
+@pytest.mark.slow
 def test_a_map_of_the_model_does_not_outlive_its_weights(
     predictors: dict[str, Predictor], lesion_files: list[Path]
 ) -> None:

@@ -120,6 +120,7 @@ def _rollout_by_hand(predictor: Predictor, batch: torch.Tensor) -> np.ndarray:
     return shares[0, backbone.num_prefix_tokens :].reshape(backbone.patch_embed.grid_size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "size"), [("dermadeit", 64), ("deit", 64), ("dinov2", 56)])
 def test_rollout_equals_the_product_of_explicit_attention(
     lesion_files: list[Path], tmp_path: Path, name: str, size: int
@@ -158,6 +159,7 @@ def test_rollout_is_refused_without_attention(checkpoint_root: Path, lesion_file
         attention_rollout(predictor, decode_image(lesion_files[0]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "model"),
     [("grad-cam", "dermadeit"), ("grad-cam", "mobilenetv2"), ("attention-rollout", "dermadeit")],

@@ -61,6 +61,7 @@ def _prediction_set(model: str, ids: list[int], *, views: int = 8, seed: int = 0
     )
 
 
+@pytest.mark.slow
 def test_a_reading_is_the_prediction_and_what_it_costs(
     readings: list[ModelReading], checkpoint_root: Path, lesion_files: list[Path]
 ) -> None:
@@ -222,6 +223,7 @@ def test_answers_and_target_scores_follow_the_images() -> None:
     assert predictions.take([3, 1]).target_scores.tolist() == predictions.target_scores[[3, 1]].tolist()
 
 
+@pytest.mark.slow
 def test_what_has_nothing_in_common_is_refused() -> None:
     tables = [("a", [_prediction_set("deit", [1, 2])]), ("b", [_prediction_set("dinov2", [3, 4])])]
     with pytest.raises(ResultFileError, match="no image in common"):

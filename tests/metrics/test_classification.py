@@ -240,6 +240,7 @@ def _intervals(labels, probabilities, groups, classes, **options) -> dict[str, l
     return percentile_intervals(resampled_figures(labels, probabilities, groups, classes, **options))
 
 
+@pytest.mark.slow
 def test_intervals_resample_lesions_not_images() -> None:
     labels, probabilities = _predictions(2, 200)
     groups = [f"lesion {index // 4}" for index in range(200)]

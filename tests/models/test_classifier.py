@@ -108,6 +108,7 @@ def test_parameters_are_counted_without_building() -> None:
     assert count_parameters("mobilenetv2", 3) == built
 
 
+@pytest.mark.slow
 def test_hub_weights_come_from_the_hub_cache(tmp_path: Path) -> None:
     # A stand-in with the layout of the real cache: the hub itself is not asked.
     repo = tmp_path / "hub" / "models--timm--deit_tiny_distilled_patch16_224.fb_in1k"
@@ -132,6 +133,7 @@ def test_hub_weights_come_from_the_hub_cache(tmp_path: Path) -> None:
     assert (positions, classes) == ("18", "2")
 
 
+@pytest.mark.slow
 def test_an_unreachable_hub_names_the_way_out(tmp_path: Path) -> None:
     program = (
         "from dermadeit.errors import ModelError\n"

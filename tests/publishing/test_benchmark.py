@@ -124,6 +124,7 @@ def _rows(text: str, first_cell: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.split("|")] for line in lines]
 
 
+@pytest.mark.slow
 def test_filed_predictions_are_those_that_were_added(published: Path) -> None:
     filed = read_benchmark(published / "benchmark" / "binary", get_task("binary"))
     assert {model: list(by_views) for model, by_views in filed.models.items()} == {
@@ -141,6 +142,7 @@ def test_filed_predictions_are_those_that_were_added(published: Path) -> None:
     assert [ours.task.classes[label] for label in ours.labels] == [row["label_true"] for row in added]
 
 
+@pytest.mark.slow
 def test_figures_and_tables_come_from_the_predictions_alone(root: Path, results: Path) -> None:
     metrics, text = _metrics(root), results.read_text()
     assert text.startswith("# Ours\n") and text.endswith("The end.\n") and "stale" not in text
@@ -214,6 +216,7 @@ def test_all_models_together_answer_with_their_mean_probability(root: Path, resu
     assert row[0].startswith(f"{accuracy:.3f} [")
 
 
+@pytest.mark.slow
 def test_the_leakage_test_stands_side_by_side_and_takes_no_part_in_the_comparison(
     root: Path, results: Path, tmp_path: Path
 ) -> None:
@@ -230,6 +233,7 @@ def test_the_leakage_test_stands_side_by_side_and_takes_no_part_in_the_compariso
     assert "by image" not in render_tables(root).split("### ")[2]
 
 
+@pytest.mark.slow
 def test_a_leakage_test_with_a_recipe_of_its_own_has_a_partner_of_its_own(
     root: Path, results: Path, tmp_path: Path
 ) -> None:

@@ -254,6 +254,7 @@ def evaluated():
     return [ours[0], theirs[0]], [ours[1], theirs[1]]
 
 
+@pytest.mark.slow
 def test_an_evaluation_holds_every_figure_with_its_interval_and_its_origin(evaluated) -> None:
     sets, metrics = evaluated
     page = _Page(

@@ -31,6 +31,8 @@ from train.optimization import create_optimizer, learning_rate_factor
 from train.plan import describe_plan, refuse_lost_processes
 from train.student import Student
 
+pytestmark = pytest.mark.slow
+
 STILL = {
     "flip": False,
     "quarter_turns": False,

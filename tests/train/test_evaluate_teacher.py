@@ -12,6 +12,7 @@ from dermadeit.tasks import BINARY
 from train import evaluate_teacher
 
 
+@pytest.mark.slow
 def test_a_teacher_and_a_small_network_on_its_features_are_evaluated(
     synthetic_data: Path, checkpoint_root: Path, tmp_path: Path
 ) -> None:

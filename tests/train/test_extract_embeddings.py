@@ -14,6 +14,8 @@ from dermadeit.tasks import DIAGNOSIS
 from train import extract_embeddings
 from train.data.splitting import fold_of
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def arguments(synthetic_data: Path, checkpoint_root: Path, tmp_path: Path) -> list[str]:

@@ -42,6 +42,7 @@ def _decode_geometry(image: torch.Tensor) -> tuple[float, bool, float]:
     return remainder, mirrored, np.std(basis @ fit - found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("task", "mean_magnitude"), [("binary", 2), ("multiclass", 2.5)])
 def test_transforms_come_as_often_and_as_strong_as_in_the_original(task: str, mean_magnitude: float) -> None:
     size = 112

@@ -79,6 +79,7 @@ def test_figures_of_several_seeds_are_means_and_vary_with_the_seed(tmp_path: Pat
     assert other["differences"]["accuracy"]["difference"] == pytest.approx(-0.3)
 
 
+@pytest.mark.slow
 def test_trainings_are_compared_with_those_of_the_same_names_in_another_stage(tmp_path: Path) -> None:
     labels = np.tile([0, 1], 100)
     wrong_for_40 = np.where(np.arange(200) < 40, 1 - labels, labels)

@@ -46,6 +46,7 @@ def runs(tmp_path: Path, checkpoint_root: Path) -> Path:
     return tmp_path / "runs"
 
 
+@pytest.mark.slow
 def test_a_final_training_ships_calibrated_and_its_test_predictions_are_filed_once(
     runs: Path, places: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,6 +82,7 @@ def test_without_a_final_training_it_names_the_program_to_run_first(
     assert "python -m train.programme" in caplog.text
 
 
+@pytest.mark.slow
 def test_both_arms_of_the_leakage_test_are_read_on_the_test_images_of_their_own_split(
     runs: Path, places: Path, data: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

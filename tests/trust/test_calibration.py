@@ -71,6 +71,7 @@ def test_no_vector_of_a_grid_around_has_a_lower_loss() -> None:
     assert sum(fitted.bias) == pytest.approx(0)
 
 
+@pytest.mark.slow
 def test_vector_scaling_is_taken_only_where_unseen_lesions_gain_by_it() -> None:
     groups = [str(index) for index in range(3000)]
     skewed = _drawn(3000, Scaling("vector", (1.0, 0.4, 2.0), (1.0, -1.0, 0.0)))

@@ -34,6 +34,7 @@ def served(tmp_path: Path) -> str:
         process.terminate()
 
 
+@pytest.mark.slow
 def test_serves_the_embedded_checkpoints(served: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # The client, not the app, would report its start to its makers.
     monkeypatch.setenv("GRADIO_ANALYTICS_ENABLED", "False")

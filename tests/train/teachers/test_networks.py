@@ -227,6 +227,7 @@ def test_a_folder_that_is_no_copy_is_refused(
 # ------------------------------------------------------------------------------------------------ timm
 
 
+@pytest.mark.slow
 def test_dinov2_teaches_its_class_token_at_224_pixels(images: list[np.ndarray], tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = timm.create_model("vit_small_patch14_dinov2", num_classes=0, dynamic_img_size=True).eval()

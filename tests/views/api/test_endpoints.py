@@ -46,6 +46,7 @@ def client(app_url, tmp_path_factory):
     return Client(app_url, verbose=False, analytics_enabled=False, download_files=downloads)
 
 
+@pytest.mark.slow
 def test_every_public_event_says_what_it_does_takes_and_gives(event_loops, predictors, zoo):
     app = build_app(predictors, zoo)
     events = [event for event in app.fns.values() if event.fn is not None]
@@ -61,6 +62,7 @@ def test_every_public_event_says_what_it_does_takes_and_gives(event_loops, predi
         assert [block.label for block in event.inputs if block.api_info().get("type") == {}] == []
 
 
+@pytest.mark.slow
 def test_a_report_is_the_one_that_the_page_makes(calibrated, mixed, encoded_photo, file_of):
     path = file_of(encoded_photo(2))
     file, exported = calibrated.predict(
@@ -97,6 +99,7 @@ def test_a_report_keeps_a_withheld_answer_back_unless_told_otherwise(calibrated,
     assert exported["readings"][0]["overridden"]
 
 
+@pytest.mark.slow
 def test_a_report_refuses_what_cannot_be_decided(client, calibrated, encoded_photo, file_of):
     image = handle_file(file_of(encoded_photo()))
     with pytest.raises(AppError, match="not both"):
@@ -200,6 +203,7 @@ def python_of(document):
     return re.findall(r"```python\n(.*?)```", (ROOT / document).read_text(encoding="utf-8"), re.S)
 
 
+@pytest.mark.slow
 def test_the_documented_examples_run(calibrated, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     [library], [api] = python_of("README.md"), python_of("docs/api.md")

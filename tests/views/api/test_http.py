@@ -23,6 +23,8 @@ from dermadeit.views.page.uploads import MAX_UPLOAD_BYTES
 from dermadeit.views.single.image_check import check_html
 from dermadeit.views.single.reading import read_labels
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def client(app_url, tmp_path_factory):

@@ -112,6 +112,7 @@ def test_a_measuring_that_is_cancelled_keeps_what_is_measured_and_says_so(sessio
     assert UNFINISHED in files.report.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_measuring_that_is_not_cancelled_is_whole(session):
     list(evaluate_batch(session))
     assert session.evaluations == tuple(session.result.evaluation(model) for model in session.result.models)

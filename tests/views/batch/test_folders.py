@@ -91,6 +91,7 @@ def test_a_full_queue_says_so_and_start_can_be_pressed_again(busy, folder):
     page.wait_for_selector("#batch-table :text('b.jpg'):visible")
 
 
+@pytest.mark.slow
 def test_programs_may_give_files_their_paths_in_a_folder(app_url, folder):
     photos = [("files", ("same.jpg", (folder / name).read_bytes())) for name in TAKEN]
     places = httpx.post(f"{app_url}/gradio_api/upload", files=photos).json()

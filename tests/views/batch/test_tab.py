@@ -230,6 +230,7 @@ def test_without_labels_there_is_a_table_and_no_figures(batch_page, encoded_phot
     assert page.locator("#batch-table:visible").count() == 0
 
 
+@pytest.mark.slow
 def test_the_api_gives_figures_and_a_zip(client, class_zip, predictors):
     answer, everything = client.predict(
         files=[handle_file(class_zip)],
@@ -421,6 +422,7 @@ def test_an_answer_with_a_warning_is_marked_in_table_gallery_and_files(
     assert [row["warning_codes"] for row in again] == ["out_of_distribution darker_skin", "", ""]
 
 
+@pytest.mark.slow
 def test_a_table_of_shipped_weights_has_their_operating_points(
     session, uploaded, checkpoint_root, synthetic_data, file_of
 ):

@@ -190,6 +190,7 @@ def write_table(path, predictions):
     return path
 
 
+@pytest.mark.slow
 def test_programs_get_the_figures_of_their_tables_and_the_tests_between_them(client, tmp_path):
     ours = read_benchmark(BENCHMARK_ROOT / "multiclass", MULTICLASS).models["dermadeit"][8]
     ours = ours.take(range(60))

@@ -59,6 +59,7 @@ def drawn(zoo, result, point="balanced", shown_class=OWN_ANSWER):
     )
 
 
+@pytest.mark.slow
 def test_the_models_come_one_by_one_and_those_without_weights_say_what_makes_them(zoo, photo):
     steps = list(compared(zoo, MULTICLASS, photo))
     assert [tuple(step.outcomes) for step in steps] == [(), HERE[:1], HERE]
@@ -92,6 +93,7 @@ def test_a_model_that_fails_does_not_take_the_others_with_it(zoo, photo, caplog)
     assert secret not in page + caplog.text
 
 
+@pytest.mark.slow
 def test_a_calibrated_model_shows_its_decision_at_every_operating_point(
     zoo, checkpoint_root, synthetic_data, photo
 ):
@@ -109,6 +111,7 @@ def test_a_calibrated_model_shows_its_decision_at_every_operating_point(
     assert not result.agreement.pairs[0].comparable
 
 
+@pytest.mark.slow
 def test_one_model_alone_agrees_with_nobody(zoo, photo):
     *_, result = compared(zoo, BINARY, photo)
     assert "Models that agree can all be wrong" in agreement_html(result.agreement)
@@ -117,6 +120,7 @@ def test_one_model_alone_agrees_with_nobody(zoo, photo):
     assert "agree can" not in alone
 
 
+@pytest.mark.slow
 def test_a_withheld_answer_has_to_be_opened_and_has_no_heatmap_unless_a_class_is_chosen(zoo, photo):
     *_, result = compared(zoo, BINARY, photo)
     reading = result.outcomes["dermadeit"]
@@ -175,6 +179,7 @@ def test_the_published_figures_are_those_of_the_files(task):
     assert all(reason in unescape(page) for reason in original["why_not_comparable"])
 
 
+@pytest.mark.slow
 def test_compare_answers_programs(client, zoo, lesion_files):
     records = client.predict(handle_file(lesion_files[1]), "binary", api_name="/compare")
     assert [record["model"] for record in records] == list(COMPARED_MODELS)

@@ -6,6 +6,7 @@ import pytest
 from dermadeit.views.application import build_app
 
 
+@pytest.mark.slow
 def test_a_gradio_without_what_is_overridden_is_named_before_the_app_is_built(
     monkeypatch, predictors, zoo
 ) -> None:

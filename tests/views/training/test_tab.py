@@ -43,6 +43,7 @@ def stage_report(interval):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", models_with_record())
 def test_every_shipped_checkpoint_is_shown_with_curves_data_and_confusion(model):
     page = model_html(model, CHECKPOINT_ROOT, BENCHMARK_ROOT)
@@ -68,6 +69,7 @@ def test_a_model_without_a_checkpoint_comes_with_the_command_that_trains_it(tmp_
         assert f"python train/distill.py --recipe plain --task {task}" in page
 
 
+@pytest.mark.slow
 def test_a_record_with_nothing_in_it_says_so(tmp_path):
     write(tmp_path / "binary" / "deit" / "config.json", {"architecture": "deit"})
     page = model_html("deit", tmp_path, BENCHMARK_ROOT)
