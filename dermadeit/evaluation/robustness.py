@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,6 @@ import numpy as np
 from dermadeit.about import DISCLAIMER, VERSION
 from dermadeit.data.manifest import Manifest, ManifestRow
 from dermadeit.errors import ErrorCode, ImageError, TableError
-from dermadeit.evaluation.comparison import Difference
 from dermadeit.evaluation.predictions import Measurement, PredictionSet, measure
 from dermadeit.imaging.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from dermadeit.imaging.decode import decode_image
@@ -218,15 +217,10 @@ def _as_arrays(measured: Measurement) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _differences(values: np.ndarray, resampled: np.ndarray) -> dict[str, Any]:
-    """Figure to `comparison.Difference`, from [F] and [F, R]."""
+    """Figure to what `comparison.Difference` holds, from [F] and [F, R]."""
     intervals = percentile_intervals(dict(zip(ROBUSTNESS_FIGURES, resampled, strict=True)))
     return {
-        name: asdict(
-            Difference(
-                None if np.isnan(value) else float(value),
-                (intervals[name][0], intervals[name][1]) if name in intervals else None,
-            )
-        )
+        name: {"difference": None if np.isnan(value) else float(value), "interval": intervals.get(name)}
         for name, value in zip(ROBUSTNESS_FIGURES, values, strict=True)
     }
 
