@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import base64
+from base64 import b64encode
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -37,9 +37,14 @@ def render_document(template: str, title: str, created: datetime | None, **conte
     )
 
 
-def png_address(png: bytes) -> str:
-    """A picture as an address that holds it, so that nothing is fetched."""
-    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
+def data_address(data: bytes, kind: str) -> str:
+    """A picture as an address that holds it: no other address of it exists that could be asked for.
+
+    Args:
+        data: The encoded picture.
+        kind: Its type, such as `jpeg`.
+    """
+    return f"data:image/{kind};base64,{b64encode(data).decode('ascii')}"
 
 
 @cache

@@ -38,6 +38,11 @@ HEATMAP_STATES: Mapping[str, str] = MappingProxyType(
 )
 """What is known of a heatmap, and its badge."""
 
+METHOD_TITLES: Mapping[str, str] = MappingProxyType(
+    {"grad-cam": "Grad-CAM", "attention-rollout": "Attention rollout"}
+)
+"""Each method of `saliency.SALIENCY_METHODS` and its name."""
+
 TECHNICAL_DETAILS = "Technical details"
 """Title of versions, hashes and settings."""
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from dermadeit.inference.records import ABSTAIN
 from dermadeit.metrics.classification import TARGET_FIGURE_NAMES
-from dermadeit.reporting.document import png_address, render_document
+from dermadeit.reporting.document import data_address, render_document
 from dermadeit.reporting.format import decimal, percent
 from dermadeit.reporting.names import (
     EMPTY_SET,
@@ -105,7 +105,7 @@ def _warnings(exported: Mapping[str, Any]) -> list[str]:
 def _picture(figure: ReportFigure) -> dict[str, Any]:
     return {
         **vars(figure),
-        "address": png_address(figure.png),
+        "address": data_address(figure.png, "png"),
         "badge": HEATMAP_STATES.get(figure.state, figure.state),
     }
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dermadeit.evaluation.batch import PICTURE_SIDE, BatchResult
+from dermadeit.reporting.document import data_address
 from dermadeit.views.batch.session import Session
 from dermadeit.views.comparison.disagreements import (
     NEXT,
@@ -19,7 +20,7 @@ from dermadeit.views.comparison.disagreements import (
 from dermadeit.views.comparison.steps import ImagesComparison
 from dermadeit.views.page.case_pictures import load_pictures
 from dermadeit.views.page.job import Job
-from dermadeit.views.page.pictures import data_address, jpeg_address
+from dermadeit.views.page.pictures import jpeg_address
 
 IMAGES, TABLES, SHIPPED = "images", "tables", "shipped"
 """What a comparison is made of: photos, tables of predictions, or those that ship with the app."""

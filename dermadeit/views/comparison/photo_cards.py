@@ -19,6 +19,7 @@ from dermadeit.inference.saliency import DEFAULT_OPACITY
 from dermadeit.inference.side_by_side import SCALE_NOTE, Agreement, ModelReading
 from dermadeit.inference.zoo import ZooEntry
 from dermadeit.models.checkpoints import training_command
+from dermadeit.reporting.document import data_address
 from dermadeit.reporting.format import counted, decimal, megabytes, millions, percent
 from dermadeit.reporting.names import WITHHELD
 from dermadeit.reporting.templates import render
@@ -28,7 +29,6 @@ from dermadeit.trust.gating import warning_sentences
 from dermadeit.views.comparison.teacher import teacher_card_html
 from dermadeit.views.page.failures import Failure
 from dermadeit.views.page.html import badge_html, check_finding, check_state, score_name
-from dermadeit.views.page.pictures import data_address
 
 OWN_ANSWER = "answer"
 """Choice of the heatmaps: what each model answers, instead of one class for all."""

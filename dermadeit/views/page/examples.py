@@ -5,12 +5,12 @@ from __future__ import annotations
 import zipfile
 from collections import Counter
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
 from dermadeit.data.tabular import read_csv
 from dermadeit.evaluation.slices import diagnosis_name
 from dermadeit.reporting.names import capitalised
+from dermadeit.reporting.templates import render
 from dermadeit.views.page.uploads import EXAMPLES_FOLDER, private_folder
 
 SAMPLE_SET = EXAMPLES_FOLDER / "sample_set"
@@ -45,12 +45,13 @@ class Example:
 
     def caption_html(self) -> str:
         """The known diagnosis, what the photo is an example of, and the credit."""
-        known = f"Known diagnosis: {diagnosis_name(self.diagnosis)}"
         lines = [f"{capitalised(text)}." for text in (self.note, self.details) if text]
-        return (
-            f'<div class="dd-known"><strong>{escape(known)}</strong>'
-            f"<span>{escape(' '.join(lines))}</span>"
-            f'<span class="dd-quiet">{escape(self.image_id)}, {escape(self.credit)}</span></div>'
+        return render(
+            "views/page/example_caption.html",
+            diagnosis=diagnosis_name(self.diagnosis),
+            details=" ".join(lines),
+            image_id=self.image_id,
+            credit=self.credit,
         )
 
 
@@ -94,10 +95,7 @@ def sample_set_html() -> str:
     rows = read_csv(labels).rows
     counts = Counter(diagnosis_name(row["diagnosis"]) for row in rows)
     parts = " and ".join(f"{count} {_plural(name)}" for name, count in counts.most_common())
-    return (
-        f'<p class="dd-quiet">No photos at hand? This evaluates {len(rows)} real photos with a known diagnosis: '
-        f"{escape(parts)}. {escape(rows[0]['credit'])}.</p>"
-    )
+    return render("views/page/sample_set.html", images=len(rows), diagnoses=parts, credit=rows[0]["credit"])
 
 
 def _plural(name: str) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from html import escape
-
 import gradio as gr
 from gradio.data_classes import FileData
 
 from dermadeit.imaging.decode import MAX_BYTES
+from dermadeit.reporting.templates import render
 from dermadeit.views.page.gradio_patches import UNLISTED_IMAGES, WithoutStub
 from dermadeit.views.page.theme import PHOTO_SCRIPT
 from dermadeit.views.page.uploads import MAX_UPLOAD_BYTES
@@ -45,29 +44,11 @@ def add_photo_box(label: str, elem_id: str) -> PhotoBox:
 
 
 def _box_html(label: str, elem_id: str) -> str:
-    """All states of the box; `assets/photo.js` shows the one that it is in."""
-    kinds = ",".join(("image/*", *UNLISTED_IMAGES))
-    return f"""
-<div class="dd-photo" data-takes-files="{elem_id}" data-state="empty" data-largest="{MAX_UPLOAD_BYTES}"
-  data-readable="{MAX_BYTES // 1_000_000}">
-  <p class="dd-photo-label">{escape(label)}</p>
-  <div class="dd-photo-frame">
-    <label class="dd-photo-empty">
-      <span>Drop a photo here, paste it, or press to choose one.</span>
-      <span class="dd-quiet">JPEG, PNG, WebP, TIFF, HEIC or DICOM</span>
-      <input type="file" accept="{kinds}" hidden>
-    </label>
-    <p class="dd-photo-waiting dd-quiet"></p>
-    <img alt="The chosen photo">
-    <video playsinline muted aria-label="Picture of the camera"></video>
-    <button type="button" class="dd-photo-remove" data-do="remove" aria-label="Remove photo">×</button>
-  </div>
-  <div class="dd-photo-buttons">
-    <button type="button" data-do="choose">Choose photo</button>
-    <button type="button" data-do="camera">Camera</button>
-    <button type="button" data-do="paste">Paste</button>
-    <button type="button" data-do="take">Take photo</button>
-    <button type="button" data-do="cancel">Cancel</button>
-  </div>
-  <div id="{elem_id}-note" class="dd-photo-note" role="status" aria-live="polite"></div>
-</div>"""
+    return render(
+        "views/page/photo_box.html",
+        label=label,
+        elem_id=elem_id,
+        kinds=("image/*", *UNLISTED_IMAGES),
+        largest=MAX_UPLOAD_BYTES,
+        readable_megabytes=MAX_BYTES // 1_000_000,
+    )

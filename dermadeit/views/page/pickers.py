@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from functools import partial
-from html import escape
 from pathlib import Path
 
 import gradio as gr
+from markupsafe import Markup
 
 from dermadeit.data.archives import MAX_INFLATED_BYTES
 from dermadeit.data.collection import MAX_IMAGES
@@ -16,6 +16,7 @@ from dermadeit.inference.zoo import ModelZoo
 from dermadeit.models.specs import OURS, get_spec
 from dermadeit.publishing.benchmark import BENCHMARK_ROOT, METRICS_FILE
 from dermadeit.reporting.format import percent
+from dermadeit.reporting.templates import render
 from dermadeit.tasks import BINARY, TASKS
 from dermadeit.views.page.events import INSTANT_EVENT
 from dermadeit.views.page.examples import read_examples
@@ -155,17 +156,11 @@ def _folder_html(box: str, start: str) -> str:
     data = {
         "box": box,
         "start": start,
-        "mark": FOLDER_MARK,
+        # As it is: it holds a character that is not seen, which templates make visible.
+        "mark": Markup(FOLDER_MARK),  # noqa: S704
         "most": MAX_IMAGES,
         "bytes": MAX_INFLATED_BYTES,
         "largest": MAX_UPLOAD_BYTES,
         "kinds": " ".join(_OTHER_KINDS),
     }
-    given = " ".join(f'data-{name}="{escape(str(value))}"' for name, value in data.items())
-    return f"""
-<div class="dd-folder" data-takes-files="{escape(box)}" {given}>
-  <button type="button">Choose a folder</button>
-  <input type="file" webkitdirectory multiple hidden aria-label="Folder">
-  <p class="dd-quiet" role="status">Or drop it anywhere on this page. Up to {MAX_IMAGES:,} images and
-  {MAX_INFLATED_BYTES // 1_000_000_000} GB; hidden files are not uploaded.</p>
-</div>"""
+    return render("views/page/folder_choice.html", data=data)

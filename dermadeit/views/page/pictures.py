@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from pathlib import Path
 
-
-def data_address(data: bytes, kind: str) -> str:
-    """The address of an encoded picture.
-
-    Args:
-        data: The encoded picture.
-        kind: Its type, such as `jpeg`.
-    """
-    return f"data:image/{kind};base64,{b64encode(data).decode('ascii')}"
+from dermadeit.reporting.document import data_address
 
 
 def jpeg_address(path: Path | None) -> str:

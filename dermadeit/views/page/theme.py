@@ -8,6 +8,7 @@ import gradio as gr
 
 from dermadeit.about import DISCLAIMER, VERSION
 from dermadeit.files import ASSETS
+from dermadeit.reporting.templates import render
 
 _ASSETS = ASSETS
 
@@ -124,24 +125,10 @@ def header_html(model_card: str) -> str:
     Args:
         model_card: Key of the tab that shows the model card.
     """
-    return f"""
-<header class="dd-header">
-  <div class="dd-brand">
-    {_mark()}
-    <h1>DermaDeiT</h1>
-    <p class="dd-about">
-      <a href="#{model_card}">Model card</a> <span class="dd-version">version {VERSION}</span>
-    </p>
-  </div>
-  <p class="dd-purpose">Reads a photo of one skin lesion with a small vision transformer. Shows which area of the
-  photo raised the score, and how reliable the answer is.</p>
-  <p class="dd-disclaimer" role="note">{DISCLAIMER}</p>
-</header>"""
-
-
-def _mark() -> str:
-    patches = "".join(
-        f'<rect x="{index % 3 * 11}" y="{index // 3 * 11}" width="10" height="10" rx="2" opacity="{opacity}"/>'
-        for index, opacity in enumerate(_PATCHES)
+    return render(
+        "views/page/header.html",
+        model_card=model_card,
+        patches=_PATCHES,
+        version=VERSION,
+        disclaimer=DISCLAIMER,
     )
-    return f'<svg class="dd-mark" viewBox="0 0 32 32" aria-hidden="true">{patches}</svg>'

@@ -1,9 +1,9 @@
-"""HTML of the result: for each task the verdict, the decision, the probabilities and what they rest on."""
+"""The result: for each task the verdict, the decision, the probabilities and what they rest on."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from html import escape
+from typing import Any
 
 from dermadeit.inference.decision import (
     OPERATING_POINT_TITLES,
@@ -16,12 +16,13 @@ from dermadeit.inference.decision import (
 from dermadeit.inference.predictor import NOT_CALIBRATED
 from dermadeit.inference.records import ABSTAIN, Prediction
 from dermadeit.metrics.classification import TARGET_FIGURE_NAMES
-from dermadeit.reporting.format import counted, percent
-from dermadeit.reporting.names import EMPTY_SET, PREDICTION_SET, SIMILAR_CASES, WITHHELD, capitalised
+from dermadeit.reporting.format import NOTHING, counted, percent, percent_span
+from dermadeit.reporting.names import EMPTY_SET, WITHHELD, capitalised, score_meaning, task_title
+from dermadeit.reporting.templates import render
 from dermadeit.tasks import BINARY, Task, get_task
 from dermadeit.trust.calibration import Calibration
 from dermadeit.trust.gating import SHOWS_NO_SKIN, warning_sentences
-from dermadeit.views.page.html import notes_html, score_name
+from dermadeit.views.page.html import score_name
 from dermadeit.views.single.reading import Reading, ViewScores, tasks_shown
 
 _DOT_WIDTH = 0.028
@@ -53,17 +54,16 @@ def result_html(
         settings: What the visitor has set; None for what holds before anything was touched.
     """
     settings = settings or DecisionSettings()
-    cards = "".join(
-        _answer_html(reading, get_task(key), calibrations.get(key), settings, chosen=key == task_key)
-        for key in tasks_shown(task_key)
+    answer = reading.predictions[task_key]
+    return render(
+        "views/single/result.html",
+        warnings=reading.preview.warnings,
+        answers=[
+            _answer(reading, get_task(key), calibrations.get(key), settings, chosen=key == task_key)
+            for key in tasks_shown(task_key)
+        ],
+        scores_meaning=score_meaning(calibrated=answer.calibrated, views=answer.views),
     )
-    return f"""
-<div class="dd-card">
-  <h2>Result</h2>
-  {notes_html("Please note", reading.preview.warnings)}
-  {cards}
-  <p class="dd-quiet">{_meaning_of_scores(reading.predictions[task_key])}</p>
-</div>"""
 
 
 def announcement(
@@ -101,58 +101,60 @@ def outside_set(answer: Prediction, task: Task, decision: ThresholdDecision | No
     return f"{task.display_names[decided]} is not in the 90\u00a0% prediction set. This answer is uncertain."
 
 
-def _answer_html(
+def _answer(
     reading: Reading, task: Task, calibration: Calibration | None, settings: DecisionSettings, *, chosen: bool
-) -> str:
+) -> dict[str, Any]:
+    """What the template asks for of one answer; less of one that is hidden."""
     answer = reading.predictions[task.key]
-    conditional = task is not BINARY
-    title = f"If malignant: {task.title}" if conditional else task.title
-    caveat = f'<p class="dd-caveat">{escape(task.caveat)}</p>' if task.caveat else ""
-    if is_hidden(answer, settings):
-        body = f"""<p class="dd-label">{WITHHELD}</p>
-  {notes_html("Reasons", answer.abstain_reasons, "dd-withheld")}
-  <p class="dd-quiet dd-to-check">See the measurements in the <a href="#check">image check</a>.</p>
-  {caveat}"""
-    else:
-        decision = decide_with_settings(
-            answer, calibration, settings if chosen else settings.for_other_task()
-        )
-        doubt = outside_set(answer, task, decision)
-        likely = _likely(answer, task, decision)
-        decided = decision.decision if decision else answer.label
-        body = f"""{_overridden_html(answer)}
-  <p class="dd-label">{escape(task.display_names[decided])}</p>
-  {_contents_html(task, decided)}
-  {_decided_html(answer, task, decision)}
-  {notes_html("Warning", warning_sentences(answer.warning_codes), "dd-warned")}
-  {caveat}
-  {_bars_html(answer, task, decision)}
-  {_set_html(answer, task)}
-  {notes_html("Uncertain", [doubt] if doubt else [])}
-  {_stability_html(answer, likely, reading.views[task.key])}
-  {_figures_html(task, decision) if decision and chosen else ""}
-  {notes_html(SIMILAR_CASES, _notes(reading, answer))}"""
-    return f"""
-<section class="dd-answer{" dd-conditional" if conditional else ""}" data-task="{task.key}"
-  data-verdict="{answer.verdict}" data-warned="{str(bool(answer.warning_codes)).lower()}"
-  data-hidden="{str(is_hidden(answer, settings)).lower()}">
-  <div class="dd-answer-head"><h3>{escape(title)}</h3>{_verdict_html(answer, settings)}</div>
-  {body}
-</section>"""
+    shown = {
+        "task": task.key,
+        "title": task_title(task),
+        "is_conditional": task is not BINARY,
+        "verdict": answer.verdict,
+        "badge": _badge(answer, settings),
+        "is_hidden": is_hidden(answer, settings),
+        "reasons": answer.abstain_reasons,
+        "warnings": warning_sentences(answer.warning_codes),
+        "caveat": task.caveat,
+    }
+    if shown["is_hidden"]:
+        return shown
+    decision = decide_with_settings(answer, calibration, settings if chosen else settings.for_other_task())
+    decided = decision.decision if decision else answer.label
+    doubt = outside_set(answer, task, decision)
+    return shown | {
+        "label": task.display_names[decided],
+        "contents": task.contents.get(decided),
+        "rule": decision and _rule(answer, task, decision),
+        "score_name": score_name(answer),
+        "scores": [
+            {
+                "name": task.display_names[key],
+                "share": share,
+                "is_answer": key == decided,
+                "threshold": decision.threshold if decision and key == decision.target else None,
+            }
+            for key, share in answer.probabilities.items()
+        ],
+        "possible": _possible(answer, task),
+        "cautions": [doubt] if doubt else [],
+        "views": _views(reading.views[task.key], _likely(answer, task, decision))
+        if answer.views > 1
+        else None,
+        "figures": _figures(decision) if decision and chosen else [],
+        "figures_note": decision and _figures_note(task, decision),
+        "notes": _notes(reading, answer),
+    }
 
 
-def _contents_html(task: Task, key: str) -> str:
-    contents = task.contents.get(key)
-    return f'<p class="dd-quiet dd-contents">{escape(contents)}</p>' if contents else ""
-
-
-def _verdict_html(answer: Prediction, settings: DecisionSettings) -> str:
+def _badge(answer: Prediction, settings: DecisionSettings) -> dict[str, str] | None:
+    """What stands beside the title, and what kind of verdict it is."""
     if answer.verdict == ABSTAIN:
         text = "Withheld, shown at your request" if settings.override else "Withheld"
-        return f'<span class="dd-verdict" data-kind="abstain">{text}</span>'
+        return {"kind": "abstain", "text": text}
     if answer.warning_codes:
-        return '<span class="dd-verdict" data-kind="warning">Answer with a warning</span>'
-    return '<span class="dd-verdict" data-kind="answer">Answer</span>' if answer.calibrated else ""
+        return {"kind": "warning", "text": "Answer with a warning"}
+    return {"kind": "answer", "text": "Answer"} if answer.calibrated else None
 
 
 def _warning_text(answer: Prediction) -> str:
@@ -160,53 +162,16 @@ def _warning_text(answer: Prediction) -> str:
     return "".join(f". {sentence.rstrip('.')}" for sentence in warning_sentences(answer.warning_codes))
 
 
-def _overridden_html(answer: Prediction) -> str:
-    if answer.verdict != ABSTAIN:
-        return ""
-    return notes_html(
-        "This answer is withheld and shown at your request. Reasons", answer.abstain_reasons, "dd-overridden"
-    )
-
-
-def _decided_html(answer: Prediction, task: Task, decision: ThresholdDecision | None) -> str:
-    if decision is None:
-        return ""
+def _rule(answer: Prediction, task: Task, decision: ThresholdDecision) -> str:
+    """What the threshold decides, as sentences."""
     target = task.display_names[decision.target]
     own = decision.operating_point == OWN_THRESHOLD
-    place = "At your own threshold" if own else f"Operating point “{_title(decision)}”"
+    title = OPERATING_POINT_TITLES[decision.operating_point]
+    place = "At your own threshold" if own else f"Operating point “{title}”"
     text = f"{place}: the answer is “{target.lower()}” at {percent(decision.threshold)} or above."
     if decision.decision != answer.label:
         text += f" The most probable class is {task.display_names[answer.label]}, but the threshold decides."
-    return f'<p class="dd-decided">{escape(text)}</p>'
-
-
-def _bars_html(answer: Prediction, task: Task, decision: ThresholdDecision | None) -> str:
-    first = decision.decision if decision else answer.label
-    bars = "".join(
-        _bar_html(
-            task.display_names[key],
-            share,
-            is_answer=key == first,
-            threshold=decision.threshold if decision and key == decision.target else None,
-        )
-        for key, share in answer.probabilities.items()
-    )
-    return f'<p class="dd-bars-title">{score_name(answer)}</p>\n  <ul class="dd-bars">{bars}</ul>'
-
-
-def _bar_html(name: str, share: float, *, is_answer: bool, threshold: float | None) -> str:
-    mark = ' class="dd-first"' if is_answer else ""
-    tick = (
-        ""
-        if threshold is None
-        else f'<span class="dd-tick" style="left:{threshold * 100:.2f}%" title="Threshold"></span>'
-    )
-    return (
-        f'<li{mark}><span class="dd-name">{escape(name)}</span>'
-        f'<span class="dd-value">{percent(share)}</span>'
-        f'<span class="dd-bar-frame" aria-hidden="true"><span class="dd-bar">'
-        f'<span style="width:{share * 100:.1f}%"></span></span>{tick}</span></li>'
-    )
+    return text
 
 
 def _likely(answer: Prediction, task: Task, decision: ThresholdDecision | None) -> str:
@@ -215,34 +180,22 @@ def _likely(answer: Prediction, task: Task, decision: ThresholdDecision | None) 
     return f"{name}, the most probable class" if decision and decision.decision != answer.label else name
 
 
-def _set_html(answer: Prediction, task: Task) -> str:
+def _possible(answer: Prediction, task: Task) -> str | None:
+    """The classes of the prediction set; None where it was not determined."""
     if answer.conformal_set is None:
-        return ""
-    names = ", ".join(task.display_names[key] for key in answer.conformal_set)
-    text = names or EMPTY_SET
-    return f'<dl class="dd-trust"><div><dt>{PREDICTION_SET}</dt><dd>{escape(text)}</dd></div></dl>'
+        return None
+    return ", ".join(task.display_names[key] for key in answer.conformal_set) or EMPTY_SET
 
 
-def _stability_html(answer: Prediction, likely: str, views: ViewScores) -> str:
-    """A dot on a line for each view."""
-    if answer.views == 1:
-        return ""
+def _views(views: ViewScores, likely: str) -> dict[str, Any]:
+    """How far the views agree, in words and as a dot for each."""
     noun = "probability" if views.calibrated else "model score"
-    low, high = min(views.scores), max(views.scores)
-    spread = f"its {noun} {percent(low)} to {percent(high)}"
-    agreement = f"{sum(views.agrees)} of {len(views.agrees)}"
-    dots = "".join(
-        f'<span class="dd-dot"{"" if agrees else " data-other"} '
-        f'style="left:{score * 100:.1f}%;--row:{row}"></span>'
-        for score, agrees, row in _stacked(views)
-    )
-    picture = (
-        f"{len(views.scores)} views on a line from 0 to 100\u00a0%: {agreement} agree on {likely}; {spread}."
-    )
-    return f"""<dl class="dd-trust"><div><dt>Views that agree on {escape(likely)}</dt>
-  <dd>{escape(f"{agreement}, {spread}")}</dd></div></dl>
-  <div class="dd-dots" role="img" aria-label="{escape(picture)}">{dots}</div>
-  <p class="dd-dots-scale" aria-hidden="true"><span>0\u00a0%</span><span>100\u00a0%</span></p>"""
+    return {
+        "likely": likely,
+        "agreement": f"{sum(views.agrees)} of {len(views.agrees)}",
+        "spread": f"its {noun} {percent(min(views.scores))} to {percent(max(views.scores))}",
+        "dots": _stacked(views),
+    }
 
 
 def _stacked(views: ViewScores) -> list[tuple[float, bool, int]]:
@@ -255,17 +208,32 @@ def _stacked(views: ViewScores) -> list[tuple[float, bool, int]]:
     return placed
 
 
-def _figures_html(task: Task, decision: ThresholdDecision) -> str:
-    target = task.display_names[decision.target]
-    cells = "".join(
-        _figure_html(capitalised(TARGET_FIGURE_NAMES[key]), figure)
+def _figures(decision: ThresholdDecision) -> list[dict[str, str]]:
+    return [
+        {"name": capitalised(TARGET_FIGURE_NAMES[key]), **_figure(figure)}
         for key, figure in (
             ("sensitivity", decision.sensitivity),
             ("specificity", decision.specificity),
             ("ppv", decision.positive_predictive_value),
             ("npv", decision.negative_predictive_value),
         )
-    )
+    ]
+
+
+def _figure(figure: Figure | None) -> dict[str, str]:
+    """A figure and what stands below it."""
+    if figure is None:
+        return {"value": NOTHING, "detail": "undefined: no such answer at this threshold"}
+    if figure.low != figure.high:
+        return {"value": percent_span(figure.low, figure.high), "detail": ""}
+    interval = f"95\u00a0% interval {percent_span(*figure.interval)}" if figure.interval else ""
+    images = counted(figure.images, "image") if figure.images else ""
+    return {"value": percent(figure.low), "detail": ", ".join(filter(None, (interval, images)))}
+
+
+def _figures_note(task: Task, decision: ThresholdDecision) -> str:
+    """What the figures are about and where they come from, as sentences."""
+    target = task.display_names[decision.target]
     bounds = (
         " At your own threshold they lie between those of the nearest operating points."
         if any(known.low != known.high for known in (decision.sensitivity, decision.specificity))
@@ -277,37 +245,10 @@ def _figures_html(task: Task, decision: ThresholdDecision) -> str:
         else "Sensitivity and specificity were measured on the calibration images. The thresholds were "
         "chosen on the same images."
     )
-    note = (
+    return (
         f"All four figures are about the class “{target}”. {origin}{bounds} The predictive values are for a "
         f"prevalence of {percent(decision.prevalence)}."
     )
-    return f"""<dl class="dd-figures">{cells}</dl>
-  <p class="dd-quiet">{escape(note)}</p>"""
-
-
-def _figure_html(name: str, figure: Figure | None) -> str:
-    if figure is None:
-        value, detail = "–", "undefined: no such answer at this threshold"
-    elif figure.low == figure.high:
-        value = percent(figure.low)
-        parts = []
-        if figure.interval:
-            parts.append(f"95\u00a0% interval {_span(*figure.interval)}")
-        if figure.images:
-            parts.append(f"{figure.images:,} images")
-        detail = ", ".join(parts)
-    else:
-        value, detail = _span(figure.low, figure.high), ""
-    small = f'<span class="dd-figure-detail">{escape(detail)}</span>' if detail else ""
-    return f"<div><dt>{name}</dt><dd>{value}{small}</dd></div>"
-
-
-def _span(low: float, high: float) -> str:
-    return f"{low * 100:.1f} to {percent(high)}"
-
-
-def _title(decision: ThresholdDecision) -> str:
-    return OPERATING_POINT_TITLES[decision.operating_point]
 
 
 def _notes(reading: Reading, answer: Prediction) -> list[str]:
@@ -317,15 +258,3 @@ def _notes(reading: Reading, answer: Prediction) -> list[str]:
         return []
     known = {*reading.preview.warnings, *warning_sentences(answer.warning_codes), NOT_CALIBRATED}
     return [warning for warning in answer.warnings if warning not in known]
-
-
-def _meaning_of_scores(answer: Prediction) -> str:
-    if answer.calibrated:
-        return (
-            "The probabilities are calibrated on lesions that were not used for training. They are valid "
-            f"for similar photos. Each is the mean of {counted(answer.views, 'view')} of the photo."
-        )
-    return (
-        f"The model score is not calibrated: a score of 90\u00a0% does not mean that 90\u00a0% of such "
-        f"answers are right. It is the mean of {counted(answer.views, 'view')} of the photo."
-    )

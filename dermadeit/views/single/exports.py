@@ -12,6 +12,7 @@ from dermadeit.inference.decision import DecisionSettings, decide_with_settings
 from dermadeit.inference.predictor import Predictor
 from dermadeit.inference.records import ABSTAIN, Decision, Prediction
 from dermadeit.inference.saliency import DEFAULT_METHOD
+from dermadeit.reporting.names import METHOD_TITLES
 from dermadeit.reporting.photo_report import ReportFigure, single_image_report
 from dermadeit.tasks import DIAGNOSES, get_task
 from dermadeit.trust.neighbours import Neighbour
@@ -20,7 +21,7 @@ from dermadeit.views.page.html import check_finding, check_state
 from dermadeit.views.page.uploads import private_folder
 from dermadeit.views.single.answer_card import is_hidden, outside_set
 from dermadeit.views.single.heatmap import outlined_overlay
-from dermadeit.views.single.reading import METHOD_TITLES, Reading, tasks_shown
+from dermadeit.views.single.reading import Reading, tasks_shown
 
 WITHHELD_NOTE = (
     "This answer is withheld. The label and the probabilities are kept for checks only. Do not show them "

@@ -11,12 +11,13 @@ import numpy as np
 from dermadeit.inference.faithfulness import outline_removed_area
 from dermadeit.inference.predictor import Predictor
 from dermadeit.inference.saliency import DEFAULT_METHOD, DEFAULT_OPACITY, SALIENCY_METHODS
+from dermadeit.reporting.names import METHOD_TITLES
 from dermadeit.tasks import BINARY, get_task
 from dermadeit.views.page.events import Updates
 from dermadeit.views.page.html import NO_LEGEND, WITHHELD_LEGEND, badge_html, legend_html
 from dermadeit.views.page.scripts import ANNOUNCE
 from dermadeit.views.page.uploads import store_png
-from dermadeit.views.single.reading import METHOD_TITLES, Reading
+from dermadeit.views.single.reading import Reading
 
 
 class HeatmapPanel:

@@ -20,8 +20,6 @@ from dermadeit.views.page.case_pictures import load_pictures
 PREVIEW_SIDE = 800
 """Longest side of the pictures on the page, in pixels; the model sees the full photo."""
 
-METHOD_TITLES = {"grad-cam": "Grad-CAM", "attention-rollout": "Attention rollout"}
-
 
 @dataclass(frozen=True)
 class PhotoCheck:
