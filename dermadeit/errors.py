@@ -24,6 +24,10 @@ class ErrorCode(StrEnum):
         member.meaning = meaning
         return member
 
+    AMBIGUOUS_CLASS = (
+        "ambiguous_class",
+        "The name of a class stands for several diagnoses, and the task tells them apart.",
+    )
     ARCHIVE_TOO_LARGE = "archive_too_large", "The archive would unpack to more bytes than are read here."
     CACHE_MISMATCH = "cache_mismatch", "The cached embeddings belong to another teacher or other images."
     CANCELLED = "cancelled", "A visitor cancelled before anything was read."
@@ -108,6 +112,7 @@ class ErrorCode(StrEnum):
     RAGGED_TABLE = "ragged_table", "Rows of the table have different numbers of cells."
     RESULT_REFUSED = "result_refused", "The result file can't be used."
     SEVERAL_TABLES = "several_tables", "More than one table of labels was given."
+    SINGLE_CLASS = "single_class", "Only one class is left of the images, so that figures would mean nothing."
     SOURCE_MISSING = "source_missing", "There is no such file or folder."
     TABLE_TOO_LARGE = "table_too_large", "The table has more rows or bytes than are read here."
     TEACHER_OF_ANOTHER_TASK = "teacher_of_another_task", "The teacher answers another task."

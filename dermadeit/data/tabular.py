@@ -1,4 +1,4 @@
-"""CSV files, written so that a spreadsheet can't be tricked by them and read as people really save them.
+"""Tables: CSV, written so that a spreadsheet can't be tricked by it; CSV and Excel, read as people really save them.
 
 Spreadsheets run a cell that starts with one of ``= + - @`` TAB CR as a formula. `write_csv` therefore puts one
 apostrophe before any text that consists of zero or more apostrophes followed by such a character, and
@@ -12,6 +12,8 @@ import codecs
 import csv
 import io
 import re
+import warnings
+import zipfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,13 +27,21 @@ from dermadeit.files import write_atomically
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _NEUTRALISED = re.compile(r"'+[=+\-@\t\r]")
 _NUMBER = re.compile(r"[-+]?\d+([.,]\d+)?")
+_SEPARATOR_LINE = re.compile(r"\s*sep=(.)\s*\r?\n?", re.IGNORECASE)
 _IMAGE_FILE = re.compile(r".+\.(jpe?g|png|webp|tiff?|bmp)", re.IGNORECASE)
 _SHOWN = 5
+
+TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx")
+"""Of the files that `read_table_file` reads."""
+
+MAX_WORKBOOK_BYTES = 300_000_000
+MAX_WORKBOOK_CELLS = 5_000_000
+"""What an Excel file may unpack to."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A CSV file as text.
+    """A table as text.
 
     Attributes:
         columns: Column names, unique and not empty.
@@ -73,11 +83,38 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, An
     write_atomically(path, write)
 
 
-def read_csv(source: Path | bytes) -> Table:
-    """Reads a table separated by commas, semicolons or tabs, in UTF-8 or Windows-1252.
+def read_table_file(source: Path | bytes, name: str = "", encoding: str = "") -> Table:
+    """Reads a table of the kinds of `TABLE_SUFFIXES`, told by its first bytes.
 
     Args:
         source: A file, or its content.
+        name: What to call it; a path's own name by default.
+        encoding: As `read_csv` takes it.
+
+    Raises:
+        TableError: The table is missing, empty, or malformed; the message names the lines.
+    """
+    content = _content(source)
+    if content.startswith(b"PK\x03\x04"):
+        return _read_workbook(content)
+    if content.startswith(b"\xd0\xcf\x11\xe0"):
+        name = name or (source.name if isinstance(source, Path) else "The table")
+        raise TableError(
+            f"“{name}” is an old Excel file (.xls). Save it as .xlsx or CSV.",
+            code=ErrorCode.UNSUPPORTED_FORMAT,
+        )
+    return read_csv(content, encoding)
+
+
+def read_csv(source: Path | bytes, encoding: str = "") -> Table:
+    """Reads a table separated by commas, semicolons or tabs, in UTF-8, UTF-16 or Windows-1252.
+
+    Columns that have neither a name nor a content are left out, and so are those without a name that only count
+    the rows, as pandas writes them. A first line such as ``sep=;`` names the separator.
+
+    Args:
+        source: A file, or its content.
+        encoding: The code page of a table that is neither UTF-8 nor UTF-16; Windows-1252 by default.
 
     Returns:
         All cells as text, with neutralised formulas restored. Blank lines are skipped.
@@ -85,17 +122,36 @@ def read_csv(source: Path | bytes) -> Table:
     Raises:
         TableError: The table is missing, empty, or malformed; the message names the lines.
     """
-    text, notes = _decode(_content(source))
-    delimiter = _delimiter_of(text)
+    text, notes = _decode(_content(source), encoding)
+    named = _SEPARATOR_LINE.match(text)
+    delimiter = named[1] if named else _delimiter_of(text)
     if delimiter != ",":
-        notes.append(f"Columns are separated by {'tabs' if delimiter == chr(9) else 'semicolons'}.")
-    numbered = _records(text, delimiter)
+        spoken = {"\t": "tabs", ";": "semicolons"}.get(delimiter, f"“{delimiter}”")
+        notes.append(f"Columns are separated by {spoken}.")
+    numbered = _records(text[named.end() :] if named else text, delimiter, first_line=2 if named else 1)
+    return _as_table(numbered, notes)
+
+
+def is_utf8(source: Path | bytes) -> bool:
+    """Whether a table says by itself which letters it has: UTF-8, UTF-16, or a workbook."""
+    content = _content(source)
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, b"PK\x03\x04")):
+        return True
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _as_table(numbered: list[tuple[int, list[str]]], notes: list[str]) -> Table:
     if not numbered:
         raise TableError(
             "The table is empty. Its first line must have column names.", code=ErrorCode.EMPTY_TABLE
         )
     header_line, header = numbered[0]
-    columns = tuple(column.strip() for column in header)
+    numbered = _without_nameless([(line, _trimmed(cells, len(header))) for line, cells in numbered])
+    columns = tuple(column.strip() for column in numbered[0][1])
     _check_header(columns, header_line)
     _check_widths(numbered[1:], len(columns))
     return Table(
@@ -104,6 +160,98 @@ def read_csv(source: Path | bytes) -> Table:
         line_numbers=tuple(line for line, _ in numbered[1:]),
         notes=tuple(notes),
     )
+
+
+def _trimmed(cells: list[str], width: int) -> list[str]:
+    """A row without the empty cells that go beyond the columns."""
+    return cells[:width] if not any(cell.strip() for cell in cells[width:]) else cells
+
+
+def _without_nameless(numbered: list[tuple[int, list[str]]]) -> list[tuple[int, list[str]]]:
+    """The rows without the columns that have no name and nothing to say; others without a name get one."""
+    header, rows = numbered[0][1], [cells for _, cells in numbered[1:]]
+    nameless = [place for place, column in enumerate(header) if not column.strip()]
+    if not nameless or not rows or any(len(cells) != len(header) for cells in rows):
+        return numbered
+    dropped = set()
+    for place in nameless:
+        cells = [row[place].strip() for row in rows]
+        if not any(cells) or _counts(cells):
+            dropped.add(place)
+        elif len(nameless) < len(header):
+            header[place] = f"(column {place + 1})"
+    if len(dropped) == len(header):
+        return numbered
+    return [
+        (line, [cell for place, cell in enumerate(cells) if place not in dropped]) for line, cells in numbered
+    ]
+
+
+def _counts(cells: Sequence[str]) -> bool:
+    """Whether cells count from 0 or 1, or are whole numbers that rise, as of a table of which rows were taken."""
+    numbers = [int(cell) for cell in cells if cell.isascii() and cell.isdigit() and len(cell) < 10]
+    filled = [cell for cell in cells if cell]
+    return len(numbers) == len(filled) and all(a < b for a, b in zip(numbers, numbers[1:], strict=False))
+
+
+def _read_workbook(content: bytes) -> Table:
+    """The first sheet of an Excel file that has anything in it."""
+    # Imported here: most tables are CSV.
+    import openpyxl
+
+    damaged = TableError(
+        "The Excel file can't be read: it is damaged, protected by a password, or something else. Save it as CSV.",
+        code=ErrorCode.UNREADABLE_TABLE,
+    )
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > MAX_WORKBOOK_BYTES:
+            raise TableError(
+                "The Excel file would unpack to too many bytes. Save it as CSV.",
+                code=ErrorCode.TABLE_TOO_LARGE,
+            )
+        with warnings.catch_warnings():
+            # What it says of styles and extensions is no matter of ours.
+            warnings.simplefilter("ignore")
+            workbook = openpyxl.load_workbook(io.BytesIO(content), read_only=True, data_only=True)
+            sheets = [(sheet.title, _rows_of_sheet(sheet)) for sheet in workbook.worksheets]
+    except TableError:
+        raise
+    # openpyxl lets through whatever its parsers raise.
+    except Exception as error:
+        raise damaged from error
+    filled = [(title, rows) for title, rows in sheets if rows]
+    notes = []
+    if len(filled) > 1:
+        others = ", ".join(f"“{title}”" for title, _ in filled[1:])
+        notes.append(f"The sheet “{filled[0][0]}” was read, and not {others}.")
+    return _as_table(filled[0][1] if filled else [], notes)
+
+
+def _rows_of_sheet(sheet: Any) -> list[tuple[int, list[str]]]:
+    rows, count = [], 0
+    for number, values in enumerate(sheet.iter_rows(values_only=True), start=1):
+        # A sheet may claim columns without end.
+        count += len(values)
+        if count > MAX_WORKBOOK_CELLS:
+            raise TableError(
+                f"The Excel file has more than {MAX_WORKBOOK_CELLS:,} cells. Save the used ones as CSV.",
+                code=ErrorCode.TABLE_TOO_LARGE,
+            )
+        cells = [_text_of(value) for value in values]
+        if any(cells):
+            rows.append((number, cells))
+    width = max((len(cells) for _, cells in rows), default=0)
+    return [(number, cells + [""] * (width - len(cells))) for number, cells in rows]
+
+
+def _text_of(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value).strip()
 
 
 class _LineFeedEnds:
@@ -140,12 +288,17 @@ def _content(source: Path | bytes) -> bytes:
         ) from None
 
 
-def _decode(content: bytes) -> tuple[str, list[str]]:
+def _decode(content: bytes, encoding: str) -> tuple[str, list[str]]:
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        try:
+            return content.decode("utf-16"), ["The table was read as UTF-16."]
+        except UnicodeDecodeError:
+            raise TableError("The table is damaged UTF-16. Save it as CSV in UTF-8.") from None
     if (position := content.find(b"\0")) >= 0:
         line = content.count(b"\n", 0, position) + 1
         raise TableError(
             f"Line {line} of the table has a NUL byte: this is not a text "
-            "file, or it is UTF-16. Save it as CSV in UTF-8."
+            "file, or it is UTF-16 without a mark. Save it as CSV in UTF-8."
         )
     if content.startswith(codecs.BOM_UTF8):
         content = content[len(codecs.BOM_UTF8) :]
@@ -153,6 +306,11 @@ def _decode(content: bytes) -> tuple[str, list[str]]:
         return content.decode("utf-8"), []
     except UnicodeDecodeError:
         pass
+    if encoding:
+        try:
+            return content.decode(encoding), [f"The table is not UTF-8 and was read as {encoding.upper()}."]
+        except UnicodeDecodeError:
+            pass
     try:
         return content.decode("cp1252"), ["The table is not UTF-8 and was read as Windows-1252."]
     except UnicodeDecodeError as error:
@@ -169,15 +327,15 @@ def _delimiter_of(text: str) -> str:
     return max(",;\t", key=lambda delimiter: counts[delimiter])
 
 
-def _records(text: str, delimiter: str) -> list[tuple[int, list[str]]]:
+def _records(text: str, delimiter: str, first_line: int = 1) -> list[tuple[int, list[str]]]:
     """Line number and restored cells of every record that is not a blank line."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    records, line = [], 1
+    records, line = [], first_line
     try:
         for cells in reader:
             if cells:
                 records.append((line, [_restored(cell) for cell in cells]))
-            line = reader.line_num + 1
+            line = reader.line_num + first_line
     except csv.Error as error:
         raise TableError(
             f"The table can't be read from line {line} on: {error}. Check its quotation marks."
