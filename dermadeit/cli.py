@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from enum import StrEnum
 from functools import partial
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from dermadeit.errors import CheckpointError, ConfigurationError, DermaDeiTError, ErrorCode, ImageError
+from dermadeit.files import escape_what_cannot_be_printed, require_folder
 from dermadeit.tasks import TASKS, get_task
 
 if TYPE_CHECKING:
@@ -26,10 +28,6 @@ if TYPE_CHECKING:
 
 EXIT_USAGE = 2
 EXIT_SOME_FAILED = 3
-
-_NOT_IMAGES = ("thumbs.db", "desktop.ini")
-_TEXT_SUFFIXES = (".csv", ".tsv", ".xlsx", ".json", ".txt", ".md", ".yaml")
-"""What lies beside photos in a folder. Anything else is tried, so that no photo vanishes."""
 
 
 class TaskName(StrEnum):
@@ -87,6 +85,12 @@ benchmark_app = typer.Typer(
 app.add_typer(benchmark_app, name="benchmark")
 
 
+@app.callback()
+def _prepare_output() -> None:
+    """Read skin lesion photos. Research and teaching demo, not a medical device."""
+    escape_what_cannot_be_printed()
+
+
 @app.command()
 def predict(
     images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")],
@@ -119,7 +123,7 @@ def predict(
         from dermadeit.inference.records import ABSTAIN, ItemFailure, Prediction
 
         if saliency is not None:
-            _create_folder(saliency)
+            require_folder(saliency)
         images = _list_images(images)
         predictor = load_predictor(task.value, model)
         if output_format is OutputFormat.table and (caveat := predictor.checkpoint.task.caveat):
@@ -146,7 +150,9 @@ def predict(
 
 @app.command()
 def evaluate(
-    source: Annotated[Path, typer.Argument(help="A folder with class subfolders, or a CSV table.")],
+    source: Annotated[
+        Path, typer.Argument(help="A folder or ZIP with class subfolders or a table, or a table.")
+    ],
     task: TaskOption,
     output: Annotated[Path, typer.Option(help="Folder for metrics.json, predictions.csv, failures.csv.")],
     images: ImagesOption = None,
@@ -159,7 +165,7 @@ def evaluate(
     allow_leaks: LeaksOption = False,
 ) -> None:
     """Compare predictions with known labels."""
-    with _user_errors():
+    with _user_errors(), ExitStack() as opened:
         from tqdm import tqdm
 
         from dermadeit.evaluation.evaluate import evaluate as evaluate_manifest
@@ -167,8 +173,8 @@ def evaluate(
         from dermadeit.evaluation.slices import describe_images, write_attributes
         from dermadeit.inference.predictor import load_predictor
 
-        _create_folder(output)
-        manifest = _open_manifest(source, task, images, split=split, allow_leaks=allow_leaks)
+        require_folder(output)
+        manifest = _open_manifest(source, task, images, split=split, allow_leaks=allow_leaks, opened=opened)
         if split is None and any(row.split == "train" for row in manifest.rows):
             typer.echo("The table includes training images; --split test leaves them out.", err=True)
         predictors = [load_predictor(task.value, name) for name in dict.fromkeys(model or ["dermadeit"])]
@@ -185,7 +191,7 @@ def evaluate(
         if attributes is not None:
             write_attributes(output / "attributes.csv", attributes)
     for evaluation in evaluations:
-        _print_figures(evaluation.model, evaluation.metrics)
+        _print_figures(evaluation)
     if not evaluations[0].predictions:
         typer.echo(
             f"No image could be read: {evaluations[0].failures[0].failure.message} If the files lie elsewhere, "
@@ -231,10 +237,13 @@ def calibrate(
         from dermadeit.models.checkpoints import find_checkpoint, load_checkpoint
         from dermadeit.trust.files import write_trust
 
+        folder = find_checkpoint(task.value, model)
+        if folder.is_dir():
+            require_folder(folder)
         manifest = _open_manifest(source, task, images, split="calibration", allow_leaks=allow_leaks)
         cases = None if gates_only or not similar_cases else read_cases(source, manifest.task, images)
         # What an earlier calibration left may be damaged; it is about to be replaced, or parts of it are kept.
-        checkpoint = load_checkpoint(find_checkpoint(task.value, model), task.value, calibrated=gates_only)
+        checkpoint = load_checkpoint(folder, task.value, calibrated=gates_only)
         known = checkpoint.trust
         if gates_only and known is None:
             raise ConfigurationError(
@@ -288,7 +297,7 @@ def robustness(
         from dermadeit.files import write_json
         from dermadeit.inference.predictor import load_predictor
 
-        _create_folder(output)
+        require_folder(output)
         manifest = _open_manifest(source, task, images, split=split, allow_leaks=allow_leaks)
         manifest = sample_lesions(manifest, sample, seed)
         with tqdm(total=len(manifest.rows), unit="image", disable=None) as bar:
@@ -319,6 +328,7 @@ def model_card(
         from dermadeit.publishing.model_card import EVIDENCE_ROOT, MODEL_CARD, write_model_card
 
         path = output or MODEL_CARD
+        require_folder(path.parent)
         write_model_card(
             path,
             checkpoints=checkpoints or CHECKPOINT_ROOT,
@@ -336,6 +346,7 @@ def error_codes(
     with _user_errors():
         from dermadeit.publishing.error_codes import write_error_codes
 
+        require_folder(output.parent)
         write_error_codes(output)
 
 
@@ -381,21 +392,24 @@ def write_table(
         write_benchmark_tables(results, readme, root or BENCHMARK_ROOT)
 
 
-def _create_folder(folder: Path) -> None:
-    """Makes a folder for results; raises `ConfigurationError` where there can't be one."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigurationError(f"“{folder}” can't be used as a folder: {error.strerror}.") from error
-
-
 def _open_manifest(
-    source: Path, task: TaskName, images: Path | None, *, split: str | None, allow_leaks: bool
+    source: Path,
+    task: TaskName,
+    images: Path | None,
+    *,
+    split: str | None,
+    allow_leaks: bool,
+    opened: ExitStack | None = None,
 ) -> Manifest:
-    """Reads labelled images, refuses leaks unless they are allowed, and keeps one split where one is named."""
+    """Reads labelled images, refuses leaks unless they are allowed, and keeps one split where one is named.
+
+    What was taken for what is told on standard error, after what can't be used.
+    """
     from dermadeit.data.manifest import check_leaks, read_source
 
-    manifest = read_source(source, get_task(task.value), images)
+    manifest = read_source(source, get_task(task.value), images, opened=opened)
+    for sentence in manifest.ledger.sentences():
+        typer.echo(sentence, err=True)
     if not allow_leaks:
         check_leaks(manifest)
     return manifest if split is None else manifest.select(split)
@@ -449,25 +463,22 @@ def _list_images(given: list[str]) -> list[str]:
     Raises:
         ConfigurationError: A folder holds no file that could be an image.
     """
+    from dermadeit.data.search import list_folder
+
     found = []
     for name in given:
         folder = Path(name)
         if not folder.is_dir():
             found.append(name)
             continue
-        files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-        kept = [path for path in files if _may_be_image(path.relative_to(folder))]
-        if len(kept) < len(files):
-            typer.echo(f"{name}: {len(files) - len(kept)} other files left out", err=True)
+        content = list_folder(folder)
+        kept = content.images
+        if others := len(content.tables) + len(content.passed_over):
+            typer.echo(f"{name}: {others} other files left out", err=True)
         if not kept:
             raise ConfigurationError(f"The folder “{name}” holds no images.", code=ErrorCode.NO_IMAGES)
         found += map(str, kept)
     return found
-
-
-def _may_be_image(path: Path) -> bool:
-    hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts)
-    return not hidden and path.name.lower() not in _NOT_IMAGES and path.suffix.lower() not in _TEXT_SUFFIXES
 
 
 def _explain(
@@ -528,15 +539,24 @@ def _prediction_line(line: dict[str, Any]) -> str:
     return "\t".join([file, line["label"], scores, *notes, *line["warnings"]])
 
 
-def _print_figures(model: str, metrics: dict[str, Any]) -> None:
+def _print_figures(evaluation: Any) -> None:
     from dermadeit.metrics.classification import HEADLINE_FIGURES
     from dermadeit.reporting.format import counted
 
+    metrics = evaluation.metrics
     excluded = sum(metrics["excluded"].values())
     typer.echo(
-        f"{model}, {metrics['task']}: {counted(metrics['n'], 'image')}, {counted(metrics['views'], 'view')}, "
+        f"{evaluation.model}, {metrics['task']}: {counted(metrics['n'], 'image')}, "
+        f"{counted(metrics['views'], 'view')}, "
         f"{metrics['failed']} failed, {excluded} left out"
     )
+    if metrics.get("not_measured"):
+        typer.echo(metrics["not_measured"], err=True)
+        return
+    classes = Counter(item.label for item in evaluation.predictions)
+    if classes:
+        counts = (f"{key} {classes[key]}" for key in get_task(metrics["task"]).classes)
+        typer.echo(f"  true classes: {', '.join(counts)}")
     for name in HEADLINE_FIGURES:
         if metrics[name] is not None:
             bounds = metrics["intervals"].get(name)

@@ -5,14 +5,42 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+from dermadeit.errors import ConfigurationError, ErrorCode
 
 _PACKAGE = Path(__file__).resolve().parent
 # The wheel holds the folder inside the package, a checkout beside it.
 ASSETS = _PACKAGE / "assets" if (_PACKAGE / "assets").is_dir() else _PACKAGE.parent / "assets"
 """Folder with checkpoints, figures, examples and style."""
+
+
+def require_folder(folder: Path) -> None:
+    """Makes a folder for results and tries to write into it, before any work is done.
+
+    Raises:
+        ConfigurationError: There can't be one, or nothing can be written into it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ConfigurationError(
+            f"“{folder}” can't be used as a folder for results: {error.strerror or error}. Choose another one.",
+            code=ErrorCode.NOT_WRITABLE,
+        ) from error
+
+
+def escape_what_cannot_be_printed() -> None:
+    """Lets standard output escape letters that its code page lacks, as standard error does; once, at the start."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:

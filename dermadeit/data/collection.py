@@ -10,24 +10,34 @@ import codecs
 import io
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from dermadeit.data.archives import Archive, opened_archive
 from dermadeit.data.labelling import (
-    CollectedImage,
-    FoundFile,
+    ForTask,
+    Ledger,
     LeftOut,
-    label_by_folders,
-    label_by_table,
-    sanitise_path,
+    Reading,
+    Reason,
+    choose_table,
+    describe_left_out,
+    files_without_row,
+    for_task,
+    join,
+    missing_image,
+    read_folders,
+    read_rows,
+    remainder_note,
 )
-from dermadeit.data.tabular import Table, read_csv
+from dermadeit.data.search import FileSearch, FoundFile, is_hidden, sanitise_path
+from dermadeit.data.tabular import TABLE_SUFFIXES, Table, is_utf8, read_csv, read_table_file
+from dermadeit.data.vocabulary import Vocabulary
 from dermadeit.errors import ErrorCode, ImageError, TableError
-from dermadeit.imaging.decode import sanitise_name
+from dermadeit.imaging.decode import LesionImage, decode_image, sanitise_name
 from dermadeit.tasks import Task
 
 MAX_IMAGES = 10_000
@@ -40,15 +50,17 @@ MAX_TABLE_CELLS = 2_000_000
 
 _DEEPEST = 32
 _DRIVE = re.compile(r"[A-Za-z]:/")
-_HIDDEN = ("__macosx", "thumbs.db", "desktop.ini")
 _HEADER_BYTES = 1 << 16
 _CHUNK = 1 << 20
 _SEPARATORS = (b",", b";", b"\t")
 _MARKS = (*_SEPARATORS, b"\n", b"\r")
 
+_SHEETS = (".xls", ".ods", ".numbers")
+_CODE_PAGES = ("utf-8", "cp932", "gbk", "big5", "euc_kr", "cp1252")
+"""Of names in ZIPs, and of tables, that don't say which they are of."""
+
 _OF_A_SYSTEM = "it is a hidden file of an operating system"
 _PREDICTION_COLUMNS = {"image_id", "task", "model", "views", "label_true"}
-_TABLES = (".csv", ".tsv")
 
 
 @dataclass(frozen=True)
@@ -65,6 +77,35 @@ class HandedFile:
 
 
 @dataclass(frozen=True)
+class CollectedImage:
+    """One image to be read, not opened yet.
+
+    Attributes:
+        image_id: Identifier, unique in its collection.
+        file: Its name or its path in a ZIP, for display.
+        label: Key of the true class, or an empty string where it is unknown.
+        lesion_group: Images that share it show the same lesion. The image's own id where it is unknown.
+        source: Name of the collection it comes from, or an empty string.
+        split: Name of the split, or an empty string.
+        metadata: As `ManifestRow.metadata` holds it.
+        read: As `FoundFile.read`.
+    """
+
+    image_id: str
+    file: str
+    label: str
+    lesion_group: str
+    source: str
+    split: str
+    metadata: Mapping[str, str] = field(hash=False)
+    read: Callable[[], bytes | Path] = field(repr=False, compare=False)
+
+    def decode(self) -> LesionImage:
+        """Its pixels; raises `ImageError`."""
+        return decode_image(self.read(), name=self.file)
+
+
+@dataclass(frozen=True)
 class Collection:
     """Images to be read, in order.
 
@@ -72,13 +113,17 @@ class Collection:
         task: What the labels are classes of.
         images: The images; either all of them have a label or none has.
         left_out: What is not among them.
-        notes: What had to be assumed, as sentences.
+        notes: What had to be assumed, as sentences; the first says it where only a part can be used.
+        ledger: What was taken for what; None without labels.
+        classes: The classes of the set, those too of rows whose image is missing; empty without labels.
     """
 
     task: Task
     images: tuple[CollectedImage, ...]
     left_out: tuple[LeftOut, ...]
     notes: tuple[str, ...] = ()
+    ledger: Ledger | None = None
+    classes: tuple[str, ...] = ()
 
     @property
     def labelled(self) -> bool:
@@ -90,11 +135,11 @@ class Collection:
 def opened_collection(files: Sequence[HandedFile], task: Task) -> Iterator[Collection]:
     """Sorts what was handed in; its images can be read for as long as the block lasts.
 
-    Labels come from a CSV table where there is one, else from folders, handed in or in a ZIP, that are named after
-    classes or ISIC 2019 diagnoses, else from nowhere.
+    Labels come from a table where there is one, else from folders, handed in or in a ZIP, that are named after
+    classes or diagnoses, else from nowhere.
 
     Args:
-        files: Image files, ZIPs, and at most one table of labels, loose, in a folder or in a ZIP.
+        files: Image files, ZIPs, and at most one table of labels (CSV or Excel), loose, in a folder or in a ZIP.
         task: Decides which labels are known.
 
     Raises:
@@ -104,19 +149,14 @@ def opened_collection(files: Sequence[HandedFile], task: Task) -> Iterator[Colle
         sorting = _Sorting(stack)
         for handed in files:
             sorting.add(handed)
-        table = _only_table(sorting)
+        _refuse_predictions(sorting)
         _check_count(sorting)
-        if table is None:
-            images, left_out = label_by_folders(sorting.found, task)
-        else:
-            images, left_out = label_by_table(sorting.found, table, task)
-        notes = table.notes if table else ()
-        yield Collection(task, tuple(images), (*sorting.left_out, *left_out), notes)
+        yield _collect(sorting, task)
 
 
 def is_prediction_table(files: Sequence[HandedFile]) -> bool:
     """Whether a table of predictions alone was handed in, to be evaluated without images and weights."""
-    if len(files) != 1 or not files[0].name.lower().endswith(_TABLES):
+    if len(files) != 1 or not files[0].name.lower().endswith(TABLE_SUFFIXES):
         return False
     try:
         with files[0].path.open("rb") as stream:
@@ -170,23 +210,24 @@ class _Sorting:
         self._stack = stack
         self._names: set[str] = set()
         self.found: list[FoundFile] = []
-        self.tables: list[tuple[str, Table]] = []
+        self.tables: list[_GivenTable] = []
         self.left_out: list[LeftOut] = []
 
     def add(self, handed: HandedFile) -> None:
         given = handed.name.replace("\\", "/")
         name = sanitise_path(given) or sanitise_name(given)
         if refusal := _refusal_of_path(given):
-            self.left_out.append(LeftOut(name, refusal))
-        elif "/" in name and _is_hidden(name.split("/")):
-            self.left_out.append(LeftOut(name, _OF_A_SYSTEM))
+            self.left_out.append(LeftOut(name, refusal, Reason.REFUSED))
+        elif "/" in name and is_hidden(name.split("/")):
+            self.left_out.append(LeftOut(name, _OF_A_SYSTEM, Reason.HIDDEN))
         elif name.lower().endswith(".zip"):
             archive = self._stack.enter_context(opened_archive(handed.path))
             for member in archive.members:
                 self._add_member(archive, member.name, member.refusal)
-        elif name.lower().endswith(_TABLES):
-            check_table_size(handed.path, name)
-            self.tables.append((name, read_csv(handed.path)))
+        elif name.lower().endswith(TABLE_SUFFIXES):
+            self.tables.append(_read_given(name, handed.path))
+        elif reason := _unread_table(name):
+            self.left_out.append(LeftOut(name, reason, Reason.UNUSED_TABLE))
         else:
             self.found.append(FoundFile(self._unique(name), partial(_same, handed.path), name))
 
@@ -194,11 +235,13 @@ class _Sorting:
         parts = [part for part in name.split("/") if part not in ("", ".", "..")]
         shown = sanitise_path(name) or "image"
         if refusal:
-            self.left_out.append(LeftOut(shown, refusal))
-        elif _is_hidden(parts):
-            self.left_out.append(LeftOut(shown, _OF_A_SYSTEM))
-        elif name.lower().endswith(_TABLES):
-            self.tables.append((shown, _read_table_of(archive, name, shown)))
+            self.left_out.append(LeftOut(shown, refusal, Reason.REFUSED))
+        elif is_hidden(parts):
+            self.left_out.append(LeftOut(shown, _OF_A_SYSTEM, Reason.HIDDEN))
+        elif name.lower().endswith(TABLE_SUFFIXES):
+            self.tables.append(_read_given(shown, _content_of(archive, name, shown)))
+        elif reason := _unread_table(name):
+            self.left_out.append(LeftOut(shown, reason, Reason.UNUSED_TABLE))
         else:
             self.found.append(FoundFile(self._unique(shown), partial(archive.read, name), shown))
 
@@ -223,42 +266,207 @@ def _refusal_of_path(path: str) -> str:
     return ""
 
 
-def _is_hidden(parts: Sequence[str]) -> bool:
-    return any(part.startswith(".") or part.lower() in _HIDDEN for part in parts)
-
-
 def _same(path: Path) -> Path:
     return path
 
 
-def _read_table_of(archive: Archive, name: str, shown: str) -> Table:
+@dataclass(frozen=True)
+class _GivenTable:
+    """A table that was handed in: what is in it, or why it can't be read."""
+
+    name: str
+    source: Path | bytes
+    table: Table | None
+    refusal: TableError | None = None
+
+
+def _content_of(archive: Archive, name: str, shown: str) -> bytes:
     try:
-        content = archive.read(name)
+        return archive.read(name)
     except ImageError as error:
         raise TableError(
             f"The table “{shown}” in the ZIP can't be read. {error.user_message}", code=error.code
         ) from error
-    check_table_size(content, shown)
-    return read_csv(content)
 
 
-def _only_table(sorting: _Sorting) -> Table | None:
-    names = [name for name, _ in sorting.tables]
-    if len(names) > 1:
-        raise TableError(
-            f"There are {len(names)} tables, such as {names[0]} and {names[1]}. Give one table of labels.",
-            code=ErrorCode.SEVERAL_TABLES,
-        )
-    if not names:
-        return None
-    [(_, table)] = sorting.tables
-    if sorting.found and set(table.columns) >= _PREDICTION_COLUMNS:
+def _read_given(name: str, source: Path | bytes) -> _GivenTable:
+    check_table_size(source, name)
+    try:
+        return _GivenTable(name, source, read_table_file(source, name))
+    except TableError as error:
+        return _GivenTable(name, source, None, error)
+
+
+def _unread_table(name: str) -> str:
+    """Why a spreadsheet of another kind is not read; empty for any other file."""
+    return (
+        "it is a spreadsheet of another kind; save it as .xlsx or CSV"
+        if name.lower().endswith(_SHEETS)
+        else ""
+    )
+
+
+def _refuse_predictions(sorting: _Sorting) -> None:
+    if sorting.found and any(
+        given.table and set(given.table.columns) >= _PREDICTION_COLUMNS for given in sorting.tables
+    ):
         raise TableError(
             "A table of predictions is evaluated without images. Upload it alone, or upload a table of "
             "labels.",
             code=ErrorCode.PREDICTIONS_WITH_IMAGES,
         )
-    return table
+
+
+def _collect(sorting: _Sorting, task: Task) -> Collection:
+    vocabulary = Vocabulary(task)
+    readable = [(given.name, given.table) for given in sorting.tables if given.table is not None]
+    chosen = choose_table(readable)
+    folders = read_folders(sorting.found, vocabulary) if chosen is None else None
+    if chosen is None and folders is None:
+        if sorting.tables:
+            raise _refusal_of_tables(sorting.tables, vocabulary)
+        images = tuple(
+            CollectedImage(item.file, item.file, "", item.file, "", "", {}, item.read)
+            for item in sorting.found
+        )
+        return Collection(task, images, tuple(sorting.left_out), _notes_on_unused(sorting.left_out))
+    if chosen is None:
+        used, reading, search = "", folders, None
+    else:
+        used, reading, search = _read_with_table(sorting, chosen, readable, vocabulary)
+    left_out = [*sorting.left_out, *_unused_tables(sorting.tables, used, reading)]
+    labelled = for_task(reading, task)
+    images, missing = _collected(labelled)
+    if not images:
+        raise _nothing_left(labelled, missing, sorting, task)
+    left_out += [*missing, *labelled.left_out]
+    if search is not None:
+        listed = {item.file for item in left_out}
+        left_out += [item for item in files_without_row(search, reading) if item.file not in listed]
+    first = remainder_note(len(images), left_out)
+    said = (*_notes_on_unused(left_out), *labelled.ledger.sentences(), *reading.notes)
+    classes = tuple(dict.fromkeys(key for _, key in labelled.rows))
+    notes = (first, *said) if first else said
+    return Collection(task, tuple(images), tuple(left_out), notes, labelled.ledger, classes)
+
+
+def _read_with_table(
+    sorting: _Sorting,
+    chosen: tuple[str, Table],
+    readable: Sequence[tuple[str, Table]],
+    vocabulary: Vocabulary,
+) -> tuple[str, Reading, FileSearch]:
+    """The reading of the table; where it finds no file, of the code pages that it or the ZIP may be of."""
+    others = [item for item in readable if item[0] != chosen[0]]
+    given = next(given for given in sorting.tables if given.name == chosen[0])
+
+    def attempt(
+        table: Table, found: Sequence[FoundFile], said: tuple[str, ...] = ()
+    ) -> tuple[Reading, FileSearch]:
+        search = FileSearch(lambda: found)
+        joined, notes = join(table, others, search)
+        reading = read_rows(joined, search, vocabulary, name=chosen[0])
+        return replace(reading, notes=(*said, *reading.notes, *notes)), search
+
+    best = attempt(chosen[1], sorting.found)
+    if any(row.found for row in best[0].rows):
+        return chosen[0], *best
+    for code_page in _CODE_PAGES:
+        renamed = [replace(item, given=_in_code_page(item.given, code_page)) for item in sorting.found]
+        tables = [chosen[1]]
+        if not is_utf8(given.source):
+            tables.append(read_table_file(given.source, given.name, code_page))
+        said = (f"The names in the ZIP were read as {code_page.upper()}.",)
+        for table in tables:
+            for found, notes in ((renamed, said), (sorting.found, ())):
+                tried = attempt(table, found, notes)
+                if any(row.found for row in tried[0].rows):
+                    return chosen[0], *tried
+    return chosen[0], *best
+
+
+def _in_code_page(name: str, code_page: str) -> str:
+    """A name of a ZIP that says nothing of its letters, which Python takes for CP437."""
+    try:
+        return name.encode("cp437").decode(code_page)
+    except UnicodeError:
+        return name
+
+
+def _collected(labelled: ForTask) -> tuple[list[CollectedImage], list[LeftOut]]:
+    """The images of the rows, and the rows whose image is missing."""
+    images, missing = [], []
+    for row, label in labelled.rows:
+        if row.found is None:
+            missing.append(missing_image(row))
+            continue
+        group = row.lesion_group or row.image_id
+        images.append(
+            CollectedImage(
+                row.image_id,
+                row.found.file,
+                label,
+                group,
+                row.source,
+                row.split,
+                row.metadata,
+                row.found.read,
+            )
+        )
+    return images, missing
+
+
+def _refusal_of_tables(tables: Sequence[_GivenTable], vocabulary: Vocabulary) -> TableError:
+    """What is wrong with the tables where none of them can be used."""
+    for given in tables:
+        if given.refusal is not None:
+            return given.refusal
+    first = next(given for given in tables if given.table is not None)
+    try:
+        read_rows(first.table, FileSearch(lambda: ()), vocabulary, name=first.name)
+    except TableError as error:
+        return error
+    return TableError(f"The table “{first.name}” names no labels. Give a table of labels.")
+
+
+def _unused_tables(tables: Sequence[_GivenTable], used: str, reading: Reading) -> Iterator[LeftOut]:
+    for given in tables:
+        joined = any(note.startswith(f"The table “{given.name}” was joined") for note in reading.notes)
+        if given.name == used or joined:
+            continue
+        reason = given.refusal.user_message if given.refusal else "it is a table that names no labels"
+        yield LeftOut(given.name, reason, Reason.UNUSED_TABLE)
+
+
+def _notes_on_unused(left_out: Sequence[LeftOut]) -> tuple[str, ...]:
+    return tuple(
+        f"“{item.file}” was not used: {item.reason.rstrip('.')}."
+        for item in left_out
+        if item.code == Reason.UNUSED_TABLE
+    )
+
+
+def _nothing_left(labelled: ForTask, missing: Sequence[LeftOut], sorting: _Sorting, task: Task) -> TableError:
+    """What is wrong where no image is left."""
+    if not labelled.ledger.columns:
+        return TableError(
+            f"No folder is a class of the task “{task.key}”. Name them {', '.join(task.classes)}, or after "
+            f"ISIC diagnoses such as {', '.join(task.class_of_diagnosis)}. "
+            f"{describe_left_out(labelled.left_out)}".strip(),
+            code=ErrorCode.NO_IMAGES,
+        )
+    if missing:
+        return TableError(
+            "The table has none of the images. Its column “file” or “image_id” must have their names: line "
+            f"{missing[0].line} names “{missing[0].image_id}”, the first file is called "
+            f"“{sorting.found[0].file}”. {describe_left_out(labelled.left_out)}".strip(),
+            code=ErrorCode.NO_IMAGES,
+        )
+    return TableError(
+        f"The table has no row that can be used for the task “{task.key}”. "
+        f"{describe_left_out(labelled.left_out)}".strip(),
+        code=ErrorCode.NO_IMAGES,
+    )
 
 
 def _check_count(sorting: _Sorting) -> None:

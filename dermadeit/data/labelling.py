@@ -29,7 +29,7 @@ from dermadeit.data.vocabulary import (
     split_of,
 )
 from dermadeit.errors import ErrorCode, TableError
-from dermadeit.tasks import Task
+from dermadeit.tasks import DIAGNOSES, TASKS, Task
 
 _SHOWN = 5
 _SHOWN_LABELS = 12
@@ -234,7 +234,9 @@ def choose_table(tables: Sequence[tuple[str, Table]]) -> tuple[str, Table] | Non
     return usable[0] if usable else None
 
 
-def join(table: Table, others: Iterable[tuple[str, Table]], search: FileSearch) -> tuple[Table, tuple[str, ...]]:
+def join(
+    table: Table, others: Iterable[tuple[str, Table]], search: FileSearch
+) -> tuple[Table, tuple[str, ...]]:
     """A table of labels with what other tables, or the folders of the lesions, say of its images.
 
     Args:
@@ -246,6 +248,8 @@ def join(table: Table, others: Iterable[tuple[str, Table]], search: FileSearch) 
         The table with a row for each image, and sentences on what was joined.
     """
     columns, notes = find_columns(table.columns), []
+    if not {"file", "image_id", "lesion_group"} & columns.keys():
+        return table, ()
     key = "image_id" if "image_id" in columns else "file" if "file" in columns else "lesion_group"
     joined = table
     for name, other in others:
@@ -407,15 +411,13 @@ def _read_row(
     if split is None:
         reason = f"“{split_text}” is not a split ({', '.join(SPLITS)})"
         return left_out(reason, Reason.UNKNOWN_SPLIT, reason)
-    label, meaning, diagnosis = (
-        _marked(record, marks) if marks else _named(record, columns, vocabulary)
-    )
+    label, meaning, diagnosis = _marked(record, marks) if marks else _named(record, columns, vocabulary)
     if meaning is None:
         if marks:
             return left_out(label, Reason.SEVERAL_MARKS, "row without exactly one diagnosis")
         if not label:
             return left_out("it has no label", Reason.NO_LABEL, "row without a label")
-        return left_out(f"“{label}” is not a class or diagnosis that is known", Reason.UNKNOWN_CLASS,
+        return left_out(f"“{label}” is not a class or a known diagnosis", Reason.UNKNOWN_CLASS,
                         f"unknown class “{label}”", label)  # fmt: skip
     try:
         found = search.find(file, given_id)
@@ -424,8 +426,8 @@ def _read_row(
     if len(found) > 1:
         names = ", ".join(item.file for item in found[:2])
         return left_out(
-            f"“{file or image_id}” may be any of {len(found)} files, such as {names}; give their paths in a column "
-            "“file”, and files of one name in folders",
+            f"“{file or image_id}” may be any of {len(found)} files, such as {names}; give their paths in a "
+            "column “file”, and files of one name in folders",
             Reason.AMBIGUOUS_IMAGE,
             "row that may mean several images",
         )
@@ -434,8 +436,8 @@ def _read_row(
         metadata = {"diagnosis": diagnosis} | metadata
     if not found and _leaves_folder(file or image_id):
         return left_out(
-            f"“{file or image_id}” lies outside the folder of the images; give its path within that folder (the "
-            "command line names the folder with --images)",
+            f"“{file or image_id}” lies outside the folder of the images; give its path within that folder, or "
+            "name another folder for the images",
             Reason.NO_IMAGE,
             "row whose image is outside the folder",
         )
@@ -513,25 +515,27 @@ def _leaves_folder(name: str) -> bool:
 
 def _without_repeated(rows: Sequence[LabelledRow]) -> tuple[list[LabelledRow], list[LeftOut]]:
     """Each image once; those with two different labels not at all."""
-    first_of: dict[tuple[str, str], LabelledRow] = {}
+    first_of: dict[tuple[str, str], int] = {}
     left_out: dict[int, LeftOut] = {}
     for place, row in enumerate(rows):
         # A row that finds no file is told from others by the file that it would be.
         location = row.found.file if row.found else posixpath.normpath(row.file or f"{row.image_id}.jpg")
-        names = [(row.image_id, ("id", row.image_id)), (row.file or row.image_id, ("file", location))]
+        shown = row.found.file if row.found else row.file or row.image_id
+        names = [(row.image_id, ("id", row.image_id)), (shown, ("file", location))]
         earlier = next(((name, first_of[key]) for name, key in names if key in first_of), None)
         for _, key in names:
-            first_of.setdefault(key, row)
+            first_of.setdefault(key, place)
         if earlier is None:
             continue
-        name, first = earlier
+        name, first_place = earlier
+        first = rows[first_place]
         if row.meaning == first.meaning:
             left_out[place] = _repeated(row, f"“{name}” is already in line {first.line}", Reason.REPEATED_ROW)
             continue
         reason = f"“{name}” is already in line {first.line}, with another label"
         left_out[place] = _repeated(row, reason, Reason.CONTRADICTING_LABELS)
         left_out.setdefault(
-            rows.index(first),
+            first_place,
             _repeated(first, f"line {row.line} gives it another label", Reason.CONTRADICTING_LABELS),
         )
     kept = [row for place, row in enumerate(rows) if place not in left_out]
@@ -573,10 +577,18 @@ def read_folders(files: Sequence[FoundFile], vocabulary: Vocabulary) -> Reading 
             continue
         split = next((found for part in parts[: parts.index(name)] if (found := split_of(part))), "")
         meaning = vocabulary.meaning(name)
-        rows.append(LabelledRow(item.file, item.file, item, name, meaning, split=split))
+        metadata = _diagnosis_of_folder(name, meaning)
+        rows.append(LabelledRow(item.file, item.file, item, name, meaning, split=split, metadata=metadata))
     rows, contradicting, copies = _one_of_each(rows)
     ledger = Ledger("folders", {}, (), len(files))
     return Reading(tuple(rows), (*left_out, *contradicting), ledger, _notes_on_copies(copies))
+
+
+def _diagnosis_of_folder(name: str, meaning: Meaning) -> dict[str, str]:
+    # A class such as “nevus” is asked for; a diagnosis such as “NV” is known besides.
+    is_class = any(name.lower() in task.classes for task in TASKS.values())
+    known = meaning.diagnosis if name.upper() in DIAGNOSES or not is_class else ""
+    return {"diagnosis": known} if known else {}
 
 
 def _unknown_folder(item: FoundFile, folders: Sequence[str]) -> LeftOut:
@@ -706,7 +718,18 @@ def remainder_note(used: int, left_out: Sequence[LeftOut]) -> str:
     return f"Only a part is used: {used:,} images. Left out: {len(missing):,} ({shown}{more})."
 
 
-def _of_row(row: LabelledRow, shown: str, reason: str, code: Reason, summary: str) -> LeftOut:
+def missing_image(row: LabelledRow) -> LeftOut:
+    """Says of a row that its image is not there."""
     return LeftOut(
-        shown, reason, code, row.line, row.split, summary, row.file or row.image_id, row.label
+        row.shown,
+        "it is in the table, but not among the files",
+        Reason.NO_IMAGE,
+        row.line,
+        row.split,
+        "row without its image",
+        row.file or row.image_id,
     )
+
+
+def _of_row(row: LabelledRow, shown: str, reason: str, code: Reason, summary: str) -> LeftOut:
+    return LeftOut(shown, reason, code, row.line, row.split, summary, row.file or row.image_id, row.label)

@@ -1,28 +1,51 @@
-"""Tables and folders of labelled images, with the checks that make an evaluation mean something."""
+"""Labelled images on disk, of one task, with the checks that make an evaluation mean something."""
 
 from __future__ import annotations
 
 import logging
-import os
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from dermadeit.data.tabular import Table, read_csv
+from dermadeit.data.archives import opened_archive
+from dermadeit.data.labelling import (
+    ForTask,
+    LabelledRow,
+    Ledger,
+    LeftOut,
+    Reading,
+    Reason,
+    choose_table,
+    describe_left_out,
+    files_without_row,
+    for_task,
+    join,
+    missing_image,
+    read_folders,
+    read_rows,
+    remainder_note,
+)
+from dermadeit.data.search import (
+    IMAGE_SUFFIXES,
+    FileSearch,
+    FoundFile,
+    found_on_disk,
+    is_hidden,
+    list_folder,
+    sanitise_path,
+)
+from dermadeit.data.tabular import TABLE_SUFFIXES, Table, read_table_file
+from dermadeit.data.vocabulary import SPLITS, Vocabulary, find_columns
 from dermadeit.errors import ErrorCode, TableError
-from dermadeit.tasks import DIAGNOSES, Task
+from dermadeit.tasks import Task
 
-SPLITS = ("train", "validation", "calibration", "test")
+__all__ = ["SPLITS", "Manifest", "ManifestRow", "check_leaks", "leaking_lesions", "read_source"]
+
 logger = logging.getLogger(__name__)
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
-
-METADATA_COLUMNS = ("diagnosis", "sex", "age", "anatomic_site", "width", "height")
-"""Columns that describe the patient, the lesion and the picture, and that no model is shown."""
-
 _SHOWN = 5
-_SHOWN_LETTERS = 40
 
 
 @dataclass(frozen=True)
@@ -38,6 +61,7 @@ class ManifestRow:
         lesion_group: Images that share it show the same lesion. The image's own id where it is unknown.
         source: Name of the collection, or an empty string.
         metadata: Those of `METADATA_COLUMNS` that are filled in, as the table has them.
+        read: Gives the bytes of an image in a ZIP; None where it lies at `path`.
     """
 
     image_id: str
@@ -48,19 +72,7 @@ class ManifestRow:
     lesion_group: str
     source: str
     metadata: Mapping[str, str] = field(default_factory=dict, hash=False)
-
-
-@dataclass(frozen=True)
-class Exclusion:
-    """One image that was left out.
-
-    Attributes:
-        reason: Its diagnosis, or the folder it lies in, or that it has no label.
-        split: One of `SPLITS`, or an empty string where it belongs to none.
-    """
-
-    reason: str
-    split: str
+    read: Callable[[], bytes | Path] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -70,12 +82,16 @@ class Manifest:
     Attributes:
         task: The task whose classes the labels are.
         rows: The images, in the order of the table.
-        exclusions: The images that were left out.
+        exclusions: What was left out, and why.
+        ledger: What was taken for what; None where nothing was read.
+        notes: What had to be assumed, as sentences; the first says it where only a part can be used.
     """
 
     task: Task
     rows: tuple[ManifestRow, ...]
-    exclusions: tuple[Exclusion, ...]
+    exclusions: tuple[LeftOut, ...]
+    ledger: Ledger | None = None
+    notes: tuple[str, ...] = ()
 
     def select(self, split: str) -> Manifest:
         """The images of one split; raises `TableError` if there are none."""
@@ -92,7 +108,7 @@ class Manifest:
     @property
     def excluded(self) -> dict[str, int]:
         """Why images were left out, and how many for each reason."""
-        return dict(Counter(exclusion.reason for exclusion in self.exclusions))
+        return dict(Counter(item.summary or item.reason for item in self.exclusions))
 
     @property
     def class_counts(self) -> dict[str, int]:
@@ -101,28 +117,38 @@ class Manifest:
         return {key: counts[key] for key in self.task.classes}
 
 
-def read_source(source: Path, task: Task, images: Path | None = None) -> Manifest:
-    """Reads labelled images from a folder with class subfolders or from a CSV table.
+def read_source(
+    source: Path, task: Task, images: Path | None = None, *, opened: ExitStack | None = None
+) -> Manifest:
+    """Reads labelled images: a folder or a ZIP with a table or class subfolders, or a table.
 
     Args:
-        source: The folder or the CSV.
+        source: The folder, the ZIP, or the table (CSV or Excel).
         task: Decides which labels are known.
-        images: Folder that the table's files are relative to; None for the folder of the table.
+        images: Folder that the table's files are in; None for the folder of the table.
+        opened: Keeps a ZIP open for as long as its images are read; without one, none is taken.
 
     Raises:
-        TableError: The source is missing, empty, or contradicts itself; the message names the lines.
+        TableError: The source is missing, empty, or nothing in it can be used; the message names the lines.
     """
     if source.is_dir():
-        return _read_class_folders(source, task)
+        return _read_folder(source, task)
     if not source.is_file():
         raise TableError(f"There is no file or folder “{source.name}”.", code=ErrorCode.SOURCE_MISSING)
-    return read_table(read_csv(source), task, images or source.parent)
-
-
-def class_of_folder(name: str, task: Task) -> str | None:
-    """The class that a folder is named after, by its key or an ISIC 2019 diagnosis of it; None for others."""
-    key = name.lower()
-    return key if key in task.classes else task.class_of_diagnosis.get(key.upper())
+    if source.name.lower().endswith(".zip"):
+        if opened is None:
+            raise TableError(f"“{source.name}” is a ZIP. Unpack it first.", code=ErrorCode.UNSUPPORTED_FORMAT)
+        return _read_zip(source, task, opened)
+    folder = (images or source.parent).absolute()
+    search = FileSearch(lambda: _files_in(folder), folder)
+    vocabulary = Vocabulary(task)
+    table = read_table_file(source)
+    siblings: list[tuple[str, Table]] = []
+    if not {"file", "image_id"} & find_columns(table.columns).keys():
+        siblings = list(_tables_beside(source))
+    table, notes = join(table, siblings, search)
+    reading = read_rows(table, search, vocabulary, name=source.name)
+    return _of_reading(replace(reading, notes=(*reading.notes, *notes)), task, folder, search)
 
 
 def leaking_lesions(manifest: Manifest) -> list[str]:
@@ -144,149 +170,151 @@ def check_leaks(manifest: Manifest) -> None:
         )
 
 
-def _read_class_folders(folder: Path, task: Task) -> Manifest:
-    rows = []
-    exclusions = [
-        Exclusion("not in a class folder", split="") for child in folder.iterdir() if _is_image(child)
-    ]
-    for subfolder in sorted(child for child in folder.iterdir() if child.is_dir()):
-        files = sorted(
-            path for path in subfolder.rglob("*") if path.is_file() and not path.name.startswith(".")
-        )
-        label = class_of_folder(subfolder.name, task)
-        if label is None:
-            exclusions += [Exclusion(f"folder {subfolder.name}", split="")] * len(files)
+def _read_folder(folder: Path, task: Task) -> Manifest:
+    content = list_folder(folder)
+    found = [found_on_disk(path, path.relative_to(folder).as_posix()) for path in content.images]
+    tables, notes = _read_tables({path.relative_to(folder).as_posix(): path for path in content.tables})
+    if content.passed_over:
+        notes += (f"Passed over, because they are no images: {_shown(content.passed_over, folder)}.",)
+    return _read_files(folder.name, folder.absolute(), found, tables, notes, task)
+
+
+def _read_zip(path: Path, task: Task, opened: ExitStack) -> Manifest:
+    archive = opened.enter_context(opened_archive(path))
+    found, tables, refused = [], {}, []
+    for member in archive.members:
+        shown = sanitise_path(member.name)
+        if member.refusal:
+            refused.append(LeftOut(shown, member.refusal, Reason.REFUSED, summary=member.refusal))
+        elif is_hidden(member.name.split("/")):
             continue
-        for path in files:
-            name = path.relative_to(folder).as_posix()
-            rows.append(ManifestRow(name, name, path, label, "", name, ""))
-    if not rows:
-        raise TableError(
-            f"“{folder.name}” has no class subfolders with images. Name the subfolders "
-            f"{', '.join(task.classes)}, or after ISIC diagnoses such as {', '.join(task.class_of_diagnosis)}."
-        )
-    return Manifest(task, tuple(rows), tuple(exclusions))
-
-
-def read_table(table: Table, task: Task, images: Path) -> Manifest:
-    """The rows of a table that has been read already, as `read_source` gives them.
-
-    Args:
-        table: Columns and rows.
-        task: Decides which labels count.
-        images: Folder that the table's files are relative to; nothing outside it is taken.
-
-    Raises:
-        TableError: The table contradicts itself or the task; the message names the lines.
-    """
-    _require_columns(table)
-    root = images.absolute()
-    for note in table.notes:
-        logger.warning("%s", note)
-    rows, exclusions, problems = [], [], []
-    line_of: dict[str | Path, int] = {}
-    for record, line in zip(table.rows, table.line_numbers, strict=True):
-        try:
-            label = _label_of(record, task)
-            image_id, file = _identify(record)
-            path = _locate(root, file, image_id)
-            for key, name in ((image_id, image_id), (path, file or image_id)):
-                if key in line_of:
-                    raise TableError(f"“{name}” is already in line {line_of[key]}")
-                line_of[key] = line
-            split = record.get("split", "").strip()
-            if split not in ("", *SPLITS):
-                raise TableError(f"“{split}” is not a split ({', '.join(SPLITS)})")
-            if label is None:
-                exclusions.append(Exclusion(record["diagnosis"].strip(), split))
-                continue
-        except TableError as error:
-            problems.append(f"line {line}: {error.user_message}")
-            continue
-        group = record.get("lesion_group", "").strip() or record.get("lesion_id", "").strip() or image_id
-        source = record.get("dataset", "")
-        metadata = {name: text for name in METADATA_COLUMNS if (text := record.get(name, "").strip())}
-        rows.append(ManifestRow(image_id, file or path.name, path, label, split, group, source, metadata))
-    if problems:
-        more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        raise TableError(f"The table can't be used. {'; '.join(problems[:_SHOWN])}{more}.")
-    if not rows:
-        raise TableError(f"The table has no row that belongs to the task “{task.key}”.")
-    exclusions += [
-        Exclusion("image without a row in the table", split="")
-        for folder in {row.path.parent for row in rows}
-        if folder.is_dir()
-        for path in folder.iterdir()
-        if _is_image(path) and path not in line_of
-    ]
-    return Manifest(task, tuple(rows), tuple(exclusions))
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
-
-
-def _require_columns(table: Table) -> None:
-    columns = set(table.columns)
-    if not columns & {"file", "image_id"}:
-        raise TableError(
-            f"The table has no column “file” or “image_id”. Its columns are {', '.join(table.columns)}.",
-            code=ErrorCode.MISSING_COLUMN,
-        )
-    if not columns & {"label", "diagnosis"}:
-        raise TableError(
-            "The table has no column “label” (a class of the task) or “diagnosis” (an ISIC 2019 name). Its "
-            f"columns are {', '.join(table.columns)}.",
-            code=ErrorCode.MISSING_COLUMN,
-        )
-
-
-def _label_of(record: Mapping[str, str], task: Task) -> str | None:
-    """The class key, or None for a known diagnosis outside the task."""
-    if record.get("label", "").strip():
-        label = record["label"].strip()
-        if label not in task.classes:
-            raise TableError(f"“{label}” is not a class of the task ({', '.join(task.classes)})")
-        return label
-    diagnosis = record.get("diagnosis", "").strip()
-    if diagnosis not in DIAGNOSES:
-        raise TableError(f"“{diagnosis}” is not an ISIC 2019 diagnosis ({', '.join(DIAGNOSES)})")
-    return task.class_of_diagnosis.get(diagnosis)
-
-
-def _identify(record: Mapping[str, str]) -> tuple[str, str]:
-    file = record.get("file", "").strip()
-    image_id = record.get("image_id", "").strip() or file
-    if not image_id:
-        raise TableError("neither “file” nor “image_id” is filled in")
-    return image_id, file
-
-
-def _locate(root: Path, file: str, image_id: str) -> Path:
-    if not file:
-        for suffix in IMAGE_SUFFIXES:
-            candidate = root / f"{image_id}{suffix}"
-            if _is_there(candidate, image_id):
-                break
+        elif member.name.lower().endswith(TABLE_SUFFIXES):
+            tables[shown] = archive.read(member.name)
+        elif member.name.lower().endswith(IMAGE_SUFFIXES):
+            found.append(FoundFile(shown, lambda name=member.name: archive.read(name), shown))
         else:
-            candidate = root / f"{image_id}{IMAGE_SUFFIXES[0]}"
+            refused.append(LeftOut(shown, "it is no image", Reason.REFUSED, summary="no image"))
+    read, notes = _read_tables(tables)
+    manifest = _read_files(path.name, path.parent.absolute(), found, read, notes, task)
+    return replace(manifest, exclusions=(*manifest.exclusions, *refused))
+
+
+def _read_tables(
+    sources: Mapping[str, Path | bytes],
+) -> tuple[list[tuple[str, Table]], tuple[str, ...]]:
+    """The tables that can be read, and sentences on the others."""
+    tables, notes = [], ()
+    for name, source in sources.items():
+        try:
+            tables.append((name, read_table_file(source, name)))
+        except TableError as error:
+            notes += (f"The table “{name}” was not used: {error.user_message}",)
+    return tables, notes
+
+
+def _tables_beside(source: Path) -> list[tuple[str, Table]]:
+    paths = sorted(path for path in source.parent.glob("*") if path.name.lower().endswith(TABLE_SUFFIXES))
+    return _read_tables({path.name: path for path in paths if path != source})[0]
+
+
+def _read_files(
+    name: str,
+    root: Path,
+    found: list[FoundFile],
+    tables: list[tuple[str, Table]],
+    notes: tuple[str, ...],
+    task: Task,
+) -> Manifest:
+    """Files with a table of labels among them, or in class folders."""
+    vocabulary, search = Vocabulary(task), FileSearch(lambda: found)
+    chosen = choose_table(tables)
+    if chosen is not None:
+        table, joined = join(chosen[1], [item for item in tables if item is not chosen], search)
+        reading = read_rows(table, search, vocabulary, name=chosen[0])
+        notes += joined
     else:
-        candidate = root / file
-    # A table may come from anywhere: it must not reach files outside the folder that it was given for.
-    # Links are left alone, since whoever owns the folder made them.
-    candidate = Path(os.path.normpath(candidate))
-    if not candidate.is_relative_to(os.path.normpath(root)):
+        reading = read_folders(found, vocabulary)
+        notes += tuple(f"The table “{name}” was not used: it names no labels." for name, _ in tables)
+    if reading is None:
         raise TableError(
-            f"“{file or image_id}” lies outside the folder of the images; give its path within that folder, or "
-            "name another folder for the images"
+            f"“{name}” has no class subfolders with images. Name the subfolders {', '.join(task.classes)}, or "
+            f"after ISIC diagnoses such as {', '.join(task.class_of_diagnosis)}.",
+            code=ErrorCode.NO_IMAGES,
         )
-    _is_there(candidate, file or image_id)
-    return candidate
+    return _of_reading(replace(reading, notes=(*reading.notes, *notes)), task, root, search)
 
 
-def _is_there(path: Path, name: str) -> bool:
-    """Whether there is such a file; raises `TableError` for a name that no file can have."""
-    try:
-        return path.is_file()
-    except OSError:
-        raise TableError(f"“{name[:_SHOWN_LETTERS]}…” is not a valid file name") from None
+def _of_reading(reading: Reading, task: Task, root: Path, search: FileSearch) -> Manifest:
+    chosen = for_task(reading, task)
+    if not chosen.rows:
+        raise TableError(_nothing_left(chosen, task), code=_code_of_nothing(chosen))
+    rows = tuple(_manifest_row(row, label, root) for row, label in chosen.rows)
+    exclusions = chosen.left_out
+    if chosen.ledger.columns:
+        exclusions += tuple(_unnamed_beside(reading, rows, search, root))
+    missing = [missing_image(row) for row, _ in chosen.rows if row.found is None]
+    first = remainder_note(len(rows) - len(missing), (*exclusions, *missing))
+    notes = (first, *reading.notes) if first else reading.notes
+    for note in notes:
+        logger.warning("%s", note)
+    return Manifest(task, rows, exclusions, chosen.ledger, notes)
+
+
+def _nothing_left(chosen: ForTask, task: Task) -> str:
+    if not chosen.ledger.columns:
+        return (
+            f"No folder is a class of the task “{task.key}”. Name them {', '.join(task.classes)}, or after ISIC "
+            f"diagnoses such as {', '.join(task.class_of_diagnosis)}. {describe_left_out(chosen.left_out)}"
+        ).strip()
+    if not chosen.left_out:
+        return f"The table has no row that belongs to the task “{task.key}”."
+    return f"The table has no row that can be used for the task “{task.key}”. {describe_left_out(chosen.left_out)}"
+
+
+def _code_of_nothing(chosen: ForTask) -> ErrorCode | None:
+    return None if chosen.ledger.columns else ErrorCode.NO_IMAGES
+
+
+def _manifest_row(row: LabelledRow, label: str, root: Path) -> ManifestRow:
+    lesion_group = row.lesion_group or row.image_id
+    if row.found is not None:
+        shown = row.file or row.found.given.rsplit("/", 1)[-1]
+        path, read = row.found.path, None
+        if path is None:
+            path, read = root / row.found.given, row.found.read
+        return ManifestRow(
+            row.image_id, shown, path, label, row.split, lesion_group, row.source, row.metadata, read
+        )
+    name = row.file or f"{row.image_id}{IMAGE_SUFFIXES[0]}"
+    path = root / name.replace("\\", "/")
+    return ManifestRow(
+        row.image_id, row.file or path.name, path, label, row.split, lesion_group, row.source, row.metadata
+    )
+
+
+def _unnamed_beside(
+    reading: Reading, rows: tuple[ManifestRow, ...], search: FileSearch, root: Path
+) -> list[LeftOut]:
+    """The images in the folders of the rows' images that no row names."""
+    folders = {row.path.parent for row in rows}
+    beside = {
+        path.relative_to(root).as_posix()
+        for folder in folders
+        if folder.is_dir() and folder.is_relative_to(root)
+        for path in folder.iterdir()
+        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() and not path.name.startswith(".")
+    }
+    named = {row.found.file for row in reading.rows if row.found}
+    if beside <= named:
+        return []
+    return [item for item in files_without_row(search, reading) if item.file in beside]
+
+
+def _files_in(folder: Path) -> list[FoundFile]:
+    return [found_on_disk(path, path.relative_to(folder).as_posix()) for path in list_folder(folder).images]
+
+
+def _shown(paths: tuple[Path, ...], folder: Path) -> str:
+    names = [path.relative_to(folder).as_posix() for path in paths]
+    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+    return f"{len(names):,} ({', '.join(names[:_SHOWN])}{more})"

@@ -37,11 +37,13 @@ class FoundFile:
         file: Its name or its path, unique, for display.
         read: Gives the encoded bytes or a path to them; raises `ImageError`.
         given: The name or path that it was given under, which others may share; as `sanitise_path` gives it.
+        path: Where it lies, if it was found on disk.
     """
 
     file: str
     read: Callable[[], bytes | Path] = field(repr=False, compare=False)
     given: str
+    path: Path | None = None
 
     @property
     def stem(self) -> str:
@@ -108,10 +110,7 @@ def sanitise_path(path: str) -> str:
 def without_copies(files: Sequence[FoundFile]) -> tuple[list[FoundFile], list[FoundFile]]:
     """One of each content, in order, and the copies of them that follow."""
     first: dict[str, FoundFile] = {}
-    copies = []
-    for item in files:
-        if item.file != first.setdefault(item.digest(), item).file:
-            copies.append(item)
+    copies = [item for item in files if item.file != first.setdefault(item.digest(), item).file]
     return list(first.values()), copies
 
 
@@ -195,7 +194,7 @@ class FileSearch:
 
 def found_on_disk(path: Path, given: str) -> FoundFile:
     """A file on disk that was given under a path of its folder."""
-    return FoundFile(given, lambda: path, given)
+    return FoundFile(given, lambda: path, given, path)
 
 
 class _Paths:

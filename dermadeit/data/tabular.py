@@ -1,4 +1,4 @@
-"""Tables: CSV, written so that a spreadsheet can't be tricked by it; CSV and Excel, read as people really save them.
+"""Tables: CSV and Excel as people really save them, and CSV that can't trick a spreadsheet.
 
 Spreadsheets run a cell that starts with one of ``= + - @`` TAB CR as a formula. `write_csv` therefore puts one
 apostrophe before any text that consists of zero or more apostrophes followed by such a character, and
@@ -17,6 +17,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from numbers import Number
 from pathlib import Path
 from typing import Any, TextIO
@@ -191,7 +192,7 @@ def _counts(cells: Sequence[str]) -> bool:
     """Whether cells count from 0 or 1, or are whole numbers that rise, as of a table of which rows were taken."""
     numbers = [int(cell) for cell in cells if cell.isascii() and cell.isdigit() and len(cell) < 10]
     filled = [cell for cell in cells if cell]
-    return len(numbers) == len(filled) and all(a < b for a, b in zip(numbers, numbers[1:], strict=False))
+    return len(numbers) == len(filled) and all(a < b for a, b in pairwise(numbers))
 
 
 def _read_workbook(content: bytes) -> Table:

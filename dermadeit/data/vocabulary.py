@@ -60,7 +60,7 @@ COLUMN_NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "height": ("height", "pixels_y"),
     }
 )  # fmt: skip
-"""What is read from a table, and the names of its column, the first that a table has; of `_SEVERAL`, all of them."""
+"""What is read from a table, and the names of its column: the first that is there, or all for `_SEVERAL`."""
 
 _SEVERAL = ("label", "diagnosis", "group", "lesion_group")
 
@@ -85,8 +85,9 @@ DIAGNOSIS_NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         ),
         "BCC": (
             "basal cell carcinomas", "basalioma", "basal cell carcinoma nos", "basal cell carcinoma nodular",
-            "basal cell carcinoma superficial", "basal cell carcinoma infiltrating", "nodular basal cell carcinoma",
-            "superficial basal cell carcinoma", "malignant adnexal epithelial proliferations follicular",
+            "basal cell carcinoma superficial", "basal cell carcinoma infiltrating",
+            "nodular basal cell carcinoma", "superficial basal cell carcinoma",
+            "malignant adnexal epithelial proliferations follicular",
         ),
         "AK": ("actinic keratoses", "solar keratosis", "solar or actinic keratosis", "ack", "akiec"),
         "BKL": (

@@ -18,11 +18,17 @@ from uuid import uuid4
 
 import numpy as np
 
-from dermadeit.data.collection import Collection, check_table_size
-from dermadeit.data.labelling import CollectedImage, LeftOut
+from dermadeit.data.collection import CollectedImage, Collection, check_table_size
+from dermadeit.data.labelling import Ledger, LeftOut
 from dermadeit.errors import ErrorCode, ImageError, ResultFileError, TableError
 from dermadeit.evaluation.comparison import ComparedModel, gather_models
-from dermadeit.evaluation.evaluate import assemble_in_steps, beside_truth, unmeasured_evaluation
+from dermadeit.evaluation.evaluate import (
+    SINGLE_CLASS_LEFT,
+    assemble_in_steps,
+    beside_truth,
+    single_class_left,
+    unmeasured_evaluation,
+)
 from dermadeit.evaluation.predictions import (
     PredictionSet,
     ServedFlags,
@@ -105,6 +111,7 @@ class BatchResult:
         calibrations: Model to its calibration; None where it has none or its weights are not at hand.
         weights: Model to the hex digest of its weights; None where they are not at hand.
         missing: Images that were not tried, because the batch was cancelled.
+        ledger: What was taken for what in the table or the folders; None without labels, or of predictions.
     """
 
     task: Task
@@ -117,6 +124,7 @@ class BatchResult:
     calibrations: Mapping[str, Calibration | None]
     weights: Mapping[str, str | None]
     missing: int = 0
+    ledger: Ledger | None = None
 
     @property
     def excluded(self) -> dict[str, int]:
@@ -160,7 +168,11 @@ class BatchResult:
             for item, record in self.failed(model)
         ]
         answers = (self.task, model, self.views[model], predictions, failures)
-        origin = {"weights_sha256": self.weights[model], "excluded": self.excluded}
+        origin = {
+            "weights_sha256": self.weights[model],
+            "excluded": self.excluded,
+            "ledger": self.ledger and self.ledger.to_dict(),
+        }
         if not self.labelled:
             yield unmeasured_evaluation(*answers, **origin)
             return
@@ -224,17 +236,22 @@ class Batch:
         """What is finished so far."""
         checkpoints = {name: predictor.checkpoint for name, predictor in self._predictors.items()}
         done = sorted(zip(self._order, self._items, strict=False), key=itemgetter(0))
+        is_remainder = single_class_left(
+            [item.image.label for item in self._items if _has_answer(item)], self._collection.classes
+        )
+        notes = (*((SINGLE_CLASS_LEFT,) if is_remainder else ()), *self._collection.notes)
         return BatchResult(
             self._collection.task,
             tuple(self._predictors),
             dict.fromkeys(self._predictors, self._views),
             tuple(item for _, item in done),
             self._collection.left_out,
-            self._collection.notes,
-            self._collection.labelled,
+            notes,
+            self._collection.labelled and not is_remainder,
             calibrations={name: checkpoint.calibration for name, checkpoint in checkpoints.items()},
             weights={name: checkpoint.weights_sha256 for name, checkpoint in checkpoints.items()},
             missing=len(self._collection.images) - len(self._items),
+            ledger=self._collection.ledger,
         )
 
     def _chunks(self) -> Iterator[list[tuple[CollectedImage, LesionImage | ImageError]]]:
@@ -419,6 +436,10 @@ def _unreadable() -> bytes:
 def _closed(image: CollectedImage) -> CollectedImage:
     """The image without its way back to the file, which would keep a whole ZIP in memory."""
     return replace(image, read=_unreadable)
+
+
+def _has_answer(item: BatchItem) -> bool:
+    return any(isinstance(record, Prediction) for record in item.records)
 
 
 def _compact(record: Prediction | ItemFailure) -> Prediction | ItemFailure:

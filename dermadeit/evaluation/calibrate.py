@@ -13,7 +13,9 @@ import numpy as np
 from scipy.special import softmax
 
 from dermadeit.about import VERSION
-from dermadeit.data.manifest import IMAGE_SUFFIXES, Manifest, ManifestRow, read_source
+from dermadeit.data.labelling import Reason
+from dermadeit.data.manifest import Manifest, ManifestRow, read_source
+from dermadeit.data.search import list_folder
 from dermadeit.errors import ErrorCode, ImageError, TableError
 from dermadeit.evaluation.gate_fitting import FittedGates, fit_gates, look_at, look_at_drawn
 from dermadeit.evaluation.predictions import SMALLEST_SLICE
@@ -69,6 +71,8 @@ def read_cases(source: Path, task: Task, images: Path | None = None) -> Manifest
     """
     try:
         manifest = read_source(source, DIAGNOSIS, images)
+        if any(item.code == Reason.AMBIGUOUS_CLASS for item in manifest.exclusions):
+            manifest = read_source(source, task, images)
     except TableError:
         manifest = read_source(source, task, images)
     return manifest.select("train")
@@ -255,7 +259,7 @@ def _fit_gates(
     lesions = look_at(predictor, images(), progress)
     others = None
     if not_skin is not None:
-        paths = [path for path in sorted(not_skin.rglob("*")) if path.suffix.lower() in IMAGE_SUFFIXES]
+        paths = list_folder(not_skin).images
         others = look_at(predictor, (image for _, image in _decoded({str(path): path for path in paths})))
     fitted, scores = fit_gates(lesions, groups, look_at_drawn(predictor), others)
     tried = {

@@ -12,8 +12,9 @@ import numpy as np
 from scipy.special import softmax
 
 from dermadeit.about import DISCLAIMER, VERSION
-from dermadeit.data.manifest import Manifest
+from dermadeit.data.manifest import Manifest, ManifestRow
 from dermadeit.data.tabular import write_csv
+from dermadeit.errors import ImageError
 from dermadeit.evaluation.predictions import SMALLEST_SLICE, PredictionSet, measure, measure_sources
 from dermadeit.evaluation.slices import SLICED_BY, Attributes, is_known, measure_slices
 from dermadeit.files import write_json
@@ -36,6 +37,11 @@ from dermadeit.metrics.shares import (
 )
 from dermadeit.tasks import TRAINABLE_TASKS, Task, get_task, target_class
 from dermadeit.trust.calibration import CONFORMAL_COVERAGE, OPERATING_POINTS, Calibration
+
+SINGLE_CLASS_LEFT = (
+    "Only images of one class could be read, of a set with more, so that figures would mean nothing."
+)
+"""Why a labelled set has no figures."""
 
 _TRUST_FIGURES = (
     "risk_coverage", "stability", "calibration", "operating_points", "conformal", "abstention",
@@ -125,13 +131,28 @@ def evaluate(
         Predictions, failures and figures; an image that can't be read is a failure and counts in no figure.
     """
     predictions, failures = [], []
-    records = predictor.predict_iter((row.path for row in manifest.rows), views)
+    # Of an image in a ZIP there are only the bytes.
+    sources = (row.path if row.read is None else _content(row) for row in manifest.rows)
+    records = predictor.predict_iter(sources, views)
     for row, record in zip(manifest.rows, records, strict=True):
         if isinstance(record, ItemFailure):
             failures.append(LabelledFailure(row.image_id, row.file, row.label, record))
         else:
             predictions.append(beside_truth(row, record))
         progress()
+    ledger = manifest.ledger and manifest.ledger.to_dict()
+    if single_class_left([item.label for item in predictions], [row.label for row in manifest.rows]):
+        return unmeasured_evaluation(
+            manifest.task,
+            predictor.checkpoint.model,
+            views,
+            predictions,
+            failures,
+            weights_sha256=predictor.checkpoint.weights_sha256,
+            excluded=manifest.excluded,
+            ledger=ledger,
+            not_measured=SINGLE_CLASS_LEFT,
+        )
     return assemble_evaluation(
         manifest.task,
         predictor.checkpoint.model,
@@ -142,7 +163,26 @@ def evaluate(
         weights_sha256=predictor.checkpoint.weights_sha256,
         excluded=manifest.excluded,
         attributes=attributes,
+        ledger=ledger,
     )
+
+
+def single_class_left(answered: Sequence[str], known: Sequence[str]) -> bool:
+    """Whether images of one class alone were answered, of a set that has others: figures would mean nothing.
+
+    Args:
+        answered: Labels of the images that got an answer.
+        known: Labels of all images of the set.
+    """
+    return len(set(answered)) == 1 and len(set(known)) > 1
+
+
+def _content(row: ManifestRow) -> Any:
+    try:
+        return row.read()
+    except ImageError:
+        # What no image starts with: the item fails, and the others don't.
+        return b""
 
 
 def beside_truth(image: Any, record: Prediction) -> LabelledPrediction:
@@ -164,6 +204,7 @@ def assemble_evaluation(
     weights_sha256: str | None = None,
     excluded: Mapping[str, int] = MappingProxyType({}),
     attributes: Attributes | None = None,
+    ledger: Mapping[str, Any] | None = None,
 ) -> Evaluation:
     """Compares answers that were given already with the truth.
 
@@ -177,6 +218,7 @@ def assemble_evaluation(
         weights_sha256: Hex digest of its weights; None where they are not at hand.
         excluded: Why images were left out, and how many for each reason.
         attributes: What the images are sliced by; None for sources only.
+        ledger: What was taken for what in the table or the folders, as `Ledger.to_dict` gives it.
     """
     steps = assemble_in_steps(
         task,
@@ -188,6 +230,7 @@ def assemble_evaluation(
         weights_sha256=weights_sha256,
         excluded=excluded,
         attributes=attributes,
+        ledger=ledger,
     )
     [evaluation] = deque(steps, maxlen=1)
     return evaluation
@@ -204,6 +247,7 @@ def assemble_in_steps(
     weights_sha256: str | None,
     excluded: Mapping[str, int],
     attributes: Attributes | None,
+    ledger: Mapping[str, Any] | None = None,
 ) -> Iterator[Evaluation]:
     """As `assemble_evaluation`, whose arguments it takes, for who may not want to wait for all of it.
 
@@ -216,7 +260,7 @@ def assemble_in_steps(
         task, model, views, predictions, [item.prediction for item in predictions]
     )
     beginning = {"task": task.key, "views": views, "splits": sorted(filter(None, set(measured.splits)))}
-    circumstances = _circumstances(failures, weights_sha256, excluded)
+    circumstances = _circumstances(failures, weights_sha256, excluded, ledger)
     sources: dict[str, Any] = {}
     trust: dict[str, Any] = dict.fromkeys(_TRUST_FIGURES)
     slices: dict[str, Any] | None = None
@@ -254,24 +298,31 @@ def unmeasured_evaluation(
     *,
     weights_sha256: str | None,
     excluded: Mapping[str, int],
+    ledger: Mapping[str, Any] | None = None,
+    not_measured: str = "",
 ) -> Evaluation:
-    """Answers without the truth: no figures, only how they came about.
+    """Answers without figures, only how they came about.
 
-    The arguments are those of `assemble_evaluation`.
+    The arguments are those of `assemble_evaluation`; `not_measured` says why there are none, of labelled images.
     """
     metrics = {
         "task": task.key,
         "views": views,
         "n": len(predictions),
-        **_circumstances(failures, weights_sha256, excluded),
+        **({"not_measured": not_measured} if not_measured else {}),
+        **_circumstances(failures, weights_sha256, excluded, ledger),
     }
     return Evaluation(task.key, model, tuple(predictions), tuple(failures), metrics)
 
 
 def _circumstances(
-    failures: Sequence[LabelledFailure], weights_sha256: str | None, excluded: Mapping[str, int]
+    failures: Sequence[LabelledFailure],
+    weights_sha256: str | None,
+    excluded: Mapping[str, int],
+    ledger: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     return {
+        "ledger": ledger,
         "excluded": dict(excluded),
         "failed": len(failures),
         "weights_sha256": weights_sha256,

@@ -82,7 +82,7 @@ def describe_images(
     described = {}
     for row in rows:
         try:
-            pixels = decode_image(row.path).pixels
+            pixels = decode_image(row.path if row.read is None else row.read()).pixels
         except ImageError:
             pixels = None
         described[row.image_id] = describe_image(row, pixels)

@@ -1,7 +1,8 @@
 import numpy as np
+import openpyxl
 import pytest
 
-from dermadeit.data.tabular import read_csv, write_csv
+from dermadeit.data.tabular import read_csv, read_table_file, write_csv
 from dermadeit.errors import TableError
 
 AWKWARD_TEXTS = [
@@ -100,6 +101,41 @@ def test_cp1252_is_noted():
     assert "Windows-1252" in table.notes[0]
 
 
+def test_utf16_and_a_line_that_names_the_separator_are_read():
+    text = "sep=;\nid;ort\n1;Rücken\n"
+    for content in (text.encode("utf-16"), text.encode("cp1252"), text.encode("utf-8-sig")):
+        table = read_csv(content)
+        assert table.rows == ({"id": "1", "ort": "Rücken"},)
+        assert table.line_numbers == (3,)
+
+
+def test_columns_without_a_name_go_where_they_say_nothing_and_stay_where_they_do():
+    assert read_csv(b",id,label,,\n0,a,x,,\n1,b,y,,\n").columns == ("id", "label")
+    table = read_csv(b"id,label,\na,x,\nb,y,see below\n")
+    assert table.columns == ("id", "label", "(column 3)")
+    assert table.rows[1]["(column 3)"] == "see below"
+
+
+def test_excel_files_are_read_as_text_with_their_line_numbers(path):
+    workbook = openpyxl.Workbook()
+    workbook.create_sheet("Notes").append(["nothing of use"])
+    sheet = workbook.active
+    for row in (["id", "age", "label"], [1, 50.0, "NV"], [None, None, None], ["b", None, "MEL"]):
+        sheet.append(row)
+    workbook.save(path.with_suffix(".xlsx"))
+    table = read_table_file(path.with_suffix(".xlsx"))
+    assert table.rows == ({"id": "1", "age": "50", "label": "NV"}, {"id": "b", "age": "", "label": "MEL"})
+    assert table.line_numbers == (2, 4)
+    assert "“Notes”" in table.notes[0]
+
+
+def test_a_damaged_or_old_excel_file_is_refused_with_the_remedy(path):
+    for content in (b"PK\x03\x04 no workbook", b"\xd0\xcf\x11\xe0 old"):
+        path.write_bytes(content)
+        with pytest.raises(TableError, match="CSV"):
+            read_table_file(path)
+
+
 def test_utf8_has_no_notes():
     assert read_csv("id,ort\n1,Rücken\n".encode()).notes == ()
 
@@ -118,7 +154,7 @@ def test_line_numbers_count_quoted_newlines_and_blank_lines():
         (b"id,label,id\n1,a,2\n", "duplicate_column", ["Line 1", "“id”"]),
         (b"id,label\n1,a\n2\n3,b\n4,a,b\n", "ragged_table", ["2 columns", "line 3 has 1", "line 5 has 3"]),
         (b"id,label\n1,a\n2,\0\n", "manifest_refused", ["Line 3", "NUL"]),
-        ("id,label\n1,a\n".encode("utf-16"), "manifest_refused", ["Line 1", "UTF-16"]),
+        ("id,label\n1,a\n".encode("utf-16-le"), "manifest_refused", ["Line 1", "UTF-16"]),
         (b"id,label\n1,\x81\xe9\n", "manifest_refused", ["Line 2", "UTF-8"]),
         (b"ISIC_1.jpg,NV\nISIC_2.jpg,MEL\n", "missing_header", ["Line 1", "column names"]),
         (b"1,0.5\n2,0.7\n", "missing_header", ["Line 1"]),

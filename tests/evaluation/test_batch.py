@@ -12,8 +12,7 @@ import pytest
 from PIL import Image
 from sklearn import metrics as sk
 
-from dermadeit.data.collection import Collection, HandedFile, opened_collection
-from dermadeit.data.labelling import CollectedImage
+from dermadeit.data.collection import CollectedImage, Collection, HandedFile, opened_collection
 from dermadeit.data.manifest import read_source
 from dermadeit.data.tabular import read_csv
 from dermadeit.errors import ResultFileError

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from dermadeit.data.labelling import CollectedImage
+from dermadeit.data.collection import CollectedImage
 from dermadeit.errors import ResultFileError
 from dermadeit.evaluation.batch import BatchItem, BatchResult, gather_batch_models
 from dermadeit.evaluation.comparison import compute_kappas, find_disagreements

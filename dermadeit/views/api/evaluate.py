@@ -34,9 +34,10 @@ def add_evaluate_endpoint(zoo: ModelZoo) -> None:
         Research and teaching demo, not a medical device.
 
         Args:
-            files: Image files, ZIPs of images, and at most one CSV with the true classes; or a predictions.csv
-                alone. The `orig_name` of an uploaded file may be its path in a folder, such as `nevus/a.jpg`:
-                folders named after classes or ISIC diagnoses label what is in them, as those of a ZIP do.
+            files: Image files, ZIPs of images, and at most one table (CSV or Excel) with the true classes; or a
+                predictions.csv alone. The `orig_name` of an uploaded file may be its path in a folder, such as
+                `nevus/a.jpg`: folders named after classes or diagnoses label what is in them, as those of a ZIP
+                do.
             task: `binary` (nevus or others) or `multiclass` (given malignancy: mel, bcc or scc).
             models: Names of models, such as `dermadeit`.
             views: Dihedral views whose logits are averaged, 1 to 8.
@@ -100,5 +101,9 @@ def _answer(session: Session) -> dict[str, Any]:
             for model in result.models
             for item, record in result.failed(model)
         ],
-        "left_out": [{"file": item.file, "reason": item.reason} for item in result.left_out],
+        "ledger": result.ledger and result.ledger.to_dict(),
+        "left_out": [
+            {"file": item.file, "reason": item.reason, "code": item.code, "line": item.line or None}
+            for item in result.left_out
+        ],
     }

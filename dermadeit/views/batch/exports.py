@@ -35,7 +35,7 @@ from dermadeit.tasks import get_task
 from dermadeit.views.batch.session import LIKELIEST, Session
 from dermadeit.views.batch.tables import views_of
 
-_LEFT_OUT_COLUMNS = ("file", "reason")
+_LEFT_OUT_COLUMNS = ("file", "reason", "code", "line")
 _PNG_MARK = b"\x89PNG\r\n\x1a\n"
 
 
@@ -111,7 +111,14 @@ def write_files(
         folder: An empty folder of this batch alone.
     """
     write_evaluations(evaluations, folder, with_origin=True)
-    write_csv(folder / "left_out.csv", _LEFT_OUT_COLUMNS, (vars(item) for item in result.left_out))
+    write_csv(
+        folder / "left_out.csv",
+        _LEFT_OUT_COLUMNS,
+        (
+            {"file": item.file, "reason": item.reason, "code": item.code, "line": item.line or None}
+            for item in result.left_out
+        ),
+    )
     about, report = _about(result), None
     if result.labelled:
         report = folder / "report.html"
