@@ -6,6 +6,7 @@ go to standard output, everything else to standard error.
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from collections import Counter
@@ -370,6 +371,7 @@ def add_to_benchmark(
     with _user_errors():
         from dermadeit.publishing.benchmark import BENCHMARK_ROOT, add_predictions
 
+        require_folder(root or BENCHMARK_ROOT)
         for path in add_predictions(predictions, root or BENCHMARK_ROOT, name=name, split_by=leakage_test):
             typer.echo(str(path))
 
@@ -389,6 +391,8 @@ def write_table(
         from dermadeit.publishing.benchmark import BENCHMARK_ROOT
         from dermadeit.publishing.benchmark_table import write_benchmark_tables
 
+        require_folder(results.parent)
+        require_folder(readme.parent)
         write_benchmark_tables(results, readme, root or BENCHMARK_ROOT)
 
 
@@ -422,6 +426,12 @@ def _user_errors() -> Iterator[None]:
         yield
     except DermaDeiTError as error:
         typer.echo(" ".join(filter(None, (error.user_message, _OPTION_HINTS.get(error.code)))), err=True)
+        sys.exit(EXIT_USAGE)
+    except OSError as error:
+        # What can't be read or written; a defect of ours names no file.
+        if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        typer.echo(f"“{error.filename or 'The disk'}” can't be used: {error.strerror}.", err=True)
         sys.exit(EXIT_USAGE)
 
 

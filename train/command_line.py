@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import errno
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Any
 import yaml
 
 from dermadeit.errors import ConfigurationError, DermaDeiTError
+from dermadeit.files import escape_what_cannot_be_printed
 from dermadeit.tasks import TRAINABLE_TASKS
 from train.configuration import (
     GROUPS,
@@ -45,11 +47,20 @@ def explaining_mistakes(main: Main) -> Main:
 
     @wraps(main)
     def program(arguments: Sequence[str] | None = None) -> int:
+        escape_what_cannot_be_printed()
         try:
             return main(arguments)
         except DermaDeiTError as error:
-            logging.getLogger(main.__module__).error("%s", error.user_message)
-            return EXIT_USAGE
+            message = error.user_message
+        except OSError as error:
+            # What can't be read or written; a defect of ours has no file.
+            if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            message = (
+                f"“{error.filename or 'The disk'}” can't be used: {error.strerror}. Choose another folder."
+            )
+        logging.getLogger(main.__module__).error("%s", message)
+        return EXIT_USAGE
 
     return program
 

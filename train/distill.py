@@ -36,7 +36,7 @@ from dermadeit.about import VERSION
 from dermadeit.data.manifest import Manifest
 from dermadeit.errors import CheckpointError
 from dermadeit.evaluation.evaluate import evaluate, write_evaluations
-from dermadeit.files import write_atomically, write_json
+from dermadeit.files import require_folder, write_atomically, write_json
 from dermadeit.inference.predictor import Predictor
 from dermadeit.models.checkpoints import TRAINING_FILE, WEIGHTS_FILE, load_checkpoint, save_checkpoint
 from train.command_line import explaining_mistakes, parse_arguments
@@ -81,6 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def train(configuration: TrainingConfiguration) -> Path:
     """Runs a training to its end, from where it was cut off, and returns the checkpoint folder."""
+    require_folder(configuration.output_folder)
     manifest = load_manifest(configuration.data)
     training = Training(configuration, manifest)
     output, epochs = configuration.output_folder, configuration.optimisation.epochs

@@ -25,6 +25,7 @@ from sklearn.preprocessing import StandardScaler
 from dermadeit.data.manifest import SPLITS, Manifest
 from dermadeit.data.tabular import write_csv
 from dermadeit.errors import ConfigurationError
+from dermadeit.files import require_folder
 from dermadeit.imaging.preprocessing import DIHEDRAL_VIEWS
 from dermadeit.tasks import TASKS
 from train.command_line import explaining_mistakes
@@ -135,6 +136,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--teacher-cache", default="", help="folder of teacher embeddings")
     parser.add_argument("--output", type=Path, default=Path("runs") / "teacher")
     options = parser.parse_args(arguments)
+    require_folder(options.output)
     configuration = TrainingConfiguration.create(
         task=options.task, data=options.data, teacher=options.teacher, teacher_cache=options.teacher_cache
     )

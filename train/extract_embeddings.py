@@ -26,6 +26,7 @@ from accelerate import PartialState
 
 from dermadeit.data.manifest import SPLITS, Manifest, read_source
 from dermadeit.errors import ConfigurationError, TableError
+from dermadeit.files import require_folder
 from dermadeit.imaging.preprocessing import DIHEDRAL_VIEWS
 from dermadeit.tasks import DIAGNOSIS, TRAINABLE_TASKS, get_task
 from train.command_line import explaining_mistakes
@@ -43,6 +44,7 @@ LONGEST_WAIT = timedelta(days=7)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Fills the caches; returns the exit code: 0, or 2 for a mistake that the message explains."""
     options = _parse(arguments)
+    require_folder(options.output)
     state = PartialState(cpu=_wants_cpu(options.device), timeout=LONGEST_WAIT)
     level = logging.INFO if state.is_main_process else logging.ERROR
     logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")

@@ -27,8 +27,9 @@ from pathlib import Path
 
 import numpy as np
 
-from dermadeit.data.manifest import SPLITS
+from dermadeit.data.vocabulary import SPLITS
 from dermadeit.errors import ConfigurationError, ErrorCode, TableError
+from dermadeit.files import require_folder
 from dermadeit.imaging.decode import MAX_ASPECT, MIN_SIDE, decode_image
 from train.command_line import explaining_mistakes
 from train.data.images import JOURNAL, PreparedImage, prepare_images
@@ -284,6 +285,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = PreparationSettings(
         **{field.name: getattr(options, field.name) for field in dataclasses.fields(PreparationSettings)}
     )
+    require_folder(options.output)
     if collection := _read_collection(options):
         prepare(collection, options.output, settings)
     else:

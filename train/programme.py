@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from dermadeit.errors import ConfigurationError
+from dermadeit.files import require_folder
 from dermadeit.models.checkpoints import WEIGHTS_FILE
 from train.command_line import explaining_mistakes, parse_arguments
 from train.configuration import CHECKPOINT_PREFIX
@@ -110,6 +111,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--weights", type=Path, help="folder of pretrained backbones, in place of the Hub")
     parser.add_argument("--workers", type=int, default=1, help="trainings side by side; 2 suit two CPU cores")
     options, options.extra = parser.parse_known_args(arguments)
+    require_folder(options.output)
     programme = yaml.safe_load(PROGRAMME_FILE.read_text(encoding="utf-8"))
     stages = options.stage or list(programme["stages"])
     if unknown := set(stages) - programme["stages"].keys():

@@ -23,7 +23,7 @@ import yaml
 from dermadeit.errors import ConfigurationError
 from dermadeit.evaluation.comparison import Difference, align, paired_differences
 from dermadeit.evaluation.predictions import Measurement, PredictionSet, measure, read_predictions
-from dermadeit.files import read_json, write_atomically, write_json
+from dermadeit.files import read_json, require_folder, write_atomically, write_json
 from dermadeit.metrics.classification import (
     FIGURES,
     INTERVAL_METHOD,
@@ -219,6 +219,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--root", type=Path, default=BENCHMARK_ROOT, help="where the figures are written")
     options = parser.parse_args(arguments)
+    require_folder(options.root)
+    require_folder(options.readme.parent)
     stages = yaml.safe_load(PROGRAMME_FILE.read_text(encoding="utf-8"))["stages"]
     for stage in options.stage:
         if "tasks" not in stages.get(stage, {}):

@@ -331,6 +331,7 @@ def read_rows(
     used = {column for names in columns.values() for column in names} | marks.keys()
     ignored = tuple(column for column in table.columns if column not in used)
     notes = (*table.notes, *_notes_on_copies(search.copies))
+    left_out += map(_copy, search.copies)
     return Reading(tuple(rows), tuple(left_out), Ledger(name, taken, ignored, count), notes)
 
 
@@ -340,7 +341,9 @@ def files_without_row(search: FileSearch, reading: Reading) -> list[LeftOut]:
     # Of rows that are left out, what they name is no file without a row.
     for item in reading.left_out:
         if item.line and item.image_id:
-            named.update(found.file for found in _find_quietly(search, item.image_id))
+            # Those that an ambiguous row may mean have no row of their own.
+            found = _find_quietly(search, item.image_id)
+            named.update(only.file for only in found if len(found) == 1)
     return [
         LeftOut(
             item.file,
@@ -547,6 +550,11 @@ def _repeated(row: LabelledRow, reason: str, code: Reason) -> LeftOut:
     return LeftOut(row.shown, reason, code, row.line, row.split, summary, row.file or row.image_id)
 
 
+def _copy(item: FoundFile) -> LeftOut:
+    reason = "another file has the same bytes"
+    return LeftOut(item.file, reason, Reason.COPY, summary="copy of another file", image_id=item.file)
+
+
 def _notes_on_copies(copies: Sequence[FoundFile]) -> tuple[str, ...]:
     if not copies:
         return ()
@@ -581,7 +589,8 @@ def read_folders(files: Sequence[FoundFile], vocabulary: Vocabulary) -> Reading 
         rows.append(LabelledRow(item.file, item.file, item, name, meaning, split=split, metadata=metadata))
     rows, contradicting, copies = _one_of_each(rows)
     ledger = Ledger("folders", {}, (), len(files))
-    return Reading(tuple(rows), (*left_out, *contradicting), ledger, _notes_on_copies(copies))
+    left_out += [*contradicting, *map(_copy, copies)]
+    return Reading(tuple(rows), tuple(left_out), ledger, _notes_on_copies(copies))
 
 
 def _diagnosis_of_folder(name: str, meaning: Meaning) -> dict[str, str]:
@@ -708,7 +717,7 @@ def remainder_note(used: int, left_out: Sequence[LeftOut]) -> str:
         used: Number of images that are used.
         left_out: What is not. System files and repeated rows are no part of the set.
     """
-    passed = (Reason.HIDDEN, Reason.REPEATED_ROW, Reason.UNUSED_TABLE)
+    passed = (Reason.COPY, Reason.HIDDEN, Reason.REPEATED_ROW, Reason.UNUSED_TABLE)
     missing = [item for item in left_out if item.code not in passed]
     if not missing:
         return ""

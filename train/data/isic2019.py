@@ -11,20 +11,20 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from dermadeit.data.manifest import IMAGE_SUFFIXES
+from dermadeit.data.labelling import marked_columns
+from dermadeit.data.search import IMAGE_SUFFIXES
 from dermadeit.data.tabular import read_csv
+from dermadeit.data.vocabulary import UNKNOWN_DIAGNOSIS, Vocabulary
 from dermadeit.errors import ConfigurationError, ErrorCode, ImageError, TableError
 from dermadeit.imaging.decode import MAX_BYTES
 from dermadeit.tasks import DIAGNOSES
 from train.data.checksums import verify_checksums
 from train.data.downloads import download
 from train.data.layouts import (
-    UNKNOWN_DIAGNOSIS,
     Collection,
     Listing,
     file_fingerprint,
     image_files,
-    known_classes,
     read_file,
     require_columns,
 )
@@ -89,10 +89,10 @@ def open_isic2019(folder: Path) -> Iterator[Collection]:
     """
     archive_file, unpacked = folder / IMAGES_ARCHIVE, folder / Path(IMAGES_ARCHIVE).stem
     if not archive_file.is_file() and unpacked.is_dir():
-        yield _list_isic2019(folder, _files_below(unpacked), read_file, Listing(known_classes({})))
+        yield _list_isic2019(folder, _files_below(unpacked), read_file, Listing())
         return
     with _open_archive(archive_file) as archive:
-        listing = Listing(known_classes({}))
+        listing = Listing()
         members = dict(_safe_members(archive, listing))
         yield _list_isic2019(folder, members, partial(_read_member, archive), listing)
 
@@ -114,6 +114,7 @@ def _list_isic2019(
     truth, metadata = read_csv(folder / GROUND_TRUTH), read_csv(folder / METADATA)
     require_columns(truth, GROUND_TRUTH, ("image", *DIAGNOSES))
     require_columns(metadata, METADATA, ("image", "lesion_id"))
+    vocabulary = Vocabulary()
     details = {record["image"]: record for record in metadata.rows}
     names = {record["image"] for record in truth.rows}
     for record, line in zip(truth.rows, truth.line_numbers, strict=True):
@@ -127,6 +128,7 @@ def _list_isic2019(
         detail = details.get(name, {})
         lesion = detail.get("lesion_id", "").strip()
         listing.add(
+            vocabulary.meaning(diagnosis),
             diagnosis,
             image_id=name if number in names else number,
             location=location,
@@ -144,7 +146,7 @@ def _list_isic2019(
 
 def _one_hot_diagnosis(record: Mapping[str, str], line: int) -> str:
     columns = (*DIAGNOSES, UNKNOWN_DIAGNOSIS)
-    marked = [key for key in columns if record.get(key, "0").strip() not in ("", "0", "0.0")]
+    marked = marked_columns(record, columns)
     if len(marked) != 1:
         raise TableError(
             f"Line {line} of {GROUND_TRUTH} has {len(marked)} diagnoses instead of one. Download it again.",

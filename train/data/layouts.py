@@ -5,50 +5,38 @@
 | the three ISIC 2019 training archives | `isic2019.open_isic2019` |
 | ``train/<class>/``, ``val/<class>/``, optionally ``test/<class>/`` | `read_class_folders` |
 | HAM10000's two image folders and its metadata | `read_ham10000` |
-| any CSV with an image column and a label column | `read_labelled_csv` |
+| any table with an image column and a label column | `read_labelled_csv` |
 
-Classes may be named by ISIC 2019 keys (MEL, NV, …), in full, by HAM10000's keys, or by a class of one of our
-tasks. HAM10000's ``akiec`` holds actinic keratoses and Bowen's disease, which ISIC 2019 tells apart as AK and
-SCC; alone it can only be taken as AK.
+All of them go through the reader of the library, so that a preparation and an evaluation read the same of a set.
 """
 
 from __future__ import annotations
 
 import logging
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from dermadeit.data.manifest import IMAGE_SUFFIXES
-from dermadeit.data.tabular import Table, read_csv
-from dermadeit.errors import ConfigurationError, ErrorCode, ImageError, TableError
-from dermadeit.imaging.decode import MAX_BYTES
-from dermadeit.tasks import DIAGNOSES, TASKS
+from dermadeit.data.labelling import (
+    LabelledRow,
+    LeftOut,
+    Reading,
+    Reason,
+    files_without_row,
+    join,
+    read_folders,
+    read_rows,
+)
+from dermadeit.data.search import IMAGE_SUFFIXES, FileSearch, found_on_disk, list_folder, read_limited
+from dermadeit.data.tabular import Table, read_table_file
+from dermadeit.data.vocabulary import SPLITS, UNKNOWN_DIAGNOSIS, Meaning, Vocabulary, find_columns
+from dermadeit.errors import ConfigurationError, ErrorCode, TableError
+from dermadeit.tasks import TASKS
 
 logger = logging.getLogger(__name__)
 
-UNKNOWN_DIAGNOSIS = "UNK"
-"""The column of ISIC 2019 for none of the eight diagnoses; its images are left out."""
-
-_SPLIT_NAMES = {
-    "train": "train", "training": "train", "val": "validation", "valid": "validation",
-    "validation": "validation", "dev": "validation", "calibration": "calibration", "cal": "calibration",
-    "test": "test", "testing": "test",
-}  # fmt: skip
-# The first of each that a table has, unless a column is named.
-_COLUMNS = {
-    "image": ("file", "image_id", "image", "isic_id", "filename", "path", "id"),
-    "label": ("diagnosis", "label", "dx", "class"),
-    "group": ("lesion_group", "lesion_id", "patient_id", "group"),
-    "split": ("split",),
-    "image_id": ("image_id", "isic_id"),
-    "dataset": ("dataset", "source"),
-    "sex": ("sex", "gender"),
-    "age": ("age", "age_approx"),
-    "anatomic_site": ("anatomic_site", "anatom_site_general", "localization"),
-}
 _SHOWN = 8
 
 
@@ -117,44 +105,63 @@ class Collection:
 
 @dataclass
 class Listing:
-    """A collection under construction.
+    """A collection under construction."""
 
-    Attributes:
-        classes: As of `known_classes`.
-    """
-
-    classes: Mapping[str, tuple[str, str]]
     images: list[SourceImage] = field(default_factory=list)
     exclusions: list[ExcludedImage] = field(default_factory=list)
     unknown: Counter = field(default_factory=Counter)
 
-    def add(self, class_name: str, **fields: str) -> None:
-        """Takes an image in under its class, or notes that it is left out or that nobody knows the class."""
-        resolved = self.classes.get(_plain(class_name))
-        if resolved is None:
-            self.unknown[class_name] += 1
-        elif resolved == (UNKNOWN_DIAGNOSIS, ""):
+    def add(self, meaning: Meaning, given: str, **fields: str) -> None:
+        """Takes an image in under what its label means, or notes that it is left out."""
+        if meaning.name == UNKNOWN_DIAGNOSIS:
             self.exclude(
                 fields["image_id"], fields["location"], "unknown_diagnosis", "none of the eight diagnoses"
             )
+        elif not meaning.diagnosis and not _is_usable(meaning):
+            self.unknown[given] += 1
+            self.exclude(
+                fields["image_id"],
+                fields["location"],
+                Reason.AMBIGUOUS_CLASS,
+                f"“{given}” may be several classes",
+            )
         else:
-            self.images.append(SourceImage(diagnosis=resolved[0], label=resolved[1], **fields))
+            label = "" if meaning.diagnosis else meaning.name
+            self.images.append(SourceImage(diagnosis=meaning.diagnosis, label=label, **fields))
 
     def exclude(self, image_id: str, file: str, reason: str, detail: str) -> None:
         """Notes an image that is left out."""
         self.exclusions.append(ExcludedImage(image_id, file, "", reason, detail))
 
+    def leave_out(self, item: LeftOut) -> None:
+        """Notes what the reader has left out."""
+        if item.code == Reason.UNKNOWN_CLASS:
+            self.unknown[item.label] += 1
+        detail = f"line {item.line} of the table: {item.reason}" if item.line else item.reason
+        name = item.image_id or item.file
+        self.exclude(_stem(name) if not item.line else name, name, item.code, detail)
+
     def finish(self, name: str, read: Callable[[str], bytes]) -> Collection:
-        """The collection; raises `TableError` for unknown classes, repeated images, or none at all."""
+        """The collection; raises `TableError` where nothing, or a single class beside unknown ones, is left."""
+        classes = {image.diagnosis or image.label for image in self.images}
         if self.unknown:
             shown = ", ".join(
                 f"“{label}” ({count} images)" for label, count in self.unknown.most_common(_SHOWN)
             )
+            message = (
+                f"It is not known which diagnosis is meant by {shown}. Say what each stands for with "
+                f"--class-name {next(iter(self.unknown))!r}=DIAGNOSIS, or with UNK in place of DIAGNOSIS to leave "
+                "its images out."
+            )
+            if len(classes) < 2:
+                raise TableError(message, code=ErrorCode.UNKNOWN_CLASS)
+            logger.warning("Left out: %s", message)
+        contradicting = [item for item in self.exclusions if item.reason == Reason.CONTRADICTING_LABELS]
+        if contradicting and len(classes) < 2:
             raise TableError(
-                f"Nobody knows the class {shown}. Say what each stands for, such as --class-name "
-                f"{next(iter(self.unknown))!r}=MEL, with one of {', '.join(DIAGNOSES)}, or "
-                f"{UNKNOWN_DIAGNOSIS} to leave its images out.",
-                code=ErrorCode.UNKNOWN_CLASS,
+                f"{len(contradicting)} rows or files give images two labels, such as {contradicting[0].image_id} "
+                f"({contradicting[0].detail}), and no second class is left. Leave one label for each image.",
+                code=ErrorCode.DUPLICATE_IMAGE,
             )
         repeated = [key for key, count in Counter(item.image_id for item in self.images).items() if count > 1]
         if repeated:
@@ -164,67 +171,42 @@ class Listing:
                 code=ErrorCode.DUPLICATE_IMAGE,
             )
         if not self.images:
-            raise TableError(f"{name} has no labelled image.", code=ErrorCode.NO_IMAGES)
+            why = f" The first is left out because: {self.exclusions[0].detail}." if self.exclusions else ""
+            raise TableError(f"{name} has no labelled image.{why}", code=ErrorCode.NO_IMAGES)
         return Collection(name, tuple(self.images), tuple(self.exclusions), read)
 
 
-def known_classes(synonyms: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """What each class is called here.
-
-    Args:
-        synonyms: More names, each for a key of `DIAGNOSES` or `UNKNOWN_DIAGNOSIS`.
-
-    Returns:
-        Name, without case, spaces, hyphens and underscores, to diagnosis and label, one of them empty.
-    """
-    known = {_plain(UNKNOWN_DIAGNOSIS): (UNKNOWN_DIAGNOSIS, ""), "akiec": ("AK", "")}
+def _is_usable(meaning: Meaning) -> bool:
+    """Whether some task can use a label that stands for several diagnoses."""
     for task in TASKS.values():
-        for key in task.classes:
-            members = [diagnosis for diagnosis, label in task.class_of_diagnosis.items() if label == key]
-            known[_plain(key)] = (members[0], "") if len(members) == 1 else ("", key)
-    for key, full_name in DIAGNOSES.items():
-        known |= {_plain(key): (key, ""), _plain(full_name): (key, "")}
-    for alias, key in synonyms.items():
-        if key not in (*DIAGNOSES, UNKNOWN_DIAGNOSIS):
-            raise ConfigurationError(
-                f"--class-name {alias}={key}: choose one of {', '.join((*DIAGNOSES, UNKNOWN_DIAGNOSIS))}."
-            )
-        known[_plain(alias)] = (key, "")
-    return known
+        try:
+            if meaning.class_of(task) is not None:
+                return True
+        except TableError:
+            continue
+    return False
 
 
 def read_class_folders(folder: Path, synonyms: Mapping[str, str]) -> Collection:
     """``train/<class>/``, ``val/<class>/`` and so on, or class folders without splits.
 
     Raises:
-        TableError: A class that nobody knows, or no images.
+        TableError: No images, or a single class beside unknown ones.
     """
-    everything = image_files(folder)
-    splits = {child: _SPLIT_NAMES.get(child.name.lower(), "") for child in sorted(folder.iterdir())}
-    roots = {child: split for child, split in splits.items() if split and child.is_dir()} or {folder: ""}
-    listing = Listing(known_classes(synonyms))
-    found = [(path, root) for root in roots for path in image_files(root)]
-    stems = Counter(path.stem for path, _ in found)
-    for path, root in found:
-        name = path.relative_to(folder).as_posix()
-        image_id = path.stem if stems[path.stem] == 1 else name.removesuffix(path.suffix)
-        parents = path.relative_to(root).parts[:-1]
-        if not parents:
-            listing.exclude(image_id, name, "no_label", "not in a class folder")
-            continue
-        listing.add(
-            parents[0],
-            image_id=image_id,
-            location=str(path),
-            fingerprint=file_fingerprint(path),
-            split=roots[root],
-            dataset=folder.absolute().name,
-        )
-    if roots != {folder: ""}:
-        for path in set(everything) - {path for path, _ in found}:
-            name = path.relative_to(folder).as_posix()
-            listing.exclude(path.stem, name, "no_label", "not in the folder of a split")
-    return listing.finish(f"The folder “{folder.name}”", read_file)
+    _require_folder(folder)
+    content = list_folder(folder)
+    _tell_passed_over(folder, (*content.tables, *content.passed_over))
+    found = [found_on_disk(path, path.relative_to(folder).as_posix()) for path in content.images]
+    listing = Listing()
+    reading = read_folders(found, Vocabulary(synonyms=synonyms))
+    if reading is None:
+        for item in found:
+            parents = item.given.split("/")[:-1]
+            label = parents[-1] if parents else ""
+            code = Reason.UNKNOWN_CLASS if label else Reason.NO_LABEL
+            listing.leave_out(LeftOut(item.file, "in no class folder", code, label=label))
+        return listing.finish(f"The folder “{folder.name}”", read_file)
+    return _collection(listing, reading, f"The folder “{folder.name}”", folder.absolute().name)
 
 
 def read_ham10000(folder: Path, synonyms: Mapping[str, str]) -> Collection:
@@ -261,7 +243,7 @@ def read_labelled_csv(
     """Any table with an image column and a label column.
 
     Args:
-        table_file: The CSV.
+        table_file: CSV or Excel.
         images: Folder whose files the image column names, with or without subfolder and suffix.
         synonyms: More class names.
         columns: Any of image, label, group, split to the name of its column; the usual names by default, an
@@ -269,118 +251,116 @@ def read_labelled_csv(
         dataset: Replaces the column of that name.
 
     Raises:
-        TableError: A column is missing, or a class or split that nobody knows.
+        TableError: A column is missing, a split is unknown, or nothing can be used.
     """
-    table = read_csv(table_file)
-    names = _find_columns(table, columns or {})
-    index = _FileIndex(images)
-    listing = Listing(known_classes(synonyms))
-    stems = Counter(_stem(record[names["image"]]) for record in table.rows)
-    for record, line in zip(table.rows, table.line_numbers, strict=True):
-        cell = {role: record[name].strip() for role, name in names.items()}
-        split = cell.get("split", "")
-        if split and split.lower() not in _SPLIT_NAMES:
+    _require_folder(images)
+    content = list_folder(images)
+    _tell_passed_over(images, content.passed_over)
+    found = [found_on_disk(path, path.relative_to(images).as_posix()) for path in content.images]
+    search, table = FileSearch(lambda: found), read_table_file(table_file)
+    siblings = []
+    if not _names_images(table, columns):
+        others = (path for path in sorted(table_file.parent.glob("*.csv")) if path != table_file)
+        siblings = [(path.name, read_table_file(path)) for path in others]
+    table, notes = join(table, siblings, search)
+    try:
+        reading = read_rows(
+            table, search, Vocabulary(synonyms=synonyms), name=table_file.name, given=_roles(columns or {})
+        )
+    except TableError as error:
+        raise TableError(
+            f"{error.user_message} Name the columns with --image-column and --label-column.", code=error.code
+        ) from error
+    for note in (*notes, *reading.notes, *reading.ledger.sentences()):
+        logger.info("%s", note)
+    for item in reading.left_out:
+        if item.code == Reason.UNKNOWN_SPLIT:
+            text = item.reason.split("”")[0].removeprefix("“")
             raise TableError(
-                f"“{split}” in line {line} is not a split ({', '.join(sorted(set(_SPLIT_NAMES.values())))}). "
-                "Rename it, or leave the column out with --resplit."
+                f"“{text}” in line {item.line} is not a split ({', '.join(sorted(SPLITS))}). Rename it, or leave "
+                "the column out with --resplit."
             )
-        stem = _stem(cell["image"])
-        image_id = cell.get("image_id") or (stem if stems[stem] == 1 else cell["image"])
-        path = index.find(cell["image"])
-        if path is None or not cell["label"]:
-            reason = "no_label" if path else "no_image"
-            listing.exclude(image_id, cell["image"], reason, f"line {line} of the table")
+    listing = Listing()
+    for item in files_without_row(search, reading):
+        listing.leave_out(item)
+    return _collection(listing, reading, f"The table “{table_file.name}”", dataset)
+
+
+def _names_images(table: Table, columns: Mapping[str, str] | None) -> bool:
+    return bool((columns or {}).get("image")) or bool(
+        {"file", "image_id"} & find_columns(table.columns).keys()
+    )
+
+
+def _roles(columns: Mapping[str, str]) -> dict[str, str]:
+    """The columns that are named on the command line, by the names of the reader."""
+    roles = {}
+    if "image" in columns:
+        roles |= {"file": columns["image"]}
+    if "label" in columns:
+        roles |= {"label": columns["label"], "diagnosis": "", "group": ""}
+    if "group" in columns:
+        roles["lesion_group"] = columns["group"]
+    if "split" in columns:
+        roles["split"] = columns["split"]
+    return roles
+
+
+def _collection(listing: Listing, reading: Reading, name: str, dataset: str) -> Collection:
+    stems = Counter(_stem(_name_of(row)) for row in reading.rows)
+    for item in reading.left_out:
+        listing.leave_out(item)
+    for row in reading.rows:
+        named = _name_of(row)
+        image_id = _stem(named) if stems[_stem(named)] == 1 else _without_suffix(named)
+        if row.found is None:
+            listing.exclude(image_id, named, Reason.NO_IMAGE, f"line {row.line} of the table")
             continue
         listing.add(
-            cell["label"],
+            row.meaning,
+            row.label,
             image_id=image_id,
-            location=str(path),
-            fingerprint=file_fingerprint(path),
-            dataset=dataset or cell.get("dataset", ""),
-            lesion_id=cell.get("group", ""),
-            split=_SPLIT_NAMES.get(split.lower(), ""),
-            **{name: cell.get(name, "") for name in ("sex", "age", "anatomic_site")},
+            location=str(row.found.path),
+            fingerprint=file_fingerprint(row.found.path),
+            dataset=dataset or row.source,
+            lesion_id=row.lesion_group,
+            split=row.split,
+            **{key: row.metadata.get(key, "") for key in ("sex", "age", "anatomic_site")},
         )
-    for path in index.unused():
-        listing.exclude(path.stem, path.relative_to(images).as_posix(), "no_label", "no row in the table")
-    return listing.finish(f"The table “{table_file.name}”", read_file)
+    return listing.finish(name, read_file)
 
 
-class _FileIndex:
-    """Finds the files of a folder by path, name or stem, and no others."""
+def _name_of(row: LabelledRow) -> str:
+    return row.image_id if row.has_id else row.file
 
-    def __init__(self, folder: Path) -> None:
-        self._files = image_files(folder)
-        self._by_key: dict[str, set[Path]] = defaultdict(set)
-        self._used: set[Path] = set()
-        for path in self._files:
-            relative = path.relative_to(folder).as_posix()
-            for key in {relative, relative.removesuffix(path.suffix), path.name, path.stem}:
-                self._by_key[key].add(path)
 
-    def find(self, name: str) -> Path | None:
-        """The one file of that name; None where there is none, or several."""
-        key = name.replace("\\", "/")
-        while key.startswith("./"):
-            key = key[2:]
-        # A table may name folders of the machine that it was made on.
-        for candidate in (key, PurePosixPath(key).name):
-            if len(self._by_key.get(candidate, ())) == 1:
-                [path] = self._by_key[candidate]
-                self._used.add(path)
-                return path
-        return None
-
-    def unused(self) -> list[Path]:
-        """The files that nobody asked for."""
-        return [path for path in self._files if path not in self._used]
+def _tell_passed_over(folder: Path, paths: tuple[Path, ...]) -> None:
+    if paths:
+        shown = ", ".join(path.relative_to(folder).as_posix() for path in paths[:3])
+        more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
+        logger.info("Passed over, because they are no images: %d (%s%s)", len(paths), shown, more)
 
 
 def read_file(location: str) -> bytes:
     """`Collection.read` where locations are paths."""
-    try:
-        with Path(location).open("rb") as stream:
-            return stream.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise ImageError(
-            f"The file can't be read: {error.strerror}.", code=ErrorCode.UNREADABLE_FILE
-        ) from error
+    return read_limited(Path(location))
 
 
 def image_files(folder: Path) -> list[Path]:
     """The images of a folder and its subfolders, in order; raises `ConfigurationError` if it is missing."""
+    _require_folder(folder)
+    return list(list_folder(folder).images)
+
+
+def _require_folder(folder: Path) -> None:
     if not folder.is_dir():
         raise ConfigurationError(f"There is no folder “{folder}”.", code=ErrorCode.NO_FOLDER)
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
 
 
 def file_fingerprint(path: Path) -> str:
     """Size and time of a file."""
     status = path.stat()
     return f"{status.st_size}-{status.st_mtime_ns}"
-
-
-def _find_columns(table: Table, given: Mapping[str, str]) -> dict[str, str]:
-    found = {}
-    for role, usual in _COLUMNS.items():
-        if role in given:
-            if given[role]:
-                require_columns(table, "The table", (given[role],))
-                found[role] = given[role]
-        elif match := next((name for name in usual if name in table.columns), None):
-            found[role] = match
-    for role in ("image", "label"):
-        if role not in found:
-            raise TableError(
-                f"The table has no column for the {role}. Name one of {', '.join(table.columns)} with "
-                f"--{role}-column.",
-                code=ErrorCode.MISSING_COLUMN,
-            )
-    return found
 
 
 def require_columns(table: Table, title: str, columns: tuple[str, ...]) -> None:
@@ -393,9 +373,10 @@ def require_columns(table: Table, title: str, columns: tuple[str, ...]) -> None:
         )
 
 
-def _plain(name: str) -> str:
-    return re.sub(r"[\s_-]+", "", name).lower()
-
-
 def _stem(name: str) -> str:
-    return PurePosixPath(name.strip().replace("\\", "/")).stem
+    return _without_suffix(PurePosixPath(name.strip().replace("\\", "/")).name)
+
+
+def _without_suffix(name: str) -> str:
+    suffix = PurePosixPath(name).suffix
+    return name.removesuffix(suffix) if suffix.lower() in IMAGE_SUFFIXES else name

@@ -8,7 +8,6 @@ import pytest
 from dermadeit.errors import ConfigurationError, TableError
 from train.data.layouts import (
     Collection,
-    known_classes,
     read_class_folders,
     read_ham10000,
     read_labelled_csv,
@@ -57,12 +56,12 @@ def test_classes_are_known_by_their_usual_names(name: str, meaning: tuple[str, s
 
 def test_an_unknown_class_is_refused_with_the_option_that_names_it(tmp_path: Path) -> None:
     _touch(tmp_path, "train/mole/a.jpg", "train/mole/b.jpg", "train/mel/c.jpg")
-    with pytest.raises(TableError, match=r"“mole” \(2 images\).*--class-name 'mole'=MEL") as caught:
+    with pytest.raises(TableError, match=r"“mole” \(2 images\).*--class-name 'mole'=DIAGNOSIS") as caught:
         read_class_folders(tmp_path, {})
     assert caught.value.code == "unknown_class"
     assert len(read_class_folders(tmp_path, {"mole": "NV"}).images) == 3
     with pytest.raises(ConfigurationError, match="MEL, NV"):
-        known_classes({"mole": "NEVUS"})
+        read_class_folders(tmp_path, {"mole": "NEVUS"})
 
 
 def test_class_folders_keep_their_splits_and_ids_stay_unique(tmp_path: Path) -> None:
@@ -122,7 +121,7 @@ def test_a_table_finds_its_images_by_path_name_or_stem(tmp_path: Path) -> None:
         ("b", "b.png", "validation"),
         ("c", "c.jpg", "test"),
     ]
-    assert Counter(item.reason for item in collection.exclusions) == {"no_image": 1, "no_label": 2}
+    assert Counter(item.reason for item in collection.exclusions) == {"ambiguous_image": 1, "no_label": 2}
 
 
 def test_a_table_reaches_no_file_outside_its_folder(tmp_path: Path) -> None:
@@ -149,5 +148,5 @@ def test_columns_can_be_named_or_ignored(tmp_path: Path) -> None:
 
 def test_a_repeated_image_is_refused(tmp_path: Path) -> None:
     _touch(tmp_path, "a.jpg")
-    with pytest.raises(TableError, match="more than once, such as a"):
+    with pytest.raises(TableError, match="two labels, such as a"):
         read_labelled_csv(_table(tmp_path, "image_id,dx\na,mel\na,nv\n"), tmp_path, {})

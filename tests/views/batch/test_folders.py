@@ -106,4 +106,7 @@ def test_programs_may_give_files_their_paths_in_a_folder(app_url, folder):
     answer, _ = json.loads(last.removeprefix("data: "))
     figures = answer["models"]["dermadeit"]
     assert [sum(row) for row in figures["confusion_matrix"]["counts"]] == [2, 1]
-    assert answer["left_out"] == [{"file": "others/c.jpg", "reason": "its path leaves the folder"}]
+    assert answer["left_out"] == [
+        {"file": "others/c.jpg", "reason": "its path leaves the folder", "code": "refused", "line": None}
+    ]
+    assert answer["ledger"]["labels"][0] == {"given": "nevus", "taken_for": "nevus", "images": 2}

@@ -256,8 +256,8 @@ def test_mistakes_are_sentences(client, class_zip, encoded_photo, file_of):
         return str(caught.value)
 
     photo = file_of(encoded_photo(1), "a.jpg")
-    labels = file_of(b"image_id,label\na,benign\n", "labels.csv")
-    assert "line 2: “benign” is not a class" in refused([handle_file(photo), handle_file(labels)])
+    labels = file_of(b"image_id,label\na,mole\n", "labels.csv")
+    assert "line 2: “mole” is not a class" in refused([handle_file(photo), handle_file(labels)])
     assert "no task" in refused([handle_file(photo)], task="regression")
     assert "at least one" in refused([handle_file(photo)], models=[])
     assert "There is no checkpoint of DINOv2" in refused([handle_file(photo)], models=["dinov2"])
