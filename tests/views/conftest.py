@@ -15,6 +15,14 @@ from chromium import find_chromium
 from PIL import Image
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Whatever needs a running app is slow."""
+    for item in items:
+        if {"app_url", "start_app"} & set(item.fixturenames):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def zoo(checkpoint_root, predictors):
     """Every compared model; of DermaDeiT and MobileNetV2 there are checkpoints, with random weights."""
