@@ -25,16 +25,16 @@ from dermadeit.evaluation.comparison import ComparedModel, gather_models
 from dermadeit.evaluation.evaluate import (
     SINGLE_CLASS_LEFT,
     assemble_in_steps,
-    beside_truth,
+    label_prediction,
     single_class_left,
     unmeasured_evaluation,
 )
 from dermadeit.evaluation.predictions import (
     PredictionSet,
     ServedFlags,
-    most_views,
-    on_shared_images,
+    keep_shared_images,
     read_predictions,
+    select_most_views,
 )
 from dermadeit.evaluation.slices import describe_image
 from dermadeit.imaging.decode import LesionImage
@@ -162,7 +162,7 @@ class BatchResult:
 
     def evaluation_in_steps(self, model: str) -> Iterator[Evaluation]:
         """As `evaluate`, as far as it is measured; `evaluate.assemble_in_steps` says what comes when."""
-        predictions = [beside_truth(item.image, record) for item, record in self.read(model)]
+        predictions = [label_prediction(item.image, record) for item, record in self.read(model)]
         failures = [
             LabelledFailure(item.image.image_id, item.image.file, item.image.label, record)
             for item, record in self.failed(model)
@@ -329,7 +329,7 @@ def mixed_order(labels: Sequence[str]) -> list[int]:
     return [index for _, index in sorted(placed)]
 
 
-def read_handed_predictions(path: Path, name: str) -> tuple[PredictionSet, ...]:
+def read_uploaded_predictions(path: Path, name: str) -> tuple[PredictionSet, ...]:
     """Reads a table of predictions that a visitor gave; as `predictions.read_predictions`.
 
     Args:
@@ -366,7 +366,7 @@ def read_prediction_table(
         ResultFileError: The table is too large, can't be used, has nothing of the task, or its models have no
             image in common or differ in the truth of one.
     """
-    every = read_handed_predictions(path, name or path.name)
+    every = read_uploaded_predictions(path, name or path.name)
     sets = [part for part in every if part.task.key == task.key]
     if not sets:
         raise ResultFileError(
@@ -374,8 +374,8 @@ def read_prediction_table(
             f"{', '.join(sorted({part.task.key for part in every}))}. Choose that task.",
             code=ErrorCode.WRONG_TASK,
         )
-    best = most_views(sets)
-    kept = on_shared_images(best)
+    best = select_most_views(sets)
+    kept = keep_shared_images(best)
     shared = set(kept[0].image_ids)
     seen = dict.fromkeys(image_id for part in best for image_id in part.image_ids)
     left_out = [LeftOut(image_id, _NOT_SHARED) for image_id in seen if image_id not in shared]

@@ -27,9 +27,9 @@ from dermadeit.evaluation.predictions import (
     PredictionSet,
     ServedFlags,
     check_same_truth,
+    keep_shared_images,
     measure,
-    most_views,
-    on_shared_images,
+    select_most_views,
 )
 from dermadeit.inference.records import ABSTAIN
 from dermadeit.metrics.classification import FIGURES, percentile_intervals
@@ -367,7 +367,7 @@ def gather_models(
     best = {
         (table, predictions.model): predictions
         for table, sets in tables
-        for predictions in most_views(part for part in sets if part.task.key == task.key)
+        for predictions in select_most_views(part for part in sets if part.task.key == task.key)
     }
     if not best:
         raise ResultFileError(
@@ -379,7 +379,7 @@ def gather_models(
     titled = [replace(predictions, model=title_of[key]) for key, predictions in best.items()]
     return tuple(
         ComparedModel(model, shared.model, shared, len(whole) - len(shared))
-        for (_, model), whole, shared in zip(best, titled, on_shared_images(titled), strict=True)
+        for (_, model), whole, shared in zip(best, titled, keep_shared_images(titled), strict=True)
     )
 
 

@@ -138,7 +138,7 @@ def evaluate(
         if isinstance(record, ItemFailure):
             failures.append(LabelledFailure(row.image_id, row.file, row.label, record))
         else:
-            predictions.append(beside_truth(row, record))
+            predictions.append(label_prediction(row, record))
         progress()
     ledger = manifest.ledger and manifest.ledger.to_dict()
     if single_class_left([item.label for item in predictions], [row.label for row in manifest.rows]):
@@ -185,7 +185,7 @@ def _content(row: ManifestRow) -> Any:
         return b""
 
 
-def beside_truth(image: Any, record: Prediction) -> LabelledPrediction:
+def label_prediction(image: Any, record: Prediction) -> LabelledPrediction:
     """An answer with what a `ManifestRow`, or a record like it, says of the image."""
     return LabelledPrediction(
         image.image_id, image.file, image.label, image.lesion_group, image.source, image.split, record,

@@ -295,7 +295,7 @@ def read_predictions(path: Path) -> tuple[PredictionSet, ...]:
     )
 
 
-def most_views(sets: Iterable[PredictionSet]) -> tuple[PredictionSet, ...]:
+def select_most_views(sets: Iterable[PredictionSet]) -> tuple[PredictionSet, ...]:
     """Of each model the set with the most views, in the order in which the models come first."""
     best: dict[str, PredictionSet] = {}
     for predictions in sets:
@@ -305,7 +305,7 @@ def most_views(sets: Iterable[PredictionSet]) -> tuple[PredictionSet, ...]:
     return tuple(best.values())
 
 
-def on_shared_images(sets: Sequence[PredictionSet]) -> tuple[PredictionSet, ...]:
+def keep_shared_images(sets: Sequence[PredictionSet]) -> tuple[PredictionSet, ...]:
     """Several models on the images that all of them have read, in the order of the first.
 
     Args:

@@ -174,7 +174,7 @@ def decide_with_settings(
     fitted = calibration.by_views[views]
     prevalence = settings.prevalence
     if prevalence is None:
-        prevalence = calibration_prevalence(calibration, views)
+        prevalence = read_calibration_prevalence(calibration, views)
     if name == OWN_THRESHOLD:
         threshold = settings.threshold
         measured = _shown_alike(fitted, threshold)
@@ -182,7 +182,7 @@ def decide_with_settings(
         threshold = calibration.operating_point(name, views).threshold
         measured = name
     if measured is None:
-        sensitivity, specificity = bracket(fitted, threshold)
+        sensitivity, specificity = bound_figures(fitted, threshold)
     else:
         point = calibration.operating_point(measured, views)
         sensitivity = _measured(calibration, views, measured, "sensitivity", point.sensitivity)
@@ -207,7 +207,7 @@ def decide_with_settings(
     )
 
 
-def bracket(fitted: ViewCalibration, threshold: float) -> tuple[Figure, Figure]:
+def bound_figures(fitted: ViewCalibration, threshold: float) -> tuple[Figure, Figure]:
     """Between which bounds sensitivity and specificity lie at any threshold.
 
     The calibration holds both at its operating points only. A higher threshold never finds more of the target,
@@ -235,7 +235,7 @@ def bracket(fitted: ViewCalibration, threshold: float) -> tuple[Figure, Figure]:
     )
 
 
-def calibration_prevalence(calibration: Calibration, views: int | None = None) -> float:
+def read_calibration_prevalence(calibration: Calibration, views: int | None = None) -> float:
     """Share of the calibration images that are of the target class; a half where the calibration doesn't say.
 
     Args:
@@ -250,7 +250,7 @@ def calibration_prevalence(calibration: Calibration, views: int | None = None) -
     return target / (target + rest) if target and rest else 0.5
 
 
-def threshold_of(calibration: Calibration, name: str) -> float:
+def get_threshold(calibration: Calibration, name: str) -> float:
     """Threshold of a named operating point, at the most views."""
     return calibration.operating_points[name if name in OPERATING_POINTS else DEFAULT_OPERATING_POINT]
 

@@ -45,7 +45,7 @@ WEIGHTS_FILE = "weights.json"
 LEAK_METER = "leak_meter"
 
 SplitBy = Literal["lesion", "image"]
-"""What the data of a model of the leak meter were split by."""
+"""What the data of a model of the leakage test were split by."""
 
 METRICS_FILE = "metrics.json"
 ENSEMBLE_TITLE = "The models above together"
@@ -88,7 +88,7 @@ def add_predictions(
             views belong into one call.
         root: The benchmark. The first model of a task decides which images it holds.
         name: Name to file the model under instead of its own; then the tables must be of one model.
-        split_by: File them for the leak meter, as one or the other of its two arms.
+        split_by: File them for the leakage test, as one or the other of its two arms.
 
     Returns:
         The files that were written for the models.

@@ -83,7 +83,7 @@ class Session:
             (OPERATING_POINT_TITLES[OWN_THRESHOLD], OWN_THRESHOLD),
         ]
 
-    def threshold_of(self, rule: str) -> float | None:
+    def get_threshold(self, rule: str) -> float | None:
         """The threshold of a way to decide; the present one for one's own."""
         if rule == LIKELIEST:
             return None
@@ -95,7 +95,7 @@ class Session:
     def decide_by(self, rule: str) -> None:
         """Chooses the way to decide; an unknown one is one's own threshold."""
         known = [key for _, key in self.rules()]
-        self.rule, self.threshold = rule if rule in known else OWN_THRESHOLD, self.threshold_of(rule)
+        self.rule, self.threshold = rule if rule in known else OWN_THRESHOLD, self.get_threshold(rule)
 
     def decide_from(self, threshold: float) -> None:
         """Sets one's own threshold."""

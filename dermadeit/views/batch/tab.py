@@ -456,7 +456,7 @@ class BatchEvaluationTab(BatchLayout):
         }
 
     def _slider(self, session: Session) -> Updates:
-        value = session.threshold if session.threshold is not None else session.threshold_of(OWN_THRESHOLD)
+        value = session.threshold if session.threshold is not None else session.get_threshold(OWN_THRESHOLD)
         score, target = session.score_name.lower(), session.target_name.lower()
         label = f"Threshold: at or above this {score} the answer is “{target}”"
         return {self._threshold: gr.update(value=round(value, 3), label=label)}

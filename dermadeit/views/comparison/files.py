@@ -10,7 +10,7 @@ from typing import Any
 from dermadeit.about import DISCLAIMER, VERSION
 from dermadeit.data.tabular import write_csv
 from dermadeit.errors import ErrorCode, UploadError
-from dermadeit.evaluation.batch import BatchResult, read_handed_predictions
+from dermadeit.evaluation.batch import BatchResult, read_uploaded_predictions
 from dermadeit.evaluation.comparison import ComparedModel, gather_models
 from dermadeit.evaluation.predictions import PredictionSet
 from dermadeit.files import read_json
@@ -83,7 +83,7 @@ def read_tables(payload: object) -> list[tuple[str, tuple[PredictionSet, ...]]]:
             return [
                 (
                     f"{Path(file.name).stem} {number}",
-                    read_handed_predictions(file.path, sanitise_name(file.name)),
+                    read_uploaded_predictions(file.path, sanitise_name(file.name)),
                 )
                 for number, file in enumerate(files, start=1)
             ]

@@ -12,8 +12,8 @@ from dermadeit.inference.decision import (
     OPERATING_POINT_TITLES,
     OWN_THRESHOLD,
     DecisionSettings,
-    calibration_prevalence,
-    threshold_of,
+    get_threshold,
+    read_calibration_prevalence,
 )
 from dermadeit.inference.records import ABSTAIN
 from dermadeit.reporting.names import threshold_rule
@@ -65,7 +65,7 @@ class DecisionControls:
                 self.threshold = gr.Slider(
                     0,
                     100,
-                    _percent(threshold_of(calibration, DEFAULT_OPERATING_POINT) if calibration else 0.5),
+                    _percent(get_threshold(calibration, DEFAULT_OPERATING_POINT) if calibration else 0.5),
                     step=0.1,
                     label="Threshold (%)",
                     info=_threshold_info(BINARY.key),
@@ -137,7 +137,7 @@ class DecisionControls:
             self._absence: gr.update(visible=calibration is None),
             self.operating_point: settings.operating_point,
             self.threshold: gr.update(
-                value=_percent(threshold_of(calibration, settings.operating_point) if calibration else 0.5),
+                value=_percent(get_threshold(calibration, settings.operating_point) if calibration else 0.5),
                 info=_threshold_info(task_key),
             ),
             self.prevalence: gr.update(value=_prevalence(calibration), info=_prevalence_info(task_key)),
@@ -148,7 +148,7 @@ class DecisionControls:
         calibration = self._calibrations.get(task_key)
         if calibration is None or settings.operating_point == OWN_THRESHOLD:
             return {}
-        return {self.threshold: _percent(threshold_of(calibration, settings.operating_point))}
+        return {self.threshold: _percent(get_threshold(calibration, settings.operating_point))}
 
     def for_reading(self, reading: Reading | None, task_key: str) -> Updates:
         """Offers to override where a shown answer is withheld."""
@@ -174,7 +174,7 @@ def _percent(share: float) -> float:
 
 
 def _prevalence(calibration: Calibration | None) -> float:
-    return 50.0 if calibration is None else _percent(calibration_prevalence(calibration))
+    return 50.0 if calibration is None else _percent(read_calibration_prevalence(calibration))
 
 
 def _threshold_info(task_key: str) -> str:

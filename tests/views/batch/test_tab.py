@@ -445,7 +445,7 @@ def test_a_table_of_shipped_weights_has_their_operating_points(
         list(evaluate_batch(session))
         return session.evaluation().metrics["operating_points"]
 
-    assert points(digest)["balanced"]["threshold"] == session.threshold_of("balanced")
+    assert points(digest)["balanced"]["threshold"] == session.get_threshold("balanced")
     assert session.result.weights == {"renamed": digest}
     assert "were not measured" not in batch_tables.trust_html(session.evaluation())
     assert points("0" * 64) is None

@@ -16,10 +16,10 @@ from dermadeit.imaging.decode import decode_image
 from dermadeit.inference.decision import (
     OWN_THRESHOLD,
     DecisionSettings,
-    bracket,
-    calibration_prevalence,
+    bound_figures,
     decide_with_settings,
     predictive_values,
+    read_calibration_prevalence,
 )
 from dermadeit.inference.faithfulness import check_saliency
 from dermadeit.inference.predictor import Predictor
@@ -92,7 +92,7 @@ def test_figures_carry_the_intervals_of_the_calibration(reading, calibrations):
     reported = calibrations["binary"].report["views"]["8"]["operating_points"]["balanced"]["sensitivity"]
     assert list(decision.sensitivity.interval) == reported["interval"]
     assert decision.sensitivity.images == reported["n"]
-    assert decision.prevalence == calibration_prevalence(calibrations["binary"]) == 0.5
+    assert decision.prevalence == read_calibration_prevalence(calibrations["binary"]) == 0.5
     bare = replace(calibrations["binary"], report={})
     decision = decide_with_settings(reading.predictions["binary"], bare, DecisionSettings())
     assert (decision.sensitivity.interval, decision.prevalence) == (None, 0.5)
@@ -112,7 +112,7 @@ def test_an_own_threshold_is_bounded_by_its_neighbours(calibrations):
         0.9: (0.0, 0.4, 0.95, 1.0),
     }
     for threshold, bounds in known.items():
-        sensitivity, specificity = bracket(fitted, threshold)
+        sensitivity, specificity = bound_figures(fitted, threshold)
         assert (sensitivity.low, sensitivity.high, specificity.low, specificity.high) == bounds
 
 
