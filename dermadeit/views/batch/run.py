@@ -1,4 +1,4 @@
-"""A batch from the files that were handed in to its figures, for the page and for the API alike."""
+"""A batch from the uploaded files to its figures, for the page and for the API alike."""
 
 from __future__ import annotations
 
@@ -19,9 +19,6 @@ from dermadeit.tasks import get_task
 from dermadeit.trust.calibration import Calibration
 from dermadeit.views.batch.session import Session
 from dermadeit.views.page.uploads import uploaded_files
-
-CANCELLED = ErrorCode.CANCELLED
-"""Code of the refusal to evaluate what was cancelled before anything was read."""
 
 UNFINISHED = (
     "The measurements were cancelled. The figures of all images are complete. Intervals, subgroups, and "
@@ -80,7 +77,7 @@ def read_batch(zoo: ModelZoo, order: Order, session: Session) -> Iterator[Progre
                 yield progress
             result, job.on_stop = batch.result(), None
     if not result.items:
-        raise UploadError("Cancelled before an image was read.", code=CANCELLED)
+        raise UploadError("Cancelled before an image was read.", code=ErrorCode.CANCELLED)
     session.finish_reading(result)
 
 

@@ -26,7 +26,7 @@ from dermadeit.views.batch.exports import (
     write_files,
 )
 from dermadeit.views.batch.gallery import PICKING
-from dermadeit.views.batch.run import CANCELLED, Order, evaluate_batch, read_batch
+from dermadeit.views.batch.run import Order, evaluate_batch, read_batch
 from dermadeit.views.batch.session import LIKELIEST, Session
 from dermadeit.views.page import html as cards
 from dermadeit.views.page.events import BATCH_EVENT, LATEST_EVENT, PAGE_EVENT, Updates
@@ -321,7 +321,7 @@ class BatchEvaluationTab(BatchLayout):
                 yield gr.skip()
                 return
             failure = presentable(error)
-            was_cancelled = failure.code == CANCELLED
+            was_cancelled = failure.code == ErrorCode.CANCELLED
             yield {
                 self._session: None,
                 self._status: (

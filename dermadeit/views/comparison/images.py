@@ -16,7 +16,7 @@ from dermadeit.inference.zoo import ModelZoo
 from dermadeit.publishing.benchmark import BENCHMARK_ROOT
 from dermadeit.tasks import BINARY, Task, get_task
 from dermadeit.views.batch.gallery import PICKING
-from dermadeit.views.batch.run import CANCELLED, Order, read_batch
+from dermadeit.views.batch.run import Order, read_batch
 from dermadeit.views.batch.tables import missing_models_html, progress_html
 from dermadeit.views.comparison import results
 from dermadeit.views.comparison.files import (
@@ -325,7 +325,7 @@ class BatchSection(ComparisonLayout):
 
     def _failed(self, error: Exception, run: ImagesRun) -> Updates:
         failure = presentable(error)
-        was_stopped = failure.code == CANCELLED
+        was_stopped = failure.code == ErrorCode.CANCELLED
         return {
             **self._idle(),
             **({self._files: None} if run.source == IMAGES else {}),

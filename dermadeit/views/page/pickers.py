@@ -1,4 +1,4 @@
-"""Where a visitor chooses the task and the photo."""
+"""Where a visitor chooses what is read: the task, a photo or an example, files or a folder, the number of views."""
 
 from __future__ import annotations
 
@@ -30,6 +30,9 @@ _INTRODUCTION = """
 <h2 class="dd-small">Examples</h2>
 <p class="dd-quiet">Real photos with a known diagnosis. The models were not trained on them. ISIC 2016 challenge,
 CC0; Gutman et al. 2016, arXiv:1605.01397.</p>"""
+
+_OTHER_KINDS = (".csv", ".tsv", *UNLISTED_IMAGES)
+"""Suffixes that are taken besides those that browsers know to be images."""
 
 
 class PhotoPanel:
@@ -86,10 +89,6 @@ def _add_examples(elem_id: str, photo: PhotoBox) -> list[tuple[Path, gr.Button]]
 
 def _say(words: str) -> str:
     return words
-
-
-_OTHER_KINDS = (".csv", ".tsv", *UNLISTED_IMAGES)
-"""Suffixes that are taken besides those that browsers know to be images."""
 
 
 def add_files_choice(elem_id: str, start: str, folder: str, height: int) -> FilesInput:

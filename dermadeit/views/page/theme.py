@@ -1,4 +1,4 @@
-"""Colours, type and style sheet. System fonts only: the page asks no other server for anything."""
+"""Theme, style sheets, scripts and header of the page. System fonts only: it asks no other server for anything."""
 
 from __future__ import annotations
 
@@ -10,27 +10,28 @@ from dermadeit.about import DISCLAIMER, VERSION
 from dermadeit.files import ASSETS
 from dermadeit.reporting.templates import render
 
-_ASSETS = ASSETS
-
-SHELL_SCRIPT = _ASSETS / "shell.js"
+SHELL_SCRIPT = ASSETS / "shell.js"
 """JavaScript of the tab bar, a function."""
 
-FOLDER_SCRIPT = _ASSETS / "folder.js"
-"""JavaScript of the button that hands in a folder: what runs once its HTML part is there."""
+FOLDER_SCRIPT = ASSETS / "folder.js"
+"""JavaScript of the button that chooses a folder: what runs once its HTML part is there."""
 
-VIEWER_SCRIPT = _ASSETS / "viewer.js"
+VIEWER_SCRIPT = ASSETS / "viewer.js"
 """JavaScript of the large view of a picture: likewise."""
 
-PHOTO_SCRIPT = _ASSETS / "photo.js"
+PHOTO_SCRIPT = ASSETS / "photo.js"
 """JavaScript of the photo box: what runs once its HTML is there."""
 
 _SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "Liberation Sans", "sans-serif")
 _MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "Liberation Mono", "monospace")
 
+# Opacities of the nine patches of the sign in the header: some matter more than others.
+_PATCHES = (0.25, 0.5, 0.3, 0.55, 1.0, 0.75, 0.2, 0.8, 0.4)
+
 
 def style_sheets() -> list[Path]:
     """The style sheets of the page, the shell's first."""
-    return sorted(_ASSETS.glob("style*.css"), key=lambda path: (path.stem != "style", path.name))
+    return sorted(ASSETS.glob("style*.css"), key=lambda path: (path.stem != "style", path.name))
 
 
 def create_theme() -> gr.themes.Base:
@@ -113,10 +114,6 @@ def create_theme() -> gr.themes.Base:
         button_secondary_text_color_dark="#e6eef0",
         button_border_width="1px",
     )
-
-
-# Nine patches of a picture, some of which matter more than others.
-_PATCHES = (0.25, 0.5, 0.3, 0.55, 1.0, 0.75, 0.2, 0.8, 0.4)
 
 
 def header_html(model_card: str) -> str:
