@@ -1,4 +1,4 @@
-"""How much memory a training step needs, to choose a batch size for a GPU that is not at hand.
+"""How much memory a training step needs, to choose a batch size for a GPU that is not there.
 
     python -m benchmarks.speed.training_memory --gigabytes 16
 

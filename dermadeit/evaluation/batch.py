@@ -66,7 +66,7 @@ class Progress:
 
     Attributes:
         done: Images that were read or that could not be.
-        total: Images that were handed in.
+        total: Images of the collection.
         images_per_second: Since the start; None before the first ones are done.
         seconds_left: At this rate; None where there is no rate yet.
     """
@@ -82,7 +82,7 @@ class BatchItem:
     """One image that was tried.
 
     Attributes:
-        image: What was handed in; it can't be read again.
+        image: The image as it came; it can't be read again.
         attributes: What it is sliced by; empty without labels.
         thumbnail: A JPEG file of at most `THUMBNAIL_SIDE` pixels; None where there is none.
         records: What each model made of it, in the order of `BatchResult.models`.
@@ -105,11 +105,11 @@ class BatchResult:
         models: Names of the models.
         views: Model to the dihedral views whose logits were averaged.
         items: The images that were tried, in the order of the collection.
-        left_out: What was handed in and not tried, and why.
+        left_out: What was uploaded and not tried, and why.
         notes: What had to be assumed, as sentences.
         labelled: Whether the true classes are known.
-        calibrations: Model to its calibration; None where it has none or its weights are not at hand.
-        weights: Model to the hex digest of its weights; None where they are not at hand.
+        calibrations: Model to its calibration; None where it has none or its weights are not here.
+        weights: Model to the hex digest of its weights; None where they are not here.
         missing: Images that were not tried, because the batch was cancelled.
         ledger: What was taken for what in the table or the folders; None without labels, or of predictions.
     """
@@ -360,7 +360,7 @@ def read_prediction_table(
             the most views are taken, and of several models the images that all of them have read.
         task: Which of its tasks to take.
         name: What to call it; else as it is called on disk.
-        calibration_of: Gives the calibration of the weights that answered, if they are at hand.
+        calibration_of: Gives the calibration of the weights that answered, if they are here.
 
     Raises:
         ResultFileError: The table is too large, can't be used, has nothing of the task, or its models have no

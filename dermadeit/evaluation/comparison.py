@@ -141,7 +141,7 @@ class ComparedModel:
     Attributes:
         name: Name of the model as its predictions give it.
         title: Name shown to people, different for each of them.
-        predictions: What it said; `predictions.model` is the title.
+        predictions: Its answers; `predictions.model` is the title.
         dropped: Images that it has read and that are not among them, since another model has not.
         labelled: Whether the labels of the predictions are the true classes; else they stand for nothing.
     """

@@ -81,7 +81,7 @@ class ModelMetrics(TypedDict, total=False):
         slices: Attribute to its figures by value, as `slices.measure_slices` gives them.
         excluded: Why images were left out to how many.
         failed: How many images could not be read.
-        weights_sha256: Hex digest of the model's weights; None where they are not at hand.
+        weights_sha256: Hex digest of the model's weights; None where they are not here.
         dermadeit_version: That made the file.
         disclaimer: That this is no medical device.
     """
@@ -214,8 +214,8 @@ def assemble_evaluation(
         views: Dihedral views whose logits were averaged.
         predictions: The answers.
         failures: The images that got none.
-        calibration: Of the model; None without, or where its weights are not at hand.
-        weights_sha256: Hex digest of its weights; None where they are not at hand.
+        calibration: Of the model; None without, or where its weights are not here.
+        weights_sha256: Hex digest of its weights; None where they are not here.
         excluded: Why images were left out, and how many for each reason.
         attributes: What the images are sliced by; None for sources only.
         ledger: What was taken for what in the table or the folders, as `Ledger.to_dict` gives it.
@@ -337,10 +337,10 @@ def _trust_figures(
     calibration: Calibration | None,
     attributes: Attributes | None,
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Figures of what a reader is told besides the label, those of `_TRUST_FIGURES` that there are.
+    """Figures of what is shown besides the label, those of `_TRUST_FIGURES` that there are.
 
     Without calibrated answers there are none of most of them, and without the calibration itself, as of a table
-    whose checkpoint is not at hand, none of those that need its thresholds.
+    whose checkpoint is not here, none of those that need its thresholds.
     """
     records = [item.prediction for item in predictions]
     if not records:

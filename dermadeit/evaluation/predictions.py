@@ -61,7 +61,7 @@ class ServedFlags:
 
 @dataclass(frozen=True, eq=False)
 class PredictionSet:
-    """What one model said of N labelled images.
+    """The answers of one model on N labelled images.
 
     Attributes:
         task: What was asked.
@@ -97,7 +97,7 @@ class PredictionSet:
     def of_records(
         cls, task: Task, model: str, views: int, images: Sequence[Any], records: Sequence[Any]
     ) -> PredictionSet:
-        """What a predictor said of labelled images.
+        """The answers of a predictor on labelled images.
 
         Args:
             task: What was asked.

@@ -28,7 +28,7 @@ PROBLEMS: Mapping[str, str] = MappingProxyType(
         "blurred": "The photo is blurred. Take it again with the lesion in focus and the camera held still.",
     }
 )
-"""Code of each problem to what is said about it: what is wrong, and the remedy."""
+"""Code of each problem to its sentence: what is wrong, and the remedy."""
 
 # Samples a side of a working pixel that are averaged; more would cost a large photo 30 ms and change nothing.
 _SAMPLES_A_SIDE = 8
@@ -51,7 +51,7 @@ DOUBTS: Mapping[str, str] = MappingProxyType(
         "blurred": "The photo is slightly blurred.",
     }
 )
-"""Code of each problem to what is said about it where it is only moderate."""
+"""Code of each problem to its sentence where it is only moderate."""
 
 
 @dataclass(frozen=True)

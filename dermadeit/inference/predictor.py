@@ -36,7 +36,7 @@ DEFAULT_VIEWS = DIHEDRAL_VIEWS
 BATCH_IMAGES = 16
 
 NOT_FINITE = "The model gave no usable numbers for this image. Check the checkpoint, then report this."
-"""What is said of an image for which a model gives NaN or infinity."""
+"""The message for an image for which a model gives NaN or infinity."""
 
 NOT_CALIBRATED = (
     "These scores are not calibrated: a score of 90 % does not mean that 90 % of such answers are right. "

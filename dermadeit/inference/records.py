@@ -1,4 +1,4 @@
-"""Frozen results that travel between the layers: what came out for one image, or why nothing did."""
+"""Frozen results that travel between the rooms: what came out for one image, or why nothing did."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class PredictionRecord(TypedDict):
         ood_score: How strange the image is to the model, higher is stranger; None without calibration.
         neighbours: The most similar training images, the nearest first; empty when not asked for.
         neighbour_votes: Class key to how many of the most similar lesions have it; None when not asked for.
-        neighbour_disagreement: Whether they speak against the label; None when not asked for.
+        neighbour_disagreement: Whether they contradict the label; None when not asked for.
         saliency_check: Method, class and result of the heatmap's test; None when not asked for.
         ledger: What the decoder did to the pixels, in order.
         warnings: What a reader should know about this image or answer, as sentences.
@@ -224,7 +224,7 @@ class Prediction:
         neighbours: The most similar training lesions, the nearest first; empty when not asked for.
         neighbour_votes: How many of the `neighbours.VOTERS` most similar lesions (of more where more were asked
             for) have each class, as `neighbours.count_votes` gives it; None when not asked for.
-        neighbour_disagreement: Whether they speak against the label; None when not asked for.
+        neighbour_disagreement: Whether they contradict the label; None when not asked for.
         view_probabilities: What each view would answer alone: a row for each of the `views`, of a share for each
             class in the task's order, 0 to 1, summing to 1. Empty where only the joint answer is known. Not in
             what `to_dict` gives.
@@ -351,7 +351,7 @@ class ItemFailure:
 
 @dataclass(frozen=True)
 class LabelledPrediction:
-    """A prediction beside the truth.
+    """A prediction and the truth.
 
     Attributes:
         image_id: Identifier in the manifest.
@@ -360,7 +360,7 @@ class LabelledPrediction:
         lesion_group: Images that share it show the same lesion.
         source: Name of the collection, or an empty string.
         split: Name of the split, or an empty string.
-        prediction: What the model said.
+        prediction: The answer of the model.
         diagnosis: As the table or a folder gives it, which is finer than the label; empty where it is unknown.
     """
 

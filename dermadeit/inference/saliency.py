@@ -26,11 +26,11 @@ DEFAULT_OPACITY = 0.5
 
 @dataclass(frozen=True, eq=False)
 class SaliencyMap:
-    """How much each place of an image speaks for a class.
+    """How much each place of an image counts for a class.
 
     Attributes:
         values: float32 [h, w] in 0 to 1, covering the whole image: one value a patch for a transformer, one a
-            pixel of the input for a convolutional network. All zero where nothing speaks for the class.
+            pixel of the input for a convolutional network. All zero where nothing counts for the class.
         class_key: The class.
         method: Name of the method, for display.
     """

@@ -1,4 +1,4 @@
-"""Logits to probabilities that can be taken at their word, and those to decisions and sets of known error rates.
+"""Logits to calibrated probabilities, and those to decisions and sets of known error rates.
 
 Everything here is fitted on the calibration split alone and belongs to one checkpoint's weights. The split is
 used twice, for the scaling and for the thresholds on the scaled probabilities. A scaling has one to a few
@@ -133,7 +133,7 @@ class Calibration:
         return self._at(views).scaling(logits)
 
     def operating_point(self, name: str, views: int | None = None) -> OperatingPoint:
-        """One operating point, for the most views unless told otherwise.
+        """One operating point, for the most views unless another number is given.
 
         Raises:
             ConfigurationError: There is none of this name.

@@ -42,7 +42,7 @@ NOT_SKIN_FROM = 0.9
 """Score of `SkinDetector` from which a photo is taken for one of anything but skin."""
 
 FAR_FACTOR = 3.5
-"""Where no photos of anything else were at hand for the detector: a photo this many times as far from known
+"""Where no photos of anything else were there for the detector: a photo this many times as far from known
 lesions as the limit of the warning is taken for one of anything but skin."""
 
 NOT_SKIN = "not_skin"
@@ -62,7 +62,7 @@ _REASONS: Mapping[str, str] = MappingProxyType(
         ),
     }
 )
-"""Code of each reason to withhold an answer to what is said about it."""
+"""Code of each reason to withhold an answer to its sentence."""
 
 WARNINGS: Mapping[str, str] = MappingProxyType(
     {
@@ -75,7 +75,7 @@ WARNINGS: Mapping[str, str] = MappingProxyType(
         FINE_DETAIL: "Likely reason: much fine detail, such as hair, or a sharper camera.",
     }
 )
-"""Code of each reason to doubt an answer that is given to what is said about it."""
+"""Code of each reason to doubt an answer that is given to its sentence."""
 
 _NAMES = {
     NOT_SKIN: "no skin lesion",
@@ -389,7 +389,7 @@ def _with_names(word: str, codes: Sequence[str]) -> str:
 
 
 def warning_sentences(codes: Sequence[str] | None) -> list[str]:
-    """What is said to people of the warnings with these codes; unknown ones are left out."""
+    """The sentences of the warnings with these codes; unknown ones are left out."""
     return [WARNINGS[code] for code in codes or () if code in WARNINGS]
 
 

@@ -1,4 +1,4 @@
-"""The training lesions that look most like the one at hand, and whether they contradict the answer.
+"""The training lesions that look most like this one, and whether they contradict the answer.
 
 Likeness is the cosine similarity of distillation tokens, which learned from the teacher, while the answer comes
 from the class token. Whether their disagreement says more than the answer's own probability is measured by
@@ -130,7 +130,7 @@ class NeighbourIndex:
         return tuple(found)
 
     def find_copy(self, embedding: np.ndarray) -> Neighbour | None:
-        """The training image that can't be told from this one, or None.
+        """The training image that is a copy of this one, or None.
 
         The model has learned the answer for it, which then says nothing about new lesions.
 
@@ -289,7 +289,7 @@ def describe_disagreement(neighbours: Sequence[Neighbour], label: str, task: Tas
 
 
 def class_of_neighbour(neighbour: Neighbour, task: Task) -> str | None:
-    """The class that a neighbour speaks for, or None for a diagnosis outside the task."""
+    """The class of a neighbour, or None for a diagnosis outside the task."""
     if neighbour.diagnosis in task.classes:
         return neighbour.diagnosis
     return task.class_of_diagnosis.get(neighbour.diagnosis.upper())

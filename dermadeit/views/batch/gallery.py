@@ -23,7 +23,7 @@ from dermadeit.views.page.html import score_name
 from dermadeit.views.page.pictures import jpeg_address
 
 Picture = tuple[BatchItem, Prediction, str]
-"""Image, what the model said, and the key of what is answered at the chosen threshold."""
+"""Image, what the model answered, and the key of what is answered at the chosen threshold."""
 
 PAGE_SIZE = 24
 """Pictures that are shown at once."""
@@ -52,7 +52,7 @@ _SHOWN_FIGURES = (
 
 @dataclass(frozen=True)
 class _Caption:
-    """What is told of a picture.
+    """What is written below a picture.
 
     Attributes:
         file: Name of the file, with its folder.
@@ -69,7 +69,7 @@ class _Caption:
     score: float
 
     @property
-    def said(self) -> str:
+    def alt(self) -> str:
         """The same without the probability, for those who can't see the picture."""
         return ", ".join(filter(None, (f"{self.file}: {self.decided}", self.status)))
 

@@ -52,7 +52,7 @@ def disagreements_html(
         names=task.display_names,
         shown=shown,
         pictures=pictures,
-        said={image.image_id: _said(image, task) for image in shown},
+        alt={image.image_id: _alt_text(image, task) for image in shown},
         links=_links(shown) if comparison.is_shipped else {},
         before=nearest_page(found, page) * PAGE_SIZE,
         page_size=PAGE_SIZE,
@@ -76,7 +76,7 @@ def viewer_html(comparison: ImagesComparison, place: int, address: str) -> str:
         key=uuid4().hex,
         image=image,
         address=address,
-        said=_said(image, comparison.task),
+        alt=_alt_text(image, comparison.task),
         place=place,
         total=len(comparison.differing),
         names=comparison.task.display_names,
@@ -84,7 +84,7 @@ def viewer_html(comparison: ImagesComparison, place: int, address: str) -> str:
     )
 
 
-def _said(image: Disagreement, task: Task) -> str:
+def _alt_text(image: Disagreement, task: Task) -> str:
     """What a picture shows, for those who can't see it."""
     names = task.display_names
     named = f"{image.image_id}: truth {names[image.label]}" if image.label else image.image_id

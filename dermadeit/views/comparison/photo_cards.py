@@ -176,7 +176,7 @@ def _heatmap(
     return {
         "check": check_state(check),
         "address": _webp_address(outline_removed_area(overlay, found, reading.model_side)),
-        "said": f"The photo under the {found.method} heatmap of {reading.title} for the class {name}, outlined",
+        "alt": f"The photo under the {found.method} heatmap of {reading.title} for the class {name}, outlined",
         "width": preview.width,
         "height": preview.height,
         # It is markup already.

@@ -92,20 +92,20 @@ class ImagesComparison:
             alone = f"Done: {self.reference.title} on {images}. There is no other model to compare it with."
             return alone + ending
         done = f"Done: {len(self.compared)} models on {images}. Different answers: {len(self.differing):,}."
-        return f"{done} {self._told_apart()}" if self.is_labelled else done + ending
+        return f"{done} {self._summarise_differences()}" if self.is_labelled else done + ending
 
-    def _told_apart(self) -> str:
+    def _summarise_differences(self) -> str:
         apart = [
             result.comparison.second
             for result in self.paired
             if result.comparison.differences["accuracy"].excludes_zero
         ]
-        told = (
+        found = (
             f"significant difference in accuracy to {', '.join(apart)}"
             if apart
             else "no significant difference in accuracy to the other models"
         )
-        return f"{self.reference.title}: {told}."
+        return f"{self.reference.title}: {found}."
 
 
 def compared_in_steps(zoo: ModelZoo, begun: ImagesComparison) -> Iterator[tuple[str, ImagesComparison]]:
