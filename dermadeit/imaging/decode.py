@@ -18,8 +18,8 @@ What it did to the pixels is listed in the ledger of the `LesionImage` that it r
 
 Deep pixels are scaled by the range that the file declares: its bits per sample, 65535 for 16 bits, 4095 for
 12. They are never stretched to their own minimum and maximum, because that would brighten a dark photo and
-make two photos of one lesion incomparable. 12-bit data stored unscaled in 16 bits can't be distinguished from a dark
-photo, so it stays dark and gets a warning. Pillow gives 16-bit colour (not grey) by its high byte.
+make two photos of one lesion incomparable. 12-bit data stored unscaled in 16 bits can't be distinguished
+from a dark photo, so it stays dark and gets a warning. Pillow gives 16-bit colour (not grey) by its high byte.
 """
 
 from __future__ import annotations

@@ -187,14 +187,14 @@ def conformal_tables(conformal: Mapping[str, Any]) -> list[str]:
         for where, part in _all_parts(classes, parts)
         if abs(part["coverage"]["value"] - nominal) > TOLERANCE
     ]
-    found = f"Target: {percent(nominal, 0)} of each class have the true class in the set. "
-    found += (
+    sentence = f"Target: {percent(nominal, 0)} of each class have the true class in the set. "
+    sentence += (
         f"More than {100 * TOLERANCE:.0f} points off: {'; '.join(off)}."
         if off
         else f"Nothing is more than {100 * TOLERANCE:.0f} points off."
     )
     return [
-        found,
+        sentence,
         markdown_table(["true class", "images", *_SETS.values()], rows),
         folded(
             "Share of sets with the true class, by subgroup",
@@ -250,14 +250,14 @@ def gate_tables(report: Mapping[str, Any]) -> list[str]:
         "photos", "how many", "withheld", "answered with a warning",
         "withheld by gates fitted without photos of anything but skin",
     ]  # fmt: skip
-    found = (
+    sentence = (
         f"Wanted: withheld of the lesions of every source left out, and of other cameras, a share of at most "
         f"{any_value(wanted['lesions_at_most'])}; of anything but skin at least "
         f"{any_value(wanted['not_skin_at_least'])}. The limit is a score of "
         f"{any_value(report['chosen']['limit'])}. The gates that ship learn from both halves."
     )
     return [
-        found,
+        sentence,
         markdown_table(header, judged),
         folded("Withheld at other limits of the skin detector's score", _curve_table(report["curve"])),
         folded(
@@ -486,8 +486,8 @@ def _of_earlier_gates(known: _Evidence, name: str) -> list[str]:
     fitted = known.show("fitted", "report", "dermadeit_version")
     if not measured or not fitted or measured == fitted:
         return []
-    found = f"What is withheld was measured here with the gates of version {measured}."
-    return [f"{found} Those that ship were fitted with version {fitted}."]
+    sentence = f"What is withheld was measured here with the gates of version {measured}."
+    return [f"{sentence} Those that ship were fitted with version {fitted}."]
 
 
 def _conformal(known: _Evidence) -> list[str]:

@@ -1,4 +1,4 @@
-"""Where a visitor chooses what is read: the task, a photo or an example, files or a folder, the number of views."""
+"""Where a visitor chooses what is read: task, photo or example, files or folder, number of views."""
 
 from __future__ import annotations
 
