@@ -10,7 +10,7 @@ import errno
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from enum import StrEnum
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 EXIT_USAGE = 2
 EXIT_SOME_FAILED = 3
+
+COMPARISON_FILE = "comparison.json"
 
 
 class TaskName(StrEnum):
@@ -260,6 +262,46 @@ def calibrate(
             )
         write_trust(checkpoint.folder, trust)
     _print_calibration(checkpoint.model, trust.calibration)
+
+
+@app.command()
+def compare(
+    tables: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="TABLE...",
+            help="Tables of predictions: predictions.csv, or image_id and p_<class> of any model; and names of "
+            "models, whose shipped predictions of the test images are taken.",
+        ),
+    ],
+    task: TaskOption,
+    output: Annotated[Path, typer.Option(help="Folder for comparison.json.")],
+) -> None:
+    """Compare models by their predictions alone: figures with intervals, and paired differences."""
+    with _user_errors():
+        from dermadeit.about import DISCLAIMER, VERSION
+        from dermadeit.evaluation.comparison import compare_all, gather_models
+        from dermadeit.evaluation.predictions import read_predictions
+        from dermadeit.files import write_json
+        from dermadeit.publishing.benchmark import read_shipped_predictions, read_test_images
+
+        require_folder(output)
+        asked = get_task(task.value)
+        names = [name for name in tables if not Path(name).is_file()]
+        sets = [
+            (name, read_predictions(Path(name), asked, known=read_test_images))
+            for name in tables
+            if name not in names
+        ]
+        if names:
+            sets.append(("shipped", read_shipped_predictions(asked, names)))
+        compared = gather_models(sets, asked)
+        content = compare_all(compared)
+        write_json(
+            output / COMPARISON_FILE,
+            {"disclaimer": DISCLAIMER, "app": {"name": "DermaDeiT", "version": VERSION}, **content},
+        )
+    _print_comparison(content)
 
 
 @app.command()
@@ -569,9 +611,31 @@ def _print_figures(evaluation: Any) -> None:
         typer.echo(f"  true classes: {', '.join(counts)}")
     for name in HEADLINE_FIGURES:
         if metrics[name] is not None:
-            bounds = metrics["intervals"].get(name)
-            interval = f"  [{bounds[0]:.3f}, {bounds[1]:.3f}]" if bounds else ""
-            typer.echo(f"  {name:<20}{metrics[name]:.3f}{interval}")
+            typer.echo(f"  {name:<20}{metrics[name]:.3f}{_interval(metrics['intervals'].get(name))}")
+
+
+def _print_comparison(content: Mapping[str, Any]) -> None:
+    from dermadeit.metrics.classification import HEADLINE_FIGURES
+    from dermadeit.reporting.format import counted
+
+    for note in content["notes"]:
+        typer.echo(note, err=True)
+    typer.echo(f"{content['task']}: {counted(content['images'], 'image')} that every model has read")
+    for title, figures in content["models"].items():
+        typer.echo(f"{title}, {counted(figures['views'], 'view')}")
+        for name in HEADLINE_FIGURES:
+            if figures[name] is not None:
+                typer.echo(f"  {name:<20}{figures[name]:.3f}{_interval(figures['intervals'].get(name))}")
+    for pair in content["comparisons"]:
+        typer.echo(f"{pair['first']} minus {pair['second']}, paired")
+        for name in HEADLINE_FIGURES:
+            found = pair["differences"][name]
+            if found["difference"] is not None:
+                typer.echo(f"  {name:<20}{found['difference']:+.3f}{_interval(found['interval'], '+.3f')}")
+
+
+def _interval(bounds: Sequence[float] | None, form: str = ".3f") -> str:
+    return f"  [{bounds[0]:{form}}, {bounds[1]:{form}}]" if bounds else ""
 
 
 def _print_calibration(model: str, calibration: Any) -> None:

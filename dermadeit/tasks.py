@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -36,6 +37,11 @@ _PLURALS: Mapping[str, str] = MappingProxyType(
 )
 
 
+def target_class(classes: Sequence[str]) -> int:
+    """Index of the class that must not be missed: melanoma where there is one, else the last class."""
+    return classes.index("mel") if "mel" in classes else len(classes) - 1
+
+
 @dataclass(frozen=True)
 class Task:
     """One classification problem.
@@ -49,6 +55,7 @@ class Task:
         class_of_diagnosis: ISIC 2019 diagnosis to class key; a diagnosis that is missing lies outside the task.
         caveat: What a reader must know before using an answer, or an empty string.
         contents: The diagnoses in a class, for people, where its name does not give them.
+        target: Key of the class that must not be missed; where none is named, as `target_class` finds it.
     """
 
     key: str
@@ -59,11 +66,11 @@ class Task:
     class_of_diagnosis: Mapping[str, str]
     caveat: str
     contents: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    target: str = ""
 
-    @property
-    def target(self) -> str:
-        """Key of the class that must not be missed, as `target_class` finds it."""
-        return self.classes[target_class(self.classes)]
+    def __post_init__(self) -> None:
+        if not self.target:
+            object.__setattr__(self, "target", self.classes[target_class(self.classes)])
 
     @property
     def target_name(self) -> str:
@@ -135,14 +142,62 @@ TRAINABLE_TASKS: Mapping[str, Task] = MappingProxyType({**TASKS, DIAGNOSIS.key: 
 """What a network can be trained for: a teacher of all eight diagnoses serves the students of both tasks."""
 
 
+OWN = "own"
+"""Key of every task whose classes are the user's own."""
+
+_CLASS_KEY = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
+
+
+def create_own_task(
+    classes: Sequence[str],
+    titles: Mapping[str, str] = MappingProxyType({}),
+    target: str = "",
+    title: str = "",
+) -> Task:
+    """A task whose classes are the user's own.
+
+    Args:
+        classes: Two or more class keys in the order of the logits: small letters, digits, _ and -.
+        titles: Class key to its name for people; else the key, written as words.
+        target: Key of the class that must not be missed; else as `target_class` finds it.
+        title: What the task is called.
+
+    Raises:
+        TaskError: A key can't be used or is repeated, there are fewer than two, or titles or target name another.
+    """
+    if len(classes) < 2 or len(set(classes)) < len(classes):
+        raise TaskError(
+            f"A task needs two or more different classes, not {', '.join(classes) or 'none'}.",
+            code=ErrorCode.UNKNOWN_CLASS,
+        )
+    wrong = [key for key in classes if not _CLASS_KEY.fullmatch(key)]
+    if wrong:
+        raise TaskError(
+            f"“{wrong[0]}” can't be the key of a class. Use up to 40 small letters, digits, _ and -, and give "
+            "the class its full name as a title.",
+            code=ErrorCode.UNKNOWN_CLASS,
+        )
+    unknown = [key for key in (*titles, *([target] if target else [])) if key not in classes]
+    if unknown:
+        raise TaskError(
+            f"“{unknown[0]}” is not one of the classes {', '.join(classes)}.", code=ErrorCode.UNKNOWN_CLASS
+        )
+    names = {key: titles.get(key) or key.replace("_", " ").capitalize() for key in classes}
+    return Task(
+        key=OWN,
+        title=title or " / ".join(names.values()),
+        classes=tuple(classes),
+        display_names=MappingProxyType(names),
+        nouns=MappingProxyType({key: (f"“{name}”", f"“{name}”") for key, name in names.items()}),
+        class_of_diagnosis=MappingProxyType({}),
+        caveat="",
+        target=target,
+    )
+
+
 def get_task(key: str, among: Mapping[str, Task] = TASKS) -> Task:
     """Returns the task called `key`; raises `TaskError` for one that is not among the given ones."""
     try:
         return among[key]
     except KeyError:
         raise TaskError(f"There is no task “{key}”. Choose one of {', '.join(among)}.") from None
-
-
-def target_class(classes: Sequence[str]) -> int:
-    """Index of the class that must not be missed: melanoma where there is one, else the last class."""
-    return classes.index("mel") if "mel" in classes else len(classes) - 1

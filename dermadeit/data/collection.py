@@ -165,10 +165,22 @@ def is_prediction_table(files: Sequence[HandedFile]) -> bool:
         return False
     lines = start.removeprefix(codecs.BOM_UTF8).lstrip(b"\r\n").splitlines()
     try:
-        return bool(lines) and set(read_csv(lines[0]).columns) >= _PREDICTION_COLUMNS
+        return bool(lines) and holds_predictions(read_csv(lines[0]).columns)
     except TableError:
         # Whoever reads all of it says what is wrong with it.
         return False
+
+
+def holds_predictions(columns: Sequence[str]) -> bool:
+    """Whether a table is one of predictions.
+
+    It has the columns that `evaluate` writes, or an identifier and `p_<class>` or `logit_<class>` of two classes.
+    """
+    names = [column.lower() for column in columns]
+    if set(names) >= _PREDICTION_COLUMNS:
+        return True
+    scores = (sum(name.startswith(prefix) for name in names) for prefix in ("p_", "logit_"))
+    return "image_id" in names and max(scores) >= 2
 
 
 def check_table_size(source: Path | bytes, name: str) -> None:
@@ -308,7 +320,7 @@ def _unread_table(name: str) -> str:
 
 def _refuse_predictions(sorting: _Sorting) -> None:
     if sorting.found and any(
-        given.table and set(given.table.columns) >= _PREDICTION_COLUMNS for given in sorting.tables
+        given.table and holds_predictions(given.table.columns) for given in sorting.tables
     ):
         raise TableError(
             "A table of predictions is evaluated without images. Upload it alone, or upload a table of "

@@ -29,6 +29,7 @@ from dermadeit.evaluation.evaluate import (
     single_class_left,
     unmeasured_evaluation,
 )
+from dermadeit.evaluation.plain_tables import KnownImages, know_no_images
 from dermadeit.evaluation.predictions import (
     PredictionSet,
     ServedFlags,
@@ -329,12 +330,16 @@ def mixed_order(labels: Sequence[str]) -> list[int]:
     return [index for _, index in sorted(placed)]
 
 
-def read_uploaded_predictions(path: Path, name: str) -> tuple[PredictionSet, ...]:
+def read_uploaded_predictions(
+    path: Path, name: str, task: Task | None = None, known: KnownImages = know_no_images
+) -> tuple[PredictionSet, ...]:
     """Reads a table of predictions that a visitor gave; as `predictions.read_predictions`.
 
     Args:
         path: Where it lies, under a name of ours, which tells its owner nothing.
-        name: What its owner calls it, for the messages.
+        name: What its owner calls it, for the messages, and for its model where it names none.
+        task: The task that is asked for, where the table leaves that open.
+        known: What is known of images that the table does not label.
 
     Raises:
         ResultFileError: It is too large or can't be used.
@@ -342,7 +347,7 @@ def read_uploaded_predictions(path: Path, name: str) -> tuple[PredictionSet, ...
     """
     check_table_size(path, name)
     try:
-        return read_predictions(path)
+        return read_predictions(path, task, model=Path(name).stem or name, known=known)
     except (TableError, ResultFileError) as error:
         raise ResultFileError(error.user_message.replace(path.name, name), code=error.code) from error
 
@@ -352,6 +357,9 @@ def read_prediction_table(
     task: Task,
     name: str = "",
     calibration_of: Callable[[PredictionSet], Calibration | None] = lambda _: None,
+    *,
+    known: KnownImages = know_no_images,
+    beside: Callable[[Sequence[PredictionSet]], Sequence[PredictionSet]] = lambda _: (),
 ) -> BatchResult:
     """A table of predictions as the result of a batch, without images.
 
@@ -361,12 +369,14 @@ def read_prediction_table(
         task: Which of its tasks to take.
         name: What to call it; else as it is called on disk.
         calibration_of: Gives the calibration of the weights that answered, if they are here.
+        known: What is known of images that the table does not label.
+        beside: Gives predictions of other models to stand beside those of the table.
 
     Raises:
         ResultFileError: The table is too large, can't be used, has nothing of the task, or its models have no
             image in common or differ in the truth of one.
     """
-    every = read_uploaded_predictions(path, name or path.name)
+    every = read_uploaded_predictions(path, name or path.name, task, known)
     sets = [part for part in every if part.task.key == task.key]
     if not sets:
         raise ResultFileError(
@@ -374,12 +384,14 @@ def read_prediction_table(
             f"{', '.join(sorted({part.task.key for part in every}))}. Choose that task.",
             code=ErrorCode.WRONG_TASK,
         )
+    notes = list(dict.fromkeys(note for part in sets for note in part.notes))
+    sets += beside(sets)
     best = select_most_views(sets)
     kept = keep_shared_images(best)
     shared = set(kept[0].image_ids)
     seen = dict.fromkeys(image_id for part in best for image_id in part.image_ids)
     left_out = [LeftOut(image_id, _NOT_SHARED) for image_id in seen if image_id not in shared]
-    notes = [
+    notes += [
         f"Left out: the predictions of {part.model} with {_count(part.views, 'view')}."
         for part in sets
         if part not in best

@@ -402,6 +402,44 @@ def compare_with(reference: Measurement, others: Sequence[Measurement]) -> tuple
     )
 
 
+def compare_all(compared: Sequence[ComparedModel], reference: str = "") -> dict[str, Any]:
+    """Figures of every model with intervals, and one of them against each other one, JSON-ready.
+
+    Args:
+        compared: As `gather_models` gives them.
+        reference: Title of the model that the others are compared with; the first where it is empty.
+
+    Returns:
+        `task`, `images`, `notes`, `models` (title to `model`, `views`, `left_out`, `weights_sha256` and figures),
+        `comparisons`, `kappas` and the number of `disagreements`.
+    """
+    measured = {model.title: measure(model.predictions) for model in compared}
+    reference = reference or compared[0].title
+    others = [part for title, part in measured.items() if title != reference]
+    return {
+        "task": compared[0].predictions.task.key,
+        "classes": list(compared[0].predictions.task.classes),
+        "images": len(compared[0].predictions),
+        "notes": list(dict.fromkeys(note for model in compared for note in model.predictions.notes)),
+        "models": {
+            model.title: {
+                "model": model.name,
+                "views": model.predictions.views,
+                "left_out": model.dropped,
+                "weights_sha256": model.predictions.weights_sha256 or None,
+                **measured[model.title].to_dict(),
+            }
+            for model in compared
+        },
+        "comparisons": [result.to_dict() for result in compare_with(measured[reference], others)],
+        "kappas": [
+            {"first": first, "second": second, "cohen_kappa": value}
+            for (first, second), value in compute_kappas(compared).items()
+        ],
+        "disagreements": len(find_disagreements(compared)),
+    }
+
+
 def compute_kappas(compared: Sequence[ComparedModel]) -> dict[tuple[str, str], float | None]:
     """Cohen's kappa between the answers of every two models, by their titles; None where it is undefined."""
     return {

@@ -15,6 +15,12 @@ from scipy.special import softmax
 
 from dermadeit.data.tabular import Table, read_csv
 from dermadeit.errors import ErrorCode, ResultFileError
+from dermadeit.evaluation.plain_tables import (
+    NO_LESION_GROUPS,
+    KnownImages,
+    complete_table,
+    know_no_images,
+)
 from dermadeit.metrics.classification import (
     INTERVAL_METHOD,
     classification_metrics,
@@ -32,6 +38,7 @@ _VIEW_COLUMNS = {"flips", "spread"}
 _VERDICTS = ("answer", "abstain")
 _TRUTHS = {"true": True, "false": False, "": False}
 _SUM_TOLERANCE = 1e-3
+_SMALLEST_PROBABILITY = 1e-12
 _LONGEST_COUNT = 6
 _SHOWN = 3
 
@@ -77,6 +84,8 @@ class PredictionSet:
         served: What the N answers were served with, if they were read from a table; else empty.
         diagnoses: N diagnoses, each empty where it is unknown, if they were read from a table; else empty.
         weights_sha256: Hex digest of the weights that the table names for all of them, or an empty string.
+        has_lesion_groups: Whether it is known which images show the same lesion.
+        notes: What had to be assumed or left out where a table did not say all, as sentences.
     """
 
     task: Task
@@ -92,6 +101,8 @@ class PredictionSet:
     served: tuple[ServedFlags, ...] = ()
     diagnoses: tuple[str, ...] = ()
     weights_sha256: str = ""
+    has_lesion_groups: bool = True
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def of_records(
@@ -157,6 +168,8 @@ class PredictionSet:
             served=tuple(self.served[index] for index in indices) if self.served else (),
             diagnoses=tuple(self.diagnoses[index] for index in indices) if self.diagnoses else (),
             weights_sha256=self.weights_sha256,
+            has_lesion_groups=self.has_lesion_groups,
+            notes=self.notes,
             **picked,
         )
 
@@ -200,10 +213,12 @@ class Measurement:
         """The figures with an entry `intervals`, JSON-ready; without images there are no intervals."""
         if not len(self.predictions):
             return dict(self.figures)
+        warning = {} if self.predictions.has_lesion_groups else {"warning": NO_LESION_GROUPS}
         return {
             **self.figures,
             "intervals": {
                 "method": INTERVAL_METHOD,
+                **warning,
                 "lesions": len(set(self.predictions.lesion_groups)),
                 **percentile_intervals(self.resampled),
             },
@@ -258,40 +273,47 @@ def measure_sources(predictions: PredictionSet) -> dict[str, dict[str, Any]]:
     return {source: measure(part).to_dict() for source, part in predictions.by_source().items()}
 
 
-def read_predictions(path: Path) -> tuple[PredictionSet, ...]:
-    """Reads `predictions.csv`, one set for each task, model and number of views in it.
+def read_predictions(
+    path: Path, task: Task | None = None, *, model: str = "", known: KnownImages = know_no_images
+) -> tuple[PredictionSet, ...]:
+    """Reads a table of predictions, one set for each task, model and number of views in it.
 
     Args:
-        path: A table with the columns `image_id`, `task`, `model`, `views`, `label_true` and `logit_<class>` for
-            every class; `p_<class>` (else the softmax of the logits), `lesion_group` (else every image is a
-            lesion of its own), `source` and `split` where they are known; and what the answers were served with,
-            as “evaluate” writes it: `calibrated`, `verdict` with `abstain_codes` and `conformal_set`, `flips` with
-            `spread`, and `ood_score`; and `diagnosis` and `weights_sha256`. Others are ignored.
+        path: `predictions.csv` as `evaluate` writes it, or any table with `image_id` and `p_<class>` or
+            `logit_<class>` for every class of a task; `plain_tables.complete_table` says what is assumed for the
+            rest. Columns that say what the answers were served with are read: `calibrated`, `verdict` with
+            `abstain_codes` and `conformal_set`, `flips` with `spread`, and `ood_score`; `source`, `split`,
+            `diagnosis` and `weights_sha256` too. Others are ignored.
+        task: The task that is asked for, where the table leaves that open.
+        model: What to call a model that has no name in the table; else as the file is called.
+        known: What is known of images that the table does not label.
 
     Raises:
         ResultFileError: The table can't be read or contradicts itself; the message names the line.
         TaskError: An unknown task.
     """
-    table = read_csv(path)
-    _require(table.columns, ("image_id", "task", "model", "views", "label_true"), path)
-    if not table.rows:
-        raise ResultFileError(f"“{path.name}” has no predictions.", code=ErrorCode.EMPTY_TABLE)
+    completed = complete_table(read_csv(path), path, task, model=model or path.stem, known=known)
+    table = completed.table
     parts: dict[tuple[str, str, int], list[int]] = defaultdict(list)
     for index, (row, line) in enumerate(zip(table.rows, table.line_numbers, strict=True)):
         parts[row["task"], row["model"], _views(row["views"], line, path)].append(index)
     return tuple(
-        _prediction_set(
-            get_task(task, TRAINABLE_TASKS),
-            model,
-            views,
-            replace(
-                table,
-                rows=tuple(table.rows[index] for index in indices),
-                line_numbers=tuple(table.line_numbers[index] for index in indices),
+        replace(
+            _prediction_set(
+                completed.task or get_task(key, TRAINABLE_TASKS),
+                name,
+                views,
+                replace(
+                    table,
+                    rows=tuple(table.rows[index] for index in indices),
+                    line_numbers=tuple(table.line_numbers[index] for index in indices),
+                ),
+                path,
             ),
-            path,
+            has_lesion_groups=completed.has_lesion_groups,
+            notes=completed.notes,
         )
-        for (task, model, views), indices in parts.items()
+        for (key, name, views), indices in parts.items()
     )
 
 
@@ -412,7 +434,13 @@ def _prediction_set(task: Task, model: str, views: int, table: Table, path: Path
             "one.",
             code=ErrorCode.DUPLICATE_IMAGE,
         )
-    logits = finite_numbers(table, [f"logit_{key}" for key in task.classes], path)
+    columns = [f"logit_{key}" for key in task.classes]
+    if set(columns) <= set(table.columns):
+        logits = finite_numbers(table, columns, path)
+        probabilities = _probabilities(task, logits, table, path)
+    else:
+        probabilities = _probabilities(task, None, table, path)
+        logits = np.log(np.maximum(probabilities, _SMALLEST_PROBABILITY))
     return PredictionSet(
         task,
         model,
@@ -420,7 +448,7 @@ def _prediction_set(task: Task, model: str, views: int, table: Table, path: Path
         image_ids=image_ids,
         labels=np.array([task.index_of(row["label_true"]) for row in table.rows], dtype=int),
         logits=logits,
-        probabilities=_probabilities(task, logits, table, path),
+        probabilities=probabilities,
         lesion_groups=tuple(row.get("lesion_group") or row["image_id"] for row in table.rows),
         sources=tuple(row.get("source", "") for row in table.rows),
         splits=tuple(row.get("split", "") for row in table.rows),
@@ -436,10 +464,10 @@ def _only_digest(table: Table) -> str:
     return digests.pop() if len(digests) == 1 else ""
 
 
-def _probabilities(task: Task, logits: np.ndarray, table: Table, path: Path) -> np.ndarray:
+def _probabilities(task: Task, logits: np.ndarray | None, table: Table, path: Path) -> np.ndarray:
     """Float [N, K]; the softmax of the logits where the table has no probabilities."""
     columns = [f"p_{key}" for key in task.classes]
-    if not set(columns) <= set(table.columns):
+    if logits is not None and not set(columns) <= set(table.columns):
         return softmax(logits, axis=1)
     found = finite_numbers(table, columns, path)
     wrong = ((found < 0) | (found > 1)).any(axis=1) | (np.abs(found.sum(axis=1) - 1) > _SUM_TOLERANCE)

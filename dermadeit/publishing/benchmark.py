@@ -34,7 +34,7 @@ from dermadeit.evaluation.predictions import (
     read_predictions,
 )
 from dermadeit.files import ASSETS, read_json_if_there, write_json
-from dermadeit.models.specs import OURS
+from dermadeit.models.specs import MODEL_SPECS, OURS
 from dermadeit.tasks import Task
 
 BENCHMARK_ROOT = ASSETS / "benchmark"
@@ -177,6 +177,69 @@ def measure_benchmark(root: Path, task: Task) -> dict[str, Any]:
         "dermadeit_version": VERSION,
         "disclaimer": DISCLAIMER,
     }
+
+
+def read_test_images(task: Task, root: Path = BENCHMARK_ROOT) -> dict[str, dict[str, str]]:
+    """Identifier to label, lesion group, source and split of a task's test images, as far as they are filed."""
+    path = root / task.key / IMAGES_FILE
+    if not path.is_file():
+        return {}
+    return {
+        row["image_id"]: {**row, "lesion_group": row["lesion_group"] or row["image_id"]}
+        for row in read_csv(path).rows
+    }
+
+
+def read_shipped_predictions(
+    task: Task, models: Sequence[str] | None = None, root: Path = BENCHMARK_ROOT
+) -> tuple[PredictionSet, ...]:
+    """The filed predictions of the test images, of each model those with the most views.
+
+    Args:
+        task: Of which task.
+        models: Names of the models; None for all.
+        root: The benchmark.
+
+    Raises:
+        ResultFileError: There is no such model, or a file contradicts the others.
+    """
+    filed = read_benchmark(root / task.key, task)
+    unknown = [model for model in models or () if model not in filed.models]
+    if unknown:
+        raise ResultFileError(
+            f"There are no shipped predictions of a model “{unknown[0]}” for the task “{task.key}”, and no such "
+            f"file. The shipped models are {', '.join(filed.models)}.",
+            code=ErrorCode.NO_PREDICTIONS,
+        )
+    return tuple(
+        replace(by_views[max(by_views)], weights_sha256=filed.weights_sha256.get(model, ""))
+        for model in (filed.models if models is None else dict.fromkeys(models))
+        for by_views in (filed.models[model],)
+    )
+
+
+def find_shipped_beside(
+    sets: Sequence[PredictionSet], models: Sequence[str], root: Path = BENCHMARK_ROOT
+) -> tuple[PredictionSet, ...]:
+    """The shipped predictions to stand beside those of one's own models, on the same images.
+
+    Args:
+        sets: Predictions of one task.
+        models: Names of the models that are wished for.
+        root: The benchmark.
+
+    Returns:
+        Those of the wished models that have predictions here; none where a table is of a model of this project, or
+        where an image of a table is no test image.
+    """
+    task = sets[0].task
+    if any(part.model in MODEL_SPECS for part in sets) or not (root / task.key / IMAGES_FILE).is_file():
+        return ()
+    filed = read_benchmark(root / task.key, task).models
+    wished = [model for model in dict.fromkeys(models) if model in filed]
+    shipped = read_shipped_predictions(task, wished, root)
+    read = set(shipped[0].image_ids) if shipped else set()
+    return shipped if all(read >= set(part.image_ids) for part in sets) else ()
 
 
 def _write_model(

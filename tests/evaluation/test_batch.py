@@ -18,6 +18,7 @@ from dermadeit.data.tabular import read_csv
 from dermadeit.errors import ResultFileError
 from dermadeit.evaluation.batch import THUMBNAIL_SIDE, Batch, mixed_order, read_prediction_table
 from dermadeit.evaluation.evaluate import evaluate, write_evaluations
+from dermadeit.evaluation.plain_tables import NO_LESION_GROUPS
 from dermadeit.evaluation.predictions import PredictionSet
 from dermadeit.evaluation.slices import SLICED_BY, describe_images
 from dermadeit.evaluation.thresholds import Decisions
@@ -159,6 +160,7 @@ def test_each_model_has_its_own_most_views_on_the_images_that_all_have_read(tmp_
         ("1", "not every model of the table has read it")
     ]
     assert result.notes == (
+        NO_LESION_GROUPS,
         "Left out: the predictions of ours with 1 view.",
         "Left out: 1 image that not every model has read.",
     )

@@ -92,7 +92,7 @@ def test_a_table_without_predictions_is_refused(evaluations: list[Evaluation], t
     with pytest.raises(ResultFileError, match="no predictions"):
         read_predictions(tmp_path / "predictions.csv")
     (tmp_path / "labels.csv").write_text("image_id,label\n1,mel\n")
-    with pytest.raises(ResultFileError, match="no column task, model, views, label_true"):
+    with pytest.raises(ResultFileError, match="no column p_nevus, p_others"):
         read_predictions(tmp_path / "labels.csv")
 
 

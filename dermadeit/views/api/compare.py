@@ -16,7 +16,7 @@ from dermadeit.views.comparison.photo_run import compared
 from dermadeit.views.comparison.steps import ImagesComparison, compared_in_steps
 from dermadeit.views.page.events import BATCH_EVENT, COMPARE_EVENT
 from dermadeit.views.page.failures import refusal
-from dermadeit.views.page.gradio_patches import FilesInput, PhotoInput
+from dermadeit.views.page.gradio_patches import FilesInput, JsonInput, PhotoInput
 from dermadeit.views.page.uploads import opened_photo
 
 
@@ -76,16 +76,18 @@ def add_compare_predictions_endpoint(zoo: ModelZoo) -> None:
     """Adds `/compare_predictions` to the Blocks that is being built."""
 
     @documented
-    def compare_predictions(files: Any, task: str) -> Iterator[dict[str, Any]]:
+    def compare_predictions(files: Any, task: str, models: list[str]) -> Iterator[dict[str, Any]]:
         """Compares models on labelled images, from their predictions alone.
 
         Research and teaching demo, not a medical device.
 
         Args:
             files: 1 to 12 predictions.csv files as `/evaluate` and “python -m dermadeit evaluate” write them: one
-                for each model, or one that holds several.
+                for each model, or one that holds several. A table of your own model with `image_id` and
+                `p_<class>` is enough; true classes that it lacks are taken from the shipped test images.
             task: `binary` (nevus or others) or `multiclass` (given malignancy: mel, bcc or scc). Predictions of
                 the other task are left aside.
+            models: Models whose shipped predictions of the test images are compared too, such as `dermadeit`.
 
         Yields:
             What it is `doing`, as a sentence, while it works. Last, the figures of each of the `models` with 95 %
@@ -95,7 +97,8 @@ def add_compare_predictions_endpoint(zoo: ModelZoo) -> None:
         """
         try:
             asked = get_task(str(task))
-            begun = ImagesComparison(asked, read_table_models(files, asked))
+            shipped = [str(model) for model in models] if isinstance(models, list) else []
+            begun = ImagesComparison(asked, read_table_models(files, asked, shipped))
             for sentence, found in compared_in_steps(zoo, begun):
                 if not found.is_finished:
                     yield {"doing": sentence}
@@ -106,10 +109,11 @@ def add_compare_predictions_endpoint(zoo: ModelZoo) -> None:
     with gr.Column(visible=False):
         files = FilesInput(file_count="multiple", label="Predictions")
         task = gr.Textbox(BINARY.key, label="Task")
+        models = JsonInput({"type": "array", "items": {"type": "string"}}, [], label="Shipped models")
         answer = gr.JSON(label="Comparison")
         gr.Button().click(
             compare_predictions,
-            [files, task],
+            [files, task, models],
             [answer],
             api_name="compare_predictions",
             preprocess=False,

@@ -14,6 +14,7 @@ from dermadeit.evaluation.predictions import PredictionSet
 from dermadeit.imaging.decode import sanitise_name
 from dermadeit.inference.predictor import check_views
 from dermadeit.inference.zoo import ModelZoo
+from dermadeit.publishing.benchmark import find_shipped_beside, read_test_images
 from dermadeit.reporting.drawing import model_title
 from dermadeit.tasks import get_task
 from dermadeit.trust.calibration import Calibration
@@ -62,7 +63,16 @@ def read_batch(zoo: ModelZoo, order: Order, session: Session) -> Iterator[Progre
             )
         if is_prediction_table(files):
             name, look_up = sanitise_name(files[0].name), partial(_calibration_of, zoo)
-            session.finish_reading(read_prediction_table(files[0].path, task, name, look_up))
+            wished = list(map(str, order.models)) if isinstance(order.models, list) else []
+            table = read_prediction_table(
+                files[0].path,
+                task,
+                name,
+                look_up,
+                known=read_test_images,
+                beside=partial(find_shipped_beside, models=wished),
+            )
+            session.finish_reading(table)
             return
         views, names = _checked_views(order.views), _checked_models(order.models)
         yield "Loading the models and the files …"

@@ -15,7 +15,7 @@ from dermadeit.evaluation.batch import Progress
 from dermadeit.inference.decision import OWN_THRESHOLD
 from dermadeit.inference.zoo import ModelZoo
 from dermadeit.reporting.templates import render
-from dermadeit.tasks import BINARY, TASKS
+from dermadeit.tasks import BINARY, TASKS, Task
 from dermadeit.views.batch import tables as batch_tables
 from dermadeit.views.batch.exports import (
     BatchFiles,
@@ -81,7 +81,7 @@ class BatchLayout:
 
     def _render_files(self) -> None:
         self._files = add_files_choice("batch-files", "batch-start", "batch-folder", 190)
-        gr.HTML(render("views/batch/help.html"))
+        gr.HTML(render("views/batch/help.html", templates=[_template(task) for task in TASKS.values()]))
         with gr.Row(elem_classes="dd-buttons"):
             self._start = gr.Button("Start", variant="primary", elem_id="batch-start")
             self._cancel = gr.Button("Cancel", interactive=False, elem_id="batch-cancel")
@@ -165,6 +165,14 @@ class BatchLayout:
 
     def _missing_html(self, task_key: str) -> str:
         return batch_tables.missing_models_html(self._zoo.entries(task_key))
+
+
+def _template(task: Task) -> dict[str, str]:
+    """An empty table of predictions, with a row that shows what belongs into it."""
+    columns = ["image_id", "label", *(f"p_{key}" for key in task.classes)]
+    share = f"{1 / len(task.classes):.4f}"
+    row = ["ISIC_0000001", task.classes[0], *[share] * len(task.classes)]
+    return {"task": task.key, "title": task.title, "content": ",".join(columns) + "\n" + ",".join(row) + "\n"}
 
 
 def _download(title: str, elem_id: str, variant: str = "secondary") -> gr.DownloadButton:

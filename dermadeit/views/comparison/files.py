@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,12 @@ from dermadeit.evaluation.predictions import PredictionSet
 from dermadeit.files import read_json
 from dermadeit.imaging.decode import sanitise_name
 from dermadeit.models.specs import COMPARED_MODELS
-from dermadeit.publishing.benchmark import BENCHMARK_ROOT, read_benchmark
+from dermadeit.publishing.benchmark import (
+    BENCHMARK_ROOT,
+    read_benchmark,
+    read_shipped_predictions,
+    read_test_images,
+)
 from dermadeit.publishing.benchmark_table import MODELS_FILE, in_order
 from dermadeit.tasks import Task
 from dermadeit.views.comparison.steps import ImagesComparison
@@ -35,34 +39,32 @@ def read_shipped_models(task: Task, root: Path = BENCHMARK_ROOT) -> tuple[Compar
     described = read_json(root / MODELS_FILE)
     order = in_order(filed.models, described)
     titles = {model: entry["title"] for model, entry in described.items() if "title" in entry}
-    most_views = [
-        replace(
-            filed.models[model][max(filed.models[model])],
-            weights_sha256=filed.weights_sha256.get(model, ""),
-        )
-        for model in order
-    ]
-    return gather_models([("shipped", most_views)], task, titles)
+    return gather_models([("shipped", read_shipped_predictions(task, order, root))], task, titles)
 
 
-def read_table_models(payload: object, task: Task) -> tuple[ComparedModel, ...]:
+def read_table_models(payload: object, task: Task, shipped: Sequence[str] = ()) -> tuple[ComparedModel, ...]:
     """The models of the tables that a visitor gave, those that the app knows first; the uploads are deleted.
 
     Args:
         payload: As for `read_tables`.
         task: The task to compare them for.
+        shipped: Names of models whose shipped predictions are compared with them.
 
     Raises:
         DermaDeiTError: As `read_tables` and `comparison.gather_models`.
     """
-    return tuple(sorted(gather_models(read_tables(payload), task), key=_place))
+    tables = read_tables(payload, task)
+    if shipped:
+        tables.append(("shipped", read_shipped_predictions(task, shipped)))
+    return tuple(sorted(gather_models(tables, task), key=_place))
 
 
-def read_tables(payload: object) -> list[tuple[str, tuple[PredictionSet, ...]]]:
+def read_tables(payload: object, task: Task) -> list[tuple[str, tuple[PredictionSet, ...]]]:
     """Reads the uploaded tables; they are deleted, whether or not they could be read.
 
     Args:
         payload: The file records of a Gradio event. Everything in them is untrusted.
+        task: The task of a table that names none.
 
     Returns:
         Name of each table, different from the others, and the predictions in it.
@@ -83,7 +85,7 @@ def read_tables(payload: object) -> list[tuple[str, tuple[PredictionSet, ...]]]:
             return [
                 (
                     f"{Path(file.name).stem} {number}",
-                    read_uploaded_predictions(file.path, sanitise_name(file.name)),
+                    read_uploaded_predictions(file.path, sanitise_name(file.name), task, read_test_images),
                 )
                 for number, file in enumerate(files, start=1)
             ]
@@ -110,6 +112,7 @@ def export(found: ImagesComparison, batch: BatchResult | None = None) -> dict[st
         "caveat": found.task.caveat,
         "labelled": found.is_labelled,
         "images": found.images,
+        "notes": list(found.notes),
         "models": {model.title: _model(found, model) for model in found.compared},
         "comparisons": [result.to_dict() for result in found.paired],
         "kappas": [

@@ -82,6 +82,11 @@ class ImagesComparison:
         return len(self.compared[0].predictions)
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What had to be assumed of the tables, as sentences."""
+        return tuple(dict.fromkeys(note for model in self.compared for note in model.predictions.notes))
+
+    @property
     def summary(self) -> str:
         """What came of it, in one or two sentences; only once it is finished."""
         images = counted(self.images, "image")

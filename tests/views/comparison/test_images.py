@@ -209,6 +209,26 @@ def test_programs_get_the_figures_of_their_tables_and_the_tests_between_them(cli
     assert "Not a medical device" in answer["disclaimer"]
 
 
+def test_programs_compare_their_own_model_with_a_shipped_one(client, tmp_path):
+    ours = read_benchmark(BENCHMARK_ROOT / "multiclass", MULTICLASS).models["dermadeit"][8].take(range(60))
+    table = tmp_path / "mine.csv"
+    rows = [
+        ",".join([image_id, *map(repr, shares)])
+        for image_id, shares in zip(ours.image_ids, ours.probabilities.tolist(), strict=True)
+    ]
+    table.write_text("\n".join(["image_id,p_mel,p_bcc,p_scc", *rows]) + "\n")
+    answer = client.predict(
+        files=[handle_file(table)],
+        task="multiclass",
+        models=["dermadeit"],
+        api_name="/compare_predictions",
+    )
+    assert list(answer["models"]) == ["DermaDeiT (tiny)", "mine"]
+    assert answer["images"] == 60
+    assert answer["comparisons"][0]["differences"]["accuracy"]["difference"] == 0
+    assert answer["notes"]
+
+
 def test_mistakes_of_programs_are_sentences(client, file_of):
     def refused(files, task="binary"):
         with pytest.raises(AppError) as caught:
