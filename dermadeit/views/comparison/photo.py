@@ -49,11 +49,11 @@ class PhotoSection:
 
     def render(self) -> None:
         """Adds the part to the Blocks that is being built."""
-        self._result = gr.State(None, time_to_live=CACHE_SECONDS)
-        self._run = gr.State(None, time_to_live=CACHE_SECONDS)
+        self.result = gr.State(None, time_to_live=CACHE_SECONDS)
+        self.run = gr.State(None, time_to_live=CACHE_SECONDS)
         with gr.Row(elem_classes="dd-columns", equal_height=False):
             with gr.Column(scale=5, min_width=300, elem_classes="dd-input"):
-                self._photo, self._examples = add_photo_choice("compare-photo")
+                self.photo, self._examples = add_photo_choice("compare-photo")
             with gr.Column(scale=6, min_width=300, elem_classes="dd-output"):
                 self._render_output()
         gr.HTML('<h2 class="dd-small">Model by model</h2>')
@@ -81,37 +81,35 @@ class PhotoSection:
         self._connect()
 
     def _render_output(self) -> None:
-        self._status = gr.HTML(
+        self.status = gr.HTML(
             status_html("Ready."), elem_id="compare-status", min_height=28, js_on_load=ANNOUNCE
         )
         self._agreement = gr.HTML(cards.agreement_html(None), elem_id="compare-agreement", min_height=200)
         with gr.Row(elem_classes="dd-controls"):
-            self._stop = gr.Button(
-                "Stop", interactive=False, elem_id="compare-stop", size="md", min_width=120
-            )
+            self.stop = gr.Button("Stop", interactive=False, elem_id="compare-stop", size="md", min_width=120)
             self._download = gr.DownloadButton(
                 "Download as JSON", interactive=False, elem_id="compare-download", size="md", min_width=180
             )
 
     def _connect(self) -> None:
-        shown = [self._status, self._agreement, self._cards, self._stop, self._download]
-        self._photo.clear(
-            partial(self._clear, None),
-            [self._run, self._result, self._task, self._point],
-            [self._run, self._result, self._class, *shown],
+        shown = [self.status, self._agreement, self._cards, self.stop, self._download]
+        self.photo.clear(
+            partial(self.clear, None),
+            [self.run, self.result, self._task, self._point],
+            [self.run, self.result, self._class, *shown],
             **INSTANT_EVENT,
         )
-        sources = [(self._photo.upload, self._clear, self._read, [self._photo])]
+        sources = [(self.photo.upload, self.clear, self.read, [self.photo])]
         for path, button in self._examples:
             example = {"path": str(path)}
-            sources.append((button.click, partial(self._clear, example), partial(self._read, example), []))
+            sources.append((button.click, partial(self.clear, example), partial(self.read, example), []))
         # The other task is asked of the photo that is there.
-        sources.append((self._task.input, self._switch_task, self._read_again, []))
+        sources.append((self._task.input, self._switch_task, self.read_again, []))
         for trigger, clear, read, inputs in sources:
             cleared = trigger(
                 clear,
-                [*inputs, self._run, self._result, self._task, self._point],
-                [self._run, self._result, self._class, *shown],
+                [*inputs, self.run, self.result, self._task, self._point],
+                [self.run, self.result, self._class, *shown],
                 queue=False,
                 trigger_mode="multiple",
                 show_progress="hidden",
@@ -119,8 +117,8 @@ class PhotoSection:
             )
             cleared.then(
                 read,
-                [*inputs, self._run],
-                [self._result, self._photo, self._class, *shown],
+                [*inputs, self.run],
+                [self.result, self.photo, self._class, *shown],
                 trigger_mode="multiple",
                 show_progress="minimal",
                 show_progress_on=self._agreement,
@@ -129,27 +127,28 @@ class PhotoSection:
             )
         for choice in (self._class, self._point):
             choice.input(
-                self._redraw,
-                [self._run, self._result, self._class, self._point],
-                [self._run, self._result, self._cards, self._download, self._status],
+                self.redraw,
+                [self.run, self.result, self._class, self._point],
+                [self.run, self.result, self._cards, self._download, self.status],
                 **LATEST_EVENT,
             )
-        self._stop.click(
+        self.stop.click(
             self._end,
-            [self._run],
-            [self._stop, self._status],
+            [self.run],
+            [self.stop, self.status],
             **INSTANT_EVENT,
         )
 
-    def _clear(
+    def clear(
         self, payload: Any, previous: Run | None, result: PhotoComparison | None, task_key: str, point: str
     ) -> Updates:
+        """Takes the result of the last photo away, before the next one is read."""
         if previous is not None and previous.job is not None:
             previous.job.supersede()
         task = get_task(task_key)
         source = source_of(payload)
         run = Run(source, task.key, point=_known_point(point), job=Job() if source else None)
-        return {self._run: run, **self._started(task, running=run.is_running)}
+        return {self.run: run, **self._started(task, running=run.is_running)}
 
     def _switch_task(
         self, run: Run | None, result: PhotoComparison | None, task_key: str, point: str
@@ -165,18 +164,18 @@ class PhotoSection:
         fresh = Run(
             source, task.key, point=_known_point(point), again=again, job=Job() if again is not None else None
         )
-        updates = {self._run: fresh, **self._started(task, running=fresh.is_running)}
-        return {**updates, self._status: status_html(_CHOOSE_AGAIN)} if result and not again else updates
+        updates = {self.run: fresh, **self._started(task, running=fresh.is_running)}
+        return {**updates, self.status: status_html(_CHOOSE_AGAIN)} if result and not again else updates
 
     def _started(self, task: Task, *, running: bool) -> Updates:
         """Everything old taken away."""
         return {
-            self._result: None,
+            self.result: None,
             self._class: gr.update(choices=_class_choices(task), value=cards.OWN_ANSWER),
-            self._status: status_html("Reading the photo …" if running else "Ready."),
+            self.status: status_html("Reading the photo …" if running else "Ready."),
             self._agreement: cards.agreement_html(None),
             self._cards: self._empty_cards(task, running=running),
-            self._stop: gr.update(interactive=running),
+            self.stop: gr.update(interactive=running),
             self._download: gr.update(value=None, interactive=False),
         }
 
@@ -186,7 +185,8 @@ class PhotoSection:
             shown_class=cards.OWN_ANSWER, point=DEFAULT_OPERATING_POINT, running=running,
         )  # fmt: skip
 
-    def _read(self, payload: Any, run: Run | None) -> Iterator[Updates]:
+    def read(self, payload: Any, run: Run | None) -> Iterator[Updates]:
+        """Reads the photo: the answer first, then its heatmap and the test of it."""
         # A generator that yields nothing empties its outputs, and what it yields last is sent again at its end.
         yield gr.skip()
         source = source_of(payload)
@@ -196,7 +196,8 @@ class PhotoSection:
             discard(payload)
         yield gr.skip()
 
-    def _read_again(self, run: Run | None) -> Iterator[Updates]:
+    def read_again(self, run: Run | None) -> Iterator[Updates]:
+        """Reads the models that were not read when it was stopped."""
         yield gr.skip()
         photo = run and run.again
         if photo is not None and run.start():
@@ -215,15 +216,15 @@ class PhotoSection:
             run.job.finish()
             if not run.job.is_superseded:
                 yield {
-                    self._photo: None,
+                    self.photo: None,
                     **self._started(get_task(run.task_key), running=False),
-                    self._status: failure_html(presentable(error)),
+                    self.status: failure_html(presentable(error)),
                 }
 
     def _photo_and_all(self, payload: Any, run: Run) -> Iterator[Updates]:
         with opened_photo(payload) as photo:
             shown = store_png(shrunk(photo, _PHOTO_SIDE).pixels)
-        yield {self._photo: shown}
+        yield {self.photo: shown}
         yield from self._ask_all(photo, run)
 
     def _ask_all(self, photo: LesionImage, run: Run) -> Iterator[Updates]:
@@ -247,8 +248,8 @@ class PhotoSection:
             f"Running {waiting[0]}, {len(result.outcomes) + 1} of {total} …" if waiting else "Almost done …"
         )
         return {
-            self._result: result,
-            self._status: status_html(state),
+            self.result: result,
+            self.status: status_html(state),
             self._agreement: (
                 cards.agreement_html(result.agreement, only_one=total == 1) if result.readings else gr.skip()
             ),
@@ -260,8 +261,8 @@ class PhotoSection:
         total = len(waiting) + len(result.outcomes)
         left = f"Stopped after {len(result.outcomes)} of {total} models." if waiting else "Done."
         return {
-            self._status: status_html(f"{left} {result.agreement.sentence}"),
-            self._stop: gr.update(interactive=False),
+            self.status: status_html(f"{left} {result.agreement.sentence}"),
+            self.stop: gr.update(interactive=False),
             self._cards: self._drawn(result, run, running=False),
             self._download: self._export(result, run),
         }
@@ -280,22 +281,23 @@ class PhotoSection:
         # The reading itself says when it has stopped: its last step may still be on its way to the page.
         run.job.stop()
         return {
-            self._stop: gr.update(interactive=False),
-            self._status: status_html("Stopping after the current model …"),
+            self.stop: gr.update(interactive=False),
+            self.status: status_html("Stopping after the current model …"),
         }
 
-    def _redraw(
+    def redraw(
         self, run: Run | None, result: PhotoComparison | None, shown_class: str, point: str
     ) -> Updates:
+        """Shows the heatmap of another class or method, or with another opacity."""
         if run is None:
-            return {self._status: status_html(NO_READING)}
+            return {self.status: status_html(NO_READING)}
         run.shown_class, run.point = shown_class, _known_point(point)
         if result is None or result.task.key != run.task_key:
             return gr.skip()
         updates = {self._cards: self._drawn(result, run, running=run.is_running)}
         if not run.is_running:
             # What is written back counts as new: it must not expire while somebody works with it.
-            kept = {self._run: run, self._result: result}
+            kept = {self.run: run, self.result: result}
             updates |= {self._download: self._export(result, run), **kept}
         return gr.skip() if run.job is not None and run.job.is_superseded else updates
 

@@ -42,14 +42,14 @@ class SingleImageTab:
         self._predictors = predictors
         self._calibrations = {key: predictor.checkpoint.calibration for key, predictor in predictors.items()}
         self._controls = DecisionControls(self._calibrations)
-        self._heatmap = HeatmapPanel(predictors)
+        self.heatmap = HeatmapPanel(predictors)
         self._input = PhotoPanel()
-        self._downloads = Downloads(predictors, self._controls, self._heatmap)
+        self.downloads = Downloads(predictors, self._controls, self.heatmap)
         self._case_folder = case_folder()
 
     def render(self) -> None:
         """Adds the tab to the Blocks that is being built."""
-        self._visit = gr.State(Visit(), time_to_live=CACHE_SECONDS)
+        self.visit = gr.State(Visit(), time_to_live=CACHE_SECONDS)
         with gr.Row(elem_classes="dd-columns", equal_height=False):
             with gr.Column(scale=5, min_width=300, elem_classes="dd-input"):
                 self._input.render()
@@ -61,42 +61,40 @@ class SingleImageTab:
 
     def _render_output(self) -> None:
         with gr.Row(elem_classes="dd-status-row"):
-            self._status = gr.HTML(
+            self.status = gr.HTML(
                 cards.status_html("Ready."), elem_id="status", min_height=28, js_on_load=ANNOUNCE
             )
-            self._stop = gr.Button(
-                "Stop", interactive=False, elem_id="stop", size="sm", scale=0, min_width=72
-            )
-        self._result = gr.HTML(cards.EMPTY_RESULT, elem_id="result", min_height=330, js_on_load=FOLLOW_LINKS)
+            self.stop = gr.Button("Stop", interactive=False, elem_id="stop", size="sm", scale=0, min_width=72)
+        self.result = gr.HTML(cards.EMPTY_RESULT, elem_id="result", min_height=330, js_on_load=FOLLOW_LINKS)
         self._controls.render_override()
         self._controls.render()
-        self._heatmap.render()
-        self._downloads.render()
+        self.heatmap.render()
+        self.downloads.render()
 
     def _connect(self) -> None:
-        heatmap, controls = self._heatmap, self._controls
+        heatmap, controls = self.heatmap, self._controls
         shown = [
-            self._visit, self._status, self._stop, self._result, *heatmap.outputs,
-            heatmap.chosen_class, self._check, self._cases, *self._downloads.outputs,
+            self.visit, self.status, self.stop, self.result, *heatmap.outputs,
+            heatmap.chosen_class, self._check, self._cases, *self.downloads.outputs,
         ]  # fmt: skip
-        here = [self._visit, self._input.task]
+        here = [self.visit, self._input.task]
         seen = [heatmap.method, heatmap.opacity]
-        drawn = [self._visit, *heatmap.outputs, heatmap.chosen_class, self._status]
+        drawn = [self.visit, *heatmap.outputs, heatmap.chosen_class, self.status]
         for trigger, decide in (
-            (controls.operating_point.input, self._choose_point),
-            (controls.threshold.input, self._move_threshold),
-            (controls.prevalence.input, self._decide),
+            (controls.operating_point.input, self.choose_point),
+            (controls.threshold.input, self.move_threshold),
+            (controls.prevalence.input, self.decide),
         ):
             trigger(
                 decide,
                 [*here, *controls.inputs],
-                [self._visit, self._status, self._result, controls.operating_point, controls.threshold],
+                [self.visit, self.status, self.result, controls.operating_point, controls.threshold],
                 **INSTANT_EVENT,
             )
         redraw = partial(
             gr.on,
-            fn=self._redraw,
-            inputs=[self._visit, heatmap.chosen_class, *seen],
+            fn=self.redraw,
+            inputs=[self.visit, heatmap.chosen_class, *seen],
             outputs=drawn,
             **LATEST_EVENT,
         )
@@ -106,10 +104,10 @@ class SingleImageTab:
             redraw(heatmap.chosen_class.input),
             redraw(heatmap.method.input),
             controls.override.input(
-                self._override, [*here, *controls.inputs, *seen], [*shown, controls.override], **INSTANT_EVENT
+                self.override, [*here, *controls.inputs, *seen], [*shown, controls.override], **INSTANT_EVENT
             ),
             self._input.task.input(
-                self._switch_task,
+                self.switch_task,
                 [*here, self._input.photo, *controls.inputs, *seen],
                 # Not the photo: an answer for it would replace one that was sent meanwhile.
                 [*shown, *controls.outputs],
@@ -117,26 +115,26 @@ class SingleImageTab:
             ),
         ):
             shown_at_once.then(
-                self._draw_wanted,
-                [self._visit],
+                self.draw_wanted,
+                [self.visit],
                 drawn,
                 **LATEST_EVENT,
                 **MODEL_EVENT,
             )
         controls.connect(self._input.task)
-        self._stop.click(self._end, [self._visit], [self._stop, self._status], **INSTANT_EVENT)
-        self._downloads.connect(self._visit, self._input.task, self._status)
+        self.stop.click(self.end, [self.visit], [self.stop, self.status], **INSTANT_EVENT)
+        self.downloads.connect(self.visit, self._input.task, self.status)
         self._input.photo.clear(
-            partial(self._clear, None),
+            partial(self.clear, None),
             [*here, *controls.inputs],
             [*shown, controls.override],
             **INSTANT_EVENT,
         )
         # First everything old is taken away, outside the queue; only then is the new photo read.
-        sources = [(self._input.photo.upload, self._clear, self._read, [self._input.photo])]
+        sources = [(self._input.photo.upload, self.clear, self.read, [self._input.photo])]
         for path, button in self._input.examples:
             example = {"path": str(path)}
-            sources.append((button.click, partial(self._clear, example), partial(self._read, example), []))
+            sources.append((button.click, partial(self.clear, example), partial(self.read, example), []))
         for trigger, clear, read, inputs in sources:
             cleared = trigger(
                 clear,
@@ -149,31 +147,33 @@ class SingleImageTab:
             )
             cleared.then(
                 read,
-                [*inputs, self._visit, *seen],
+                [*inputs, self.visit, *seen],
                 [*shown, self._input.photo, controls.override],
                 trigger_mode="multiple",
                 show_progress="minimal",
-                show_progress_on=self._result,
+                show_progress_on=self.result,
                 **PAGE_EVENT,
                 **MODEL_EVENT,
             )
 
-    def _clear(self, payload: Any, visit: Visit, task_key: str, *controls: Any) -> Updates:
+    def clear(self, payload: Any, visit: Visit, task_key: str, *controls: Any) -> Updates:
+        """Takes the result of the last photo away, before the next one is read."""
         if visit.turn is not None:
             visit.turn.job.supersede()
         *kept, _ = controls
         visit.turn = turn = Turn(source_of(payload), task_key, self._controls.read_settings(*kept, False))
         if turn.source is None:
-            return {self._visit: visit, **self._nothing_read()}
+            return {self.visit: visit, **self._nothing_read()}
         return {
-            self._visit: visit,
+            self.visit: visit,
             **self._without_result(),
-            self._status: cards.status_html("Reading the photo …"),
-            self._stop: gr.update(interactive=True),
-            self._result: cards.READING_RESULT,
+            self.status: cards.status_html("Reading the photo …"),
+            self.stop: gr.update(interactive=True),
+            self.result: cards.READING_RESULT,
         }
 
-    def _read(self, payload: Any, visit: Visit, method: Any, opacity: float) -> Iterator[Updates]:
+    def read(self, payload: Any, visit: Visit, method: Any, opacity: float) -> Iterator[Updates]:
+        """Reads the photo: the answer first, then its heatmap and the test of it."""
         # A generator that yields nothing empties its outputs, and what it yields last is sent again at its end.
         yield gr.skip()
         turn = visit.turn
@@ -181,7 +181,7 @@ class SingleImageTab:
         if turn is None or source is None or source != turn.source or not turn.job.start():
             discard(payload)
         else:
-            turn.method, turn.opacity = self._heatmap.known_method(method), as_share(opacity)
+            turn.method, turn.opacity = self.heatmap.known_method(method), as_share(opacity)
             with closing(self._read_in_steps(payload, turn)) as steps:
                 for updates in steps:
                     if turn.job.is_superseded:
@@ -208,44 +208,47 @@ class SingleImageTab:
 
     def _finished(self, turn: Turn) -> Updates:
         turn.job.finish()
-        idle = {self._stop: gr.update(interactive=False)}
+        idle = {self.stop: gr.update(interactive=False)}
         if not turn.is_map_missing:
-            return {**idle, self._status: self._progress(turn)}
+            return {**idle, self.status: self._progress(turn)}
         # No heatmap without its test: it is drawn when it is asked for.
         turn.class_key = None
         return {
             **idle,
-            **self._heatmap.without_figure(cards.STOPPED_LEGEND),
-            self._heatmap.chosen_class: None,
-            self._status: self._progress(turn, _STOPPED),
+            **self.heatmap.without_figure(cards.STOPPED_LEGEND),
+            self.heatmap.chosen_class: None,
+            self.status: self._progress(turn, _STOPPED),
         }
 
-    def _end(self, visit: Visit) -> Updates:
+    def end(self, visit: Visit) -> Updates:
+        """Stops what is being read after the step that it is in."""
         if visit.turn is None or not visit.turn.is_running:
             return gr.skip()
         # The reading itself says when it has stopped: its last step may still be on its way to the page.
         visit.turn.job.stop()
         return {
-            self._stop: gr.update(interactive=False),
-            self._status: cards.status_html("Stopping after this step …"),
+            self.stop: gr.update(interactive=False),
+            self.status: cards.status_html("Stopping after this step …"),
         }
 
-    def _switch_task(self, visit: Visit, task_key: str, payload: Any, *rest: Any) -> Updates:
+    def switch_task(self, visit: Visit, task_key: str, payload: Any, *rest: Any) -> Updates:
+        """Shows the answer of the other task."""
         *controls, method, opacity = rest
         turn, settings = visit.turn, self._controls.read_settings(*controls)
         updates = {
-            self._visit: visit,
+            self.visit: visit,
             **self._controls.for_task(task_key, settings),
-            self._heatmap.chosen_class: gr.update(choices=class_choices(task_key), value=None),
+            self.heatmap.chosen_class: gr.update(choices=class_choices(task_key), value=None),
         }
         if turn is None:
             # The page may still show what has expired; without a photo on it there is nothing to take away.
-            gone = {**self._nothing_read(), self._status: cards.status_html(cards.NO_READING)}
+            gone = {**self._nothing_read(), self.status: cards.status_html(cards.NO_READING)}
             return updates if payload is None else {**gone, **updates}
         turn.task_key, turn.settings, turn.class_key = task_key, settings.for_other_task(), None
         return updates | self._shown_at_once(turn, method, opacity)
 
-    def _override(self, visit: Visit, task_key: str, *rest: Any) -> Updates:
+    def override(self, visit: Visit, task_key: str, *rest: Any) -> Updates:
+        """Shows or hides a withheld answer."""
         *controls, method, opacity = rest
         settings = self._controls.read_settings(*controls)
         updates = self._decided(visit, task_key, settings)
@@ -258,70 +261,75 @@ class SingleImageTab:
         if turn.job.is_superseded or turn.reading is None:
             return {}
         try:
-            turn.method, turn.opacity = self._heatmap.known_method(method), as_share(opacity)
+            turn.method, turn.opacity = self.heatmap.known_method(method), as_share(opacity)
             if turn.has_answer:
                 return self._shown(turn)
             turn.is_due = True
             reading = cards.status_html("Reading the photo for the other task …")
-            return {**self._downloads.enabled(False), **self._heatmap.without_figure(), self._status: reading}
+            return {**self.downloads.enabled(False), **self.heatmap.without_figure(), self.status: reading}
         except Exception as error:
             return self._failed(error)
 
-    def _choose_point(self, visit: Visit, task_key: str, *controls: Any) -> Updates:
+    def choose_point(self, visit: Visit, task_key: str, *controls: Any) -> Updates:
+        """Decides at the operating point that was chosen."""
         settings = self._controls.read_settings(*controls)
         return (
             self._decided(visit, task_key, settings) | self._controls.at_point(task_key, settings)
             or gr.skip()
         )
 
-    def _move_threshold(self, visit: Visit, task_key: str, _: Any, *controls: Any) -> Updates:
+    def move_threshold(self, visit: Visit, task_key: str, _: Any, *controls: Any) -> Updates:
+        """Decides at the threshold that was moved."""
         settings = self._controls.read_settings(OWN_THRESHOLD, *controls)
         return self._decided(visit, task_key, settings) | {self._controls.operating_point: OWN_THRESHOLD}
 
-    def _decide(self, visit: Visit, task_key: str, *controls: Any) -> Updates:
+    def decide(self, visit: Visit, task_key: str, *controls: Any) -> Updates:
+        """Decides at the settings, without another pass through a model."""
         return self._decided(visit, task_key, self._controls.read_settings(*controls)) or gr.skip()
 
     def _decided(self, visit: Visit, task_key: str, settings: DecisionSettings) -> Updates:
         turn = visit.turn
         if turn is None:
-            return {self._status: cards.status_html(cards.NO_READING)}
+            return {self.status: cards.status_html(cards.NO_READING)}
         turn.settings = settings
-        updates: Updates = {self._visit: visit}
+        updates: Updates = {self.visit: visit}
         if turn.job.is_superseded or task_key != turn.task_key or not turn.has_answer:
             return updates
         try:
-            updates[self._result] = result_html(turn.reading, task_key, self._calibrations, settings)
-            updates[self._status] = self._progress(turn)
+            updates[self.result] = result_html(turn.reading, task_key, self._calibrations, settings)
+            updates[self.status] = self._progress(turn)
         except Exception as error:
-            updates[self._status] = cards.failure_html(presentable(error))
+            updates[self.status] = cards.failure_html(presentable(error))
         return updates
 
-    def _redraw(self, visit: Visit, value: str | None, method: Any, opacity: float) -> Updates:
+    def redraw(self, visit: Visit, value: str | None, method: Any, opacity: float) -> Updates:
+        """Shows the heatmap of another class or method, or with another opacity."""
         turn = visit.turn
         if turn is None:
-            return {self._status: cards.status_html(cards.NO_READING)}
+            return {self.status: cards.status_html(cards.NO_READING)}
         task_key, _, class_key = (value or "").partition("/")
         try:
-            turn.method, turn.opacity = self._heatmap.known_method(method), as_share(opacity)
+            turn.method, turn.opacity = self.heatmap.known_method(method), as_share(opacity)
             if task_key != turn.task_key or not turn.has_answer:
                 return gr.skip()
             get_task(task_key).index_of(class_key)
             turn.class_key = class_key
             return {
-                self._visit: visit,
-                **self._heatmap.for_class(turn.reading, *turn.wanted, turn.opacity),
-                self._status: self._progress(turn),
+                self.visit: visit,
+                **self.heatmap.for_class(turn.reading, *turn.wanted, turn.opacity),
+                self.status: self._progress(turn),
             }
         except Exception as error:
             return self._undrawn(error)
 
-    def _draw_wanted(self, visit: Visit) -> Iterator[Updates]:
+    def draw_wanted(self, visit: Visit) -> Iterator[Updates]:
+        """Draws and tests the heatmap that was chosen, where it is missing."""
         yield gr.skip()
         turn = visit.turn
         # While the photo is being read, its reading draws what is wanted.
         if turn is not None and not turn.is_running and turn.is_map_missing:
             for updates in self._draw(turn):
-                yield {self._visit: visit, **updates}
+                yield {self.visit: visit, **updates}
         yield gr.skip()
 
     def _draw_missing(self, turn: Turn) -> Iterator[Updates]:
@@ -338,9 +346,9 @@ class SingleImageTab:
             try:
                 turn.reading = reading = with_map(turn.reading, self._predictors, *wanted, checked=checked)
                 shown = (
-                    self._heatmap.verdict(reading, *wanted)
+                    self.heatmap.verdict(reading, *wanted)
                     if checked
-                    else self._heatmap.for_class(reading, *wanted, turn.opacity)
+                    else self.heatmap.for_class(reading, *wanted, turn.opacity)
                 )
             except Exception as error:
                 if turn.wanted == wanted:
@@ -348,14 +356,14 @@ class SingleImageTab:
                     yield self._undrawn(error)
                 return
             if turn.wanted == wanted and not turn.job.is_superseded:
-                yield {**shown, self._status: self._progress(turn)}
+                yield {**shown, self.status: self._progress(turn)}
 
     def _undrawn(self, error: Exception) -> Updates:
         told = cards.failure_html(presentable(error))
         return {
-            **self._heatmap.without_figure(told),
-            self._heatmap.chosen_class: None,
-            self._status: told,
+            **self.heatmap.without_figure(told),
+            self.heatmap.chosen_class: None,
+            self.status: told,
         }
 
     def _shown(self, turn: Turn) -> Updates:
@@ -366,21 +374,21 @@ class SingleImageTab:
         key = turn.task_key, turn.class_key, turn.method
         return {
             **self._told(turn),
-            **self._heatmap.for_class(turn.reading, *key, turn.opacity),
-            self._heatmap.chosen_class: gr.update(
+            **self.heatmap.for_class(turn.reading, *key, turn.opacity),
+            self.heatmap.chosen_class: gr.update(
                 choices=class_choices(turn.task_key),
                 value=turn.class_key and f"{turn.task_key}/{turn.class_key}",
             ),
-            **self._downloads.enabled(True),
-            self._stop: gr.update(interactive=turn.is_running and not turn.job.is_ending),
-            self._status: self._progress(turn),
+            **self.downloads.enabled(True),
+            self.stop: gr.update(interactive=turn.is_running and not turn.job.is_ending),
+            self.status: self._progress(turn),
         }
 
     def _told(self, turn: Turn) -> Updates:
         reading, task_key, settings = turn.reading, turn.task_key, turn.settings
         cases = cases_html(reading, task_key, settings)
         return {
-            self._result: result_html(reading, task_key, self._calibrations, settings),
+            self.result: result_html(reading, task_key, self._calibrations, settings),
             self._check: check_html(reading, task_key),
             self._cases: gr.update(value=cases, visible=bool(cases)),
             **self._controls.for_reading(reading, task_key),
@@ -400,25 +408,25 @@ class SingleImageTab:
 
     def _nothing_read(self) -> Updates:
         return {
-            self._status: cards.status_html("Ready."),
-            self._result: cards.EMPTY_RESULT,
+            self.status: cards.status_html("Ready."),
+            self.result: cards.EMPTY_RESULT,
             **self._without_result(),
         }
 
     def _failed(self, error: Exception) -> Updates:
         return {
-            self._status: cards.failure_html(presentable(error)),
-            self._result: cards.FAILED_RESULT,
+            self.status: cards.failure_html(presentable(error)),
+            self.result: cards.FAILED_RESULT,
             **self._without_result(),
         }
 
     def _without_result(self) -> Updates:
         return {
-            self._stop: gr.update(interactive=False),
+            self.stop: gr.update(interactive=False),
             self._check: cards.EMPTY_CHECK,
             self._cases: gr.update(value="", visible=False),
-            **self._downloads.enabled(False),
-            **self._heatmap.without_reading(),
+            **self.downloads.enabled(False),
+            **self.heatmap.without_reading(),
             **self._controls.without_reading(),
         }
 

@@ -78,7 +78,7 @@ def uploaded(cache, encoded_photo):
 
 def chosen(tab, payload, visit=None, task="binary"):
     visit = visit or Visit()
-    tab._clear(payload, visit, task, *CONTROLS)
+    tab.clear(payload, visit, task, *CONTROLS)
     return visit
 
 
@@ -86,7 +86,7 @@ def chosen(tab, payload, visit=None, task="binary"):
 def whole(tab):
     """A visit whose photo was read to the end, and all that its reading sent to the page."""
     visit = chosen(tab, FIRST)
-    return visit, list(tab._read(FIRST, visit, *SEEN))
+    return visit, list(tab.read(FIRST, visit, *SEEN))
 
 
 @pytest.fixture
@@ -109,9 +109,9 @@ def without_models(monkeypatch):
 
 def test_an_overtaken_reading_leaves_the_next_photo_alone(tab):
     visit = chosen(tab, FIRST)
-    steps = tab._read(FIRST, visit, *SEEN)
+    steps = tab.read(FIRST, visit, *SEEN)
     assert next(steps) == gr.skip()
-    assert tab._result in next(steps)
+    assert tab.result in next(steps)
     chosen(tab, SECOND, visit)
     # Gradio sends what comes last once more, so it has to be nothing.
     assert list(steps) == [gr.skip()]
@@ -120,7 +120,7 @@ def test_an_overtaken_reading_leaves_the_next_photo_alone(tab):
 
 def test_a_reading_that_ends_sends_nothing_again(tab, whole):
     visit, (*_, result, last) = whole
-    assert "Done." in result[tab._status]
+    assert "Done." in result[tab.status]
     assert last == gr.skip()
     assert visit.reading is not None
 
@@ -128,7 +128,7 @@ def test_a_reading_that_ends_sends_nothing_again(tab, whole):
 def test_a_photo_whose_turn_is_over_is_deleted_unread_and_still_there_for_who_sent_the_same(tab, uploaded):
     payload = uploaded(900)
     visit = chosen(tab, FIRST)
-    assert list(tab._read(payload, visit, *SEEN)) == [gr.skip(), gr.skip()]
+    assert list(tab.read(payload, visit, *SEEN)) == [gr.skip(), gr.skip()]
     assert not Path(payload["path"]).exists()
     with opened_photo(payload) as photo:
         assert photo.width == 240
@@ -136,22 +136,22 @@ def test_a_photo_whose_turn_is_over_is_deleted_unread_and_still_there_for_who_se
 
 def test_a_photo_taken_away_while_it_waits_is_not_read(tab):
     visit = chosen(tab, FIRST)
-    assert list(tab._read(None, visit, *SEEN)) == [gr.skip(), gr.skip()]
+    assert list(tab.read(None, visit, *SEEN)) == [gr.skip(), gr.skip()]
     assert visit.turn.is_running
-    emptied = tab._clear(None, visit, "binary", *CONTROLS)
-    assert "No photo yet" in emptied[tab._result]
-    assert not emptied[tab._stop]["interactive"]
+    emptied = tab.clear(None, visit, "binary", *CONTROLS)
+    assert "No photo yet" in emptied[tab.result]
+    assert not emptied[tab.stop]["interactive"]
     for payload in (FIRST, None):
-        assert list(tab._read(payload, visit, *SEEN)) == [gr.skip(), gr.skip()]
+        assert list(tab.read(payload, visit, *SEEN)) == [gr.skip(), gr.skip()]
 
 
 def test_the_files_can_be_had_with_the_answer_before_any_heatmap_is_drawn(tab):
     visit = chosen(tab, FIRST)
-    steps = tab._read(FIRST, visit, *SEEN)
+    steps = tab.read(FIRST, visit, *SEEN)
     next(steps)
     answered = next(steps)
-    assert "dd-label" in answered[tab._result]
-    assert all(answered[button]["interactive"] for button in tab._downloads.outputs)
+    assert "dd-label" in answered[tab.result]
+    assert all(answered[button]["interactive"] for button in tab.downloads.outputs)
     assert visit.reading.maps == {}
     # A visitor who leaves now has nothing drawn for him.
     steps.close()
@@ -176,27 +176,27 @@ def test_a_withheld_photo_has_no_heatmap_drawn_and_its_files_can_be_had(tab, upl
     payload = white_photo(uploaded, 903)
     visit = chosen(tab, payload)
     with without_models(monkeypatch):
-        steps = list(tab._read(payload, visit, *SEEN))
+        steps = list(tab.read(payload, visit, *SEEN))
         files = [list(make(visit, "binary", None, *SEEN, *CONTROLS)) for make in makers(tab)]
-    assert "Done." in steps[-2][tab._status]
+    assert "Done." in steps[-2][tab.status]
     assert visit.reading.maps == {}
-    assert all(Path(updates[tab._downloads._file]).is_file() for [updates] in files)
+    assert all(Path(updates[tab.downloads._file]).is_file() for [updates] in files)
 
 
 def makers(tab):
-    return tab._downloads._make_report, tab._downloads._make_json
+    return tab.downloads._make_report, tab.downloads._make_json
 
 
 def test_a_file_asked_for_before_the_check_holds_the_heatmap_and_its_check(tab):
     visit = chosen(tab, FIRST)
-    steps = tab._read(FIRST, visit, *SEEN)
+    steps = tab.read(FIRST, visit, *SEEN)
     next(steps), next(steps)
     label = visit.reading.predictions["binary"].label
     files = []
     for make in makers(tab):
         doing, done = make(visit, "binary", f"binary/{label}", *SEEN, *CONTROLS)
-        assert "Checking" in doing[tab._downloads._status]
-        files.append(Path(done[tab._downloads._file]).read_text(encoding="utf-8"))
+        assert "Checking" in doing[tab.downloads._status]
+        files.append(Path(done[tab.downloads._file]).read_text(encoding="utf-8"))
     made, exported = files
     assert made.count("data:image/png") == 2
     assert re.search('class="badge (un)?reliable"', made)
@@ -209,19 +209,19 @@ def test_a_file_asked_for_before_the_check_holds_the_heatmap_and_its_check(tab):
 
 def test_no_file_is_made_of_an_answer_that_is_not_there_yet(tab):
     visit = chosen(tab, FIRST)
-    steps = tab._read(FIRST, visit, *SEEN)
+    steps = tab.read(FIRST, visit, *SEEN)
     next(steps), next(steps)
-    updates = tab._switch_task(visit, "multiclass", FIRST, *CONTROLS, *SEEN)
-    assert not any(updates[button]["interactive"] for button in tab._downloads.outputs)
+    updates = tab.switch_task(visit, "multiclass", FIRST, *CONTROLS, *SEEN)
+    assert not any(updates[button]["interactive"] for button in tab.downloads.outputs)
     for make in makers(tab):
         [refused] = make(visit, "multiclass", None, *SEEN, *CONTROLS)
-        assert refused[tab._downloads._file] is None
+        assert refused[tab.downloads._file] is None
     # The reading that goes on shows the other task as soon as it has it.
-    answered = next(step for step in steps if tab._result in step)
-    assert "dd-conditional" in answered[tab._result]
-    assert all(answered[button]["interactive"] for button in tab._downloads.outputs)
+    answered = next(step for step in steps if tab.result in step)
+    assert "dd-conditional" in answered[tab.result]
+    assert all(answered[button]["interactive"] for button in tab.downloads.outputs)
     *_, result, _ = steps
-    assert "Done." in result[tab._status]
+    assert "Done." in result[tab.status]
     assert [*visit.reading.checks["multiclass"]] == [
         ("grad-cam", visit.reading.predictions["multiclass"].label)
     ]
@@ -229,12 +229,12 @@ def test_no_file_is_made_of_an_answer_that_is_not_there_yet(tab):
 
 def test_a_class_chosen_while_the_photo_is_read_is_drawn_in_place_of_the_answer(tab):
     visit = chosen(tab, FIRST)
-    steps = tab._read(FIRST, visit, *SEEN)
+    steps = tab.read(FIRST, visit, *SEEN)
     next(steps), next(steps)
     [other] = {*BINARY.classes} - {visit.reading.predictions["binary"].label}
-    tab._redraw(visit, f"binary/{other}", *SEEN)
-    assert list(tab._draw_wanted(visit)) == [gr.skip(), gr.skip()]
-    badges = [step[tab._heatmap.badge] for step in steps if step.get(tab._heatmap.badge)]
+    tab.redraw(visit, f"binary/{other}", *SEEN)
+    assert list(tab.draw_wanted(visit)) == [gr.skip(), gr.skip()]
+    badges = [step[tab.heatmap.badge] for step in steps if step.get(tab.heatmap.badge)]
     assert [re.findall("checking|reliable", badge)[0] for badge in badges] == ["checking", "reliable"]
     assert [*visit.reading.maps["binary"]] == [("grad-cam", other)]
     assert visit.turn.class_key == other
@@ -242,29 +242,29 @@ def test_a_class_chosen_while_the_photo_is_read_is_drawn_in_place_of_the_answer(
 
 def test_a_reading_stopped_before_the_check_shows_no_heatmap_and_the_rest_can_still_be_had(tab):
     visit = chosen(tab, FIRST)
-    steps = tab._read(FIRST, visit, *SEEN)
+    steps = tab.read(FIRST, visit, *SEEN)
     next(steps), next(steps)
-    assert "Checking" in next(steps)[tab._status]
-    assert tab._status in tab._end(visit)
+    assert "Checking" in next(steps)[tab.status]
+    assert tab.status in tab.end(visit)
     *_, stopped, last = steps
-    assert "Stopped" in stopped[tab._status]
-    assert not stopped[tab._heatmap.overlay]["visible"]
-    assert stopped[tab._heatmap.badge] == ""
+    assert "Stopped" in stopped[tab.status]
+    assert not stopped[tab.heatmap.overlay]["visible"]
+    assert stopped[tab.heatmap.badge] == ""
     assert last == gr.skip()
     # There is nothing left to stop.
-    assert tab._end(visit) == gr.skip()
+    assert tab.end(visit) == gr.skip()
     reading = visit.reading
     assert set(reading.predictions) == set(reading.views) == {"binary", "multiclass"}
     label = reading.predictions["binary"].label
     assert reading.checks["binary"] == {}
-    tab._redraw(visit, f"binary/{label}", *SEEN)
-    list(tab._draw_wanted(visit))
+    tab.redraw(visit, f"binary/{label}", *SEEN)
+    list(tab.draw_wanted(visit))
     assert visit.reading.checks["binary"].keys() == {("grad-cam", label)}
-    updates = tab._switch_task(visit, "multiclass", FIRST, *CONTROLS, *SEEN)
-    assert "dd-conditional" in updates[tab._result]
-    _, drawn, checked, _ = tab._draw_wanted(visit)
-    assert drawn[tab._heatmap.overlay]["visible"]
-    assert "Done." in checked[tab._status]
+    updates = tab.switch_task(visit, "multiclass", FIRST, *CONTROLS, *SEEN)
+    assert "dd-conditional" in updates[tab.result]
+    _, drawn, checked, _ = tab.draw_wanted(visit)
+    assert drawn[tab.heatmap.overlay]["visible"]
+    assert "Done." in checked[tab.status]
     assert visit.reading.checks["multiclass"].keys() == {
         ("grad-cam", visit.reading.predictions["multiclass"].label)
     }
@@ -278,7 +278,7 @@ def colours(path):
 
 
 def test_a_heatmap_is_in_colour_from_the_first_moment_with_a_badge_that_says_what_is_known(tab, whole):
-    heatmap = tab._heatmap
+    heatmap = tab.heatmap
     drawn, checked = [step for step in whole[1] if step.get(heatmap.badge)]
     assert 'data-state="checking"' in drawn[heatmap.badge]
     assert colours(drawn[heatmap.overlay]["value"]) > 0.5
@@ -293,119 +293,119 @@ def test_a_heatmap_is_in_colour_from_the_first_moment_with_a_badge_that_says_wha
 def test_overriding_decides_at_once_and_draws_after_it(tab, uploaded, monkeypatch):
     payload = white_photo(uploaded, 901)
     visit = chosen(tab, payload)
-    list(tab._read(payload, visit, *SEEN))
+    list(tab.read(payload, visit, *SEEN))
     assert visit.turn.wanted is None
     with without_models(monkeypatch):
-        updates = tab._override(visit, "binary", *OVERRIDING, *SEEN)
-    assert "dd-overridden" in updates[tab._result]
-    assert not updates[tab._heatmap.overlay]["visible"]
-    _, drawn, checked, _ = tab._draw_wanted(visit)
-    assert drawn[tab._heatmap.overlay]["visible"]
-    assert "Done." in checked[tab._status]
+        updates = tab.override(visit, "binary", *OVERRIDING, *SEEN)
+    assert "dd-overridden" in updates[tab.result]
+    assert not updates[tab.heatmap.overlay]["visible"]
+    _, drawn, checked, _ = tab.draw_wanted(visit)
+    assert drawn[tab.heatmap.overlay]["visible"]
+    assert "Done." in checked[tab.status]
 
 
 def test_another_task_takes_no_pass_through_a_model_but_for_its_heatmap(tab, visit, monkeypatch):
     with without_models(monkeypatch):
-        updates = tab._switch_task(visit, "multiclass", FIRST, *CONTROLS, *SEEN)
-        assert "dd-conditional" in updates[tab._result]
-        assert not updates[tab._heatmap.overlay]["visible"]
-    assert "Drawing" in updates[tab._status]
-    list(tab._draw_wanted(visit))
+        updates = tab.switch_task(visit, "multiclass", FIRST, *CONTROLS, *SEEN)
+        assert "dd-conditional" in updates[tab.result]
+        assert not updates[tab.heatmap.overlay]["visible"]
+    assert "Drawing" in updates[tab.status]
+    list(tab.draw_wanted(visit))
     with without_models(monkeypatch):
         for task_key in ("binary", "multiclass"):
-            updates = tab._switch_task(visit, task_key, FIRST, *CONTROLS, *SEEN)
-            assert updates[tab._heatmap.overlay]["visible"]
-            assert list(tab._draw_wanted(visit)) == [gr.skip(), gr.skip()]
+            updates = tab.switch_task(visit, task_key, FIRST, *CONTROLS, *SEEN)
+            assert updates[tab.heatmap.overlay]["visible"]
+            assert list(tab.draw_wanted(visit)) == [gr.skip(), gr.skip()]
 
 
 def test_a_heatmap_that_comes_after_another_task_was_chosen_is_not_shown(tab, visit, monkeypatch):
     [other] = {*BINARY.classes} - {visit.reading.predictions["binary"].label}
-    updates = tab._redraw(visit, f"binary/{other}", "attention-rollout", 0.5)
-    assert "Drawing" in updates[tab._status]
+    updates = tab.redraw(visit, f"binary/{other}", "attention-rollout", 0.5)
+    assert "Drawing" in updates[tab.status]
     draw = single_image.with_map
 
     def draw_late(*arguments, **options):
         drawn = draw(*arguments, **options)
-        tab._switch_task(visit, "multiclass", FIRST, *CONTROLS, *SEEN)
+        tab.switch_task(visit, "multiclass", FIRST, *CONTROLS, *SEEN)
         return drawn
 
     monkeypatch.setattr(single_image, "with_map", draw_late)
-    assert list(tab._draw_wanted(visit)) == [gr.skip(), gr.skip()]
+    assert list(tab.draw_wanted(visit)) == [gr.skip(), gr.skip()]
     assert visit.turn.wanted[0] == "multiclass"
     # A choice among the classes of the task before, likewise.
-    assert tab._redraw(visit, f"binary/{other}", *SEEN) == gr.skip()
+    assert tab.redraw(visit, f"binary/{other}", *SEEN) == gr.skip()
 
 
 def test_whoever_moves_a_control_does_not_lose_the_photo(tab, visit):
     label = visit.reading.predictions["binary"].label
     for updates in (
-        tab._redraw(visit, f"binary/{label}", "grad-cam", 0.7),
-        tab._choose_point(visit, "binary", *CONTROLS),
-        tab._move_threshold(visit, "binary", *CONTROLS),
-        tab._decide(visit, "binary", *CONTROLS),
-        tab._override(visit, "binary", *OVERRIDING, *SEEN),
-        tab._switch_task(visit, "multiclass", FIRST, *CONTROLS, *SEEN),
+        tab.redraw(visit, f"binary/{label}", "grad-cam", 0.7),
+        tab.choose_point(visit, "binary", *CONTROLS),
+        tab.move_threshold(visit, "binary", *CONTROLS),
+        tab.decide(visit, "binary", *CONTROLS),
+        tab.override(visit, "binary", *OVERRIDING, *SEEN),
+        tab.switch_task(visit, "multiclass", FIRST, *CONTROLS, *SEEN),
     ):
         # What is written back counts as new and does not expire.
-        assert updates[tab._visit] is visit
+        assert updates[tab.visit] is visit
 
 
 def test_another_task_for_a_photo_that_has_expired_says_so(tab):
-    updates = tab._switch_task(Visit(), "multiclass", FIRST, *CONTROLS, *SEEN)
-    assert "No photo yet" in updates[tab._result]
-    assert "expired" in updates[tab._status]
-    assert not updates[tab._heatmap.overlay]["visible"]
+    updates = tab.switch_task(Visit(), "multiclass", FIRST, *CONTROLS, *SEEN)
+    assert "No photo yet" in updates[tab.result]
+    assert "expired" in updates[tab.status]
+    assert not updates[tab.heatmap.overlay]["visible"]
 
 
 def test_a_photo_taken_away_while_its_comparison_waits_is_not_read(section):
-    waiting = section._clear(FIRST, None, None, "binary", "balanced")[section._run]
-    emptied = section._clear(None, waiting, None, "binary", "balanced")
+    waiting = section.clear(FIRST, None, None, "binary", "balanced")[section.run]
+    emptied = section.clear(None, waiting, None, "binary", "balanced")
     assert waiting.job.is_superseded
-    assert "Ready." in emptied[section._status]
-    assert not emptied[section._stop]["interactive"]
-    assert list(section._read(FIRST, emptied[section._run])) == [gr.skip(), gr.skip()]
+    assert "Ready." in emptied[section.status]
+    assert not emptied[section.stop]["interactive"]
+    assert list(section.read(FIRST, emptied[section.run])) == [gr.skip(), gr.skip()]
 
 
 def test_an_overtaken_comparison_leaves_the_next_photo_alone(section):
-    run = section._clear(FIRST, None, None, "binary", "balanced")[section._run]
-    steps = section._read(FIRST, run)
+    run = section.clear(FIRST, None, None, "binary", "balanced")[section.run]
+    steps = section.read(FIRST, run)
     assert next(steps) == gr.skip()
-    assert section._photo in next(steps)
-    section._clear(SECOND, run, None, "binary", "balanced")
+    assert section.photo in next(steps)
+    section.clear(SECOND, run, None, "binary", "balanced")
     assert list(steps) == [gr.skip()]
 
 
 def test_a_comparison_whose_turn_is_over_deletes_the_photo_unread(section, uploaded):
-    run = section._clear(FIRST, None, None, "binary", "balanced")[section._run]
+    run = section.clear(FIRST, None, None, "binary", "balanced")[section.run]
     payload = uploaded(902)
-    assert list(section._read(payload, run)) == [gr.skip(), gr.skip()]
+    assert list(section.read(payload, run)) == [gr.skip(), gr.skip()]
     assert not Path(payload["path"]).exists()
 
 
 def test_asking_the_same_photo_again_sends_nothing_twice(section):
-    run = section._clear(FIRST, None, None, "binary", "balanced")[section._run]
+    run = section.clear(FIRST, None, None, "binary", "balanced")[section.run]
     with opened_photo(FIRST) as photo:
         run.again = photo
     run.job.stop()
-    *_, result, last = section._read_again(run)
-    assert "Stopped" in result[section._status]
+    *_, result, last = section.read_again(run)
+    assert "Stopped" in result[section.status]
     assert last == gr.skip()
     run.again, run.job = photo, Job()
-    steps = section._read_again(run)
+    steps = section.read_again(run)
     next(steps), next(steps)
     run.job.supersede()
     assert list(steps) == [gr.skip()]
 
 
 def test_whoever_looks_at_other_classes_does_not_lose_the_comparison(section):
-    run = section._clear(FIRST, None, None, "binary", "balanced")[section._run]
+    run = section.clear(FIRST, None, None, "binary", "balanced")[section.run]
     run.job.stop()
-    results = [step[section._result] for step in section._read(FIRST, run) if section._result in step]
-    updates = section._redraw(run, results[-1], "others", "balanced")
-    assert (updates[section._run], updates[section._result]) == (run, results[-1])
-    assert "expired" in section._redraw(None, None, "others", "balanced")[section._status]
-    section._clear(SECOND, run, None, "binary", "balanced")
-    assert section._redraw(run, results[-1], "nevus", "balanced") == gr.skip()
+    results = [step[section.result] for step in section.read(FIRST, run) if section.result in step]
+    updates = section.redraw(run, results[-1], "others", "balanced")
+    assert (updates[section.run], updates[section.result]) == (run, results[-1])
+    assert "expired" in section.redraw(None, None, "others", "balanced")[section.status]
+    section.clear(SECOND, run, None, "binary", "balanced")
+    assert section.redraw(run, results[-1], "nevus", "balanced") == gr.skip()
 
 
 def test_a_program_that_compares_can_leave_after_each_model(zoo):
