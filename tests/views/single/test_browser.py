@@ -264,7 +264,7 @@ def test_the_decision_follows_the_controls_and_is_exported(visit, calibrated_url
         slider.focus()
         slider.press(key)
         page.wait_for_selector(f".dd-label:text-is('{decided}')")
-        assert page.locator("#operating-point input:checked").get_attribute("value") == "own_threshold"
+        expect(page.locator("#operating-point input:checked")).to_have_value("own_threshold")
     page.fill("#prevalence input", "3")
     page.wait_for_selector(".dd-answer :text('a prevalence of 3.0\u00a0%')")
     prevalence = page.locator("#prevalence input")
