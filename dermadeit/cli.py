@@ -381,6 +381,18 @@ def model_card(
         typer.echo(str(path))
 
 
+@app.command("known-names")
+def known_names(
+    output: Annotated[Path, typer.Option(help="The page whose tables are replaced.")] = Path("docs/data.md"),
+) -> None:
+    """Write the tables of the column, class and split names that are known."""
+    with _user_errors():
+        from dermadeit.publishing.known_names import write_known_names
+
+        require_folder(output.parent)
+        write_known_names(output)
+
+
 @app.command("error-codes")
 def error_codes(
     output: Annotated[Path, typer.Option(help="The page to write.")] = Path("docs/errors.md"),

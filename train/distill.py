@@ -72,6 +72,8 @@ def main(arguments: list[str] | None = None) -> int:
     if request.smoke:
         run_smoke(train, request.configuration)
     else:
+        # Before anything is fetched.
+        require_folder(request.configuration.output_folder)
         train(settle(request.configuration, download=request.download))
     return 0
 

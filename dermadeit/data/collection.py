@@ -384,7 +384,14 @@ def _read_with_table(
     if any(row.found for row in best[0].rows):
         return chosen[0], *best
     for code_page in _CODE_PAGES:
-        renamed = [replace(item, given=_in_code_page(item.given, code_page)) for item in sorting.found]
+        renamed = [
+            replace(
+                item,
+                file=_in_code_page(item.file, code_page),
+                given=_in_code_page(item.given, code_page),
+            )
+            for item in sorting.found
+        ]
         tables = [chosen[1]]
         if not is_utf8(given.source):
             tables.append(read_table_file(given.source, given.name, code_page))

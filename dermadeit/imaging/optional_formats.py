@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -74,6 +74,7 @@ def open_dicom(data: bytes, check_geometry: CheckGeometry) -> Opened:
         )
     check_geometry((int(dataset.Columns), int(dataset.Rows)))
     photometric = str(dataset.PhotometricInterpretation)
+    _check_subsampling(dataset, photometric)
     try:
         # YBR becomes RGB in here; palettes and inverted greys do not.
         values = pixel_array(dataset, index=0)
@@ -102,6 +103,23 @@ def open_dicom(data: bytes, check_geometry: CheckGeometry) -> Opened:
         ledger.append("First frame used.")
     warnings = ("The file has several frames. Only the first was read.",) if several else ()
     return Opened(Image.fromarray(values.astype(np.uint8)), tuple(ledger), warnings)
+
+
+def _check_subsampling(dataset: Any, photometric: str) -> None:
+    """Refuses uncompressed pixels that are longer than the colours that their header declares."""
+    samples = int(dataset.Rows) * int(dataset.Columns) * int(dataset.get("NumberOfFrames") or 1)
+    if (
+        photometric == "YBR_FULL_422"
+        and not dataset.file_meta.TransferSyntaxUID.is_compressed
+        and len(dataset.PixelData) in (3 * samples, 3 * samples + 1)
+    ):
+        # Those who write such files mean RGB or YBR_FULL; a photo in the wrong colours must not be read.
+        raise ImageError(
+            "This DICOM file contradicts itself: its header says YBR_FULL_422, which halves the colours, but its "
+            "pixels have the full length of RGB or YBR_FULL. Correct the photometric interpretation, or use the "
+            "original photo.",
+            code=ErrorCode.DAMAGED_IMAGE,
+        )
 
 
 OPENERS = {"HEIC": open_heic, "DICOM": open_dicom}

@@ -73,3 +73,9 @@ def test_dicom_refusals():
     data = dicom_file(smooth_pixels(), "RGB")
     refusal(data[: len(data) // 2], "truncated_image", "DICOM")
     refusal(dicom_file(smooth_pixels(32, 32), "RGB"), "too_small")
+
+
+def test_dicom_that_declares_fewer_colours_than_it_holds_is_called_a_contradiction():
+    refusal(
+        dicom_file(smooth_pixels(), "YBR_FULL_422"), "damaged_image", "contradicts itself", "YBR_FULL_422"
+    )

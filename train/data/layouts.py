@@ -314,7 +314,8 @@ def _collection(listing: Listing, reading: Reading, name: str, dataset: str) -> 
         named = _name_of(row)
         image_id = _stem(named) if stems[_stem(named)] == 1 else _without_suffix(named)
         if row.found is None:
-            listing.exclude(image_id, named, Reason.NO_IMAGE, f"line {row.line} of the table")
+            detail = f"line {row.line} of the table: there is no image of this name"
+            listing.exclude(image_id, named, Reason.NO_IMAGE, detail)
             continue
         listing.add(
             row.meaning,
