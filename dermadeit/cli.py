@@ -466,7 +466,7 @@ def _open_manifest(
     from dermadeit.data.manifest import check_leaks, read_source
 
     manifest = read_source(source, get_task(task.value), images, opened=opened)
-    for sentence in manifest.ledger.sentences():
+    for sentence in manifest.ledger.sentences() if manifest.ledger else ():
         typer.echo(sentence, err=True)
     if not allow_leaks:
         check_leaks(manifest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import sys
@@ -39,7 +40,7 @@ def require_folder(folder: Path) -> None:
 def escape_what_cannot_be_printed() -> None:
     """Lets standard output escape letters that its code page lacks, as standard error does; once, at the start."""
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 

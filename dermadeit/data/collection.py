@@ -346,6 +346,7 @@ def _collect(sorting: _Sorting, task: Task) -> Collection:
         used, reading, search = "", folders, None
     else:
         used, reading, search = _read_with_table(sorting, chosen, readable, vocabulary)
+    assert reading is not None, "there are folders where no table was chosen"
     left_out = [*sorting.left_out, *_unused_tables(sorting.tables, used, reading)]
     labelled = for_task(reading, task)
     images, missing = _collected(labelled)
@@ -440,9 +441,9 @@ def _refusal_of_tables(tables: Sequence[_GivenTable], vocabulary: Vocabulary) ->
     for given in tables:
         if given.refusal is not None:
             return given.refusal
-    first = next(given for given in tables if given.table is not None)
+    first, table = next((given, given.table) for given in tables if given.table is not None)
     try:
-        read_rows(first.table, FileSearch(lambda: ()), vocabulary, name=first.name)
+        read_rows(table, FileSearch(lambda: ()), vocabulary, name=first.name)
     except TableError as error:
         return error
     return TableError(f"The table “{first.name}” names no labels. Give a table of labels.")

@@ -574,7 +574,8 @@ def read_folders(files: Sequence[FoundFile], vocabulary: Vocabulary) -> Reading 
     """
     parts_of = {item.file: item.given.split("/")[:-1] for item in files}
     named = {file: class_folder(parts, vocabulary) for file, parts in parts_of.items()}
-    if not any(name and vocabulary.meaning(name).name != UNKNOWN_DIAGNOSIS for name in named.values()):
+    meaning_of = {name: meaning for name in named.values() if name and (meaning := vocabulary.meaning(name))}
+    if not any(meaning.name != UNKNOWN_DIAGNOSIS for meaning in meaning_of.values()):
         return None
     wrapper = len(posixpath.commonprefix([*parts_of.values()]))
     rows, left_out = [], []
@@ -584,7 +585,7 @@ def read_folders(files: Sequence[FoundFile], vocabulary: Vocabulary) -> Reading 
             left_out.append(_unknown_folder(item, [part for part in parts[wrapper:] if not split_of(part)]))
             continue
         split = next((found for part in parts[: parts.index(name)] if (found := split_of(part))), "")
-        meaning = vocabulary.meaning(name)
+        meaning = meaning_of[name]
         metadata = _diagnosis_of_folder(name, meaning)
         rows.append(LabelledRow(item.file, item.file, item, name, meaning, split=split, metadata=metadata))
     rows, contradicting, copies = _one_of_each(rows)
@@ -611,33 +612,38 @@ def _unknown_folder(item: FoundFile, folders: Sequence[str]) -> LeftOut:
     )
 
 
+def _file_of(row: LabelledRow) -> FoundFile:
+    assert row.found is not None, "a row of a folder is made from its file"
+    return row.found
+
+
 def _one_of_each(rows: Sequence[LabelledRow]) -> tuple[list[LabelledRow], list[LeftOut], list[FoundFile]]:
     by_name: dict[str, list[LabelledRow]] = defaultdict(list)
     for row in rows:
-        by_name[row.found.given.rsplit("/", 1)[-1].casefold()].append(row)
+        by_name[_file_of(row).given.rsplit("/", 1)[-1].casefold()].append(row)
     copies: list[FoundFile] = []
     contradicting: dict[str, LeftOut] = {}
     for same in by_name.values():
         if len(same) < 2:
             continue
-        _, twice = without_copies([row.found for row in same])
+        _, twice = without_copies([_file_of(row) for row in same])
         digests = {item.digest() for item in twice}
         of_digest: dict[str, list[LabelledRow]] = defaultdict(list)
         for row in same if digests else ():
-            if (digest := row.found.digest()) in digests:
+            if (digest := _file_of(row).digest()) in digests:
                 of_digest[digest].append(row)
         for alike in of_digest.values():
             if len({row.meaning for row in alike}) > 1:
                 reason = "the same photo lies in folders of two classes"
                 contradicting |= {
-                    row.found.file: LeftOut(row.found.file, reason, Reason.CONTRADICTING_LABELS,
+                    _file_of(row).file: LeftOut(_file_of(row).file, reason, Reason.CONTRADICTING_LABELS,
                                             summary="image with two labels", image_id=row.image_id)
                     for row in alike
                 }  # fmt: skip
             else:
-                copies += [row.found for row in alike[1:]]
+                copies += [_file_of(row) for row in alike[1:]]
     gone = {item.file for item in copies} | contradicting.keys()
-    return [row for row in rows if row.found.file not in gone], list(contradicting.values()), copies
+    return [row for row in rows if _file_of(row).file not in gone], list(contradicting.values()), copies
 
 
 # --------------------------------------------------------------------------------------------------- tasks

@@ -179,6 +179,7 @@ class FileSearch:
         parts = name.replace("\\", "/").split("/")
         if not name or parts[0] == "" or ".." in parts or ":" in parts[0]:
             return None
+        assert self._root is not None, "only files of a folder are looked for by their exact path"
         path = self._root.joinpath(*parts)
         try:
             if not path.is_file():

@@ -178,6 +178,7 @@ def single_class_left(answered: Sequence[str], known: Sequence[str]) -> bool:
 
 
 def _content(row: ManifestRow) -> Any:
+    assert row.read is not None, "only rows whose file is read from elsewhere"
     try:
         return row.read()
     except ImageError:
