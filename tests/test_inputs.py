@@ -13,7 +13,7 @@ import sys
 import unicodedata
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -453,3 +453,40 @@ def test_letters_that_a_code_page_lacks_are_escaped(tmp_path: Path, photos: list
         b"Ru\\u0308cken.jpg",
         b"missing.jpg",
     ]
+
+
+def test_figures_of_the_one_class_that_could_be_read_are_refused(
+    photos: list[bytes], tmp_path: Path, predictors: dict[str, Predictor], monkeypatch
+) -> None:
+    monkeypatch.setattr(
+        "dermadeit.inference.predictor.load_predictor", lambda task, *_, **__: predictors[task]
+    )
+    (tmp_path / "in").mkdir()
+    given = CASES["jfif_and_capitals"](tmp_path / "in", [*photos[:3], b"x", b"y", b"z"])
+    options = ["evaluate", str(given.images), "--task", "binary", "--views", "1", "--no-slices"]
+    result = CliRunner().invoke(app, [*options, "--output", str(tmp_path / "out")])
+    assert result.exit_code == 3
+    assert "accuracy" not in result.stdout
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())["dermadeit"]
+    assert metrics["not_measured"] in result.stderr
+    assert (metrics["n"], metrics["failed"]) == (3, 3)
+    assert len(read_csv(tmp_path / "out" / "predictions.csv").rows) == 3
+
+
+@pytest.mark.parametrize("as_zip", [False, True])
+def test_system_files_are_counted_and_a_zip_is_read_as_its_folder(
+    photos: list[bytes], tmp_path: Path, as_zip: bool
+) -> None:
+    (tmp_path / "in").mkdir()
+    given = CASES["system_files_in_class_folders"](tmp_path / "in", photos)
+    source = given.images
+    if as_zip:
+        source = tmp_path / "set.zip"
+        with zipfile.ZipFile(source, "w") as archive:
+            for path in sorted(given.images.rglob("*")):
+                archive.write(path, path.relative_to(given.images))
+    with ExitStack() as opened:
+        manifest = read_source(source, BINARY, opened=opened)
+        assert {_stem(row.file): row.label for row in manifest.rows} == WHOLE
+    assert any(note.startswith("Passed over, because they are no images: 4") for note in manifest.notes)
+    assert any("notes.csv" in note for note in manifest.notes)

@@ -175,19 +175,20 @@ def _read_folder(folder: Path, task: Task) -> Manifest:
     found = [found_on_disk(path, path.relative_to(folder).as_posix()) for path in content.images]
     tables, notes = _read_tables({path.relative_to(folder).as_posix(): path for path in content.tables})
     if content.passed_over:
-        notes += (f"Passed over, because they are no images: {_shown(content.passed_over, folder)}.",)
+        names = [path.relative_to(folder).as_posix() for path in content.passed_over]
+        notes += (f"Passed over, because they are no images: {_shown(names)}.",)
     return _read_files(folder.name, folder.absolute(), found, tables, notes, task)
 
 
 def _read_zip(path: Path, task: Task, opened: ExitStack) -> Manifest:
     archive = opened.enter_context(opened_archive(path))
-    found, tables, refused = [], {}, []
+    found, tables, refused, hidden = [], {}, [], []
     for member in archive.members:
         shown = sanitise_path(member.name)
         if member.refusal:
             refused.append(LeftOut(shown, member.refusal, Reason.REFUSED, summary=member.refusal))
         elif is_hidden(member.name.split("/")):
-            continue
+            hidden.append(shown)
         elif member.name.lower().endswith(TABLE_SUFFIXES):
             tables[shown] = archive.read(member.name)
         elif member.name.lower().endswith(IMAGE_SUFFIXES):
@@ -195,6 +196,8 @@ def _read_zip(path: Path, task: Task, opened: ExitStack) -> Manifest:
         else:
             refused.append(LeftOut(shown, "it is no image", Reason.REFUSED, summary="no image"))
     read, notes = _read_tables(tables)
+    if hidden:
+        notes += (f"Passed over, because they are no images: {_shown(hidden)}.",)
     manifest = _read_files(path.name, path.parent.absolute(), found, read, notes, task)
     return replace(manifest, exclusions=(*manifest.exclusions, *refused))
 
@@ -314,7 +317,6 @@ def _files_in(folder: Path) -> list[FoundFile]:
     return [found_on_disk(path, path.relative_to(folder).as_posix()) for path in list_folder(folder).images]
 
 
-def _shown(paths: tuple[Path, ...], folder: Path) -> str:
-    names = [path.relative_to(folder).as_posix() for path in paths]
+def _shown(names: list[str]) -> str:
     more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
     return f"{len(names):,} ({', '.join(names[:_SHOWN])}{more})"
