@@ -22,7 +22,7 @@ import typer
 
 from dermadeit.errors import CheckpointError, ConfigurationError, DermaDeiTError, ErrorCode, ImageError
 from dermadeit.files import escape_what_cannot_be_printed, require_folder
-from dermadeit.tasks import TASKS, get_task
+from dermadeit.tasks import OWN, TASKS, get_task
 
 if TYPE_CHECKING:
     from dermadeit.data.manifest import Manifest
@@ -34,10 +34,11 @@ COMPARISON_FILE = "comparison.json"
 
 
 class TaskName(StrEnum):
-    """The keys of `TASKS`."""
+    """The keys of `TASKS`, and that of classes of one's own, which a checkpoint knows."""
 
     binary = "binary"
     multiclass = "multiclass"
+    own = OWN
 
 
 class OutputFormat(StrEnum):
@@ -177,7 +178,15 @@ def evaluate(
         from dermadeit.inference.predictor import load_predictor
 
         require_folder(output)
-        manifest = _open_manifest(source, task, images, split=split, allow_leaks=allow_leaks, opened=opened)
+        manifest = _open_manifest(
+            source,
+            task,
+            images,
+            (model or ["dermadeit"])[0],
+            split=split,
+            allow_leaks=allow_leaks,
+            opened=opened,
+        )
         if split is None and any(row.split == "train" for row in manifest.rows):
             typer.echo("The table includes training images; --split test leaves them out.", err=True)
         predictors = [load_predictor(task.value, name) for name in dict.fromkeys(model or ["dermadeit"])]
@@ -243,7 +252,7 @@ def calibrate(
         folder = find_checkpoint(task.value, model)
         if folder.is_dir():
             require_folder(folder)
-        manifest = _open_manifest(source, task, images, split="calibration", allow_leaks=allow_leaks)
+        manifest = _open_manifest(source, task, images, model, split="calibration", allow_leaks=allow_leaks)
         cases = None if gates_only or not similar_cases else read_cases(source, manifest.task, images)
         # What an earlier calibration left may be damaged; it is about to be replaced, or parts of it are kept.
         checkpoint = load_checkpoint(folder, task.value, calibrated=gates_only)
@@ -286,7 +295,7 @@ def compare(
         from dermadeit.publishing.benchmark import read_shipped_predictions, read_test_images
 
         require_folder(output)
-        asked = get_task(task.value)
+        asked = None if task.value == OWN else get_task(task.value)
         names = [name for name in tables if not Path(name).is_file()]
         sets = [
             (name, read_predictions(Path(name), asked, known=read_test_images))
@@ -294,8 +303,10 @@ def compare(
             if name not in names
         ]
         if names:
+            if asked is None:
+                raise ConfigurationError(f"There is no table “{names[0]}”.")
             sets.append(("shipped", read_shipped_predictions(asked, names)))
-        compared = gather_models(sets, asked)
+        compared = gather_models(sets, asked or sets[0][1][0].task)
         content = compare_all(compared)
         write_json(
             output / COMPARISON_FILE,
@@ -341,7 +352,7 @@ def robustness(
         from dermadeit.inference.predictor import load_predictor
 
         require_folder(output)
-        manifest = _open_manifest(source, task, images, split=split, allow_leaks=allow_leaks)
+        manifest = _open_manifest(source, task, images, model, split=split, allow_leaks=allow_leaks)
         manifest = sample_lesions(manifest, sample, seed)
         with tqdm(total=len(manifest.rows), unit="image", disable=None) as bar:
             measured = measure_robustness(
@@ -454,6 +465,7 @@ def _open_manifest(
     source: Path,
     task: TaskName,
     images: Path | None,
+    model: str,
     *,
     split: str | None,
     allow_leaks: bool,
@@ -464,8 +476,10 @@ def _open_manifest(
     What was taken for what is told on standard error, after what can't be used.
     """
     from dermadeit.data.manifest import check_leaks, read_source
+    from dermadeit.models.checkpoints import find_checkpoint, read_task
 
-    manifest = read_source(source, get_task(task.value), images, opened=opened)
+    asked = read_task(find_checkpoint(OWN, model)) if task.value == OWN else get_task(task.value)
+    manifest = read_source(source, asked, images, opened=opened)
     for sentence in manifest.ledger.sentences() if manifest.ledger else ():
         typer.echo(sentence, err=True)
     if not allow_leaks:
@@ -619,7 +633,7 @@ def _print_figures(evaluation: Any) -> None:
         return
     classes = Counter(item.label for item in evaluation.predictions)
     if classes:
-        counts = (f"{key} {classes[key]}" for key in get_task(metrics["task"]).classes)
+        counts = (f"{key} {classes[key]}" for key in evaluation.predictions[0].prediction.probabilities)
         typer.echo(f"  true classes: {', '.join(counts)}")
     for name in HEADLINE_FIGURES:
         if metrics[name] is not None:

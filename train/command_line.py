@@ -17,9 +17,10 @@ from typing import Any
 
 import yaml
 
+from dermadeit.data.own_classes import has_own_classes
 from dermadeit.errors import ConfigurationError, DermaDeiTError
 from dermadeit.files import escape_what_cannot_be_printed
-from dermadeit.tasks import TRAINABLE_TASKS
+from dermadeit.tasks import OWN, TRAINABLE_TASKS
 from train.configuration import (
     GROUPS,
     DataSettings,
@@ -104,8 +105,17 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> Request:
             _add_setting(section, group, declared)
     settings = vars(parser.parse_args(arguments))
     recipe, download, smoke = (settings.pop(name) for name in ("recipe", "download", "smoke"))
+    if not smoke and _data_decide_for_own_classes(recipe, settings):
+        settings["task"] = OWN
     settings = _read_recipe(recipe, settings) | settings
     return Request(TrainingConfiguration.create(**settings), download, smoke)
+
+
+def _data_decide_for_own_classes(recipe: str, settings: Mapping[str, Any]) -> bool:
+    """Whether no task is named and the data folder is one of classes of one's own."""
+    named = "task" in settings or "task" in _read_recipe(recipe, settings)
+    manifest = DataSettings(data=settings.get("data", "")).folder / "manifest.csv"
+    return not named and manifest.is_file() and has_own_classes(manifest)
 
 
 def _add_setting(section: Any, group: type[Settings], declared: dataclasses.Field) -> None:

@@ -18,7 +18,7 @@ import torch
 from dermadeit.errors import ConfigurationError
 from dermadeit.imaging.preprocessing import DIHEDRAL_VIEWS
 from dermadeit.models.specs import get_spec
-from dermadeit.tasks import TRAINABLE_TASKS, get_task
+from dermadeit.tasks import OWN, TRAINABLE_TASKS, get_task
 
 CHECKPOINT_PREFIX = "checkpoint:"
 
@@ -80,7 +80,9 @@ def choices_of(group: type[Settings], name: str) -> tuple[str, ...]:
 class DataSettings(Settings):
     """What is learnt from which images."""
 
-    task: str = setting("binary", f"what to tell apart: {', '.join(TRAINABLE_TASKS)}")
+    task: str = setting(
+        "binary", f"what to tell apart: {', '.join(TRAINABLE_TASKS)}, or own for classes of your own"
+    )
     data: str = setting("", "folder with manifest.csv and its images; else DERMADEIT_DATA, else data/")
     allow_leaks: bool = setting(False, "train although lesions cross splits; the checkpoint says so")
     class_balancing: Literal["none", "sampler"] = setting(
@@ -96,7 +98,8 @@ class DataSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        get_task(self.task, TRAINABLE_TASKS)
+        if self.task != OWN:
+            get_task(self.task, TRAINABLE_TASKS)
         if self.folds and not (self.folds > 1 and self.held_out_fold < self.folds):
             raise ConfigurationError("folds must be 0, or at least 2 with a held_out_fold below it.")
 

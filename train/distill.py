@@ -124,7 +124,10 @@ def train(configuration: TrainingConfiguration) -> Path:
 
 def _keep_epoch(training: Training, manifest: Manifest) -> None:
     """Writes what an epoch has brought: the checkpoint if it is the best so far, curves, and the state."""
-    output, metric = training.configuration.output_folder, SELECTION_METRIC[training.task.key]
+    output, metric = (
+        training.configuration.output_folder,
+        SELECTION_METRIC.get(training.task.key, "cohen_kappa"),
+    )
     curve, best = training.curves[-1], _best(training)
     logger.info(
         "Epoch %d of %d: loss %.3f, validation %s %.4f (best %.4f, epoch %d), %.0f s",
@@ -145,7 +148,9 @@ def _keep_epoch(training: Training, manifest: Manifest) -> None:
 
 
 def _best(training: Training) -> dict[str, float]:
-    return max(training.curves, key=lambda curve: curve[SELECTION_METRIC[training.task.key]])
+    return max(
+        training.curves, key=lambda curve: curve[SELECTION_METRIC.get(training.task.key, "cohen_kappa")]
+    )
 
 
 # ------------------------------------------------------------------------------------------- at the end
@@ -153,7 +158,10 @@ def _best(training: Training) -> dict[str, float]:
 
 def _validate_checkpoint(training: Training, manifest: Manifest) -> None:
     """Evaluates the checkpoint on the validation split; the float16 copy, since that is what is served."""
-    output, metric = training.configuration.output_folder, SELECTION_METRIC[training.task.key]
+    output, metric = (
+        training.configuration.output_folder,
+        SELECTION_METRIC.get(training.task.key, "cohen_kappa"),
+    )
     predictor = Predictor(load_checkpoint(output, task=training.task.key), training.device)
     evaluation = evaluate(manifest.select("validation"), predictor)
     write_evaluations([evaluation], output / VALIDATION_FOLDER)
@@ -208,7 +216,7 @@ def describe(training: Training, manifest: Manifest) -> dict[str, Any]:
             "processes": training.accelerator.num_processes,
             "precision": training.precision,
         },
-        "selection_metric": SELECTION_METRIC[training.task.key],
+        "selection_metric": SELECTION_METRIC.get(training.task.key, "cohen_kappa"),
         "best_epoch": _best(training)["epoch"],
         "curves": training.curves,
     }

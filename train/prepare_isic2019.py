@@ -27,6 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dermadeit.data.own_classes import CLASSES_FILE, has_own_classes, read_own_task, write_classes
 from dermadeit.data.vocabulary import SPLITS
 from dermadeit.errors import ConfigurationError, ErrorCode, TableError
 from dermadeit.files import require_folder
@@ -313,7 +314,12 @@ def _read_collection(options: argparse.Namespace) -> Collection | None:
     columns = {role: name for role, name in given.items() if name}
     if options.resplit:
         columns["split"] = ""
-    return read_labelled_csv(options.csv, options.images or options.csv.parent, class_names, columns=columns)
+    images = options.images or options.csv.parent
+    task = read_own_task(options.csv) if options.csv.is_file() and has_own_classes(options.csv) else None
+    if task is not None:
+        require_folder(options.output)
+        write_classes(options.output / CLASSES_FILE, task)
+    return read_labelled_csv(options.csv, images, class_names, columns=columns, task=task)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

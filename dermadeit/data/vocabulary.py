@@ -176,9 +176,11 @@ class Vocabulary:
         self._known = dict(_built_in())
         for own in (task,) if task is not None else ():
             for key in own.classes:
-                if fold(key) not in self._known:
+                # Classes of one's own may be called after a diagnosis and mean something else.
+                if fold(key) not in self._known or not own.class_of_diagnosis:
                     self._known[fold(key)] = _class_meaning(own, key)
-                self._known.setdefault(fold(own.display_names[key]), self._known[fold(key)])
+                if fold(own.display_names[key]) not in self._known or not own.class_of_diagnosis:
+                    self._known[fold(own.display_names[key])] = self._known[fold(key)]
         for alias, key in synonyms.items():
             if key not in (*DIAGNOSES, UNKNOWN_DIAGNOSIS):
                 raise ConfigurationError(

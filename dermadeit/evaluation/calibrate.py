@@ -107,7 +107,7 @@ def fit_trust(
     labels = np.array([task.index_of(row.label) for row in seen.rows])
     logits = seen.view_logits
     by_views = {
-        count: fit_view(logits[:, :count].mean(axis=1), labels, seen.groups, task.classes)
+        count: fit_view(logits[:, :count].mean(axis=1), labels, seen.groups, task.classes, task.target)
         for count in range(1, views + 1)
     }
     fitted, tried = _fit_gates(manifest.rows, predictor, not_skin)

@@ -35,7 +35,7 @@ from dermadeit.metrics.shares import (
     risk_coverage,
     stability_figures,
 )
-from dermadeit.tasks import TRAINABLE_TASKS, Task, get_task, target_class
+from dermadeit.tasks import OWN, TRAINABLE_TASKS, Task, get_task
 from dermadeit.trust.calibration import CONFORMAL_COVERAGE, OPERATING_POINTS, Calibration
 
 SINGLE_CLASS_LEFT = (
@@ -395,7 +395,7 @@ def _before_and_after(measured: PredictionSet, calibration: Calibration) -> dict
 
 
 def _operating_points(measured: PredictionSet, calibration: Calibration) -> dict[str, Any]:
-    target = target_class(calibration.classes)
+    target = calibration.classes.index(calibration.target)
     thresholds = {
         name: calibration.operating_point(name, measured.views).threshold for name in OPERATING_POINTS
     }
@@ -454,7 +454,7 @@ def write_evaluations(evaluations: Sequence[Evaluation], folder: Path, *, with_o
             decoder did to the pixels, version and disclaimer. Without, that is in `metrics.json` alone, but for
             the hashes of the images without an answer.
     """
-    classes = get_task(evaluations[0].task, TRAINABLE_TASKS).classes
+    classes = _classes_of(evaluations)
     metrics: MetricsFile = {
         evaluation.model: cast(ModelMetrics, dict(evaluation.metrics)) for evaluation in evaluations
     }
@@ -527,3 +527,12 @@ def _failure_rows(evaluations: Sequence[Evaluation], with_origin: bool) -> Itera
                     for name in (_FAILURE_ORIGIN_COLUMNS if with_origin else ())
                 },
             }
+
+
+def _classes_of(evaluations: Sequence[Evaluation]) -> tuple[str, ...]:
+    if evaluations[0].task != OWN:
+        return get_task(evaluations[0].task, TRAINABLE_TASKS).classes
+    # Classes of one's own are known to the records alone.
+    answered = (item for evaluation in evaluations for item in evaluation.predictions)
+    first = next(iter(answered), None)
+    return tuple(first.prediction.probabilities) if first else ()

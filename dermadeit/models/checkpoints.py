@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict, cast
@@ -17,7 +17,7 @@ from dermadeit.files import ASSETS, file_sha256, read_json, write_atomically, wr
 from dermadeit.imaging.preprocessing import Preprocessing
 from dermadeit.models.classifier import LesionClassifier
 from dermadeit.models.specs import ModelSpec, get_spec
-from dermadeit.tasks import TRAINABLE_TASKS, Task, get_task
+from dermadeit.tasks import OWN, TRAINABLE_TASKS, Task, create_own_task, get_task
 from dermadeit.trust.calibration import Calibration
 from dermadeit.trust.files import Trust, read_trust, remove_trust
 
@@ -208,8 +208,8 @@ def load_checkpoint(folder: Path, task: str | None = None, *, calibrated: bool =
     config = _read_config(folder)
     try:
         ours = config["dermadeit"]
-        spec, own_task = get_spec(ours["model"]), get_task(ours["task"], TRAINABLE_TASKS)
-        classes = tuple(ours["classes"])
+        spec, classes = get_spec(ours["model"]), tuple(ours["classes"])
+        own_task = _read_task(ours)
         hashes = (ours["weights_sha256"], ours.get("replaced_sha256"))
         preprocessing = Preprocessing.from_pretrained_cfg(
             config["pretrained_cfg"], per_image_zscore=bool(ours.get("per_image_zscore", False))
@@ -257,6 +257,24 @@ def load_checkpoint(folder: Path, task: str | None = None, *, calibrated: bool =
     )
 
 
+def read_task(folder: Path) -> Task:
+    """What a checkpoint was trained for, without reading its weights; raises `CheckpointError`."""
+    try:
+        return _read_task(_read_config(folder)["dermadeit"])
+    except (KeyError, TypeError, AttributeError, TaskError) as error:
+        raise CheckpointError(
+            f"The {CONFIG_FILE} of the checkpoint “{folder.name}” names no task.",
+            code=ErrorCode.DAMAGED_CHECKPOINT,
+        ) from error
+
+
+def _read_task(ours: Mapping[str, Any]) -> Task:
+    if ours["task"] != OWN:
+        return get_task(ours["task"], TRAINABLE_TASKS)
+    titles = {str(key): str(title) for key, title in ours["titles"].items()}
+    return create_own_task(tuple(ours["classes"]), titles, str(ours["target"]), str(ours["task_title"]))
+
+
 def find_checkpoint(task: str, model: str, root: Path = CHECKPOINT_ROOT) -> Path:
     """Folder of a model's checkpoint; `model` may also be the path of a checkpoint folder itself.
 
@@ -265,6 +283,12 @@ def find_checkpoint(task: str, model: str, root: Path = CHECKPOINT_ROOT) -> Path
     """
     if any(separator in model for separator in ("/", "\\")) or model in (".", ".."):
         return Path(model)
+    if task == OWN:
+        raise CheckpointError(
+            f"“{model}” is no checkpoint of classes of your own. Name the folder of one, such as "
+            f"runs/own/{model}.",
+            code=ErrorCode.NO_CHECKPOINT,
+        )
     get_task(task)
     spec = get_spec(model)
     folder = root / task / spec.name
@@ -314,9 +338,17 @@ def _describe(classifier: LesionClassifier, task: Task, preprocessing: Preproces
             "model": classifier.spec.name,
             "task": task.key,
             "classes": list(task.classes),
+            **_describe_own(task),
             "per_image_zscore": preprocessing.per_image_zscore,
         },
     }
+
+
+def _describe_own(task: Task) -> dict[str, Any]:
+    """What this version can't know by itself of classes of one's own."""
+    if task.key != OWN:
+        return {}
+    return {"titles": dict(task.display_names), "target": task.target, "task_title": task.title}
 
 
 def _model_arguments(spec: ModelSpec, size: int) -> dict[str, Any]:

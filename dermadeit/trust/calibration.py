@@ -43,6 +43,7 @@ class CalibrationValues(TypedDict):
     Attributes:
         task: Key of the task.
         classes: Class keys in the order of the logits.
+        target: Key of the class that the operating points are about.
         weights_sha256: Hex digest of the weights that it was fitted for.
         by_views: Number of views, as a string, to what was fitted for it: `scaling` with its `method`, and a
             `scale` and a `bias` for each class; `operating_points`, name to `threshold`, `sensitivity` and
@@ -54,6 +55,7 @@ class CalibrationValues(TypedDict):
 
     task: str
     classes: list[str]
+    target: str
     weights_sha256: str
     by_views: dict[str, dict[str, Any]]
     gates: dict[str, Any] | None
@@ -101,6 +103,8 @@ class Calibration:
         by_views: Number of views to what was fitted for it.
         gates: Thresholds of the gates, JSON-ready as `gating` reads them; None without.
         report: Figures that say how well it works, JSON-ready, for people.
+        target: The class that must not be missed, which the operating points are about; where none is named, as
+            `tasks.target_class` finds it.
     """
 
     task: str
@@ -109,11 +113,11 @@ class Calibration:
     by_views: Mapping[int, ViewCalibration]
     gates: Mapping[str, Any] | None = None
     report: Mapping[str, Any] = field(default_factory=dict)
+    target: str = ""
 
-    @property
-    def target(self) -> str:
-        """The class that must not be missed, which the operating points are about."""
-        return self.classes[target_class(self.classes)]
+    def __post_init__(self) -> None:
+        if not self.target:
+            object.__setattr__(self, "target", self.classes[target_class(self.classes)])
 
     @property
     def operating_points(self) -> Mapping[str, float]:
@@ -158,6 +162,7 @@ class Calibration:
         return {
             "task": self.task,
             "classes": list(self.classes),
+            "target": self.target,
             "weights_sha256": self.weights_sha256,
             "by_views": {str(views): asdict(fitted) for views, fitted in self.by_views.items()},
             "gates": None if self.gates is None else dict(self.gates),
@@ -181,6 +186,8 @@ class Calibration:
             },
             gates=values["gates"],
             report=values["report"],
+            # Version 0.1 wrote none.
+            target=values.get("target", ""),
         )
 
     def _at(self, views: int | None) -> ViewCalibration:
@@ -196,7 +203,11 @@ def check_operating_point(name: str) -> None:
 
 
 def fit_view(
-    logits: np.ndarray, labels: np.ndarray, groups: Sequence[str], classes: Sequence[str]
+    logits: np.ndarray,
+    labels: np.ndarray,
+    groups: Sequence[str],
+    classes: Sequence[str],
+    target: str = "",
 ) -> ViewCalibration:
     """Fits scaling, operating points and conformal sets for one number of views.
 
@@ -205,6 +216,7 @@ def fit_view(
         labels: int [N].
         groups: N lesion names.
         classes: The K class keys.
+        target: The class that the operating points are about; else as `tasks.target_class` finds it.
 
     Raises:
         TableError: A class has fewer than `SMALLEST_CLASS` lesions.
@@ -212,10 +224,10 @@ def fit_view(
     _check_classes(labels, groups, classes)
     scaling = fit_scaling(logits, labels, groups)
     probabilities = scaling(logits)
-    target = target_class(classes)
+    index = classes.index(target) if target else target_class(classes)
     return ViewCalibration(
         scaling,
-        fit_operating_points(probabilities[:, target], labels == target),
+        fit_operating_points(probabilities[:, index], labels == index),
         fit_conformal(probabilities, labels, groups),
     )
 

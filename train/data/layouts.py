@@ -33,7 +33,7 @@ from dermadeit.data.search import IMAGE_SUFFIXES, FileSearch, found_on_disk, lis
 from dermadeit.data.tabular import Table, read_table_file
 from dermadeit.data.vocabulary import SPLITS, UNKNOWN_DIAGNOSIS, Meaning, Vocabulary, find_columns
 from dermadeit.errors import ConfigurationError, ErrorCode, TableError
-from dermadeit.tasks import TASKS
+from dermadeit.tasks import TASKS, Task
 
 logger = logging.getLogger(__name__)
 
@@ -110,6 +110,7 @@ class Listing:
     images: list[SourceImage] = field(default_factory=list)
     exclusions: list[ExcludedImage] = field(default_factory=list)
     unknown: Counter = field(default_factory=Counter)
+    task: Task | None = None
 
     def add(self, meaning: Meaning, given: str, **fields: str) -> None:
         """Takes an image in under what its label means, or notes that it is left out."""
@@ -117,7 +118,7 @@ class Listing:
             self.exclude(
                 fields["image_id"], fields["location"], "unknown_diagnosis", "none of the eight diagnoses"
             )
-        elif not meaning.diagnosis and not _is_usable(meaning):
+        elif not meaning.diagnosis and not _is_usable(meaning, self.task):
             self.unknown[given] += 1
             self.exclude(
                 fields["image_id"],
@@ -176,9 +177,9 @@ class Listing:
         return Collection(name, tuple(self.images), tuple(self.exclusions), read)
 
 
-def _is_usable(meaning: Meaning) -> bool:
-    """Whether some task can use a label that stands for several diagnoses."""
-    for task in TASKS.values():
+def _is_usable(meaning: Meaning, own: Task | None) -> bool:
+    """Whether some task can use a label that is no diagnosis."""
+    for task in (*TASKS.values(), *([own] if own else ())):
         try:
             if meaning.class_of(task) is not None:
                 return True
@@ -239,6 +240,7 @@ def read_labelled_csv(
     *,
     columns: Mapping[str, str] | None = None,
     dataset: str = "",
+    task: Task | None = None,
 ) -> Collection:
     """Any table with an image column and a label column.
 
@@ -249,6 +251,7 @@ def read_labelled_csv(
         columns: Any of image, label, group, split to the name of its column; the usual names by default, an
             empty name for a column that is to be ignored.
         dataset: Replaces the column of that name.
+        task: Of classes of one's own, where the labels are such.
 
     Raises:
         TableError: A column is missing, a split is unknown, or nothing can be used.
@@ -265,7 +268,7 @@ def read_labelled_csv(
     table, notes = join(table, siblings, search)
     try:
         reading = read_rows(
-            table, search, Vocabulary(synonyms=synonyms), name=table_file.name, given=_roles(columns or {})
+            table, search, Vocabulary(task, synonyms), name=table_file.name, given=_roles(columns or {})
         )
     except TableError as error:
         raise TableError(
@@ -280,7 +283,7 @@ def read_labelled_csv(
                 f"“{text}” in line {item.line} is not a split ({', '.join(sorted(SPLITS))}). Rename it, or leave "
                 "the column out with --resplit."
             )
-    listing = Listing()
+    listing = Listing(task=task)
     for item in files_without_row(search, reading):
         listing.leave_out(item)
     return _collection(listing, reading, f"The table “{table_file.name}”", dataset)
