@@ -81,7 +81,9 @@ class DataSettings(Settings):
     """What is learnt from which images."""
 
     task: str = setting(
-        "binary", f"what to tell apart: {', '.join(TRAINABLE_TASKS)}, or own for classes of your own"
+        "binary",
+        f"what to tell apart: {', '.join(TRAINABLE_TASKS)}, or own for the classes of the manifest; where no "
+        "task is named, the manifest decides whether it is own",
     )
     data: str = setting("", "folder with manifest.csv and its images; else DERMADEIT_DATA, else data/")
     allow_leaks: bool = setting(False, "train although lesions cross splits; the checkpoint says so")

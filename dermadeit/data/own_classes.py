@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from dermadeit.data.tabular import read_table_file
-from dermadeit.data.vocabulary import Vocabulary, find_columns, fold
+from dermadeit.data.vocabulary import Vocabulary, find_columns
 from dermadeit.errors import ErrorCode, TableError
 from dermadeit.files import write_atomically
 from dermadeit.tasks import Task, create_own_task
@@ -64,7 +66,7 @@ def read_own_task(table: Path) -> Task:
     described = table.parent / CLASSES_FILE
     if described.is_file():
         return read_classes(described)
-    titles = {fold(text): text for text in _labels(table)}
+    titles = {_key(text): text for text in _labels(table)}
     if len(titles) > _MOST_CLASSES:
         raise TableError(
             f"“{table.name}” has {len(titles)} different labels. List the classes in a {CLASSES_FILE} beside it.",
@@ -82,6 +84,11 @@ def has_own_classes(table: Path) -> bool:
     known = Vocabulary()
     labels = _labels(table)
     return bool(labels) and not any(known.meaning(label) for label in labels)
+
+
+def _key(label: str) -> str:
+    plain = unicodedata.normalize("NFKD", label).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "_", plain).strip("_")
 
 
 def _labels(table: Path) -> list[str]:

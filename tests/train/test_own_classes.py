@@ -1,0 +1,100 @@
+"""Classes of one's own, from a table to a comparison, as docs/training.md shows it."""
+
+import csv
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from repository import ROOT
+
+from dermadeit.data.own_classes import has_own_classes, read_own_task
+from dermadeit.data.synthetic import write_dataset
+from dermadeit.errors import DermaDeiTError
+from dermadeit.evaluation.predictions import read_predictions
+from dermadeit.models.checkpoints import load_checkpoint
+from dermadeit.tasks import OWN
+
+TINY = {
+    "train/distill.py": "--init none --image-size 32 --epochs 1 --batch-size 16 --device cpu",
+    "calibrate": "--views 1",
+    "evaluate": "--views 1",
+    "predict": "--views 1",
+}
+"""What makes a command fast enough for a test, by a word in it."""
+
+
+@pytest.fixture
+def lines() -> tuple[str, list[str]]:
+    """The YAML and the commands of the chapter."""
+    text = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    chapter = text.split("## Classes of your own\n")[1].split("\n## ")[0]
+    [described] = re.findall(r"```yaml\n(.*?)```", chapter, re.DOTALL)
+    [commands] = re.findall(r"```sh\n(.*?)```", chapter, re.DOTALL)
+    return described, commands.splitlines()
+
+
+def write_photos(folder: Path, lesions: int) -> None:
+    """Synthetic lesions under labels of one's own."""
+    write_dataset(folder, lesions=lesions, seed=0, size=(96, 80))
+    with (folder / "manifest.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    (folder / "manifest.csv").unlink()
+    with (folder / "labels.csv").open("w", encoding="utf-8", newline="") as stream:
+        table = csv.writer(stream)
+        table.writerow(["file", "label", "lesion_id"])
+        for row in rows:
+            label = "Dark spot" if int(row["image_id"].split("_")[1]) % 2 else "Mole"
+            table.writerow([row["file"], label, row["lesion_id"]])
+
+
+@pytest.mark.slow
+def test_the_lines_of_the_documentation_work(tmp_path: Path, lines: tuple[str, list[str]]) -> None:
+    described, commands = lines
+    write_photos(tmp_path / "photos", 160)
+    (tmp_path / "photos" / "classes.yaml").write_text(described, encoding="utf-8")
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    for line in commands:
+        words = shlex.split(line, comments=True)
+        words += next((options.split() for word, options in TINY.items() if word in words), [])
+        words = [word.replace("train/distill.py", str(ROOT / "train" / "distill.py")) for word in words]
+        done = subprocess.run(
+            [sys.executable, *words[1:]], cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, (line, done.stderr)
+    checkpoint = load_checkpoint(tmp_path / "runs" / "own" / "deit")
+    assert checkpoint.task.key == OWN
+    assert checkpoint.task.classes == ("mole", "dark")
+    assert checkpoint.task.display_names["dark"] == "Dark spot"
+    assert checkpoint.task.target == checkpoint.calibration.target == "dark"
+    [predictions] = read_predictions(tmp_path / "own_test" / "predictions.csv")
+    assert predictions.task.classes == ("mole", "dark")
+    content = json.loads((tmp_path / "own_comparison" / "comparison.json").read_text())
+    assert content["task"] == OWN
+    assert content["images"] == len(predictions) > 10
+
+
+def test_the_manifest_decides_whose_classes_they_are(tmp_path: Path) -> None:
+    table = tmp_path / "manifest.csv"
+    table.write_text("file,label\na.jpg,Viral wart\nb.jpg,cold sore\n")
+    assert has_own_classes(table)
+    assert read_own_task(table).classes == ("cold_sore", "viral_wart")
+    assert read_own_task(table).display_names["viral_wart"] == "Viral wart"
+    table.write_text("file,diagnosis\na.jpg,MEL\nb.jpg,Nevus\n")
+    assert not has_own_classes(table)
+    (tmp_path / "classes.yaml").write_text("nevus: Mole\nmel: Not a mole\ntarget: nevus\n")
+    assert has_own_classes(table)
+    assert (read_own_task(table).classes, read_own_task(table).target) == (("nevus", "mel"), "nevus")
+
+
+@pytest.mark.parametrize(
+    "text", ["- a\n- b\n", "one: One\n", "A b: x\nc: y\n", "a: x\nb: y\ntarget: z\n", "{"]
+)
+def test_classes_that_make_no_task_are_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "classes.yaml").write_text(text)
+    with pytest.raises(DermaDeiTError):
+        read_own_task(tmp_path / "manifest.csv")
