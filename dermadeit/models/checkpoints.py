@@ -82,6 +82,9 @@ class OwnConfig(TypedDict):
         task: Key of the task that the network was trained for.
         classes: Class keys in the order of the logits.
         per_image_zscore: Whether each image is standardised by itself, in place of mean and std.
+        titles: Class key to its name for people; only of classes of one's own.
+        target: Key of the class that must not be missed, likewise.
+        task_title: What the task is called, likewise.
         weights_sha256: Hex digest of the weights file.
         replaced_sha256: That of the weights which are being replaced, only while a checkpoint is written.
     """
@@ -91,6 +94,9 @@ class OwnConfig(TypedDict):
     task: str
     classes: list[str]
     per_image_zscore: bool
+    titles: NotRequired[dict[str, str]]
+    target: NotRequired[str]
+    task_title: NotRequired[str]
     weights_sha256: NotRequired[str]
     replaced_sha256: NotRequired[str]
 
@@ -333,22 +339,22 @@ def _describe(classifier: LesionClassifier, task: Task, preprocessing: Preproces
             "classifier": backbone_cfg["classifier"],
             "license": "cc-by-nc-4.0",
         },
-        "dermadeit": {
-            "format": FORMAT_VERSION,
-            "model": classifier.spec.name,
-            "task": task.key,
-            "classes": list(task.classes),
-            **_describe_own(task),
-            "per_image_zscore": preprocessing.per_image_zscore,
-        },
+        "dermadeit": _describe_ours(classifier, task, preprocessing),
     }
 
 
-def _describe_own(task: Task) -> dict[str, Any]:
-    """What this version can't know by itself of classes of one's own."""
-    if task.key != OWN:
-        return {}
-    return {"titles": dict(task.display_names), "target": task.target, "task_title": task.title}
+def _describe_ours(classifier: LesionClassifier, task: Task, preprocessing: Preprocessing) -> OwnConfig:
+    ours = OwnConfig(
+        format=FORMAT_VERSION,
+        model=classifier.spec.name,
+        task=task.key,
+        classes=list(task.classes),
+        per_image_zscore=preprocessing.per_image_zscore,
+    )
+    if task.key == OWN:
+        # What no version can know by itself.
+        ours.update(titles=dict(task.display_names), target=task.target, task_title=task.title)
+    return ours
 
 
 def _model_arguments(spec: ModelSpec, size: int) -> dict[str, Any]:
