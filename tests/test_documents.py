@@ -1,6 +1,5 @@
 """What the documents name is there: links, files, commands and their options, versions."""
 
-import dataclasses
 import re
 import shlex
 from collections.abc import Iterator
@@ -97,7 +96,7 @@ def _options(command: Any) -> set[str]:
 
 def _training_options() -> set[str]:
     """What the training programs and benchmarks take, as far as their sources say it in plain words."""
-    settings = {field.name.replace("_", "-") for field in dataclasses.fields(TrainingConfiguration)}
+    settings = {name.replace("_", "-") for name in TrainingConfiguration().settings}
     sources = "".join(map(_text, [*ROOT.glob("train/**/*.py"), *ROOT.glob("benchmarks/**/*.py")]))
     return (
         {f"--{name}" for name in settings}

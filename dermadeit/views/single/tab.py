@@ -83,7 +83,7 @@ class SingleImageTab:
         for trigger, decide in (
             (controls.operating_point.input, self.choose_point),
             (controls.threshold.input, self.move_threshold),
-            (controls.prevalence.input, self.decide),
+            (controls.prevalence.input, self.apply_settings),
         ):
             trigger(
                 decide,
@@ -283,7 +283,7 @@ class SingleImageTab:
         settings = self._controls.read_settings(OWN_THRESHOLD, *controls)
         return self._decided(visit, task_key, settings) | {self._controls.operating_point: OWN_THRESHOLD}
 
-    def decide(self, visit: Visit, task_key: str, *controls: Any) -> Updates:
+    def apply_settings(self, visit: Visit, task_key: str, *controls: Any) -> Updates:
         """Decides at the settings, without another pass through a model."""
         return self._decided(visit, task_key, self._controls.read_settings(*controls)) or gr.skip()
 
