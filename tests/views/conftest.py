@@ -23,6 +23,9 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.slow)
 
 
+PATIENCE_MS = 30_000
+
+
 @pytest.fixture(scope="session")
 def zoo(checkpoint_root, predictors):
     """Every compared model; of DermaDeiT and MobileNetV2 there are checkpoints, with random weights."""
@@ -64,7 +67,10 @@ def start_app(event_loops, predictors, zoo):
             port = probe.getsockname()[1]
         app = build_app(predictors, zoo)
         options = launch_options(predictors)
-        _, url, _ = app.launch(**options, server_port=port, prevent_thread_lock=True, quiet=True)
+        with pytest.MonkeyPatch.context() as patch:
+            # Gradio gives up where its page takes three seconds, which it does beside other tests.
+            patch.setattr("gradio.networking.url_ok", lambda url: True)
+            _, url, _ = app.launch(**options, server_port=port, prevent_thread_lock=True, quiet=True)
         return app, url.rstrip("/")
 
     return start
@@ -89,8 +95,10 @@ def app_url(cache, start_app):
 
 @pytest.fixture(scope="session")
 def chromium():
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    # The default of five seconds is too short beside other tests.
+    expect.set_options(timeout=PATIENCE_MS)
     is_root = hasattr(os, "geteuid") and os.geteuid() == 0
     arguments = [
         "--headless=new",
