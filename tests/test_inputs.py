@@ -24,7 +24,7 @@ from repository import ROOT
 from typer.testing import CliRunner
 
 from dermadeit.cli import app
-from dermadeit.data.collection import HandedFile, opened_collection
+from dermadeit.data.collection import UploadedFile, opened_collection
 from dermadeit.data.manifest import read_source
 from dermadeit.data.tabular import read_csv
 from dermadeit.errors import DermaDeiTError
@@ -304,13 +304,13 @@ def photos() -> list[bytes]:
     return encoded
 
 
-def _handed(given: Given) -> list[HandedFile]:
+def _handed(given: Given) -> list[UploadedFile]:
     if given.archive:
-        files = [HandedFile(given.archive, given.archive.name)]
+        files = [UploadedFile(given.archive, given.archive.name)]
     else:
         paths = [path for path in sorted(given.images.rglob("*")) if path.is_file()]
-        files = [HandedFile(path, f"img/{path.relative_to(given.images).as_posix()}") for path in paths]
-    return [*files, *([HandedFile(given.table, given.table.name)] if given.table else [])]
+        files = [UploadedFile(path, f"img/{path.relative_to(given.images).as_posix()}") for path in paths]
+    return [*files, *([UploadedFile(given.table, given.table.name)] if given.table else [])]
 
 
 def _stem(name: str) -> str:
@@ -367,7 +367,7 @@ def api(monkeypatch: pytest.MonkeyPatch, predictors: dict[str, Predictor], tmp_p
 
     def read(given: Given) -> dict[str, str] | str:
         @contextmanager
-        def uploaded(*_) -> Iterator[list[HandedFile]]:
+        def uploaded(*_) -> Iterator[list[UploadedFile]]:
             yield _handed(given)
 
         monkeypatch.setattr(run, "uploaded_files", uploaded)

@@ -46,7 +46,7 @@ MAX_IMAGES = 10_000
 MAX_TABLE_BYTES = 30_000_000
 MAX_TABLE_ROWS = 250_000
 MAX_TABLE_CELLS = 2_000_000
-"""Of a table that was handed in: each cell takes a multiple of its letters in memory, and an empty one as much."""
+"""Of an uploaded table: each cell takes a multiple of its letters in memory, and an empty one as much."""
 
 _DEEPEST = 32
 _DRIVE = re.compile(r"[A-Za-z]:/")
@@ -64,12 +64,12 @@ _PREDICTION_COLUMNS = {"image_id", "task", "model", "views", "label_true"}
 
 
 @dataclass(frozen=True)
-class HandedFile:
-    """One file that was handed in.
+class UploadedFile:
+    """One file that was uploaded.
 
     Attributes:
         path: Where it lies: our choice, never the visitor's.
-        name: The visitor's name for it, or its path in a folder that was handed in; untrusted.
+        name: The visitor's name for it, or its path in an uploaded folder; untrusted.
     """
 
     path: Path
@@ -132,10 +132,10 @@ class Collection:
 
 
 @contextmanager
-def opened_collection(files: Sequence[HandedFile], task: Task) -> Iterator[Collection]:
-    """Sorts what was handed in; its images can be read for as long as the block lasts.
+def opened_collection(files: Sequence[UploadedFile], task: Task) -> Iterator[Collection]:
+    """Sorts what was uploaded; its images can be read for as long as the block lasts.
 
-    Labels come from a table where there is one, else from folders, handed in or in a ZIP, that are named after
+    Labels come from a table where there is one, else from folders, uploaded or in a ZIP, that are named after
     classes or diagnoses, else from nowhere.
 
     Args:
@@ -147,15 +147,15 @@ def opened_collection(files: Sequence[HandedFile], task: Task) -> Iterator[Colle
     """
     with ExitStack() as stack:
         sorting = _Sorting(stack)
-        for handed in files:
-            sorting.add(handed)
+        for uploaded in files:
+            sorting.add(uploaded)
         _refuse_predictions(sorting)
         _check_count(sorting)
         yield _collect(sorting, task)
 
 
-def is_prediction_table(files: Sequence[HandedFile]) -> bool:
-    """Whether a table of predictions alone was handed in, to be evaluated without images and weights."""
+def is_prediction_table(files: Sequence[UploadedFile]) -> bool:
+    """Whether a table of predictions alone was uploaded, to be evaluated without images and weights."""
     if len(files) != 1 or not files[0].name.lower().endswith(TABLE_SUFFIXES):
         return False
     try:
@@ -225,23 +225,23 @@ class _Sorting:
         self.tables: list[_GivenTable] = []
         self.left_out: list[LeftOut] = []
 
-    def add(self, handed: HandedFile) -> None:
-        given = handed.name.replace("\\", "/")
+    def add(self, uploaded: UploadedFile) -> None:
+        given = uploaded.name.replace("\\", "/")
         name = sanitise_path(given) or sanitise_name(given)
         if refusal := _refusal_of_path(given):
             self.left_out.append(LeftOut(name, refusal, Reason.REFUSED))
         elif "/" in name and is_hidden(name.split("/")):
             self.left_out.append(LeftOut(name, _OF_A_SYSTEM, Reason.HIDDEN))
         elif name.lower().endswith(".zip"):
-            archive = self._stack.enter_context(opened_archive(handed.path))
+            archive = self._stack.enter_context(opened_archive(uploaded.path))
             for member in archive.members:
                 self._add_member(archive, member.name, member.refusal)
         elif name.lower().endswith(TABLE_SUFFIXES):
-            self.tables.append(_read_given(name, handed.path))
+            self.tables.append(_read_given(name, uploaded.path))
         elif reason := _unread_table(name):
             self.left_out.append(LeftOut(name, reason, Reason.UNUSED_TABLE))
         else:
-            self.found.append(FoundFile(self._unique(name), partial(_same, handed.path), name))
+            self.found.append(FoundFile(self._unique(name), partial(_same, uploaded.path), name))
 
     def _add_member(self, archive: Archive, name: str, refusal: str) -> None:
         parts = [part for part in name.split("/") if part not in ("", ".", "..")]
@@ -284,7 +284,7 @@ def _same(path: Path) -> Path:
 
 @dataclass(frozen=True)
 class _GivenTable:
-    """A table that was handed in: what is in it, or why it can't be read."""
+    """A table that was uploaded: what is in it, or why it can't be read."""
 
     name: str
     source: Path | bytes

@@ -133,8 +133,7 @@ def _sections(evaluations: Sequence[Metrics], figures: Sequence[tuple[str, Figur
 def _drawing(caption: str, figure: Figure) -> _Drawing:
     """A figure with its caption, unless that only repeats the figure's title."""
     repeated = figure.get_suptitle().startswith(caption)
-    # `inline_svg` escapes the texts of the figure.
-    return _Drawing(Markup(inline_svg(figure)), "" if repeated else caption)  # noqa: S704
+    return _Drawing(inline_svg(figure), "" if repeated else caption)
 
 
 def _figures_section(evaluations: Sequence[Metrics]) -> _Section:

@@ -10,7 +10,7 @@ import pytest
 from dermadeit.data import archives, collection
 from dermadeit.data.collection import (
     Collection,
-    HandedFile,
+    UploadedFile,
     check_table_size,
     is_prediction_table,
     opened_collection,
@@ -21,14 +21,14 @@ from dermadeit.tasks import get_task
 BINARY, MULTICLASS = get_task("binary"), get_task("multiclass")
 
 
-def _zip(path: Path, members: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> HandedFile:
+def _zip(path: Path, members: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> UploadedFile:
     with zipfile.ZipFile(path, "w", compression) as archive:
         for name, data in members.items():
             archive.writestr(name, data)
-    return HandedFile(path, path.name)
+    return UploadedFile(path, path.name)
 
 
-def _collect(*files: HandedFile, task=BINARY) -> Collection:
+def _collect(*files: UploadedFile, task=BINARY) -> Collection:
     with opened_collection(files, task) as collection:
         return collection
 
@@ -44,16 +44,16 @@ def photo(lesion_files: list[Path]) -> bytes:
 
 @pytest.fixture
 def table(tmp_path: Path):
-    def write(text: str | bytes) -> HandedFile:
+    def write(text: str | bytes) -> UploadedFile:
         path = tmp_path / "labels.csv"
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        return HandedFile(path, path.name)
+        return UploadedFile(path, path.name)
 
     return write
 
 
 @pytest.fixture
-def two_photos(tmp_path: Path, photo: bytes) -> HandedFile:
+def two_photos(tmp_path: Path, photo: bytes) -> UploadedFile:
     return _zip(tmp_path / "two.zip", {"a.jpg": photo, "b.jpg": photo})
 
 
@@ -91,7 +91,7 @@ def test_diagnoses_outside_the_task_are_listed(tmp_path: Path, photo: bytes) -> 
 def test_loose_files_and_flat_zips_have_no_labels_and_every_image_its_own_id(
     tmp_path: Path, lesion_files: list[Path], photo: bytes
 ) -> None:
-    handed = [HandedFile(path, "same name.jpg") for path in lesion_files[:2]]
+    handed = [UploadedFile(path, "same name.jpg") for path in lesion_files[:2]]
     collection = _collect(*handed, _zip(tmp_path / "a.zip", {"same name.jpg": photo}))
     assert [image.image_id for image in collection.images] == [
         "same name.jpg", "same name.jpg (2)", "same name.jpg (3)",
@@ -132,7 +132,7 @@ def test_links_encryption_and_repeated_names_are_skipped(tmp_path: Path, photo: 
     entry = data.rfind(b"PK\x01\x02", 0, data.rfind(b"secret.jpg"))
     data[entry + 8] |= 1
     path.write_bytes(data)
-    collection = _collect(HandedFile(path, "a.zip"))
+    collection = _collect(UploadedFile(path, "a.zip"))
     assert [image.file for image in collection.images] == ["twice.jpg"]
     assert _reasons(collection) == {
         "link.jpg": "it is a link",
@@ -193,7 +193,7 @@ def test_a_directory_that_claims_to_be_huge_is_not_even_read(tmp_path: Path, pho
 def test_a_damaged_zip_is_refused_and_a_damaged_member_fails_alone(tmp_path: Path, photo: bytes) -> None:
     (tmp_path / "no.zip").write_bytes(b"PK\x03\x04 nothing")
     with pytest.raises(TableError, match="can't be opened"):
-        _collect(HandedFile(tmp_path / "no.zip", "no.zip"))
+        _collect(UploadedFile(tmp_path / "no.zip", "no.zip"))
     handed = _zip(tmp_path / "a.zip", {"a.jpg": photo, "b.jpg": photo})
     data = bytearray(handed.path.read_bytes())
     data[200] ^= 0xFF
@@ -212,7 +212,7 @@ def test_a_damaged_zip_is_refused_and_a_damaged_member_fails_alone(tmp_path: Pat
         "image_id,diagnosis,lesion_group,dataset,sex\na,NV,L1,clinic,female\nb,BKL,L1,,\n",
     ],
 )
-def test_a_table_gives_labels_and_what_else_it_knows(two_photos: HandedFile, table, text: str) -> None:
+def test_a_table_gives_labels_and_what_else_it_knows(two_photos: UploadedFile, table, text: str) -> None:
     collection = _collect(two_photos, table(text))
     first, second = collection.images
     assert [(image.file, image.label) for image in collection.images] == [
@@ -233,7 +233,7 @@ def test_a_table_in_the_zip_and_in_windows_letters(tmp_path: Path, photo: bytes)
     assert any("Windows-1252" in note for note in collection.notes)
 
 
-def test_rows_without_image_and_images_without_row_are_listed(two_photos: HandedFile, table) -> None:
+def test_rows_without_image_and_images_without_row_are_listed(two_photos: UploadedFile, table) -> None:
     collection = _collect(two_photos, table("image_id,label\na,nevus\nzzz,others\n"))
     assert [image.image_id for image in collection.images] == ["a"]
     assert _reasons(collection) == {
@@ -257,7 +257,7 @@ def test_rows_without_image_and_images_without_row_are_listed(two_photos: Handed
     ],
 )
 def test_mistakes_in_a_table_are_named_with_their_lines(
-    two_photos: HandedFile, table, text: str, message: str
+    two_photos: UploadedFile, table, text: str, message: str
 ) -> None:
     with pytest.raises(TableError, match=message):
         _collect(two_photos, table(text))
@@ -273,7 +273,7 @@ def test_a_name_that_fits_several_files_is_no_guess(
     assert [image.file for image in collection.images] == ["one/a.jpg", "two/a.jpg"]
 
 
-def test_what_makes_no_collection_is_refused(tmp_path: Path, two_photos: HandedFile, table) -> None:
+def test_what_makes_no_collection_is_refused(tmp_path: Path, two_photos: UploadedFile, table) -> None:
     labels = table("image_id,label\na,nevus\n")
     with pytest.raises(TableError, match="no image among the files"):
         _collect(labels)
@@ -294,7 +294,7 @@ def test_what_makes_no_collection_is_refused(tmp_path: Path, two_photos: HandedF
     [("MAX_TABLE_BYTES", "MB"), ("MAX_TABLE_ROWS", "5 lines"), ("MAX_TABLE_CELLS", "5 cells")],
 )
 def test_tables_beyond_the_limits_are_not_even_read(
-    tmp_path: Path, two_photos: HandedFile, table, photo: bytes, monkeypatch, limit: str, message: str
+    tmp_path: Path, two_photos: UploadedFile, table, photo: bytes, monkeypatch, limit: str, message: str
 ) -> None:
     text = "image_id,label\n" + "".join(f"{index},nevus\n" for index in range(9))
     monkeypatch.setattr(collection, limit, 5)
@@ -354,7 +354,7 @@ def test_upper_and_lower_case_decide_where_both_are_there(tmp_path: Path, photo:
 
 @pytest.mark.parametrize("row", ["image_id,label\na.jpg,nevus\n", "file,label\na.jpg,nevus\n"])
 def test_loose_files_of_one_name_are_no_guess(lesion_files: list[Path], table, row: str) -> None:
-    loose = [HandedFile(path, "a.jpg") for path in lesion_files[:2]]
+    loose = [UploadedFile(path, "a.jpg") for path in lesion_files[:2]]
     with pytest.raises(
         TableError, match=r"line 2: “a.jpg” may be any of 2 files, such as a.jpg, a.jpg \(2\)"
     ):
@@ -369,7 +369,7 @@ def test_an_id_with_two_suffixes_is_no_guess(
         _collect(handed, table("image_id,label\na,nevus\n"))
 
 
-def test_a_row_outside_the_task_is_listed_with_its_image_and_without(two_photos: HandedFile, table) -> None:
+def test_a_row_outside_the_task_is_listed_with_its_image_and_without(two_photos: UploadedFile, table) -> None:
     text = "image_id,diagnosis\na.jpg,MEL\nB,NV\nmissing,NV\n"
     found = _collect(two_photos, table(text), task=MULTICLASS)
     assert _reasons(found) == {

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from dermadeit.data.collection import Collection, HandedFile, opened_collection
+from dermadeit.data.collection import Collection, UploadedFile, opened_collection
 from dermadeit.errors import TableError
 from dermadeit.tasks import BINARY
 
 
-def _collect(*files: HandedFile) -> Collection:
+def _collect(*files: UploadedFile) -> Collection:
     with opened_collection(files, BINARY) as collection:
         return collection
 
@@ -19,7 +19,7 @@ def test_folders_that_were_handed_in_give_labels_and_keep_files_of_one_name_apar
     lesion_files: list[Path],
 ) -> None:
     names = ["set/nevus/a.jpg", "set/MEL/a.jpg", "set\\MEL\\b.jpg", "set/notes.png", "a.jpg"]
-    handed = [HandedFile(path, name) for path, name in zip(lesion_files, names, strict=False)]
+    handed = [UploadedFile(path, name) for path, name in zip(lesion_files, names, strict=False)]
     found = _collect(*handed)
     assert [(image.image_id, image.label) for image in found.images] == [
         ("set/nevus/a.jpg", "nevus"),
@@ -35,9 +35,9 @@ def test_folders_that_were_handed_in_give_labels_and_keep_files_of_one_name_apar
 def test_a_table_in_a_folder_names_its_images_by_their_paths(
     lesion_files: list[Path], tmp_path: Path
 ) -> None:
-    loose = [HandedFile(path, f"set/{part}/a.jpg") for path, part in zip(lesion_files, "xy", strict=False)]
+    loose = [UploadedFile(path, f"set/{part}/a.jpg") for path, part in zip(lesion_files, "xy", strict=False)]
     (tmp_path / "labels.csv").write_text("file,label\nx/a.jpg,nevus\ny/a.jpg,others\n")
-    labels = HandedFile(tmp_path / "labels.csv", "set/labels.csv")
+    labels = UploadedFile(tmp_path / "labels.csv", "set/labels.csv")
     found = _collect(*loose, labels)
     assert [(image.file, image.label) for image in found.images] == [
         ("set/x/a.jpg", "nevus"),
@@ -62,10 +62,10 @@ def test_a_table_in_a_folder_names_its_images_by_their_paths(
 def test_hostile_and_hidden_paths_of_a_folder_are_skipped_with_a_reason(
     lesion_files: list[Path], name: str, reason: str
 ) -> None:
-    found = _collect(HandedFile(lesion_files[0], name), HandedFile(lesion_files[1], "set/good.jpg"))
+    found = _collect(UploadedFile(lesion_files[0], name), UploadedFile(lesion_files[1], "set/good.jpg"))
     assert [image.file for image in found.images] == ["set/good.jpg"]
     [left_out] = found.left_out
     assert left_out.reason == reason
     assert not {"", ".", ".."}.intersection(left_out.file.split("/"))
     with pytest.raises(TableError, match=f"no image among the files.*{reason}"):
-        _collect(HandedFile(lesion_files[0], name))
+        _collect(UploadedFile(lesion_files[0], name))

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from sklearn import metrics as sk
 
-from dermadeit.data.collection import CollectedImage, Collection, HandedFile, opened_collection
+from dermadeit.data.collection import CollectedImage, Collection, UploadedFile, opened_collection
 from dermadeit.data.manifest import read_source
 from dermadeit.data.tabular import read_csv
 from dermadeit.errors import ResultFileError
@@ -50,7 +50,7 @@ def _synthetic(count: int, label: str = "") -> Collection:
 def labelled(synthetic_data: Path) -> Iterator[Collection]:
     """The synthetic images as loose files beside their table."""
     files = sorted((synthetic_data / "images").iterdir())
-    handed = [HandedFile(path, path.name) for path in (*files, synthetic_data / "manifest.csv")]
+    handed = [UploadedFile(path, path.name) for path in (*files, synthetic_data / "manifest.csv")]
     with opened_collection(handed, MULTICLASS) as collection:
         yield collection
 
@@ -363,7 +363,7 @@ def test_no_pixels_are_kept_of_hundreds_of_images(
 def test_a_broken_image_is_a_row_for_every_model(checkpoint_root: Path, lesion_files: list[Path]) -> None:
     broken = Path(lesion_files[0].parent.parent) / "broken.jpg"
     broken.write_bytes(b"\xff\xd8\xff nothing")
-    handed = [HandedFile(lesion_files[0], "a.jpg"), HandedFile(broken, "broken.jpg")]
+    handed = [UploadedFile(lesion_files[0], "a.jpg"), UploadedFile(broken, "broken.jpg")]
     predictors = {
         name: load_predictor("binary", name, root=checkpoint_root) for name in ("dermadeit", "mobilenetv2")
     }

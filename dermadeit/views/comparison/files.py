@@ -103,7 +103,7 @@ def export(found: ImagesComparison, batch: BatchResult | None = None) -> dict[st
 
     Args:
         found: The comparison.
-        batch: The images behind it, where some were handed in.
+        batch: The images behind it, where some were uploaded.
     """
     content = {
         "disclaimer": DISCLAIMER,
@@ -129,7 +129,7 @@ def store_disagreements(found: ImagesComparison, batch: BatchResult | None = Non
 
     Args:
         found: A finished comparison.
-        batch: The images behind it, where some were handed in: their files and hashes are written too.
+        batch: The images behind it, where some were uploaded: their files and hashes are written too.
     """
     if len(found.compared) < 2:
         return None

@@ -198,7 +198,7 @@ class BatchSection(ComparisonLayout):
         }
 
     def _left(self, previous: ImagesRun | None) -> Updates:
-        """Ends a run whose visitor begins another one; files that it has opened can't be handed in again."""
+        """Ends a run whose visitor begins another one; files that it has opened can't be uploaded again."""
         if previous is None or previous.job.is_over:
             return {}
         has_taken_files = previous.is_reading and previous.job.has_begun

@@ -29,7 +29,7 @@ def results_html(found: ImagesComparison | None, batch: BatchResult | None = Non
 
     Args:
         found: As far as it has come; None before there is anything to compare.
-        batch: The images behind it, where some were handed in.
+        batch: The images behind it, where some were uploaded.
     """
     overview = overview_html(batch) if batch else ""
     if found is None:

@@ -24,7 +24,7 @@ from uuid import uuid4
 import numpy as np
 from gradio.utils import get_upload_folder
 
-from dermadeit.data.collection import HandedFile
+from dermadeit.data.collection import UploadedFile
 from dermadeit.errors import ErrorCode, ImageError
 from dermadeit.files import ASSETS
 from dermadeit.imaging.decode import (
@@ -84,7 +84,7 @@ def opened_photo(payload: object) -> Iterator[LesionImage]:
 
 
 @contextmanager
-def uploaded_files(payload: object, folder: Path) -> Iterator[list[HandedFile]]:
+def uploaded_files(payload: object, folder: Path) -> Iterator[list[UploadedFile]]:
     """Takes the files of a payload out of Gradio's reach, and deletes them when the block is left.
 
     Args:
@@ -96,7 +96,7 @@ def uploaded_files(payload: object, folder: Path) -> Iterator[list[HandedFile]]:
     """
     records = payload if isinstance(payload, list) else []
     moved: dict[Path, Path] = {}
-    handed = []
+    files = []
     try:
         for record in records:
             record = record if isinstance(record, Mapping) else {}
@@ -105,8 +105,8 @@ def uploaded_files(payload: object, folder: Path) -> Iterator[list[HandedFile]]:
                 raise ImageError(NOT_AN_UPLOAD, code=ErrorCode.NOT_AN_UPLOAD)
             if path not in moved:
                 moved[path] = _moved(path, folder)
-            handed.append(HandedFile(moved[path], _name_or_path(record, path)))
-        yield handed
+            files.append(UploadedFile(moved[path], _name_or_path(record, path)))
+        yield files
     finally:
         for path in moved.values():
             path.unlink(missing_ok=True)
