@@ -1,4 +1,4 @@
-"""The classification tasks and how ISIC 2019 diagnoses map onto their classes."""
+"""The classification tasks, how ISIC 2019 diagnoses map onto their classes, and how a network is read for them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
+
+import numpy as np
 
 from dermadeit.errors import ErrorCode, TaskError
 
@@ -40,6 +42,49 @@ _PLURALS: Mapping[str, str] = MappingProxyType(
 def target_class(classes: Sequence[str]) -> int:
     """Index of the class that must not be missed: melanoma where there is one, else the last class."""
     return classes.index("mel") if "mel" in classes else len(classes) - 1
+
+
+@dataclass(frozen=True)
+class ClassGroups:
+    """How the K classes of a task are made of the N classes of a network.
+
+    Attributes:
+        network: The N class keys, in the order of the logits.
+        members: For each of the K classes the indices of the network's classes that it sums up. A class of the
+            network that is in none is left out, and the rest is renormalised: the answer holds *if* it is none of
+            those.
+    """
+
+    network: tuple[str, ...]
+    members: tuple[tuple[int, ...], ...]
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether the task's classes are the network's own."""
+        return self.members == tuple((index,) for index in range(len(self.network)))
+
+    @property
+    def leaves_out(self) -> bool:
+        """Whether a class of the network is in no group."""
+        return sum(map(len, self.members)) < len(self.network)
+
+    def read(self, probabilities: np.ndarray) -> np.ndarray:
+        """The network's probabilities as those of the task's classes.
+
+        Args:
+            probabilities: float [..., N], summing to 1.
+
+        Returns:
+            float [..., K], summing to 1; equal shares where the network gives all to what is left out.
+        """
+        if self.is_identity:
+            return probabilities
+        summed = np.stack([probabilities[..., list(group)].sum(axis=-1) for group in self.members], axis=-1)
+        if not self.leaves_out:
+            return summed
+        total = summed.sum(axis=-1, keepdims=True)
+        equal = np.full_like(summed, 1 / len(self.members))
+        return np.divide(summed, total, out=equal, where=total > 0)
 
 
 @dataclass(frozen=True)
@@ -87,6 +132,28 @@ class Task:
                 code=ErrorCode.UNKNOWN_CLASS,
             ) from None
 
+    def group(self, network: Sequence[str]) -> ClassGroups | None:
+        """How the task is read from a network's classes; None where they can't form its classes.
+
+        A class of the task is formed by the network's class of the same key, or by all of its diagnoses. Nothing
+        may be left over but diagnoses that lie outside the task.
+
+        Args:
+            network: Class keys in the order of the logits.
+        """
+        members = []
+        for key in self.classes:
+            diagnoses = [name.lower() for name, own in self.class_of_diagnosis.items() if own == key]
+            parts = [key] if key in network else diagnoses
+            if not parts or not set(parts) <= set(network):
+                return None
+            members.append(tuple(sorted(network.index(part) for part in parts)))
+        outside = {name.lower() for name in DIAGNOSES if name not in self.class_of_diagnosis}
+        used = {index for group in members for index in group}
+        if any(key not in outside for index, key in enumerate(network) if index not in used):
+            return None
+        return ClassGroups(tuple(network), tuple(members))
+
 
 BINARY = Task(
     key="binary",
@@ -120,6 +187,29 @@ MULTICLASS = Task(
     ),
 )
 
+MALIGNANCY = Task(
+    key="malignancy",
+    title="Malignant or benign",
+    classes=("benign", "malignant"),
+    display_names=MappingProxyType({"benign": "Benign", "malignant": "Malignant"}),
+    nouns=MappingProxyType(
+        {
+            "benign": ("a benign lesion", "benign lesions"),
+            "malignant": ("a malignant lesion", "malignant lesions"),
+        }
+    ),
+    class_of_diagnosis=MappingProxyType(
+        {key: "malignant" if key in ("MEL", "BCC", "SCC") else "benign" for key in DIAGNOSES}
+    ),
+    caveat="Actinic keratosis (AK) is a precancer. It counts as benign here.",
+    contents=MappingProxyType(
+        {
+            "benign": "nevus, benign keratosis, dermatofibroma, vascular lesion, AK (a precancer)",
+            "malignant": "melanoma, BCC, SCC",
+        }
+    ),
+)
+
 DIAGNOSIS = Task(
     key="diagnosis",
     title="All eight diagnoses",
@@ -138,8 +228,10 @@ DIAGNOSIS = Task(
 TASKS: Mapping[str, Task] = MappingProxyType({task.key: task for task in (BINARY, MULTICLASS)})
 """What the app and the command line answer."""
 
-TRAINABLE_TASKS: Mapping[str, Task] = MappingProxyType({**TASKS, DIAGNOSIS.key: DIAGNOSIS})
-"""What a network can be trained for: a teacher of all eight diagnoses serves the students of both tasks."""
+TRAINABLE_TASKS: Mapping[str, Task] = MappingProxyType(
+    {**TASKS, **{task.key: task for task in (DIAGNOSIS, MALIGNANCY)}}
+)
+"""What a network can be trained for. One of all eight diagnoses answers the others too (`readable_tasks`)."""
 
 
 OWN = "own"
@@ -201,3 +293,18 @@ def get_task(key: str, among: Mapping[str, Task] = TASKS) -> Task:
         return among[key]
     except KeyError:
         raise TaskError(f"There is no task “{key}”. Choose one of {', '.join(among)}.") from None
+
+
+def readable_tasks(network: Task) -> tuple[Task, ...]:
+    """The tasks that a network can answer.
+
+    Args:
+        network: The task whose classes are the network's own.
+
+    Returns:
+        That task first, then those whose classes can be formed of its.
+    """
+    # The differential diagnosis comes first, then what a clinician decides on.
+    others = (DIAGNOSIS, MALIGNANCY, BINARY, MULTICLASS)
+    formed = (task for task in others if task.key != network.key and task.group(network.classes))
+    return (network, *formed)

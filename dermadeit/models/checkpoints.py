@@ -295,7 +295,7 @@ def find_checkpoint(task: str, model: str, root: Path = CHECKPOINT_ROOT) -> Path
             f"runs/own/{model}.",
             code=ErrorCode.NO_CHECKPOINT,
         )
-    get_task(task)
+    get_task(task, TRAINABLE_TASKS)
     spec = get_spec(model)
     folder = root / task / spec.name
     if not (folder / CONFIG_FILE).is_file():

@@ -159,7 +159,9 @@ def test_records_have_the_same_keys_whether_read_or_failed(
 
 
 def test_what_does_not_exist_is_said(checkpoint_root: Path) -> None:
-    with pytest.raises(TaskError, match="malignancy"):
+    with pytest.raises(TaskError, match="moles"):
+        load_predictor("moles", root=checkpoint_root)
+    with pytest.raises(CheckpointError, match="malignancy"):
         load_predictor("malignancy", root=checkpoint_root)
     with pytest.raises(ModelError, match="resnet"):
         load_predictor("binary", model="resnet", root=checkpoint_root)

@@ -87,7 +87,7 @@ def test_settings_come_back_from_their_groups() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"task": "malignancy"}, "binary, multiclass"),
+        ({"task": "moles"}, "binary, multiclass"),
         ({"model": "resnet"}, "dermadeit"),
         ({"ema_decay": 1.0}, "ema_decay"),
         ({"batch_size": 10, "accumulation": 4}, "4 equal passes"),
