@@ -431,6 +431,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(
         assert "Choose another" in caplog.text
 
 
+@pytest.mark.slow
 def test_letters_that_a_code_page_lacks_are_escaped(tmp_path: Path, photos: list[bytes]) -> None:
     name = unicodedata.normalize("NFD", "Rücken.jpg")
     (tmp_path / name).write_bytes(photos[0])

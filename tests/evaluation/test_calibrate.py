@@ -197,6 +197,7 @@ def _photos_of_skin_and_of_nothing(tmp_path: Path) -> tuple[Path, Path]:
     return learned, fresh
 
 
+@pytest.mark.slow
 def test_gates_learn_what_to_withhold_from_photos_of_anything_but_skin(
     copy: Path, table: Path, synthetic_data: Path, lesion_files: list[Path], tmp_path: Path
 ) -> None:
@@ -223,6 +224,7 @@ def test_gates_learn_what_to_withhold_from_photos_of_anything_but_skin(
     assert report["calibration"]["refused"] == 0
 
 
+@pytest.mark.slow
 def test_gates_without_such_photos_withhold_what_is_very_far_from_lesions(
     copy: Path, table: Path, synthetic_data: Path, lesion_files: list[Path], tmp_path: Path
 ) -> None:
