@@ -85,20 +85,6 @@ _PALETTES: dict[str, tuple[tuple[tuple[int, int, int], ...], ...]] = {
 _PIGMENTED = {"MEL", "NV", "BKL", "DF"}
 _WHOLE_NUMBERS = {"dots", "vessels", "lacunae", "cysts"}
 
-_EXAMPLES: dict[str, tuple[str, int, dict]] = {
-    "synthetic_nevus": ("NV", 3, {"skin": SKIN_TONES[1], "border": 0.25, "hairs": 0}),
-    "synthetic_melanoma_like": ("MEL", 0, {"skin": SKIN_TONES[1], "veil": 0.6, "hairs": 0}),
-    "synthetic_bcc_like": ("BCC", 2, {"skin": SKIN_TONES[0], "hairs": 0}),
-    "synthetic_scc_like": ("SCC", 4, {"skin": SKIN_TONES[1], "hairs": 0}),
-    "synthetic_nevus_dark_skin": (
-        "NV",
-        5,
-        {"skin": SKIN_TONES[4], "colours": ((72, 46, 36),), "radius": 0.27},
-    ),
-    "synthetic_nevus_with_hair": ("NV", 7, {"skin": SKIN_TONES[2], "hairs": 14}),
-}
-"""File stem to diagnosis, seed and fixed fields of the pictures in `tests/pictures`."""
-
 
 def random_recipe(rng: np.random.Generator, diagnosis: str) -> LesionRecipe:
     """Draws a recipe with the signs of a diagnosis.
@@ -178,18 +164,6 @@ def write_dataset(
     manifest = folder / "manifest.csv"
     write_csv(manifest, MANIFEST_COLUMNS, rows)
     return manifest
-
-
-def write_examples(folder: Path) -> tuple[Path, ...]:
-    """Writes the six pictures of `tests/pictures` as JPEG of 600 × 450 pixels; returns their paths."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for name, (diagnosis, seed, changes) in _EXAMPLES.items():
-        recipe = replace(random_recipe(np.random.default_rng(seed), diagnosis), **changes)
-        path = folder / f"{name}.jpg"
-        render_lesion(recipe, (600, 450)).save(path, quality=88, optimize=True)
-        paths.append(path)
-    return tuple(paths)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -197,7 +197,6 @@ class Batch:
         predictors: Name to model, all of the collection's task.
         views: Dihedral views whose logits are averaged, 1 to 8.
         pictures: Where to keep the pictures; None keeps none.
-        clock: Seconds, for the rate.
     """
 
     def __init__(
@@ -206,7 +205,6 @@ class Batch:
         predictors: Mapping[str, Predictor],
         views: int,
         pictures: Path | None = None,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         check_views(views)
         self._collection = collection
@@ -214,7 +212,6 @@ class Batch:
         self._predictors = predictors
         self._views = views
         self._pictures = pictures
-        self._clock = clock
         self._cancelled = threading.Event()
         # In the order of reading.
         self._items: list[BatchItem] = []
@@ -225,11 +222,11 @@ class Batch:
 
     def run(self) -> Iterator[Progress]:
         """Reads the images, and yields after every few of them and once before the first."""
-        total, start = len(self._collection.images), self._clock()
+        total, start = len(self._collection.images), time.monotonic()
         yield Progress(0, total, None, None)
         for chunk in self._chunks():
             self._items += self._read(chunk)
-            done, seconds = len(self._items), self._clock() - start
+            done, seconds = len(self._items), time.monotonic() - start
             rate = done / seconds if seconds > 0 else None
             yield Progress(done, total, rate, (total - done) / rate if rate else None)
 

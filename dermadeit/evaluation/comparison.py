@@ -402,20 +402,18 @@ def compare_with(reference: Measurement, others: Sequence[Measurement]) -> tuple
     )
 
 
-def compare_all(compared: Sequence[ComparedModel], reference: str = "") -> dict[str, Any]:
-    """Figures of every model with intervals, and one of them against each other one, JSON-ready.
+def compare_all(compared: Sequence[ComparedModel]) -> dict[str, Any]:
+    """Figures of every model with intervals, and the first one against each other one, JSON-ready.
 
     Args:
         compared: As `gather_models` gives them.
-        reference: Title of the model that the others are compared with; the first where it is empty.
 
     Returns:
         `task`, `images`, `notes`, `models` (title to `model`, `views`, `left_out`, `weights_sha256` and figures),
         `comparisons`, `kappas` and the number of `disagreements`.
     """
     measured = {model.title: measure(model.predictions) for model in compared}
-    reference = reference or compared[0].title
-    others = [part for title, part in measured.items() if title != reference]
+    first, *others = measured.values()
     return {
         "task": compared[0].predictions.task.key,
         "classes": list(compared[0].predictions.task.classes),
@@ -431,7 +429,7 @@ def compare_all(compared: Sequence[ComparedModel], reference: str = "") -> dict[
             }
             for model in compared
         },
-        "comparisons": [result.to_dict() for result in compare_with(measured[reference], others)],
+        "comparisons": [result.to_dict() for result in compare_with(first, others)],
         "kappas": [
             {"first": first, "second": second, "cohen_kappa": value}
             for (first, second), value in compute_kappas(compared).items()

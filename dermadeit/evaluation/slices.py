@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from dermadeit.data.manifest import ManifestRow
-from dermadeit.data.tabular import read_csv, write_csv
+from dermadeit.data.tabular import write_csv
 from dermadeit.errors import ImageError
 from dermadeit.evaluation.predictions import SMALLEST_SLICE, PredictionSet, measure
 from dermadeit.imaging.decode import decode_image
@@ -67,14 +67,11 @@ Attributes = Mapping[str, Mapping[str, str]]
 """Image id to attribute to value; the attributes are `SLICED_BY`, the values `UNKNOWN` where nothing is known."""
 
 
-def describe_images(
-    rows: Sequence[ManifestRow], progress: Callable[[], Any] = lambda: None
-) -> dict[str, dict[str, str]]:
+def describe_images(rows: Sequence[ManifestRow]) -> dict[str, dict[str, str]]:
     """Reads images for what they are sorted by.
 
     Args:
         rows: The images. One that can't be read gets the short side that its row gives, and no skin tone.
-        progress: Called after each image.
 
     Returns:
         Image id to `SLICED_BY`, and `typology_angle` (degrees to one decimal, or empty).
@@ -86,7 +83,6 @@ def describe_images(
         except ImageError:
             pixels = None
         described[row.image_id] = describe_image(row, pixels)
-        progress()
     return described
 
 
@@ -130,7 +126,7 @@ def slice_indices(image_ids: Sequence[str], attributes: Attributes, attribute: s
 
     Args:
         image_ids: N identifiers.
-        attributes: As `describe_images` or `read_attributes` gives them.
+        attributes: As `describe_images` gives them.
         attribute: One of `SLICED_BY`.
 
     Returns:
@@ -152,7 +148,7 @@ def measure_slices(predictions: PredictionSet, attributes: Attributes) -> dict[s
 
     Args:
         predictions: The answers.
-        attributes: As `describe_images` or `read_attributes` gives them.
+        attributes: As `describe_images` gives them.
 
     Returns:
         JSON-ready: each of `SLICED_BY` to `slices` (value to figures with intervals, as `Measurement.to_dict`
@@ -193,17 +189,6 @@ def write_attributes(path: Path, attributes: Attributes) -> None:
     write_csv(
         path, _COLUMNS, ({"image_id": image_id, **attributes[image_id]} for image_id in sorted(attributes))
     )
-
-
-def read_attributes(path: Path) -> dict[str, dict[str, str]]:
-    """Reads what `write_attributes` wrote; raises `TableError` where the table is missing or malformed.
-
-    An earlier version wrote no diagnosis: it is `UNKNOWN` then.
-    """
-    return {
-        row["image_id"]: {"diagnosis": UNKNOWN} | {name: row[name] for name in SLICED_BY if name in row}
-        for row in read_csv(path).rows
-    }
 
 
 def _look_at(row: Describable, pixels: np.ndarray | None) -> tuple[float | None, str, str]:

@@ -18,8 +18,8 @@ def draw_pictures(seed: int = 0) -> Iterator[Image.Image]:
     def words(count: int) -> str:
         return " ".join("".join(rng.choice(letters, rng.integers(2, 10))) for _ in range(count))
 
-    def colour(lowest: int = 0, highest: int = 256) -> tuple[int, ...]:
-        return tuple(rng.integers(lowest, highest, 3).tolist())
+    def colour(lowest: int = 0) -> tuple[int, ...]:
+        return tuple(rng.integers(lowest, 256, 3).tolist())
 
     for index in range(DRAWN_OF_A_KIND):
         yield Image.fromarray(rng.integers(0, 256, (200, 200, 3), dtype=np.uint8))

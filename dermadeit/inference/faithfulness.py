@@ -112,24 +112,15 @@ class PerturbationCurves:
         return float(auc(self.shares, self.insertion))
 
 
-def check_saliency(
-    predictor: Predictor,
-    image: LesionImage,
-    saliency_map: SaliencyMap,
-    *,
-    masks: int = RANDOM_MASKS,
-    seed: int = 0,
-) -> SaliencyCheck:
+def check_saliency(predictor: Predictor, image: LesionImage, saliency_map: SaliencyMap) -> SaliencyCheck:
     """Does the answer rest on what a map marks? One pass through the model, without test-time augmentation.
 
-    The same image, map and seed give the same result: the masks are drawn from the image's hash.
+    The same image and map give the same result: the masks are drawn from the image's hash.
 
     Args:
         predictor: The model that the map explains.
         image: The image that it explains.
         saliency_map: The map, for any class.
-        masks: Number of random masks. More make the verdict depend less on the draw, and take longer.
-        seed: Another seed draws other masks.
 
     Returns:
         The result; a map that marks nothing is not faithful, with a p-value of 1.
@@ -141,14 +132,14 @@ def check_saliency(
     index = predictor.checkpoint.task.index_of(saliency_map.class_key)
     pixels = _resized(predictor, image)
     mask = salient_mask(saliency_map, pixels.shape[-1])
-    rng = np.random.default_rng([seed, int(image.sha256, 16)])
+    rng = np.random.default_rng([0, int(image.sha256, 16)])
     # A shift by anything but whole patches would cut more patches in two than the map's own mask does.
     step = predictor.checkpoint.classifier.spec.patch_size or 1
-    removed = np.concatenate([mask[None], random_masks(mask, masks, rng, step)])
+    removed = np.concatenate([mask[None], random_masks(mask, RANDOM_MASKS, rng, step)])
     perturbed = torch.cat([pixels[None], fill_from_surroundings(pixels, torch.from_numpy(removed))])
     intact, *left = _probabilities(predictor, perturbed, index)
     drop, *random_drops = (float(intact - probability) for probability in left)
-    p_value = (1 + sum(other >= drop for other in random_drops)) / (1 + masks)
+    p_value = (1 + sum(other >= drop for other in random_drops)) / (1 + RANDOM_MASKS)
     return SaliencyCheck(
         drop > 0 and p_value <= SIGNIFICANCE, drop, tuple(random_drops), p_value, float(mask.mean())
     )
@@ -239,11 +230,11 @@ def central_area(side: int) -> np.ndarray:
     return np.hypot(*np.meshgrid(offsets, offsets)) <= CENTRAL_DIAMETER / 2
 
 
-def salient_mask(saliency_map: SaliencyMap, size: int, share: float = REMOVED_SHARE) -> np.ndarray:
-    """The most salient pixels: bool [size, size], `share` of them, or fewer where the map marks less."""
+def salient_mask(saliency_map: SaliencyMap, size: int) -> np.ndarray:
+    """The most salient pixels: bool [size, size], `REMOVED_SHARE` of them, or fewer where the map marks less."""
     marked = np.count_nonzero(saliency_map.resized(size, size) > _FAINTEST)
     mask = np.zeros(size * size, dtype=bool)
-    mask[_by_salience(saliency_map, size)[: min(round(share * size * size), marked)]] = True
+    mask[_by_salience(saliency_map, size)[: min(round(REMOVED_SHARE * size * size), marked)]] = True
     return mask.reshape(size, size)
 
 

@@ -216,7 +216,6 @@ def risk_coverage(
     confidences: np.ndarray,
     groups: Sequence[str],
     resamples: int = RESAMPLES,
-    seed: int = 0,
 ) -> dict[str, Any]:
     """Share of errors among the answers that are kept when the least confident are withheld.
 
@@ -228,7 +227,6 @@ def risk_coverage(
         confidences: float [N], higher for answers that are kept longer.
         groups: N lesion names.
         resamples: How many times the lesions are drawn.
-        seed: Decides the draws.
 
     Returns:
         JSON-ready: `aurc` (`value` and `interval`), and `curve`: at each of `COVERAGES`, the least `confidence`
@@ -250,7 +248,7 @@ def risk_coverage(
         return np.where(drawn > 0, drawn * risk, 0).sum(axis=1) / drawn.sum(axis=1)
 
     once = np.ones((1, len(hits)))
-    resampled = np.concatenate([areas(weights) for weights in lesion_weights(groups, resamples, seed)])
+    resampled = np.concatenate([areas(weights) for weights in lesion_weights(groups, resamples, 0)])
     risk = risks(once)[1][0]
     ends = [last_of_equals[max(int(np.ceil(share * len(hits))), 1) - 1] for share in COVERAGES]
     return {

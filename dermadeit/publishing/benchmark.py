@@ -179,9 +179,9 @@ def measure_benchmark(root: Path, task: Task) -> dict[str, Any]:
     }
 
 
-def read_test_images(task: Task, root: Path = BENCHMARK_ROOT) -> dict[str, dict[str, str]]:
+def read_test_images(task: Task) -> dict[str, dict[str, str]]:
     """Identifier to label, lesion group, source and split of a task's test images, as far as they are filed."""
-    path = root / task.key / IMAGES_FILE
+    path = BENCHMARK_ROOT / task.key / IMAGES_FILE
     if not path.is_file():
         return {}
     return {
@@ -218,26 +218,24 @@ def read_shipped_predictions(
     )
 
 
-def find_shipped_beside(
-    sets: Sequence[PredictionSet], models: Sequence[str], root: Path = BENCHMARK_ROOT
-) -> tuple[PredictionSet, ...]:
+def find_shipped_beside(sets: Sequence[PredictionSet], models: Sequence[str]) -> tuple[PredictionSet, ...]:
     """The shipped predictions to stand beside those of one's own models, on the same images.
 
     Args:
         sets: Predictions of one task.
         models: Names of the models that are wished for.
-        root: The benchmark.
 
     Returns:
         Those of the wished models that have predictions here; none where a table is of a model of this project, or
         where an image of a table is no test image.
     """
     task = sets[0].task
-    if any(part.model in MODEL_SPECS for part in sets) or not (root / task.key / IMAGES_FILE).is_file():
+    folder = BENCHMARK_ROOT / task.key
+    if any(part.model in MODEL_SPECS for part in sets) or not (folder / IMAGES_FILE).is_file():
         return ()
-    filed = read_benchmark(root / task.key, task).models
+    filed = read_benchmark(folder, task).models
     wished = [model for model in dict.fromkeys(models) if model in filed]
-    shipped = read_shipped_predictions(task, wished, root)
+    shipped = read_shipped_predictions(task, wished)
     read = set(shipped[0].image_ids) if shipped else set()
     return shipped if all(read >= set(part.image_ids) for part in sets) else ()
 

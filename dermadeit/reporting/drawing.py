@@ -173,18 +173,16 @@ def alt_text(figure: Figure) -> str:
     return str(figure.get_label())
 
 
-def inline_svg(figure: Figure, alt: str | None = None) -> Markup:
+def inline_svg(figure: Figure) -> Markup:
     """A figure as an SVG element for a page: as wide as its place, in the page's text colour, without an id twice.
 
     Args:
         figure: Made by this package, so that its ink can be told from its colours.
-        alt: What it shows, in words; None for the figure's own `alt_text`.
 
     Returns:
         `<svg role="img" …><title>…</title>…</svg>`; the same for the same figure.
     """
-    alt = alt_text(figure) if alt is None else alt
-    drawing = _render(figure, "svg").decode("utf-8")
+    alt, drawing = alt_text(figure), _render(figure, "svg").decode("utf-8")
     body = drawing[drawing.index(">", drawing.index("<svg")) + 1 :]
     # The style element would apply to the whole page.
     body = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", body, count=1, flags=re.DOTALL)

@@ -42,9 +42,9 @@ def decimal(value: float | None, decimals: int = 3) -> str:
     return NOTHING if value is None else f"{value:.{decimals}f}"
 
 
-def signed(value: float | None, decimals: int = 3) -> str:
+def signed(value: float | None) -> str:
     """A difference with its sign; the sign for none where it is None."""
-    return NOTHING if value is None else f"{value:+.{decimals}f}"
+    return NOTHING if value is None else f"{value:+.3f}"
 
 
 def bounds(interval: Sequence[float] | None) -> str:

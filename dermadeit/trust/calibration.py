@@ -268,7 +268,6 @@ def fit_conformal(
     probabilities: np.ndarray,
     labels: np.ndarray,
     groups: Sequence[str],
-    coverage: float = CONFORMAL_COVERAGE,
 ) -> tuple[float, ...]:
     """Least probability of each class at which it joins an image's set: split conformal prediction.
 
@@ -284,7 +283,6 @@ def fit_conformal(
         probabilities: float [N, K].
         labels: int [N].
         groups: N lesion names.
-        coverage: Share to cover.
 
     Returns:
         K probabilities; 0 for a class with too few lesions to rule it out ever.
@@ -295,7 +293,7 @@ def fit_conformal(
         _, lesion, images = np.unique(np.asarray(groups)[own], return_inverse=True, return_counts=True)
         order = np.argsort(-probabilities[own, index], kind="stable")
         weights = (1 / images[lesion] / (len(images) + 1))[order]
-        reached = np.flatnonzero(weights.cumsum() >= coverage - _ROUNDING)
+        reached = np.flatnonzero(weights.cumsum() >= CONFORMAL_COVERAGE - _ROUNDING)
         least.append(float(probabilities[own, index][order][reached[0]]) if len(reached) else 0.0)
     return tuple(least)
 

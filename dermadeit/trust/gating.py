@@ -270,26 +270,24 @@ class Gates:
         cls,
         reports: Sequence[QualityReport],
         ood_scores: np.ndarray,
-        share_warned: float = SHARE_WARNED,
         *,
         skin_angles: Sequence[float | None] = (),
         knows_others: bool = False,
     ) -> Gates:
-        """Limits beyond which at most a share of real lesions get a warning for quality or distance.
+        """Limits beyond which at most `SHARE_WARNED` of real lesions get a warning for quality or distance.
 
         Args:
             reports: Of the calibration images.
             ood_scores: float [N], what `held_out_scores` gives for the same images in the same order.
-            share_warned: Share of them that may get a warning, 0 or more, less than 1.
             skin_angles: Of those of them where it could be estimated; the others are None or left out.
             knows_others: Whether the skin detector has seen photos of anything else.
 
         Raises:
-            ConfigurationError: No images, or a share out of range.
+            ConfigurationError: No images.
         """
-        quality = fit_quality_thresholds(reports, min(QUALITY_SHARE_WARNED, share_warned))
+        quality = fit_quality_thresholds(reports, QUALITY_SHARE_WARNED)
         good = np.array([not quality.find_problems(report.measures) for report in reports])
-        rest = math.floor(len(good) * share_warned) - int((~good).sum())
+        rest = math.floor(len(good) * SHARE_WARNED) - int((~good).sum())
         ood_threshold = _threshold(np.asarray(ood_scores)[good], rest)
         angles = [angle for angle in skin_angles if angle is not None]
         return cls(

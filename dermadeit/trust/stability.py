@@ -23,20 +23,17 @@ class Stability:
     flips: int
 
 
-def stability(view_logits: np.ndarray, target: int | None = None, answer: int | None = None) -> Stability:
+def stability(view_logits: np.ndarray, answer: int | None = None) -> Stability:
     """Compares the views of an image with their joint answer, by the softmax of each view's own logits.
 
     Args:
         view_logits: float [V, K], V at least 1; the logs of calibrated probabilities serve too. With one view,
             everything agrees.
-        target: Index of the class whose probability is followed; None for the class of the answer. With two
-            classes it makes no difference.
-        answer: Index of the joint answer; None for that of the averaged logits.
+        answer: Index of the joint answer, whose probability is followed; None for that of the averaged logits.
     """
     answer = int(answers(view_logits)) if answer is None else answer
     flips = int((view_logits.argmax(axis=-1) != answer).sum())
-    followed = answer if target is None else target
-    return Stability(1 - flips / len(view_logits), float(spreads(view_logits, followed)), flips)
+    return Stability(1 - flips / len(view_logits), float(spreads(view_logits, answer)), flips)
 
 
 def answers(view_logits: np.ndarray) -> np.ndarray:

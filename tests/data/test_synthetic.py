@@ -1,6 +1,7 @@
 import io
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,14 +9,34 @@ import pytest
 from PIL import Image
 from repository import ROOT
 
-from dermadeit.data import synthetic
-from dermadeit.data.synthetic import MANIFEST_COLUMNS, SPLITS, random_recipe, render_lesion, write_dataset
+from dermadeit.data.synthetic import (
+    MANIFEST_COLUMNS,
+    SKIN_TONES,
+    SPLITS,
+    random_recipe,
+    render_lesion,
+    write_dataset,
+)
 from dermadeit.data.tabular import read_csv
 from dermadeit.errors import ConfigurationError
 from dermadeit.imaging.decode import decode_image
 from dermadeit.tasks import DIAGNOSES
 
 COMMITTED = ROOT / "tests" / "pictures"
+
+PICTURES: dict[str, tuple[str, int, dict]] = {
+    "synthetic_nevus": ("NV", 3, {"skin": SKIN_TONES[1], "border": 0.25, "hairs": 0}),
+    "synthetic_melanoma_like": ("MEL", 0, {"skin": SKIN_TONES[1], "veil": 0.6, "hairs": 0}),
+    "synthetic_bcc_like": ("BCC", 2, {"skin": SKIN_TONES[0], "hairs": 0}),
+    "synthetic_scc_like": ("SCC", 4, {"skin": SKIN_TONES[1], "hairs": 0}),
+    "synthetic_nevus_dark_skin": (
+        "NV",
+        5,
+        {"skin": SKIN_TONES[4], "colours": ((72, 46, 36),), "radius": 0.27},
+    ),
+    "synthetic_nevus_with_hair": ("NV", 7, {"skin": SKIN_TONES[2], "hairs": 14}),
+}
+"""File stem to diagnosis, seed and fixed fields of the pictures in `COMMITTED`."""
 
 
 @pytest.fixture(scope="module")
@@ -119,10 +140,11 @@ def test_program(tmp_path):
 
 
 def test_committed_pictures_are_what_the_generator_writes(tmp_path):
-    written = synthetic.write_examples(tmp_path)
-    assert sorted(path.name for path in COMMITTED.glob("*.jpg")) == sorted(path.name for path in written)
-    for path in written:
-        committed = COMMITTED / path.name
+    assert {path.stem for path in COMMITTED.glob("*.jpg")} == PICTURES.keys()
+    for name, (diagnosis, seed, changes) in PICTURES.items():
+        recipe = replace(random_recipe(np.random.default_rng(seed), diagnosis), **changes)
+        committed, path = COMMITTED / f"{name}.jpg", tmp_path / f"{name}.jpg"
+        render_lesion(recipe, (600, 450)).save(path, quality=88, optimize=True)
         assert committed.stat().st_size < 80_000
         with Image.open(io.BytesIO(committed.read_bytes())) as picture:
             assert (picture.size, "exif" in picture.info) == ((600, 450), False)

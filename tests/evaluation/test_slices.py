@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from dermadeit.data.manifest import ManifestRow, read_source
+from dermadeit.data.tabular import read_csv
 from dermadeit.evaluation.predictions import PredictionSet, measure
 from dermadeit.evaluation.slices import (
     SLICED_BY,
     UNKNOWN,
     describe_images,
     measure_slices,
-    read_attributes,
     slice_indices,
     write_attributes,
 )
@@ -50,9 +50,8 @@ def test_ages_fall_into_bands(age: str, band: str) -> None:
 
 def test_images_are_described_by_their_pixels_and_their_table(synthetic_data: Path) -> None:
     rows = read_source(synthetic_data / "manifest.csv", BINARY).select("test").rows
-    seen = []
-    described = describe_images(rows, lambda: seen.append(1))
-    assert len(seen) == len(described) == len(rows)
+    described = describe_images(rows)
+    assert len(described) == len(rows)
     first = described[rows[0].image_id]
     assert first["short_side"] == "under 100 px"
     assert first["sex"] == rows[0].metadata["sex"]
@@ -141,18 +140,10 @@ def test_the_skin_tone_is_marked_as_an_estimate() -> None:
     assert "estimated" in SLICED_BY["skin_tone"]
 
 
-def test_descriptions_come_back_from_their_file(tmp_path: Path) -> None:
+def test_descriptions_are_written_sorted_by_image(tmp_path: Path) -> None:
     rows = [replace(_row(sex="male", age="44"), image_id=name) for name in ("b", "a")]
     described = describe_images(rows)
     write_attributes(tmp_path / "attributes.csv", described)
-    read = read_attributes(tmp_path / "attributes.csv")
-    assert list(read) == ["a", "b"]
-    assert read["a"] == {name: described["a"][name] for name in SLICED_BY}
-
-
-def test_descriptions_of_an_earlier_version_lack_the_diagnosis(tmp_path: Path) -> None:
-    described = describe_images([_row(sex="male", diagnosis="MEL")])
-    write_attributes(tmp_path / "attributes.csv", described)
-    text = (tmp_path / "attributes.csv").read_text()
-    (tmp_path / "old.csv").write_text(text.replace(",diagnosis", "").replace(",melanoma", ""))
-    assert read_attributes(tmp_path / "old.csv")["a"]["diagnosis"] == UNKNOWN
+    first, second = read_csv(tmp_path / "attributes.csv").rows
+    assert (first["image_id"], second["image_id"]) == ("a", "b")
+    assert {name: first[name] for name in SLICED_BY} == {name: described["a"][name] for name in SLICED_BY}

@@ -31,13 +31,13 @@ def test_the_joint_answer_may_not_be_the_one_of_most_views() -> None:
 
 def test_with_two_classes_either_may_be_followed() -> None:
     view_logits = np.random.default_rng(0).normal(size=(8, 2))
-    assert stability(view_logits, target=0).spread == pytest.approx(stability(view_logits, target=1).spread)
+    assert spreads(view_logits, 0) == pytest.approx(spreads(view_logits, 1))
 
 
 def test_the_class_that_is_followed() -> None:
     view_logits = _logits((0.1, 0.6, 0.3), (0.2, 0.3, 0.5), (0.1, 0.8, 0.1))
-    assert stability(view_logits, target=0).spread == pytest.approx(0.1)
-    assert stability(view_logits, target=2).spread == pytest.approx(0.4)
+    assert spreads(view_logits, 0) == pytest.approx(0.1)
+    assert spreads(view_logits, 2) == pytest.approx(0.4)
     # The answer is the second class.
     assert stability(view_logits).spread == pytest.approx(0.5)
 
@@ -52,11 +52,13 @@ def test_logits_too_large_for_exp_are_no_problem() -> None:
 
 def test_many_images_at_once_equal_one_by_one() -> None:
     view_logits = np.random.default_rng(1).normal(size=(20, 8, 3))
-    single = [stability(logits, target=0) for logits in view_logits]
+    single = [stability(logits) for logits in view_logits]
     assert flipped(view_logits).sum(axis=1).tolist() == [found.flips for found in single]
-    assert spreads(view_logits, 0).tolist() == pytest.approx([found.spread for found in single])
+    assert spreads(view_logits, 0).tolist() == pytest.approx(
+        [float(spreads(logits, 0)) for logits in view_logits]
+    )
     by_answer = spreads(view_logits, answers(view_logits))
-    assert by_answer.tolist() == pytest.approx([stability(logits).spread for logits in view_logits])
+    assert by_answer.tolist() == pytest.approx([found.spread for found in single])
 
 
 def test_the_flip_rate_of_an_example() -> None:

@@ -29,17 +29,17 @@ from dermadeit.views.page.uploads import private_folder, uploaded_files
 MAX_TABLES = 12
 
 
-def read_shipped_models(task: Task, root: Path = BENCHMARK_ROOT) -> tuple[ComparedModel, ...]:
+def read_shipped_models(task: Task) -> tuple[ComparedModel, ...]:
     """The models whose predictions of the test images are shipped, in the order in which they are published.
 
     Raises:
         UploadError: A file is missing or contradicts the others.
     """
-    filed = read_benchmark(root / task.key, task)
-    described = read_json(root / MODELS_FILE)
+    filed = read_benchmark(BENCHMARK_ROOT / task.key, task)
+    described = read_json(BENCHMARK_ROOT / MODELS_FILE)
     order = in_order(filed.models, described)
     titles = {model: entry["title"] for model, entry in described.items() if "title" in entry}
-    return gather_models([("shipped", read_shipped_predictions(task, order, root))], task, titles)
+    return gather_models([("shipped", read_shipped_predictions(task, order))], task, titles)
 
 
 def read_table_models(payload: object, task: Task, shipped: Sequence[str] = ()) -> tuple[ComparedModel, ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -13,7 +12,6 @@ from dermadeit.errors import ErrorCode
 from dermadeit.evaluation.batch import Progress, gather_batch_models
 from dermadeit.evaluation.comparison import ComparedModel
 from dermadeit.inference.zoo import ModelZoo
-from dermadeit.publishing.benchmark import BENCHMARK_ROOT
 from dermadeit.tasks import BINARY, Task, get_task
 from dermadeit.views.batch.gallery import PICKING
 from dermadeit.views.batch.run import Order, read_batch
@@ -137,13 +135,11 @@ class BatchSection(ComparisonLayout):
     Args:
         zoo: Every compared model.
         task: The radio that chooses the task of the whole tab.
-        root: The published predictions.
     """
 
-    def __init__(self, zoo: ModelZoo, task: gr.Radio, root: Path = BENCHMARK_ROOT) -> None:
+    def __init__(self, zoo: ModelZoo, task: gr.Radio) -> None:
         super().__init__(zoo)
         self._task = task
-        self._root = root
         self._cases = case_folder()
 
     def render(self) -> None:
@@ -299,7 +295,7 @@ class BatchSection(ComparisonLayout):
             return gather_batch_models(run.batch)
         if run.source == TABLES:
             return read_table_models(run.job.payload, task)
-        return read_shipped_models(task, self._root)
+        return read_shipped_models(task)
 
     def _finished(self, run: ImagesRun, summary: str) -> Updates:
         opening = "Stopped early. " if run.batch and run.batch.missing else ""

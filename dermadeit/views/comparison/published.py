@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from dermadeit.evaluation.comparison import Difference
@@ -21,16 +20,13 @@ ORIGINAL_FILE = "original_reported.json"
 """Figures of the original project, where they come from, and why they can't be compared."""
 
 
-def benchmark_html(task: Task, root: Path = BENCHMARK_ROOT) -> str:
-    """The published tables of a task, and beside them the original's.
-
-    Args:
-        task: The task.
-        root: The benchmark, laid out as `benchmark` describes.
-    """
-    path = root / task.key / METRICS_FILE
-    measured = _measured(task, read_json(path), read_json(root / MODELS_FILE)) if path.is_file() else {}
-    original = read_json_if_there(root / ORIGINAL_FILE)
+def benchmark_html(task: Task) -> str:
+    """The published tables of a task, and beside them the original's."""
+    path = BENCHMARK_ROOT / task.key / METRICS_FILE
+    measured = (
+        _measured(task, read_json(path), read_json(BENCHMARK_ROOT / MODELS_FILE)) if path.is_file() else {}
+    )
+    original = read_json_if_there(BENCHMARK_ROOT / ORIGINAL_FILE)
     return render(
         "views/comparison/published.html",
         task=task,

@@ -55,18 +55,18 @@ class Example:
         )
 
 
-def read_examples(folder: Path = EXAMPLES_FOLDER) -> list[Example]:
-    """The examples, in the order of `examples.csv`; none where the folder has no such table.
+def read_examples() -> list[Example]:
+    """The examples, in the order of `examples.csv`; none where there is no such table.
 
     Raises:
         TableError: The table can't be read.
     """
-    table = folder / "examples.csv"
+    table = EXAMPLES_FOLDER / "examples.csv"
     if not table.is_file():
         return []
     return [
         Example(
-            folder / row["file"],
+            EXAMPLES_FOLDER / row["file"],
             row["image_id"],
             row["diagnosis"],
             ", ".join(filter(None, (row["sex"], row["age"] and f"{row['age']} years", row["site"]))),

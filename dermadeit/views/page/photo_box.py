@@ -11,6 +11,8 @@ from dermadeit.views.page.gradio_patches import UNLISTED_IMAGES, WithoutStub
 from dermadeit.views.page.theme import PHOTO_SCRIPT
 from dermadeit.views.page.uploads import MAX_UPLOAD_BYTES
 
+_LABEL = "Photo of one lesion, up to 20 MB"
+
 
 class PhotoBox(gr.HTML, metaclass=WithoutStub):
     """A photo input of the page that keeps its photo until another one has been sent.
@@ -26,27 +28,22 @@ class PhotoBox(gr.HTML, metaclass=WithoutStub):
         return None if value is None else FileData(path=value)
 
 
-def add_photo_box(label: str, elem_id: str) -> PhotoBox:
-    """Adds a photo box to the Blocks that is being built.
-
-    Args:
-        label: What is asked for.
-        elem_id: Id on the page.
-    """
+def add_photo_box(elem_id: str) -> PhotoBox:
+    """Adds a photo box to the Blocks that is being built, under an id on the page."""
     # Not in a constructor: Gradio makes components anew, with the arguments of its own.
     return PhotoBox(
-        label=label,
-        html_template=_box_html(label, elem_id),
+        label=_LABEL,
+        html_template=_box_html(elem_id),
         js_on_load=PHOTO_SCRIPT.read_text(encoding="utf-8"),
         apply_default_css=False,
         elem_id=elem_id,
     )
 
 
-def _box_html(label: str, elem_id: str) -> str:
+def _box_html(elem_id: str) -> str:
     return render(
         "views/page/photo_box.html",
-        label=label,
+        label=_LABEL,
         elem_id=elem_id,
         kinds=("image/*", *UNLISTED_IMAGES),
         largest=MAX_UPLOAD_BYTES,

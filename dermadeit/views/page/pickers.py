@@ -65,7 +65,7 @@ def add_photo_choice(elem_id: str) -> tuple[PhotoBox, list[tuple[Path, gr.Button
     Returns:
         The input; and path of each shipped example and the button that chooses it.
     """
-    photo = add_photo_box("Photo of one lesion, up to 20 MB", elem_id)
+    photo = add_photo_box(elem_id)
     return photo, _add_examples(elem_id, photo)
 
 

@@ -226,9 +226,9 @@ def _sweep_until(stopped: threading.Event, folder: Path) -> None:
         sweep(folder, CACHE_SECONDS)
 
 
-def list_examples(folder: Path = EXAMPLES_FOLDER) -> list[Path]:
+def list_examples() -> list[Path]:
     """The shipped example images, by name."""
-    return sorted(path for path in folder.glob("*.jpg") if path.is_file())
+    return sorted(path for path in EXAMPLES_FOLDER.glob("*.jpg") if path.is_file())
 
 
 def store_png(pixels: np.ndarray) -> str:

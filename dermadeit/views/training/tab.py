@@ -54,18 +54,9 @@ account and, with the weights in place, no network."""
 
 
 class TrainingAndCardTab:
-    """Layout and events of the tab. Nothing is read or drawn before somebody opens it.
+    """Layout and events of the tab. Nothing is read or drawn before somebody opens it."""
 
-    Args:
-        checkpoints: Folder that holds the checkpoints as `<task>/<model>/`.
-        benchmark: Folder that holds the published predictions and the figures of the training programme.
-        card: The model card, which need not be there.
-    """
-
-    def __init__(
-        self, checkpoints: Path = CHECKPOINT_ROOT, benchmark: Path = BENCHMARK_ROOT, card: Path = MODEL_CARD
-    ) -> None:
-        self._checkpoints, self._benchmark, self._card = checkpoints, benchmark, card
+    def __init__(self) -> None:
         self._drawn: dict[str, str] = {}
 
     def render(self, tab: gr.Tab) -> None:
@@ -74,7 +65,7 @@ class TrainingAndCardTab:
         Args:
             tab: The tab that it stands in, which fills it when it is opened.
         """
-        models = models_with_record(self._checkpoints)
+        models = models_with_record(CHECKPOINT_ROOT)
         gr.HTML('<h2>Model card</h2><p class="dd-lead">Intended use, and limits.</p>')
         with gr.Row(elem_classes="dd-texts"):
             _text("Intended use", model_card_text.INTENDED_USE)
@@ -135,8 +126,8 @@ class TrainingAndCardTab:
         try:
             return {
                 self._shown: True,
-                self._card_text: read_card(self._card),
-                self._stages: stages_html(self._benchmark),
+                self._card_text: read_card(MODEL_CARD),
+                self._stages: stages_html(BENCHMARK_ROOT),
                 **self._show_model(model),
             }
         except Exception as error:
@@ -148,7 +139,7 @@ class TrainingAndCardTab:
         try:
             title = get_spec(model).title
             if model not in self._drawn:
-                self._drawn[model] = model_html(model, self._checkpoints, self._benchmark)
+                self._drawn[model] = model_html(model, CHECKPOINT_ROOT, BENCHMARK_ROOT)
         except Exception as error:
             return {self._status: failure_html(presentable(error)), self._trainings: ""}
         return {
