@@ -33,7 +33,7 @@ from dermadeit.inference.zoo import ModelZoo
 from dermadeit.tasks import BINARY
 from dermadeit.views.batch import run
 from dermadeit.views.batch.session import Session
-from dermadeit.views.page.job import Job
+from dermadeit.views.page.job import FilesJob
 from train.prepare_isic2019 import main as prepare
 
 DIAGNOSES = ("NV", "NV", "NV", "MEL", "MEL", "BCC")
@@ -373,7 +373,7 @@ def api(monkeypatch: pytest.MonkeyPatch, predictors: dict[str, Predictor], tmp_p
         monkeypatch.setattr(run, "uploaded_files", uploaded)
         zoo = ModelZoo(loaded={("binary", "dermadeit"): predictors["binary"]})
         (tmp_path / "job").mkdir()
-        session = Session(Job(tmp_path / "job"))
+        session = Session(FilesJob(tmp_path / "job"))
         try:
             for _ in run.read_batch(zoo, run.Order([], "binary", ["dermadeit"], 1), session):
                 continue

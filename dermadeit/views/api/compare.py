@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import gradio as gr
@@ -20,7 +20,7 @@ from dermadeit.views.page.gradio_patches import FilesInput, JsonInput, PhotoInpu
 from dermadeit.views.page.uploads import opened_photo
 
 
-def compare_models(zoo: ModelZoo, image: Any, task: str) -> Iterator[list[dict[str, Any]]]:
+def compare_models(zoo: ModelZoo, image: Any, task: str) -> Iterator[Sequence[Mapping[str, Any]]]:
     """Reads one photo with every model that has a checkpoint.
 
     Args:
@@ -46,7 +46,7 @@ def add_compare_endpoint(zoo: ModelZoo) -> None:
     """Adds `/compare` to the Blocks that is being built."""
 
     @documented
-    def compare(image: Any, task: str) -> Iterator[list[dict[str, Any]]]:
+    def compare(image: Any, task: str) -> Iterator[Sequence[Mapping[str, Any]]]:
         """Reads one photo of a skin lesion with every model that is here.
 
         Research and teaching demo, not a medical device.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import gradio as gr
 
@@ -225,7 +225,7 @@ def _from_target(probability: Any, calibration: Calibration) -> dict[str, float]
     return {key: probability if key == calibration.target else 1 - probability for key in calibration.classes}
 
 
-def _are_probabilities(given: Any, classes: tuple[str, ...]) -> bool:
+def _are_probabilities(given: Any, classes: tuple[str, ...]) -> TypeGuard[Mapping[str, float]]:
     return (
         isinstance(given, Mapping)
         and set(given) == set(classes)

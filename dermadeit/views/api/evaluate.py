@@ -19,7 +19,7 @@ from dermadeit.views.batch.session import Session
 from dermadeit.views.page.events import BATCH_EVENT
 from dermadeit.views.page.failures import refusal
 from dermadeit.views.page.gradio_patches import FilesInput, JsonInput
-from dermadeit.views.page.job import Job
+from dermadeit.views.page.job import FilesJob
 
 
 def add_evaluate_endpoint(zoo: ModelZoo) -> None:
@@ -46,7 +46,7 @@ def add_evaluate_endpoint(zoo: ModelZoo) -> None:
             While it reads, how many images are `done` of the `total`. Last, the figures of each model, the
             failures and what was left out; and a ZIP of tables, figures and report.
         """
-        session = Session(Job.begin())
+        session = Session(FilesJob.begin())
         try:
             for step in read_batch(zoo, Order(files, task, models, views), session):
                 if isinstance(step, Progress):

@@ -135,13 +135,11 @@ def write_files(
         for path in members:
             archive.write(path, path.name)
     # By itself a file has to say what it is of in its name.
+    predictions, metrics = (
+        (folder / name).rename(folder / f"{prefix}-{name}") for name in ("predictions.csv", "metrics.json")
+    )
     return BatchFiles(
-        everything,
-        *(
-            (folder / name).rename(folder / f"{prefix}-{name}")
-            for name in ("predictions.csv", "metrics.json")
-        ),
-        report and report.rename(folder / f"{prefix}-{report.name}"),
+        everything, predictions, metrics, report and report.rename(folder / f"{prefix}-{report.name}")
     )
 
 

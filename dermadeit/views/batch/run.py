@@ -108,7 +108,7 @@ def evaluate_batch(session: Session) -> Iterator[str]:
         evaluations.append(evaluation)
     session.evaluations = tuple(evaluations)
     if session.is_unfinished:
-        session.result = replace(result, notes=(*result.notes, UNFINISHED))
+        session.add_note(UNFINISHED)
 
 
 def _calibration_of(zoo: ModelZoo, answers: PredictionSet) -> Calibration | None:

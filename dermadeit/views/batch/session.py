@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ from dermadeit.reporting.names import PREDICTION_SET, score_name
 from dermadeit.trust.calibration import OPERATING_POINTS
 from dermadeit.trust.gating import gate_status
 from dermadeit.views.batch.gallery import Picture, gallery_html, matrix_html, point_figures_html, viewer_html
-from dermadeit.views.page.job import Job
+from dermadeit.views.page.job import FilesJob
 
 LIKELIEST = "likeliest"
 """Rule that answers the most probable class; the others are operating points and `OWN_THRESHOLD`."""
@@ -30,7 +30,6 @@ class Session:
 
     Attributes:
         job: The run itself. It can be stopped twice: while the images are read, and while they are measured.
-        result: What came of it; None before.
         evaluations: Its figures, one for each model.
         model: The model that is looked at.
         rule: The way to decide, one of `rules`.
@@ -39,21 +38,36 @@ class Session:
         page: The page of these images.
     """
 
-    job: Job
-    result: BatchResult | None = None
+    job: FilesJob
     evaluations: Sequence[Evaluation] = ()
     model: str = ""
     rule: str = LIKELIEST
     threshold: float | None = None
     cell: tuple[int, int] | None = None
     page: int = 0
+    _result: BatchResult | None = None
     _read: dict[str, list[tuple[BatchItem, Prediction]]] = field(default_factory=dict)
     _decisions: dict[str, Decisions] = field(default_factory=dict)
 
+    @property
+    def is_read(self) -> bool:
+        """Whether there is a result."""
+        return self._result is not None
+
+    @property
+    def result(self) -> BatchResult:
+        """What came of the reading; only once it `is_read`."""
+        assert self._result is not None, "the images are still being read"
+        return self._result
+
     def finish_reading(self, result: BatchResult) -> None:
         """Takes what came of the reading; the first model is looked at."""
-        self.result, self.model = result, result.models[0]
+        self._result, self.model = result, result.models[0]
         self.job.go_on()
+
+    def add_note(self, note: str) -> None:
+        """Adds what a reader of the figures must know first."""
+        self._result = replace(self.result, notes=(*self.result.notes, note))
 
     def look_at(self, model: str) -> None:
         """Chooses the model whose matrix and images are shown."""
@@ -90,6 +104,11 @@ class Session:
         points = self._points()
         if rule in points:
             return points[rule]
+        return self.own_threshold
+
+    @property
+    def own_threshold(self) -> float:
+        """The present threshold; for the most probable class, where one's own would begin."""
         return self.threshold if self.threshold is not None else 1 / len(self.result.task.classes)
 
     def decide_by(self, rule: str) -> None:
@@ -159,7 +178,7 @@ class Session:
         task, named = self.result.task, self.score_name
         rows = []
         for item, record in self.answers():
-            row = {"File": item.image.file}
+            row: dict[str, str | float] = {"File": item.image.file}
             if self.result.labelled:
                 row["Truth"] = task.display_names[item.image.label]
             row["Answer"] = task.display_names[record.label]

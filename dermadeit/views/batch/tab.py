@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from copy import copy
 from functools import partial
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 import gradio as gr
 
@@ -32,7 +32,7 @@ from dermadeit.views.page import html as cards
 from dermadeit.views.page.events import BATCH_EVENT, LATEST_EVENT, PAGE_EVENT, Updates
 from dermadeit.views.page.examples import SAMPLE_SET, pack_sample_set, sample_set_html
 from dermadeit.views.page.failures import Failure, presentable
-from dermadeit.views.page.job import Job
+from dermadeit.views.page.job import FilesJob
 from dermadeit.views.page.pickers import add_files_choice, add_views_choice, available_models
 from dermadeit.views.page.scripts import ANNOUNCE, SAVE_FILE
 from dermadeit.views.page.theme import VIEWER_SCRIPT
@@ -175,7 +175,9 @@ def _template(task: Task) -> dict[str, str]:
     return {"task": task.key, "title": task.title, "content": ",".join(columns) + "\n" + ",".join(row) + "\n"}
 
 
-def _download(title: str, elem_id: str, variant: str = "secondary") -> gr.DownloadButton:
+def _download(
+    title: str, elem_id: str, variant: Literal["primary", "secondary"] = "secondary"
+) -> gr.DownloadButton:
     return gr.DownloadButton(title, interactive=False, variant=variant, elem_id=elem_id, size="md")
 
 
@@ -282,7 +284,7 @@ class BatchEvaluationTab(BatchLayout):
         if previous is not None:
             previous.job.supersede()
         return {
-            self._session: Session(Job.begin(payload)),
+            self._session: Session(FilesJob.begin(payload)),
             self._status: cards.status_html("Waiting for a free place …"),
             self._progress: "",
             self._start: gr.update(interactive=False),
@@ -295,7 +297,7 @@ class BatchEvaluationTab(BatchLayout):
         if session is None:
             return {self._status: cards.status_html(_EXPIRED)}
         session.job.stop()
-        doing = "Stopping the measurements" if session.result else "Finishing the current images"
+        doing = "Stopping the measurements" if session.is_read else "Finishing the current images"
         return {
             self._status: cards.status_html(f"{doing} …"),
             self._cancel: gr.update(interactive=False),
@@ -398,19 +400,19 @@ class BatchEvaluationTab(BatchLayout):
         }
 
     def _choose_rule(self, session: Session | None, rule: str) -> Updates:
-        if session is None or session.result is None:
+        if session is None or not session.is_read:
             return {self._status: cards.status_html(_EXPIRED)}
         session.decide_by(str(rule))
         return {**self._decided(session), **self._slider(session)}
 
     def _move(self, session: Session | None, threshold: float) -> Updates:
-        if session is None or session.result is None:
+        if session is None or not session.is_read:
             return {self._status: cards.status_html(_EXPIRED)}
         session.decide_from(threshold)
         return {**self._decided(session), self._rule: OWN_THRESHOLD}
 
     def _pick(self, session: Session | None, event: gr.EventData) -> Updates:
-        if session is None or session.result is None:
+        if session is None or not session.is_read:
             return {self._status: cards.status_html(_EXPIRED)}
         session.job.keep()
         picked = str((event._data or {}).get("pick"))
@@ -420,7 +422,7 @@ class BatchEvaluationTab(BatchLayout):
         return {self._matrix: session.matrix(), self._gallery: session.gallery()}
 
     def _make_decisions(self, session: Session | None) -> Updates:
-        if session is None or session.result is None:
+        if session is None or not session.is_read:
             return {self._decisions_file: None, self._status: cards.status_html(_EXPIRED)}
         session.job.keep()
         try:
@@ -430,7 +432,7 @@ class BatchEvaluationTab(BatchLayout):
             return {self._decisions_file: None, self._status: cards.failure_html(presentable(error))}
 
     def _look_at(self, session: Session | None, model: str) -> Updates:
-        if session is None or session.result is None:
+        if session is None or not session.is_read:
             return {self._status: cards.status_html(_EXPIRED)}
         session.job.keep()
         session.look_at(str(model))
@@ -464,10 +466,9 @@ class BatchEvaluationTab(BatchLayout):
         }
 
     def _slider(self, session: Session) -> Updates:
-        value = session.threshold if session.threshold is not None else session.get_threshold(OWN_THRESHOLD)
         score, target = session.score_name.lower(), session.target_name.lower()
         label = f"Threshold: at or above this {score} the answer is “{target}”"
-        return {self._threshold: gr.update(value=round(value, 3), label=label)}
+        return {self._threshold: gr.update(value=round(session.own_threshold, 3), label=label)}
 
     def _decided(self, session: Session) -> Updates:
         """What moves with the threshold: no drawing and no resampling here."""

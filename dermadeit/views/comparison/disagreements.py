@@ -38,7 +38,7 @@ def disagreements_html(
         pictures: Image id to a data address, for the images of this page; None for a list without pictures.
     """
     found, task = comparison.differing, comparison.task
-    if found is None or len(comparison.compared) < 2:
+    if not comparison.is_compared or len(comparison.compared) < 2:
         return ""
     shown = page_of(found, page)
     return render(

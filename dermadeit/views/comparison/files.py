@@ -117,9 +117,9 @@ def export(found: ImagesComparison, batch: BatchResult | None = None) -> dict[st
         "comparisons": [result.to_dict() for result in found.paired],
         "kappas": [
             {"first": first, "second": second, "cohen_kappa": value}
-            for (first, second), value in (found.agreeing or {}).items()
+            for (first, second), value in found.agreeing.items()
         ],
-        "disagreements": len(found.differing or ()),
+        "disagreements": len(found.differing),
     }
     return content if batch is None else {**content, "batch": _batch(batch)}
 
@@ -142,7 +142,7 @@ def store_disagreements(found: ImagesComparison, batch: BatchResult | None = Non
 
 
 def _model(found: ImagesComparison, model: ComparedModel) -> dict[str, Any]:
-    cost = (found.costs or {}).get(model.title)
+    cost = found.costs.get(model.title)
     return {
         "model": model.name,
         "views": model.predictions.views,
@@ -163,7 +163,7 @@ def _batch(batch: BatchResult) -> dict[str, Any]:
 
 def _rows(found: ImagesComparison, batch: BatchResult | None) -> Iterator[dict[str, Any]]:
     items = {item.image.image_id: item for item in batch.items} if batch else {}
-    for image in found.differing or ():
+    for image in found.differing:
         row = {"image_id": image.image_id, "label_true": image.label, "source": image.source}
         if item := items.get(image.image_id):
             row |= {"file": item.image.file, "sha256": item.records[0].sha256}

@@ -266,7 +266,7 @@ class BatchSection(ComparisonLayout):
                 yield self._stopped(run)
                 return
         # While the files are written, a switch of the task must still end the run.
-        finished = self._finished(run, sentence)
+        finished = self._finished(run, found, sentence)
         run.job.finish()
         yield finished
 
@@ -281,27 +281,28 @@ class BatchSection(ComparisonLayout):
             if not step.done:
                 yield {self._status: status_html("Reading the images … Stop keeps the finished images.")}
             yield {self._run: run, self._progress: progress_html(step)}
-        done = len(run.batch.items)
+        batch = run.session.result
+        done = len(batch.items)
         yield {
             self._files: None,
             self._progress: progress_html(Progress(done, done, None, None)),
-            self._failures: results.left_out_html(run.batch),
+            self._failures: results.left_out_html(batch),
             # From here on it ends the comparison.
             self._stop: gr.update(interactive=True),
         }
 
     def _gather_models(self, task: Task, run: ImagesRun) -> tuple[ComparedModel, ...]:
         if run.source == IMAGES:
-            return gather_batch_models(run.batch)
+            return gather_batch_models(run.session.result)
         if run.source == TABLES:
             return read_table_models(run.job.payload, task)
         return read_shipped_models(task)
 
-    def _finished(self, run: ImagesRun, summary: str) -> Updates:
+    def _finished(self, run: ImagesRun, found: ImagesComparison, summary: str) -> Updates:
         opening = "Stopped early. " if run.batch and run.batch.missing else ""
         ending = " The uploads have been deleted." if run.source != SHIPPED else ""
-        figures = store_json("dermadeit-model-comparison.json", export(run.found, run.batch))
-        listed = store_disagreements(run.found, run.batch)
+        figures = store_json("dermadeit-model-comparison.json", export(found, run.batch))
+        listed = store_disagreements(found, run.batch)
         return {
             self._run: run,
             self._status: status_html(f"{opening}{summary}{ending}"),

@@ -19,7 +19,7 @@ from dermadeit.views.comparison.disagreements import (
 )
 from dermadeit.views.comparison.steps import ImagesComparison
 from dermadeit.views.page.case_pictures import load_pictures
-from dermadeit.views.page.job import Job
+from dermadeit.views.page.job import FilesJob
 from dermadeit.views.page.pictures import jpeg_address
 
 IMAGES, TABLES, SHIPPED = "images", "tables", "shipped"
@@ -47,17 +47,17 @@ class ImagesRun:
     @classmethod
     def begin(cls, source: str, payload: Any = None, cases: Path | None = None) -> ImagesRun:
         """A run that may have to wait for its turn; the files of its payload are kept until then."""
-        return cls(source, Session(Job.begin(payload)), cases)
+        return cls(source, Session(FilesJob.begin(payload)), cases)
 
     @property
-    def job(self) -> Job:
+    def job(self) -> FilesJob:
         """The run itself. One of photos can be stopped twice: while they are read, and while they are compared."""
         return self.session.job
 
     @property
     def batch(self) -> BatchResult | None:
         """What was read of the photos; None before, and where there are none."""
-        return self.session.result
+        return self.session.result if self.session.is_read else None
 
     @property
     def is_reading(self) -> bool:
@@ -74,34 +74,36 @@ class ImagesRun:
     def turn(self, pick: str) -> None:
         """Follows a button below the images; anything else does nothing."""
         self.job.keep()
-        if self.found and self.found.differing and pick in (NEXT, PREVIOUS):
+        if self.found and pick in (NEXT, PREVIOUS):
             step = 1 if pick == NEXT else -1
             self.page = nearest_page(self.found.differing, self.page + step)
 
     def opened(self, pick: str) -> str:
         """HTML of one of these images in large, for the button `open number`; empty where there is no such."""
         word, _, place = pick.partition(" ")
-        differing = (self.found and self.found.differing) or ()
-        if word != "open" or not place.isdecimal() or int(place) >= len(differing):
+        if not self.found or word != "open" or not place.isdecimal():
             return ""
-        return viewer_html(self.found, int(place), self._large_picture(differing[int(place)].image_id))
+        found, index = self.found, int(place)
+        if index >= len(found.differing):
+            return ""
+        return viewer_html(found, index, self._large_picture(found, found.differing[index].image_id))
 
     def listed(self) -> str:
         """HTML of the page of images that is looked at."""
-        return disagreements_html(self.found, self.page, self._pictures()) if self.found else ""
+        return disagreements_html(self.found, self.page, self._pictures(self.found)) if self.found else ""
 
-    def _large_picture(self, image_id: str) -> str:
-        if self.found.is_shipped:
+    def _large_picture(self, found: ImagesComparison, image_id: str) -> str:
+        if found.is_shipped:
             loaded = load_pictures(self.cases, [image_id], PICTURE_SIDE)
             return data_address(loaded[image_id], "png") if image_id in loaded else ""
         items = self.batch.items if self.batch else ()
         item = next((item for item in items if item.image.image_id == image_id), None)
         return jpeg_address(item and (item.picture or item.thumbnail))
 
-    def _pictures(self) -> dict[str, str] | None:
+    def _pictures(self, found: ImagesComparison) -> dict[str, str] | None:
         """Image id to the address of its picture, for the page that is looked at; None where there are none."""
-        shown = [image.image_id for image in page_of(self.found.differing or (), self.page)]
-        if self.found.is_shipped:
+        shown = [image.image_id for image in page_of(found.differing, self.page)]
+        if found.is_shipped:
             loaded = load_pictures(self.cases, shown)
             return {key: data_address(data, "png") for key, data in loaded.items()} or None
         kept = {item.image.image_id: item.thumbnail for item in self.batch.items} if self.batch else {}

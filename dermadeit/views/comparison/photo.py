@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ from dermadeit.views.page.events import COMPARE_EVENT, INSTANT_EVENT, LATEST_EVE
 from dermadeit.views.page.failures import presentable
 from dermadeit.views.page.html import NO_READING, failure_html, status_html
 from dermadeit.views.page.job import Job
+from dermadeit.views.page.photo_box import PhotoBox
 from dermadeit.views.page.pickers import add_photo_choice
 from dermadeit.views.page.scripts import ANNOUNCE
 from dermadeit.views.page.uploads import (
@@ -33,6 +34,10 @@ _PHOTO_SIDE = 800
 """Longest side of the photo that is shown in place of the upload, in pixels."""
 
 _CHOOSE_AGAIN = "This photo was too large to keep. Choose it again for the other task."
+
+
+_Source = tuple[Any, Callable[..., Updates], Callable[..., Iterator[Updates]], list[PhotoBox]]
+"""Trigger of a comparison, what takes the old result away, what reads the photo, and the inputs of both."""
 
 
 class PhotoSection:
@@ -99,7 +104,7 @@ class PhotoSection:
             [self.run, self.result, self._class, *shown],
             **INSTANT_EVENT,
         )
-        sources = [(self.photo.upload, self.clear, self.read, [self.photo])]
+        sources: list[_Source] = [(self.photo.upload, self.clear, self.read, [self.photo])]
         for path, button in self._examples:
             example = {"path": str(path)}
             sources.append((button.click, partial(self.clear, example), partial(self.read, example), []))
@@ -143,11 +148,11 @@ class PhotoSection:
         self, payload: Any, previous: Run | None, result: PhotoComparison | None, task_key: str, point: str
     ) -> Updates:
         """Takes the result of the last photo away, before the next one is read."""
-        if previous is not None and previous.job is not None:
+        if previous is not None:
             previous.job.supersede()
         task = get_task(task_key)
         source = source_of(payload)
-        run = Run(source, task.key, point=_known_point(point), job=Job() if source else None)
+        run = Run(source, task.key, point=_known_point(point), job=Job() if source else Job.nothing())
         return {self.run: run, **self._started(task, running=run.is_running)}
 
     def _switch_task(
@@ -159,10 +164,10 @@ class PhotoSection:
             run.task_key, run.shown_class = task.key, cards.OWN_ANSWER
             run.job.go_on()
             return self._started(task, running=True)
-        again = result and result.photo
-        source = run and run.source
+        again = result.photo if result else None
+        source = run.source if run else None
         fresh = Run(
-            source, task.key, point=_known_point(point), again=again, job=Job() if again is not None else None
+            source, task.key, point=_known_point(point), again=again, job=Job() if again else Job.nothing()
         )
         updates = {self.run: fresh, **self._started(task, running=fresh.is_running)}
         return {**updates, self.status: status_html(_CHOOSE_AGAIN)} if result and not again else updates
@@ -190,7 +195,7 @@ class PhotoSection:
         # A generator that yields nothing empties its outputs, and what it yields last is sent again at its end.
         yield gr.skip()
         source = source_of(payload)
-        if run is not None and source is not None and source == run.source and run.start():
+        if run is not None and source is not None and source == run.source and run.job.start():
             yield from self._shown_while(self._photo_and_all(payload, run), run)
         else:
             discard(payload)
@@ -199,9 +204,8 @@ class PhotoSection:
     def read_again(self, run: Run | None) -> Iterator[Updates]:
         """Reads the models that were not read when it was stopped."""
         yield gr.skip()
-        photo = run and run.again
-        if photo is not None and run.start():
-            run.again = None
+        if run is not None and run.again is not None and run.job.start():
+            photo, run.again = run.again, None
             yield from self._shown_while(self._ask_all(photo, run), run)
         yield gr.skip()
 
@@ -299,7 +303,7 @@ class PhotoSection:
             # What is written back counts as new: it must not expire while somebody works with it.
             kept = {self.run: run, self.result: result}
             updates |= {self._download: self._export(result, run), **kept}
-        return gr.skip() if run.job is not None and run.job.is_superseded else updates
+        return gr.skip() if run.job.is_superseded else updates
 
     def _drawn(self, result: PhotoComparison, run: Run, *, running: bool) -> str:
         known = run.shown_class in result.task.classes

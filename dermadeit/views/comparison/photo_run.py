@@ -101,7 +101,7 @@ class Run:
         shown_class: Class of the heatmaps, or `comparison.photo_cards.OWN_ANSWER`.
         point: The operating point.
         again: The photo to read again for another task; taken by the reading that does.
-        job: The reading, which ends after the model that is being asked; None where there is nothing to read.
+        job: The reading, which ends after the model that is being asked; over where there is nothing to read.
     """
 
     source: str | None
@@ -109,16 +109,12 @@ class Run:
     shown_class: str = cards.OWN_ANSWER
     point: str = DEFAULT_OPERATING_POINT
     again: LesionImage | None = None
-    job: Job | None = None
+    job: Job = field(default_factory=Job)
 
     @property
     def is_running(self) -> bool:
         """Whether a reading is going on, or still will be."""
-        return self.job is not None and not self.job.is_over
-
-    def start(self) -> bool:
-        """Takes the turn of the reading; False where there is none to take."""
-        return self.job is not None and self.job.start()
+        return not self.job.is_over
 
 
 def compared(zoo: ModelZoo, task: Task, photo: LesionImage) -> Iterator[PhotoComparison]:

@@ -47,9 +47,11 @@ class ImagesComparison:
         is_shipped: Whether these are the shipped predictions, so that the images are known to be those of ISIC.
         figures: Title of each model that was measured already to its figures with intervals.
         paired: One model against each of the others; empty before, and without true classes.
-        agreeing: Titles of every two models to Cohen's kappa between their answers; None before.
-        differing: The images that they answer differently; None before.
-        costs: Title of each model that is here to what it takes to ask it; None before it is all finished.
+        is_compared: Whether the two that follow are known.
+        agreeing: Titles of every two models to Cohen's kappa between their answers.
+        differing: The images that they answer differently.
+        is_finished: Whether all of it is known, the costs last.
+        costs: Title of each model that is here to what it takes to ask it.
     """
 
     task: Task
@@ -57,14 +59,11 @@ class ImagesComparison:
     is_shipped: bool = False
     figures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     paired: tuple[PairedResult, ...] = ()
-    agreeing: Mapping[tuple[str, str], float | None] | None = None
-    differing: tuple[Disagreement, ...] | None = None
-    costs: Mapping[str, Cost] | None = None
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether all of it is known."""
-        return self.costs is not None
+    is_compared: bool = False
+    agreeing: Mapping[tuple[str, str], float | None] = field(default_factory=dict)
+    differing: tuple[Disagreement, ...] = ()
+    is_finished: bool = False
+    costs: Mapping[str, Cost] = field(default_factory=dict)
 
     @property
     def is_labelled(self) -> bool:
@@ -128,11 +127,12 @@ def compared_in_steps(zoo: ModelZoo, begun: ImagesComparison) -> Iterator[tuple[
     found = replace(
         found,
         paired=_against_others(begun, measured),
+        is_compared=True,
         agreeing=compute_kappas(begun.compared),
         differing=find_disagreements(begun.compared),
     )
     yield "Timing the models that are here …", found
-    found = replace(found, costs=_costs(zoo, begun))
+    found = replace(found, costs=_costs(zoo, begun), is_finished=True)
     yield found.summary, found
 
 

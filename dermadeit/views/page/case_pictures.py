@@ -57,11 +57,11 @@ def load_pictures(
         image_ids: Names of the images. What isn't of the archive is never looked for.
         side: Longest side of the pictures, in pixels.
     """
-    pictures = {}
-    for image_id in dict.fromkeys(image_ids) if folder else ():
-        public = isic_id(image_id)
-        path = public and next(filter(Path.is_file, (folder / f"{public}{end}" for end in _SUFFIXES)), None)
-        if not path:
+    pictures: dict[str, bytes] = {}
+    if folder is None:
+        return pictures
+    for image_id in dict.fromkeys(image_ids):
+        if not (path := _find_picture(folder, image_id)):
             continue
         try:
             picture = decode_image(path).to_pil()
@@ -71,3 +71,10 @@ def load_pictures(
         picture.thumbnail((side, side))
         pictures[image_id] = encode_png(np.asarray(picture))
     return pictures
+
+
+def _find_picture(folder: Path, image_id: str) -> Path | None:
+    public = isic_id(image_id)
+    if not public:
+        return None
+    return next(filter(Path.is_file, (folder / f"{public}{end}" for end in _SUFFIXES)), None)

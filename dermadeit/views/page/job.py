@@ -36,7 +36,7 @@ class JobState(StrEnum):
     DONE = "done"
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, kw_only=True)
 class Job:
     """A run, from the press of a button on.
 
@@ -44,28 +44,19 @@ class Job:
     `start` it.
 
     Attributes:
-        folder: Where its files lie, which nobody can guess; None for a run without files of its own.
-        payload: What was uploaded, in its present place. Everything in it is untrusted.
         state: Where it stands.
         has_begun: Whether its turn has come.
         on_stop: Called when what goes on should end early, from another thread than that of the work.
     """
 
-    folder: Path | None = None
-    payload: Any = None
     state: JobState = JobState.WAITING
     has_begun: bool = False
     on_stop: Callable[[], None] | None = None
-    _uploaded: Any = None
-    _kept: float = field(default_factory=monotonic)
 
     @classmethod
-    def begin(cls, payload: Any = None) -> Job:
-        """A job that may have to wait long for its turn: its files stay until then, and until `finish`."""
-        folder = private_folder()
-        job = cls(folder, claimed(payload, folder), _uploaded=payload)
-        hold(job, folder)
-        return job
+    def nothing(cls) -> Job:
+        """A job of nothing, which is over."""
+        return cls(state=JobState.DONE)
 
     @property
     def is_superseded(self) -> bool:
@@ -103,29 +94,59 @@ class Job:
             self.state = JobState.RUNNING if self.has_begun else JobState.WAITING
 
     def supersede(self) -> None:
-        """Ends all of it. The files of a job that has not begun can be uploaded again as they are."""
+        """Ends all of it."""
         was_over, self.state = self.is_over, JobState.SUPERSEDED
-        if was_over:
-            return
-        if self.has_begun:
+        if not was_over and self.has_begun:
             self._end_early()
-            return
-        if self._uploaded is not None:
-            unclaim(self.payload, self._uploaded)
-        release(self)
 
     def finish(self) -> None:
-        """Says that it has ended: from now on its files stay only while they are looked at."""
+        """Says that it has ended."""
         if not self.is_superseded:
             self.state = JobState.DONE
-        release(self)
-
-    def keep(self) -> None:
-        """Keeps its files while they are in use."""
-        if self.folder and monotonic() - self._kept > _KEEP_EVERY:
-            self._kept = monotonic()
-            keep_alive(self.folder)
 
     def _end_early(self) -> None:
         if self.on_stop is not None:
             self.on_stop()
+
+
+@dataclass(eq=False)
+class FilesJob(Job):
+    """A run with files of its own, which stay until it has ended, and then while they are looked at.
+
+    Attributes:
+        folder: Where its files lie, which nobody can guess.
+        payload: What was uploaded, in its present place. Everything in it is untrusted.
+    """
+
+    folder: Path
+    payload: Any = None
+    _uploaded: Any = None
+    _kept: float = field(default_factory=monotonic)
+
+    @classmethod
+    def begin(cls, payload: Any = None) -> FilesJob:
+        """A job that may have to wait long for its turn: its files stay until then, and until `finish`."""
+        folder = private_folder()
+        job = cls(folder, claimed(payload, folder), _uploaded=payload)
+        hold(job, folder)
+        return job
+
+    def supersede(self) -> None:
+        """Ends all of it. The files of a job that has not begun can be uploaded again as they are."""
+        never_began = not self.is_over and not self.has_begun
+        super().supersede()
+        if never_began:
+            if self._uploaded is not None:
+                unclaim(self.payload, self._uploaded)
+            release(self)
+
+    def finish(self) -> None:
+        """Says that it has ended: from now on its files stay only while they are looked at."""
+        super().finish()
+        release(self)
+
+    def keep(self) -> None:
+        """Keeps its files while they are in use."""
+        if monotonic() - self._kept > _KEEP_EVERY:
+            self._kept = monotonic()
+            keep_alive(self.folder)

@@ -137,7 +137,7 @@ def claimed(payload: object, folder: Path) -> object:
     return records
 
 
-def unclaim(payload: object, original: object) -> None:
+def unclaim(payload: object, original: Any) -> None:
     """Puts the files of a payload that got no turn back to where the page knows them.
 
     Args:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from dermadeit.errors import PredictionError
+from dermadeit.errors import ErrorCode, PredictionError
 from dermadeit.imaging.decode import LesionImage, shrunk
 from dermadeit.imaging.quality import QualityReport, QualityThresholds, assess_quality
 from dermadeit.inference.faithfulness import SaliencyCheck, check_saliency
@@ -107,7 +107,7 @@ def predict_one(predictor: Predictor, image: LesionImage) -> Prediction:
     has_index = trust is not None and trust.neighbours is not None
     [record] = predictor.predict([image], neighbours=NEIGHBOURS if has_index else 0)
     if isinstance(record, ItemFailure):
-        raise PredictionError(record.message, code=record.code)
+        raise PredictionError(record.message, code=ErrorCode(record.code))
     return record
 
 

@@ -27,23 +27,24 @@ def cases_html(reading: Reading, task_key: str, settings: DecisionSettings) -> s
         settings: What the visitor has set: the cases are withheld with the answer.
     """
     answer = reading.predictions[task_key]
-    if not answer.neighbours:
+    votes = answer.neighbour_votes
+    if not answer.neighbours or votes is None:
         return ""
     return render(
         "views/single/similar_cases.html",
         is_hidden=is_hidden(answer, settings),
-        vote=_vote(answer, task_key),
+        vote=_vote(answer, votes, task_key),
         disagree=answer.neighbour_disagreement,
         cases=[_case(near, task_key, reading.pictures) for near in answer.neighbours],
         folder_variable="" if reading.pictures else FOLDER_VARIABLE,
     )
 
 
-def _vote(answer: Prediction, task_key: str) -> str:
+def _vote(answer: Prediction, votes: Mapping[str, int], task_key: str) -> str:
     """The vote of the most similar cases for the most probable class, as sentences."""
     if not SHOWS_NO_SKIN.isdisjoint(answer.abstain_codes):
         return "No vote, because the photo differs from all training photos."
-    task, votes = get_task(task_key), answer.neighbour_votes
+    task = get_task(task_key)
     sentences = (describe_votes(votes, answer.label, task), describe_outside(votes))
     return " ".join(f"{sentence}." for sentence in sentences if sentence)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,7 @@ from dermadeit.views.page import html as cards
 from dermadeit.views.page.case_pictures import case_folder
 from dermadeit.views.page.events import INSTANT_EVENT, LATEST_EVENT, MODEL_EVENT, PAGE_EVENT, Updates
 from dermadeit.views.page.failures import presentable
+from dermadeit.views.page.photo_box import PhotoBox
 from dermadeit.views.page.pickers import PhotoPanel
 from dermadeit.views.page.scripts import ANNOUNCE
 from dermadeit.views.page.uploads import CACHE_SECONDS, discard, opened_photo, source_of, store_png
@@ -29,6 +31,10 @@ from dermadeit.views.single.similar_cases import cases_html
 from dermadeit.views.single.turn import Turn, Visit
 
 _STOPPED = "Stopped. Choose a class to draw its heatmap."
+
+
+_Source = tuple[Any, Callable[..., Updates], Callable[..., Iterator[Updates]], list[PhotoBox]]
+"""Trigger of a new photo, what takes the old result away, what reads the photo, and the inputs of both."""
 
 
 class SingleImageTab:
@@ -131,7 +137,7 @@ class SingleImageTab:
             **INSTANT_EVENT,
         )
         # First everything old is taken away, outside the queue; only then is the new photo read.
-        sources = [(self._input.photo.upload, self.clear, self.read, [self._input.photo])]
+        sources: list[_Source] = [(self._input.photo.upload, self.clear, self.read, [self._input.photo])]
         for path, button in self._input.examples:
             example = {"path": str(path)}
             sources.append((button.click, partial(self.clear, example), partial(self.read, example), []))
@@ -160,8 +166,8 @@ class SingleImageTab:
         """Takes the result of the last photo away, before the next one is read."""
         if visit.turn is not None:
             visit.turn.job.supersede()
-        *kept, _ = controls
-        visit.turn = turn = Turn(source_of(payload), task_key, self._controls.read_settings(*kept, False))
+        settings = replace(self._controls.read_settings(*controls), override=False)
+        visit.turn = turn = Turn(source_of(payload), task_key, settings)
         if turn.source is None:
             return {self.visit: visit, **self._nothing_read()}
         return {
@@ -189,15 +195,16 @@ class SingleImageTab:
                     yield updates
         yield gr.skip()
 
-    def _read_in_steps(self, payload: Any, turn: Turn) -> Iterator[Updates]:
+    def _read_in_steps(self, payload: Any, turn: Turn) -> Generator[Updates, None, None]:
         try:
             with opened_photo(payload) as photo:
-                turn.reading = read_labels(self._predictors, photo, turn.task_key)
-                shown = {self._input.photo: store_png(turn.reading.preview.pixels)}
+                turn.reading = reading = read_labels(self._predictors, photo, turn.task_key)
+                shown = {self._input.photo: store_png(reading.preview.pixels)}
                 # Another task may have been chosen since.
                 yield {**shown, **self._shown(turn)} if turn.has_answer else shown
                 yield from self._draw_missing(turn)
-                yield from _kept(answered(turn.reading, self._predictors, photo, self._case_folder), turn)
+                rest = answered(turn.require_reading(), self._predictors, photo, self._case_folder)
+                yield from _kept(rest, turn)
             yield self._shown(turn) if turn.is_due else self._told(turn)
             yield from self._draw_missing(turn)
             yield self._finished(turn)
@@ -296,7 +303,7 @@ class SingleImageTab:
         if turn.job.is_superseded or task_key != turn.task_key or not turn.has_answer:
             return updates
         try:
-            updates[self.result] = result_html(turn.reading, task_key, self._calibrations, settings)
+            updates[self.result] = result_html(turn.require_reading(), task_key, self._calibrations, settings)
             updates[self.status] = self._progress(turn)
         except Exception as error:
             updates[self.status] = cards.failure_html(presentable(error))
@@ -316,7 +323,9 @@ class SingleImageTab:
             turn.class_key = class_key
             return {
                 self.visit: visit,
-                **self.heatmap.for_class(turn.reading, *turn.wanted, turn.opacity),
+                **self.heatmap.for_class(
+                    turn.require_reading(), task_key, class_key, turn.method, turn.opacity
+                ),
                 self.status: self._progress(turn),
             }
         except Exception as error:
@@ -341,10 +350,12 @@ class SingleImageTab:
         """Draws the heatmap that is to be seen and then checks it, unless another one is chosen meanwhile."""
         wanted = turn.wanted
         for checked in (False, True):
-            if turn.wanted != wanted or turn.job.is_ending:
+            if wanted is None or turn.wanted != wanted or turn.job.is_ending:
                 return
             try:
-                turn.reading = reading = with_map(turn.reading, self._predictors, *wanted, checked=checked)
+                turn.reading = reading = with_map(
+                    turn.require_reading(), self._predictors, *wanted, checked=checked
+                )
                 shown = (
                     self.heatmap.verdict(reading, *wanted)
                     if checked
@@ -368,13 +379,13 @@ class SingleImageTab:
 
     def _shown(self, turn: Turn) -> Updates:
         """All that belongs to the answer of the chosen task, with the heatmap that is shown unasked."""
-        answer = turn.reading.predictions[turn.task_key]
+        reading = turn.require_reading()
+        answer = reading.predictions[turn.task_key]
         turn.class_key = None if is_hidden(answer, turn.settings) else answer.label
         turn.is_due = False
-        key = turn.task_key, turn.class_key, turn.method
         return {
             **self._told(turn),
-            **self.heatmap.for_class(turn.reading, *key, turn.opacity),
+            **self.heatmap.for_class(reading, turn.task_key, turn.class_key, turn.method, turn.opacity),
             self.heatmap.chosen_class: gr.update(
                 choices=class_choices(turn.task_key),
                 value=turn.class_key and f"{turn.task_key}/{turn.class_key}",
@@ -385,7 +396,7 @@ class SingleImageTab:
         }
 
     def _told(self, turn: Turn) -> Updates:
-        reading, task_key, settings = turn.reading, turn.task_key, turn.settings
+        reading, task_key, settings = turn.require_reading(), turn.task_key, turn.settings
         cases = cases_html(reading, task_key, settings)
         return {
             self.result: result_html(reading, task_key, self._calibrations, settings),
@@ -396,13 +407,14 @@ class SingleImageTab:
 
     def _progress(self, turn: Turn, done: str = "Done.") -> str:
         """The status line: what is being done, or the result in a sentence."""
+        reading = turn.require_reading()
         if turn.is_map_missing:
-            is_drawn = (turn.method, turn.class_key) in turn.reading.maps.get(turn.task_key, {})
+            is_drawn = (turn.method, turn.class_key) in reading.maps.get(turn.task_key, {})
             doing = "Checking the heatmap …" if is_drawn else "Drawing the heatmap …"
         elif turn.is_running:
             doing = "Reading the photo for the other task …"
         else:
-            told = announcement(turn.reading, turn.task_key, self._calibrations, turn.settings)
+            told = announcement(reading, turn.task_key, self._calibrations, turn.settings)
             return cards.status_html(f"{done} {told}")
         return cards.status_html(f"The answer is ready. {doing}")
 

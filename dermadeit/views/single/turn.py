@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from dermadeit.inference.decision import DecisionSettings
 from dermadeit.inference.saliency import DEFAULT_METHOD, DEFAULT_OPACITY
 from dermadeit.views.page.job import Job
 from dermadeit.views.single.reading import Reading, tasks_shown
+
+
+class WantedMap(NamedTuple):
+    """A heatmap that is to be seen."""
+
+    task_key: str
+    class_key: str
+    method: str
 
 
 @dataclass
@@ -43,6 +52,11 @@ class Turn:
         """Whether the photo is still being read, or still will be."""
         return self.source is not None and not self.job.is_over
 
+    def require_reading(self) -> Reading:
+        """As much as is known of the photo; only once there is something."""
+        assert self.reading is not None, "the photo is still being read"
+        return self.reading
+
     @property
     def has_answer(self) -> bool:
         """Whether the answers that are shown for the chosen task are there."""
@@ -50,12 +64,12 @@ class Turn:
         return all(key in known for key in tasks_shown(self.task_key))
 
     @property
-    def wanted(self) -> tuple[str, str, str] | None:
-        """Task, class and method of the heatmap that is to be seen; None for none.
+    def wanted(self) -> WantedMap | None:
+        """The heatmap that is to be seen; None for none.
 
         One that is drawn too late can tell that another one was wanted since.
         """
-        return (self.task_key, self.class_key, self.method) if self.class_key else None
+        return WantedMap(self.task_key, self.class_key, self.method) if self.class_key else None
 
     @property
     def is_map_missing(self) -> bool:

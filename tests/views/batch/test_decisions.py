@@ -14,7 +14,7 @@ from dermadeit.views.batch import tables as batch_tables
 from dermadeit.views.batch.exports import write_decisions, write_files
 from dermadeit.views.batch.run import UNFINISHED, evaluate_batch
 from dermadeit.views.batch.session import Session
-from dermadeit.views.page.job import Job
+from dermadeit.views.page.job import FilesJob
 
 SCORES = np.linspace(0.02, 0.98, 60)
 
@@ -35,7 +35,7 @@ def session(tmp_path):
     ]
     table = tmp_path / "predictions.csv"
     table.write_text("\n".join([header, *rows]))
-    made = Session(Job(tmp_path))
+    made = Session(FilesJob(tmp_path))
     made.finish_reading(read_prediction_table(table, BINARY))
     return made
 

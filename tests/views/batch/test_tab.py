@@ -25,7 +25,7 @@ from dermadeit.views.batch import tables as batch_tables
 from dermadeit.views.batch.run import Order, evaluate_batch, read_batch
 from dermadeit.views.batch.session import Session
 from dermadeit.views.page.examples import SAMPLE_SET
-from dermadeit.views.page.job import Job
+from dermadeit.views.page.job import FilesJob
 
 OTHERS = BINARY.display_names["others"]
 INPUT = "#batch-files input[type=file]"
@@ -281,7 +281,7 @@ def test_only_uploads_are_opened(client, app_url, path):
 def session(cache):
     folder = Path(cache) / uuid4().hex
     folder.mkdir()
-    return Session(Job(folder))
+    return Session(FilesJob(folder))
 
 
 def test_a_run_deletes_its_uploads_even_when_cancelled(session, uploaded, zoo, class_zip):

@@ -130,7 +130,9 @@ def test_pages_of_disagreements_are_turned_and_forged_presses_do_nothing(cache):
         [("a", [replace(first, model="a")]), ("b", [replace(second, model="b")])], MULTICLASS
     )
     run = ImagesRun.begin(SHIPPED)
-    run.found = ImagesComparison(MULTICLASS, compared, differing=find_disagreements(compared))
+    run.found = ImagesComparison(
+        MULTICLASS, compared, is_compared=True, differing=find_disagreements(compared)
+    )
     for pick, page in (("x", 0), (PREVIOUS, 0), (NEXT, 1), (NEXT, 2), (NEXT, 2), ("None", 2), (PREVIOUS, 1)):
         run.turn(pick)
         assert run.page == page
@@ -144,7 +146,9 @@ def test_shipped_predictions_have_pictures_where_a_local_copy_does(cache, tmp_pa
     shipped = read_shipped_models(MULTICLASS)[0].predictions.take(range(4))
     other = replace(shipped, model="other", probabilities=np.roll(shipped.probabilities, 1, axis=1))
     compared = gather_models([("a", [shipped]), ("b", [other])], MULTICLASS)
-    found = ImagesComparison(MULTICLASS, compared, differing=find_disagreements(compared), is_shipped=True)
+    found = ImagesComparison(
+        MULTICLASS, compared, is_compared=True, differing=find_disagreements(compared), is_shipped=True
+    )
     run = ImagesRun.begin(SHIPPED, cases=tmp_path)
     run.found = found
     assert "<img" not in run.listed()

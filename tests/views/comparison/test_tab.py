@@ -143,7 +143,9 @@ def test_names_from_tables_are_text_and_links_go_to_the_archive_only_for_what_is
     few = replace(shipped.take([0, 1, 2]), image_ids=("<i>1", "ISIC_0000002", "ISIC_0000003"))
     other = replace(few, model="<b>x", probabilities=np.roll(few.probabilities, 1, axis=1))
     compared = gather_models([("a", [few]), ("b", [other])], MULTICLASS)
-    found = ImagesComparison(MULTICLASS, compared, differing=find_disagreements(compared), is_shipped=True)
+    found = ImagesComparison(
+        MULTICLASS, compared, is_compared=True, differing=find_disagreements(compared), is_shipped=True
+    )
     page = disagreements_html(found)
     assert "<i>" not in page
     assert "<b>" not in page

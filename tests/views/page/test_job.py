@@ -2,7 +2,7 @@
 
 import pytest
 
-from dermadeit.views.page.job import Job, JobState
+from dermadeit.views.page.job import FilesJob, Job, JobState
 
 
 def test_only_the_first_event_takes_the_turn():
@@ -50,7 +50,7 @@ def test_files_go_back_only_where_the_turn_never_came(cache):
     place.parent.mkdir()
     for begins in (True, False):
         place.write_bytes(b"photo")
-        job = Job.begin([{"path": str(place)}])
+        job = FilesJob.begin([{"path": str(place)}])
         assert not place.exists()
         if begins:
             job.start()

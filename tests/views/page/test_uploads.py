@@ -8,7 +8,7 @@ import pytest
 from gradio.utils import get_upload_folder
 
 from dermadeit.errors import ImageError
-from dermadeit.views.page.job import Job
+from dermadeit.views.page.job import FilesJob
 from dermadeit.views.page.uploads import (
     CACHE_SECONDS,
     FOLDER_MARK,
@@ -44,7 +44,7 @@ def test_only_what_is_old_is_swept(tmp_path: Path) -> None:
 
 
 def test_what_is_held_outlives_the_sweep_and_goes_after_it(tmp_path):
-    job = Job(tmp_path / "run")
+    job = FilesJob(tmp_path / "run")
     (tmp_path / "run").mkdir()
     for path in (tmp_path / "run" / "photo", tmp_path / "other"):
         path.write_bytes(b"x")
@@ -65,7 +65,7 @@ def test_a_batch_that_waits_keeps_its_files_from_whoever_sends_the_same(cache, e
     shared.parent.mkdir()
     shared.write_bytes(encoded_photo())
     records = [{"path": str(shared), "orig_name": name} for name in ("a.jpg", "b.jpg")]
-    job = Job.begin([*records, {"path": "/etc/passwd"}, "nonsense"])
+    job = FilesJob.begin([*records, {"path": "/etc/passwd"}, "nonsense"])
     assert not shared.exists()
     with uploaded_files(job.payload[:2], job.folder) as files:
         assert [file.name for file in files] == ["a.jpg", "b.jpg"]
@@ -92,13 +92,13 @@ def test_a_run_that_gets_no_turn_leaves_its_files_to_be_handed_in_again(cache, e
     place.write_bytes(encoded_photo())
     records = [{"path": str(place), "orig_name": name} for name in ("a.jpg", "b.jpg")]
     records += [{"path": "/etc/passwd"}, "nonsense"]
-    job = Job.begin(records)
+    job = FilesJob.begin(records)
     assert not place.exists()
     place.parent.rmdir()
     job.supersede()
     assert place.read_bytes() == encoded_photo()
     assert job.is_over
     assert Path("/etc/passwd").exists()
-    again = Job.begin(records)
+    again = FilesJob.begin(records)
     with uploaded_files(again.payload[:2], again.folder) as files:
         assert [file.name for file in files] == ["a.jpg", "b.jpg"]
