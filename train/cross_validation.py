@@ -1,0 +1,373 @@
+"""Compare recipes on held-out lesions: the short trainings of train/search.yaml, in folds.
+
+    python -m train.cross_validation --data FOLDER --weights FOLDER --output runs/search
+    python -m train.cross_validation --data FOLDER --only 'colour*/fold0-*' --workers 2
+    python -m train.cross_validation_report --runs runs/search
+
+The lesions of train, validation and calibration are dealt into folds; test is never touched. Each training learns
+from all folds but one. It answers about that one, and about photos of other cameras (isic2020_external.csv beside
+the manifest), which no training learns from. What it answered is kept, its weights are not. Trainings of the first
+fold come first, so that an early stop leaves a comparison of all arms.
+
+The same command goes on where it was cut off and leaves out what is done. It may run several times side by side:
+each training is done by one of them. Options that are not known here are given to every training, before those of
+its arm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import logging
+import shlex
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatch
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from filelock import FileLock, Timeout
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch.utils.data import DataLoader
+
+from dermadeit.data.dataset import LesionDataset, collate
+from dermadeit.data.manifest import Manifest, check_leaks, read_source
+from dermadeit.errors import ConfigurationError, DermaDeiTError
+from dermadeit.files import require_folder, write_atomically
+from dermadeit.imaging.preprocessing import DIHEDRAL_VIEWS, apply_dihedral
+from dermadeit.tasks import TRAINABLE_TASKS, create_own_task
+from train.answers import EXTERNAL, Answers, Images
+from train.command_line import explaining_mistakes, parse_arguments
+from train.configuration import TrainingConfiguration
+from train.data.splitting import assign_splits
+from train.loaders import find_manifest
+from train.loop import EVALUATION_BATCH, Training
+from train.plan import settle
+from train.programme import PROGRAMME_FILE
+
+logger = logging.getLogger("train.cross_validation")
+
+SEARCH_FILE = Path(__file__).with_name("search.yaml")
+
+EXTERNAL_FILE = "isic2020_external.csv"
+EXTERNAL_SOURCE = "isic2020_external"
+
+POOLED_SPLITS = ("train", "validation", "calibration")
+"""The splits whose lesions are dealt into folds."""
+
+_PROBE_STEPS = 2000
+
+
+# ---------------------------------------------------------------------------------------------------- plan
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One training of the search.
+
+    Attributes:
+        arm: Name of the recipe that is tried.
+        fold: The fold that it does not see.
+        seed: Decides its random choices.
+        without: The source that it does not see; an empty string where it sees all.
+        arguments: Those of train/distill.py.
+    """
+
+    arm: str
+    fold: int
+    seed: int
+    without: str
+    arguments: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Where its answers are kept below the output folder, without the suffix."""
+        return f"{self.arm}/fold{self.fold}-seed{self.seed}" + (
+            f"-without-{self.without}" if self.without else ""
+        )
+
+
+def plan_runs(
+    search: Mapping[str, Any], sources: list[str], seeds: int = 1, extra: Sequence[str] = ()
+) -> Iterator[PlannedRun]:
+    """All trainings of a search, the content of search.yaml, the most informative first.
+
+    Every arm on fold 0, then with each source left out in turn where the search asks for that, then the other
+    folds, then the other seeds.
+
+    Args:
+        search: `folds`, `base` (arguments of all arms), `arms` (name to further arguments), and
+            `leave_one_source_out` (names of arms).
+        sources: Names of the collections.
+        seeds: Repetitions of each training.
+        extra: Arguments that overrule the base's, but not an arm's own.
+    """
+    for seed in range(seeds):
+        for fold in range(search["folds"]):
+            for without in ["", *sources] if fold == 0 else [""]:
+                for arm, own in search["arms"].items():
+                    if without and arm not in search.get("leave_one_source_out", []):
+                        continue
+                    words = [*shlex.split(search["base"]), *extra, *shlex.split(own or "")]
+                    yield PlannedRun(arm, fold, seed, without, (*words, "--seed", str(seed)))
+
+
+# ---------------------------------------------------------------------------------------------------- data
+
+
+@dataclass(frozen=True)
+class Pool:
+    """What trainings learn from and answer about.
+
+    Attributes:
+        manifest: The photos whose lesions are dealt into folds, with the fold, as a number, in place of the split.
+        external: Photos of other cameras; None where there are none.
+    """
+
+    manifest: Manifest
+    external: Manifest | None
+
+    @property
+    def sources(self) -> list[str]:
+        """Names of the collections."""
+        return sorted({row.source for row in self.manifest.rows})
+
+    @property
+    def images(self) -> Images:
+        """All photos and the truth about them."""
+        rows = [(row, row.source, int(row.split)) for row in self.manifest.rows]
+        if self.external is not None:
+            rows += [(row, EXTERNAL_SOURCE, EXTERNAL) for row in self.external.rows]
+        return Images(
+            np.array([row.image_id for row, _, _ in rows]),
+            np.array([row.lesion_group for row, _, _ in rows]),
+            np.array([source for _, source, _ in rows]),
+            np.array([row.label for row, _, _ in rows]),
+            np.array([fold for _, _, fold in rows], dtype=np.int8),
+        )
+
+    def part(self, run: PlannedRun) -> tuple[Manifest, Manifest]:
+        """What a training learns from, as train and validation splits, and what it answers about besides.
+
+        Its validation split is the fold that is held out, of all sources; the second manifest holds the other
+        photos of a source that is left out, and may be empty.
+        """
+        learnt, beside = [], []
+        for row in self.manifest.rows:
+            if int(row.split) == run.fold:
+                learnt.append(replace(row, split="validation"))
+            elif row.source != run.without:
+                learnt.append(replace(row, split="train"))
+            else:
+                beside.append(row)
+        return replace(self.manifest, rows=tuple(learnt)), replace(self.manifest, rows=tuple(beside))
+
+
+def read_pool(folder: Path, folds: int) -> Pool:
+    """Reads a data folder, and deals its lesions into folds of the same mixture of diagnoses and sources.
+
+    Raises:
+        TableError: The manifest can't be used, or a lesion is in two splits.
+    """
+    manifest = read_source(find_manifest(folder), TRAINABLE_TASKS["diagnosis"])
+    check_leaks(manifest)
+    rows = [row for row in manifest.rows if row.split in POOLED_SPLITS]
+    dealt = assign_splits(
+        [row.lesion_group for row in rows],
+        [(row.label, row.source) for row in rows],
+        {str(fold): 1 for fold in range(folds)},
+        seed=0,
+    )
+    rows = tuple(replace(row, split=fold) for row, fold in zip(rows, dealt, strict=True))
+    table = folder / EXTERNAL_FILE
+    external = read_source(table, create_own_task(("benign", "mel"))) if table.is_file() else None
+    return Pool(replace(manifest, rows=rows), external)
+
+
+# ------------------------------------------------------------------------------------------------ training
+
+
+def perform(run: PlannedRun, configuration: TrainingConfiguration, pool: Pool, path: Path) -> None:
+    """Trains, from where an earlier try was cut off, and writes what the training answers.
+
+    Args:
+        run: The training.
+        configuration: Its settings.
+        pool: The photos.
+        path: Where its answers go. The state of the training lies beside it until they are written.
+    """
+    manifest, beside = pool.part(run)
+    training = Training(configuration, manifest)
+    state = path.with_suffix(".state")
+    if state.is_file():
+        training.resume(state)
+    while training.epoch < configuration.optimisation.epochs:
+        started = time.perf_counter()
+        losses = training.run_epoch()
+        training.epoch += 1
+        seconds = time.perf_counter() - started
+        training.curves.append({"epoch": training.epoch, **losses, "seconds": round(seconds, 1)})
+        write_atomically(state, partial(torch.save, training.state()))
+        logger.info(
+            "%s: epoch %d of %d, loss %.3f, %.0f s", run.name, training.epoch,
+            configuration.optimisation.epochs, losses["loss"], seconds,
+        )  # fmt: skip
+    held_out = manifest.select("validation")
+    parts = [part for part in (held_out, beside, pool.external) if part is not None and part.rows]
+    answered = [answer(training, part) for part in parts]
+    named = name_sources(answered[0][1], held_out)
+    about = {
+        "classes": list(manifest.task.classes),
+        "arm": run.arm,
+        "fold": run.fold,
+        "seed": run.seed,
+        "without": run.without,
+        "arguments": list(run.arguments),
+        "curves": training.curves,
+        "threads": torch.get_num_threads(),
+        "device": training.device.type,
+        "precision": training.precision,
+    }
+    image_ids = np.array([row.image_id for part in parts for row in part.rows])
+    Answers(
+        image_ids,
+        np.concatenate([log_probabilities for log_probabilities, _ in answered]),
+        np.concatenate([named, np.full(len(image_ids) - len(named), "")]),
+        about,
+    ).write(path)
+    state.unlink(missing_ok=True)
+
+
+@torch.inference_mode()
+def answer(training: Training, manifest: Manifest) -> tuple[np.ndarray, np.ndarray]:
+    """What the network of a training says about photos, as it is served: the mean logit of eight views.
+
+    Returns:
+        Log-probabilities, float32 [N, K], and the class tokens of the unturned photos, float32 [N, D].
+    """
+    classifier = training.classifier.eval()
+    loader = DataLoader(
+        LesionDataset(manifest, training.preprocessing, cache_bytes=0),
+        batch_size=EVALUATION_BATCH,
+        num_workers=training.configuration.data.workers,
+        collate_fn=collate,
+    )
+    answers, tokens = [], []
+    for pixels, _, _ in loader:
+        images = training.preprocessing.normalise(pixels.to(training.device))
+        logits = torch.zeros(len(images), len(training.task.classes), device=training.device)
+        for view in range(DIHEDRAL_VIEWS):
+            with training.accelerator.autocast():
+                token, _ = classifier.embed(apply_dihedral(images, view))
+                logits += classifier.head(token).float() / DIHEDRAL_VIEWS
+            if view == 0:
+                tokens.append(token.float().cpu())
+        answers.append(logits.log_softmax(dim=-1).cpu())
+    return torch.cat(answers).numpy(), torch.cat(tokens).numpy()
+
+
+def name_sources(tokens: np.ndarray, manifest: Manifest) -> np.ndarray:
+    """The source of each photo as a linear probe reads it from the class token, fitted on other lesions.
+
+    Args:
+        tokens: float [N, D].
+        manifest: The N photos. None of their lesions was trained on.
+
+    Returns:
+        str [N], all empty where there is only one source.
+    """
+    sources = np.array([row.source for row in manifest.rows])
+    if len(set(sources)) < 2:
+        return np.full(len(sources), "")
+    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=_PROBE_STEPS))
+    lesions = [row.lesion_group for row in manifest.rows]
+    return cross_val_predict(probe, tokens, sources, groups=lesions, cv=GroupKFold(2))
+
+
+# ------------------------------------------------------------------------------------------------- program
+
+
+def configure(run: PlannedRun, options: argparse.Namespace) -> TrainingConfiguration:
+    """The settings of a training."""
+    words = [*run.arguments, "--data", str(options.data)]
+    if options.weights and "--init" not in words:
+        model = parse_arguments(words).configuration.model.model
+        weights = yaml.safe_load(PROGRAMME_FILE.read_text(encoding="utf-8"))["weights"]
+        words += ["--init", str(options.weights / weights[model])]
+    configuration = parse_arguments(words).configuration
+    if configuration.data.task != "diagnosis":
+        raise ConfigurationError("A cross-validation is of all eight diagnoses: use --task diagnosis.")
+    return settle(configuration, download=False)
+
+
+def run_if_free(run: PlannedRun, options: argparse.Namespace, pool: Pool) -> bool:
+    """Does a training unless it is done or another process is at it; returns whether it is done."""
+    path = options.output / f"{run.name}.npz"
+    lock = path.with_suffix(".lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(lock, timeout=0):
+            if not path.is_file():
+                logger.info("%s starts", run.name)
+                perform(run, configure(run, options), pool, path)
+        lock.unlink(missing_ok=True)
+    except Timeout:
+        logger.info("%s is being done by another process", run.name)
+        return False
+    except DermaDeiTError as error:
+        logger.error("%s failed: %s", run.name, error.user_message)
+        return False
+    logger.info("%s is done", run.name)
+    # The pixels of a training are as large as the next one's.
+    gc.collect()
+    return True
+
+
+@explaining_mistakes
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the search; returns 0 when all of it is done, 3 when some is not, 2 for a mistake in the call."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    parser = argparse.ArgumentParser(description="Run the trainings of train/search.yaml.")
+    parser.add_argument("--data", type=Path, default=Path("data"), help="folder with manifest.csv")
+    parser.add_argument("--search", type=Path, default=SEARCH_FILE, help="YAML file with the arms")
+    parser.add_argument("--output", type=Path, default=Path("runs/search"), help="folder of all answers")
+    parser.add_argument("--weights", type=Path, help="folder of pretrained backbones, in place of the Hub")
+    parser.add_argument("--seeds", type=int, default=1, help="repetitions of each training")
+    parser.add_argument(
+        "--only", action="append", help="only trainings of this name, * for any; may be repeated"
+    )
+    parser.add_argument("--list", action="store_true", help="print the names in their order, and end")
+    options, options.extra = parser.parse_known_args(arguments)
+    search = yaml.safe_load(options.search.read_text(encoding="utf-8"))
+    pool = read_pool(options.data, search["folds"])
+    runs = [
+        run
+        for run in plan_runs(search, pool.sources, options.seeds, options.extra)
+        if any(fnmatch(run.name, pattern) for pattern in options.only or ["*"])
+    ]
+    if not runs:
+        raise ConfigurationError(f"No training of “{options.search.name}” has such a name. See --list.")
+    # Before anything is trained: a mistake in the last arm should not wait for the first ones.
+    for run in runs:
+        configure(run, options)
+    if options.list:
+        for run in runs:
+            sys.stdout.write(f"{run.name}\n")
+        return 0
+    require_folder(options.output)
+    pool.images.keep(options.output)
+    done = [run_if_free(run, options, pool) for run in runs]
+    return 0 if all(done) else 3
+
+
+if __name__ == "__main__":
+    sys.exit(main())
