@@ -1,7 +1,7 @@
 """Compare recipes on held-out lesions: the short trainings of train/search.yaml, in folds.
 
     python -m train.cross_validation --data FOLDER --weights FOLDER --output runs/search
-    python -m train.cross_validation --data FOLDER --only 'colour*/fold0-*' --workers 2
+    python -m train.cross_validation --data FOLDER --only 'colour*/fold0-*' --list
     python -m train.cross_validation_report --runs runs/search
 
 The lesions of train, validation and calibration are dealt into folds; test is never touched. Each training learns

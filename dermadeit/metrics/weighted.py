@@ -179,6 +179,17 @@ def reliability_bins(confidences: np.ndarray, hits: np.ndarray) -> tuple[np.ndar
     return sums[0][filled] / sizes[filled], sums[1][filled] / sizes[filled], sizes[filled]
 
 
+def areas_under_roc(positive: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Area under the ROC curve, float [R], NaN where no positive or no negative has weight.
+
+    Args:
+        positive: bool [N].
+        scores: float [N], higher for what is rather positive.
+        weights: float [R, N], at least 0.
+    """
+    return _area_under_roc(*_Ranking.of(positive, scores).curve(weights))
+
+
 def recalibrate(
     labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray, start: np.ndarray | None = None
 ) -> np.ndarray:
