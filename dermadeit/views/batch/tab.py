@@ -28,10 +28,10 @@ from dermadeit.views.batch.exports import (
 from dermadeit.views.batch.gallery import PICKING
 from dermadeit.views.batch.run import Order, evaluate_batch, read_batch
 from dermadeit.views.batch.session import LIKELIEST, Session
-from dermadeit.views.page import html as cards
 from dermadeit.views.page.events import BATCH_EVENT, LATEST_EVENT, PAGE_EVENT, Updates
 from dermadeit.views.page.examples import SAMPLE_SET, pack_sample_set, sample_set_html
 from dermadeit.views.page.failures import Failure, presentable
+from dermadeit.views.page.html import failure_html, heading_html, status_html
 from dermadeit.views.page.job import FilesJob
 from dermadeit.views.page.pickers import add_files_choice, add_views_choice, available_models
 from dermadeit.views.page.scripts import ANNOUNCE, SAVE_FILE
@@ -91,21 +91,20 @@ class BatchLayout:
             )
             gr.HTML(sample_set_html(), elem_classes="dd-sample")
         self._status = gr.HTML(
-            cards.status_html("Ready."), elem_id="batch-status", min_height=28, js_on_load=ANNOUNCE
+            status_html("Ready."), elem_id="batch-status", min_height=28, js_on_load=ANNOUNCE
         )
         self._progress = gr.HTML(elem_id="batch-progress", min_height=48)
 
     def _render_figures(self) -> None:
-        gr.HTML("<h2>Figures</h2>")
+        gr.HTML(heading_html("Figures"))
         self._figures = gr.HTML(elem_id="batch-figures")
         self._curves = gr.HTML(elem_id="batch-curves")
 
     def _render_errors(self) -> None:
-        gr.HTML(
-            '<h2>Errors</h2><p class="dd-lead">Move the threshold, or click a cell of the matrix. The '
-            "figures and "
-            "the images change with it.</p>"
+        about = (
+            "Move the threshold, or click a cell of the matrix. The figures and the images change with it."
         )
+        gr.HTML(heading_html("Errors", about))
         self._model = gr.Radio([], label="Model", visible=False, elem_id="batch-model")
         with gr.Row(elem_classes="dd-columns", equal_height=False):
             with gr.Column(scale=5, min_width=300, elem_classes="dd-input"):
@@ -123,13 +122,13 @@ class BatchLayout:
                 self._viewer = gr.HTML(elem_id="batch-viewer", js_on_load=script)
 
     def _render_parts(self) -> None:
-        gr.HTML("<h2>Subgroups</h2>")
+        gr.HTML(heading_html("Subgroups"))
         self._slices = gr.HTML(elem_id="batch-slices")
-        gr.HTML("<h2>Uncertainty and thresholds</h2>")
+        gr.HTML(heading_html("Uncertainty and thresholds"))
         self._trust = gr.HTML(elem_id="batch-trust")
 
     def _render_lists(self) -> None:
-        gr.HTML("<h2>Predictions</h2>")
+        gr.HTML(heading_html("Predictions"))
         self._table = gr.Dataframe(
             interactive=False,
             show_search="filter",
@@ -138,12 +137,13 @@ class BatchLayout:
             elem_id="batch-table",
             buttons=["fullscreen"],
         )
-        gr.HTML("<h2>Files that were not read or left out</h2>")
+        gr.HTML(heading_html("Files that were not read or left out"))
         self._failures = gr.HTML(elem_id="batch-failures")
-        gr.HTML(
-            '<h2>Downloads</h2><p class="dd-lead">Each file names the version, weights, task, views and '
-            "images. The files are deleted ten minutes after the last use of this page.</p>"
+        about = (
+            "Each file names the version, weights, task, views and images. The files are deleted ten minutes "
+            "after the last use of this page."
         )
+        gr.HTML(heading_html("Downloads", about))
         with gr.Row(elem_classes="dd-buttons"):
             self._everything = _download("Everything as ZIP", "batch-zip", variant="primary")
             self._report_file = _download("Report as HTML", "batch-report")
@@ -285,7 +285,7 @@ class BatchEvaluationTab(BatchLayout):
             previous.job.supersede()
         return {
             self._session: Session(FilesJob.begin(payload)),
-            self._status: cards.status_html("Waiting for a free place …"),
+            self._status: status_html("Waiting for a free place …"),
             self._progress: "",
             self._start: gr.update(interactive=False),
             self._sample: gr.update(interactive=False),
@@ -295,11 +295,11 @@ class BatchEvaluationTab(BatchLayout):
 
     def _stop(self, session: Session | None) -> Updates:
         if session is None:
-            return {self._status: cards.status_html(_EXPIRED)}
+            return {self._status: status_html(_EXPIRED)}
         session.job.stop()
         doing = "Stopping the measurements" if session.is_read else "Finishing the current images"
         return {
-            self._status: cards.status_html(f"{doing} …"),
+            self._status: status_html(f"{doing} …"),
             self._cancel: gr.update(interactive=False),
         }
 
@@ -310,7 +310,7 @@ class BatchEvaluationTab(BatchLayout):
             session.job.supersede()
         return {
             self._session: None,
-            self._status: cards.failure_html(_CUT_OFF if has_begun else _BUSY),
+            self._status: failure_html(_CUT_OFF if has_begun else _BUSY),
             self._progress: "",
             **({self._files: None} if has_begun else {}),
             **self._idle(),
@@ -334,9 +334,7 @@ class BatchEvaluationTab(BatchLayout):
             was_cancelled = failure.code == ErrorCode.CANCELLED
             yield {
                 self._session: None,
-                self._status: (
-                    cards.status_html(failure.message) if was_cancelled else cards.failure_html(failure)
-                ),
+                self._status: (status_html(failure.message) if was_cancelled else failure_html(failure)),
                 self._progress: "",
                 self._files: None,
                 **self._idle(),
@@ -348,12 +346,10 @@ class BatchEvaluationTab(BatchLayout):
     def _steps(self, order: Order, session: Session) -> Iterator[Updates]:
         for step in read_batch(self._zoo, order, session):
             if isinstance(step, str):
-                yield {self._status: cards.status_html(step)}
+                yield {self._status: status_html(step)}
                 continue
             if not step.done:
-                yield {
-                    self._status: cards.status_html("Reading the images … Cancel keeps the finished images.")
-                }
+                yield {self._status: status_html("Reading the images … Cancel keeps the finished images.")}
             # Giving the session again keeps it from expiring.
             yield {self._session: session, self._progress: batch_tables.progress_html(step)}
         count = len(session.result.items)
@@ -366,12 +362,10 @@ class BatchEvaluationTab(BatchLayout):
         }
         for sentence in evaluate_batch(session):
             if session.result.labelled and not session.job.is_ending:
-                yield {self._status: cards.status_html(f"{sentence} Cancel keeps the finished measurements.")}
+                yield {self._status: status_html(f"{sentence} Cancel keeps the finished measurements.")}
         result = session.result
         yield {
-            self._status: cards.status_html(
-                "Drawing the curves …" if result.labelled else "Making the table …"
-            ),
+            self._status: status_html("Drawing the curves …" if result.labelled else "Making the table …"),
             self._cancel: gr.update(interactive=False),
         }
         figures = draw_curves(result) if result.labelled else []
@@ -380,7 +374,7 @@ class BatchEvaluationTab(BatchLayout):
             self._labelled: gr.update(visible=result.labelled),
             self._overview: batch_tables.overview_html(result),
             self._failures: batch_tables.failures_html(result),
-            self._status: cards.status_html("The results are below. Preparing the downloads …"),
+            self._status: status_html("The results are below. Preparing the downloads …"),
             **self._without_files(),
             **self._figures_shown(session, figures),
             **self._looked_at(session),
@@ -394,26 +388,26 @@ class BatchEvaluationTab(BatchLayout):
             ending = "Cancelled. The finished measurements are below."
         yield {
             self._session: session,
-            self._status: cards.status_html(f"{ending} The uploads have been deleted."),
+            self._status: status_html(f"{ending} The uploads have been deleted."),
             **self._files_shown(files),
             **self._idle(),
         }
 
     def _choose_rule(self, session: Session | None, rule: str) -> Updates:
         if session is None or not session.is_read:
-            return {self._status: cards.status_html(_EXPIRED)}
+            return {self._status: status_html(_EXPIRED)}
         session.decide_by(str(rule))
         return {**self._decided(session), **self._slider(session)}
 
     def _move(self, session: Session | None, threshold: float) -> Updates:
         if session is None or not session.is_read:
-            return {self._status: cards.status_html(_EXPIRED)}
+            return {self._status: status_html(_EXPIRED)}
         session.decide_from(threshold)
         return {**self._decided(session), self._rule: OWN_THRESHOLD}
 
     def _pick(self, session: Session | None, event: gr.EventData) -> Updates:
         if session is None or not session.is_read:
-            return {self._status: cards.status_html(_EXPIRED)}
+            return {self._status: status_html(_EXPIRED)}
         session.job.keep()
         picked = str((event._data or {}).get("pick"))
         if large := session.opened(picked):
@@ -423,17 +417,17 @@ class BatchEvaluationTab(BatchLayout):
 
     def _make_decisions(self, session: Session | None) -> Updates:
         if session is None or not session.is_read:
-            return {self._decisions_file: None, self._status: cards.status_html(_EXPIRED)}
+            return {self._decisions_file: None, self._status: status_html(_EXPIRED)}
         session.job.keep()
         try:
             # A copy, since the visitor may move the threshold while it is written.
             return {self._decisions_file: str(write_decisions(copy(session), private_folder()))}
         except Exception as error:
-            return {self._decisions_file: None, self._status: cards.failure_html(presentable(error))}
+            return {self._decisions_file: None, self._status: failure_html(presentable(error))}
 
     def _look_at(self, session: Session | None, model: str) -> Updates:
         if session is None or not session.is_read:
-            return {self._status: cards.status_html(_EXPIRED)}
+            return {self._status: status_html(_EXPIRED)}
         session.job.keep()
         session.look_at(str(model))
         return self._looked_at(session)

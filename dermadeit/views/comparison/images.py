@@ -30,21 +30,20 @@ from dermadeit.views.page.case_pictures import case_folder
 from dermadeit.views.page.events import BATCH_EVENT, LATEST_EVENT, PAGE_EVENT, Updates
 from dermadeit.views.page.failures import Failure, presentable
 from dermadeit.views.page.gradio_patches import FilesInput
-from dermadeit.views.page.html import failure_html, status_html
+from dermadeit.views.page.html import failure_html, heading_html, note_html, status_html
 from dermadeit.views.page.pickers import add_files_choice, add_views_choice, available_models
 from dermadeit.views.page.scripts import ANNOUNCE
 from dermadeit.views.page.theme import VIEWER_SCRIPT
 from dermadeit.views.page.uploads import SESSION_SECONDS, store_json
 
-_ABOUT_IMAGES = """
-<h2 class="dd-small">Your own images</h2>
-<p class="dd-quiet">With their true classes, as in the batch tab: a folder or a ZIP with a folder for each class,
-or images and a CSV.</p>"""
-
-_ABOUT_PREDICTIONS = """
-<h2 class="dd-small">Or predictions, without images and weights</h2>
-<p class="dd-quiet">The batch tab and “python -m dermadeit evaluate” write a predictions.csv. Give one for each
-model, or one with several models. Models are compared on the images that all of them have read.</p>"""
+_ABOUT_IMAGES = (
+    "With their true classes, as in the batch tab: a folder or a ZIP with a folder for each class, or images "
+    "and a CSV."
+)
+_ABOUT_PREDICTIONS = (
+    "The batch tab and “python -m dermadeit evaluate” write a predictions.csv. Give one for each model, or one "
+    "with several models. Models are compared on the images that all of them have read."
+)
 
 
 class ComparisonLayout:
@@ -72,7 +71,7 @@ class ComparisonLayout:
         self._failures = gr.HTML(elem_id="compare-failures")
 
     def _render_images(self) -> None:
-        gr.HTML(_ABOUT_IMAGES)
+        gr.HTML(heading_html("Your own images", _ABOUT_IMAGES, "small"))
         self._files = add_files_choice("compare-files", "compare-start", "compare-folder", 170)
         self._models = gr.CheckboxGroup(
             **self._model_choices(BINARY.key), label="Models", elem_id="compare-models"
@@ -82,7 +81,7 @@ class ComparisonLayout:
         self._start = gr.Button("Compare on these images", variant="primary", elem_id="compare-start")
 
     def _render_predictions(self) -> None:
-        gr.HTML(_ABOUT_PREDICTIONS)
+        gr.HTML(heading_html("Or predictions, without images and weights", _ABOUT_PREDICTIONS, "small"))
         self._shipped = gr.Button(
             "Compare the shipped test predictions", variant="primary", elem_id="compare-shipped"
         )
@@ -118,7 +117,7 @@ class ComparisonLayout:
         }
 
     def _missing_html(self, task_key: str) -> str:
-        teacher = f'<p class="dd-quiet">{TEACHER_TITLE}: {NEVER_ASKED}</p>'
+        teacher = note_html(f"{TEACHER_TITLE}: {NEVER_ASKED}")
         return f"{missing_models_html(self._zoo.entries(task_key))}{teacher}"
 
 

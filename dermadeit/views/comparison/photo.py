@@ -16,7 +16,7 @@ from dermadeit.views.comparison import photo_cards as cards
 from dermadeit.views.comparison.photo_run import PhotoComparison, Run, compared
 from dermadeit.views.page.events import COMPARE_EVENT, INSTANT_EVENT, LATEST_EVENT, PAGE_EVENT, Updates
 from dermadeit.views.page.failures import presentable
-from dermadeit.views.page.html import NO_READING, failure_html, status_html
+from dermadeit.views.page.html import NO_READING, failure_html, heading_html, note_html, status_html
 from dermadeit.views.page.job import Job
 from dermadeit.views.page.photo_box import PhotoBox
 from dermadeit.views.page.pickers import add_photo_choice
@@ -34,6 +34,11 @@ _PHOTO_SIDE = 800
 """Longest side of the photo that is shown in place of the upload, in pixels."""
 
 _CHOOSE_AGAIN = "This photo was too large to keep. Choose it again for the other task."
+
+_ABOUT_TIMES = (
+    "Times are medians of five runs of the network on this machine, without decoding, resizing and heatmaps. "
+    "Other users of the machine can slow it down."
+)
 
 
 _Source = tuple[Any, Callable[..., Updates], Callable[..., Iterator[Updates]], list[PhotoBox]]
@@ -61,7 +66,7 @@ class PhotoSection:
                 self.photo, self._examples = add_photo_choice("compare-photo")
             with gr.Column(scale=6, min_width=300, elem_classes="dd-output"):
                 self._render_output()
-        gr.HTML('<h2 class="dd-small">Model by model</h2>')
+        gr.HTML(heading_html("Model by model", kind="small"))
         with gr.Row(elem_classes="dd-controls", equal_height=False):
             self._class = gr.Radio(
                 _class_choices(BINARY),
@@ -79,10 +84,7 @@ class PhotoSection:
             )
         self._scale = gr.HTML(cards.scale_html())
         self._cards = gr.HTML(self._empty_cards(BINARY), elem_id="compare-cards", min_height=320)
-        gr.HTML(
-            '<p class="dd-quiet">Times are medians of five runs of the network on this machine, without '
-            "decoding, resizing and heatmaps. Other users of the machine can slow it down.</p>"
-        )
+        gr.HTML(note_html(_ABOUT_TIMES))
         self._connect()
 
     def _render_output(self) -> None:

@@ -1,6 +1,8 @@
-"""HTML of the messages, of a heatmap's badge and legend, and of the empty cards."""
+"""HTML of headings and messages, and of a heatmap's badge and legend."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 from dermadeit.inference.faithfulness import SaliencyCheck
 from dermadeit.inference.records import Prediction
@@ -12,47 +14,21 @@ from dermadeit.views.page.failures import Failure
 
 NO_READING = "There is no photo, or its result has expired. Choose a photo."
 
-EMPTY_RESULT = """
-<div class="dd-card dd-empty">
-  <h2>Result</h2>
-  <p class="dd-empty-title">No photo yet</p>
-  <p>Choose a photo or an example. The answer appears here first. The heatmap follows below it.</p>
-</div>"""
 
-READING_RESULT = """
-<div class="dd-card dd-empty">
-  <h2>Result</h2>
-  <p class="dd-empty-title">Reading the photo …</p>
-  <p>The result of the previous photo has been removed.</p>
-</div>"""
+def heading_html(title: str, text: str = "", kind: Literal["", "small", "part"] = "") -> str:
+    """The title of a part of a page, and below it what to know of the part.
 
-FAILED_RESULT = """
-<div class="dd-card dd-empty">
-  <h2>Result</h2>
-  <p class="dd-empty-title">No result</p>
-  <p>The reason is shown above. Any earlier result has been removed.</p>
-</div>"""
+    Args:
+        title: The title.
+        text: A sentence or two; empty for none.
+        kind: How the title looks: as that of a card, smaller, or as that of a part with cards.
+    """
+    return render("views/page/heading.html", title=title, text=text, kind=kind)
 
-EMPTY_CHECK = """
-<div class="dd-check">
-  <h2>Image check</h2>
-  <p class="dd-quiet">Choose a photo to see its sharpness, exposure and size, and how it was converted.</p>
-</div>"""
 
-NO_LEGEND = """
-<div class="dd-legend" data-check="none">
-  <p class="dd-quiet">The heatmap shows which areas of the photo the score comes from.</p>
-</div>"""
-
-STOPPED_LEGEND = """
-<div class="dd-legend" data-check="none">
-  <p class="dd-check-verdict">No heatmap: it was stopped before its test. Choose a class to draw one.</p>
-</div>"""
-
-WITHHELD_LEGEND = """
-<div class="dd-legend" data-check="withheld">
-  <p class="dd-check-verdict">No heatmap, because the answer is withheld. Choose a class to see one.</p>
-</div>"""
+def note_html(text: str) -> str:
+    """A quiet paragraph."""
+    return render("views/page/note.html", text=text)
 
 
 def status_html(text: str) -> str:

@@ -21,15 +21,16 @@ from dermadeit.tasks import BINARY, TASKS
 from dermadeit.views.page.events import INSTANT_EVENT
 from dermadeit.views.page.examples import read_examples
 from dermadeit.views.page.gradio_patches import UNLISTED_IMAGES, FilesInput
+from dermadeit.views.page.html import heading_html
 from dermadeit.views.page.photo_box import PhotoBox, add_photo_box
 from dermadeit.views.page.scripts import ANNOUNCE
 from dermadeit.views.page.theme import FOLDER_SCRIPT
 from dermadeit.views.page.uploads import FOLDER_MARK, MAX_UPLOAD_BYTES
 
-_INTRODUCTION = """
-<h2 class="dd-small">Examples</h2>
-<p class="dd-quiet">Real photos with a known diagnosis. The models were not trained on them. ISIC 2016 challenge,
-CC0; Gutman et al. 2016, arXiv:1605.01397.</p>"""
+_ABOUT_EXAMPLES = (
+    "Real photos with a known diagnosis. The models were not trained on them. ISIC 2016 challenge, CC0; Gutman et "
+    "al. 2016, arXiv:1605.01397."
+)
 
 _OTHER_KINDS = (".csv", ".tsv", *UNLISTED_IMAGES)
 """Suffixes that are taken besides those that browsers know to be images."""
@@ -75,7 +76,7 @@ def _add_examples(elem_id: str, photo: PhotoBox) -> list[tuple[Path, gr.Button]]
     if not examples:
         return []
     caption = gr.HTML("", elem_id=f"{elem_id}-known", js_on_load=ANNOUNCE)
-    gr.HTML(_INTRODUCTION)
+    gr.HTML(heading_html("Examples", _ABOUT_EXAMPLES, "small"))
     with gr.Row(elem_classes="dd-examples", elem_id=f"{elem_id}-examples"):
         buttons = [
             gr.Button(example.title, icon=example.path, size="sm", min_width=72) for example in examples

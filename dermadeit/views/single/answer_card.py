@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from dermadeit.inference.decision import (
     OPERATING_POINT_TITLES,
@@ -64,6 +64,11 @@ def result_html(
         ],
         scores_meaning=score_meaning(calibrated=answer.calibrated, views=answer.views),
     )
+
+
+def no_result_html(state: Literal["empty", "reading", "failed"]) -> str:
+    """What stands in place of an answer: nothing was chosen, it is being read, or it could not be read."""
+    return render("views/single/no_result.html", state=state)
 
 
 def announcement(

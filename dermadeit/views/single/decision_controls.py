@@ -17,16 +17,13 @@ from dermadeit.inference.decision import (
 )
 from dermadeit.inference.records import ABSTAIN
 from dermadeit.reporting.names import threshold_rule
+from dermadeit.reporting.templates import render
 from dermadeit.tasks import BINARY, get_task
 from dermadeit.trust.calibration import DEFAULT_OPERATING_POINT, Calibration
 from dermadeit.trust.files import CALIBRATE_COMMAND
 from dermadeit.views.page.events import INSTANT_EVENT, Updates
+from dermadeit.views.page.html import heading_html
 from dermadeit.views.single.reading import Reading, tasks_shown
-
-_UNCALIBRATED = (
-    '<p class="dd-quiet">This checkpoint is not calibrated: it has no operating points and no predictive values, '
-    f"and no answer is withheld. To calibrate it, run <code>{CALIBRATE_COMMAND}</code>.</p>"
-)
 
 
 class DecisionControls:
@@ -53,7 +50,7 @@ class DecisionControls:
         """Adds the rest, as the binary task has it."""
         calibration = self._calibrations.get(BINARY.key)
         with gr.Column(visible=calibration is not None, elem_classes="dd-decision") as self._panel:
-            gr.HTML('<h2 class="dd-small">Decision</h2>')
+            gr.HTML(heading_html("Decision", kind="small"))
             self.operating_point = gr.Radio(
                 [(title, name) for name, title in OPERATING_POINT_TITLES.items()],
                 value=DEFAULT_OPERATING_POINT,
@@ -83,7 +80,8 @@ class DecisionControls:
                     elem_id="prevalence",
                     min_width=180,
                 )
-        self._absence = gr.HTML(_UNCALIBRATED, visible=calibration is None, elem_id="no-decision")
+        missing = render("views/single/not_calibrated.html", command=CALIBRATE_COMMAND)
+        self._absence = gr.HTML(missing, visible=calibration is None, elem_id="no-decision")
 
     def connect(self, task: gr.Radio) -> None:
         """Makes the prevalence box show what is reckoned with, once it is left.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import gradio as gr
 import numpy as np
@@ -12,9 +12,10 @@ from dermadeit.inference.faithfulness import outline_removed_area
 from dermadeit.inference.predictor import Predictor
 from dermadeit.inference.saliency import DEFAULT_METHOD, DEFAULT_OPACITY, SALIENCY_METHODS
 from dermadeit.reporting.names import METHOD_TITLES
+from dermadeit.reporting.templates import render
 from dermadeit.tasks import BINARY, get_task
 from dermadeit.views.page.events import Updates
-from dermadeit.views.page.html import NO_LEGEND, WITHHELD_LEGEND, badge_html, legend_html
+from dermadeit.views.page.html import badge_html, heading_html, legend_html
 from dermadeit.views.page.scripts import ANNOUNCE
 from dermadeit.views.page.uploads import store_png
 from dermadeit.views.single.reading import Reading
@@ -36,7 +37,7 @@ class HeatmapPanel:
     def render(self) -> None:
         """Adds badge, figure, legend and controls to the Blocks that is being built."""
         with gr.Row(elem_classes="dd-heatmap-head"):
-            gr.HTML('<h2 class="dd-small">Heatmap</h2>')
+            gr.HTML(heading_html("Heatmap", kind="small"))
             self.badge = gr.HTML("", elem_id="heatmap-badge", js_on_load=ANNOUNCE)
         with gr.Column(elem_classes="dd-figure"):
             self.overlay = gr.Image(
@@ -47,7 +48,7 @@ class HeatmapPanel:
                 buttons=["fullscreen"],
                 elem_id="overlay",
             )
-        self.legend = gr.HTML(NO_LEGEND, elem_id="legend", min_height=96)
+        self.legend = gr.HTML(no_heatmap_html("none"), elem_id="legend", min_height=96)
         with gr.Row(elem_classes="dd-controls"):
             self.chosen_class = gr.Radio(
                 class_choices(BINARY.key), label="Heatmap for the class", elem_id="class", min_width=260
@@ -86,7 +87,7 @@ class HeatmapPanel:
     ) -> Updates:
         """The heatmap of one class, as far as the reading has it; none for no class, which is said."""
         if class_key is None:
-            return self.without_figure(WITHHELD_LEGEND)
+            return self.without_figure(no_heatmap_html("withheld"))
         if (method, class_key) not in reading.maps.get(task_key, {}):
             return self.without_figure()
         task = get_task(task_key)
@@ -115,13 +116,22 @@ class HeatmapPanel:
         )
         return {self.badge: badge_html(check), self.legend: legend}
 
-    def without_figure(self, legend: str = NO_LEGEND) -> Updates:
-        """Nothing to be seen."""
-        return {self.badge: "", self.overlay: gr.update(value=None, visible=False), self.legend: legend}
+    def without_figure(self, legend: str | None = None) -> Updates:
+        """Nothing to be seen, and in place of the legend why."""
+        return {
+            self.badge: "",
+            self.overlay: gr.update(value=None, visible=False),
+            self.legend: legend or no_heatmap_html("none"),
+        }
 
     def without_reading(self) -> Updates:
         """Nothing to be seen, and no class chosen."""
         return {**self.without_figure(), self.chosen_class: None}
+
+
+def no_heatmap_html(state: Literal["none", "stopped", "withheld"]) -> str:
+    """What stands in place of the legend: none was asked for, it was stopped, or the answer is withheld."""
+    return render("views/single/no_heatmap.html", state=state)
 
 
 def class_choices(task_key: str) -> list[tuple[str, str]]:

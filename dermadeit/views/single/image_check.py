@@ -27,6 +27,11 @@ def check_html(reading: Reading, task_key: str) -> str:
     )
 
 
+def no_check_html() -> str:
+    """What stands in its place while there is no photo."""
+    return render("views/single/no_image_check.html")
+
+
 def _measures(check: PhotoCheck, answer: Prediction) -> list[tuple[str, str, str, bool]]:
     """Name, verdict in words, numbers behind it, and whether it is fine, for everything that is measured."""
     found, limits = check.quality.measures, check.limits

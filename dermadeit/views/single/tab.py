@@ -13,19 +13,25 @@ import gradio as gr
 from dermadeit.inference.decision import OWN_THRESHOLD, DecisionSettings
 from dermadeit.inference.predictor import Predictor
 from dermadeit.tasks import get_task
-from dermadeit.views.page import html as cards
 from dermadeit.views.page.case_pictures import case_folder
 from dermadeit.views.page.events import INSTANT_EVENT, LATEST_EVENT, MODEL_EVENT, PAGE_EVENT, Updates
 from dermadeit.views.page.failures import presentable
+from dermadeit.views.page.html import NO_READING, failure_html, status_html
 from dermadeit.views.page.photo_box import PhotoBox
 from dermadeit.views.page.pickers import PhotoPanel
 from dermadeit.views.page.scripts import ANNOUNCE
 from dermadeit.views.page.uploads import CACHE_SECONDS, discard, opened_photo, source_of, store_png
-from dermadeit.views.single.answer_card import FOLLOW_LINKS, announcement, is_hidden, result_html
+from dermadeit.views.single.answer_card import (
+    FOLLOW_LINKS,
+    announcement,
+    is_hidden,
+    no_result_html,
+    result_html,
+)
 from dermadeit.views.single.decision_controls import DecisionControls
 from dermadeit.views.single.downloads import Downloads
-from dermadeit.views.single.heatmap import HeatmapPanel, as_share, class_choices
-from dermadeit.views.single.image_check import check_html
+from dermadeit.views.single.heatmap import HeatmapPanel, as_share, class_choices, no_heatmap_html
+from dermadeit.views.single.image_check import check_html, no_check_html
 from dermadeit.views.single.reading import Reading, answered, read_labels, with_map
 from dermadeit.views.single.similar_cases import cases_html
 from dermadeit.views.single.turn import Turn, Visit
@@ -59,7 +65,7 @@ class SingleImageTab:
         with gr.Row(elem_classes="dd-columns", equal_height=False):
             with gr.Column(scale=5, min_width=300, elem_classes="dd-input"):
                 self._input.render()
-                self._check = gr.HTML(cards.EMPTY_CHECK, elem_id="check", min_height=190)
+                self._check = gr.HTML(no_check_html(), elem_id="check", min_height=190)
                 self._cases = gr.HTML("", visible=False, elem_id="cases")
             with gr.Column(scale=6, min_width=300, elem_classes="dd-output"):
                 self._render_output()
@@ -67,11 +73,11 @@ class SingleImageTab:
 
     def _render_output(self) -> None:
         with gr.Row(elem_classes="dd-status-row"):
-            self.status = gr.HTML(
-                cards.status_html("Ready."), elem_id="status", min_height=28, js_on_load=ANNOUNCE
-            )
+            self.status = gr.HTML(status_html("Ready."), elem_id="status", min_height=28, js_on_load=ANNOUNCE)
             self.stop = gr.Button("Stop", interactive=False, elem_id="stop", size="sm", scale=0, min_width=72)
-        self.result = gr.HTML(cards.EMPTY_RESULT, elem_id="result", min_height=330, js_on_load=FOLLOW_LINKS)
+        self.result = gr.HTML(
+            no_result_html("empty"), elem_id="result", min_height=330, js_on_load=FOLLOW_LINKS
+        )
         self._controls.render_override()
         self._controls.render()
         self.heatmap.render()
@@ -173,9 +179,9 @@ class SingleImageTab:
         return {
             self.visit: visit,
             **self._without_result(),
-            self.status: cards.status_html("Reading the photo …"),
+            self.status: status_html("Reading the photo …"),
             self.stop: gr.update(interactive=True),
-            self.result: cards.READING_RESULT,
+            self.result: no_result_html("reading"),
         }
 
     def read(self, payload: Any, visit: Visit, method: Any, opacity: float) -> Iterator[Updates]:
@@ -222,7 +228,7 @@ class SingleImageTab:
         turn.class_key = None
         return {
             **idle,
-            **self.heatmap.without_figure(cards.STOPPED_LEGEND),
+            **self.heatmap.without_figure(no_heatmap_html("stopped")),
             self.heatmap.chosen_class: None,
             self.status: self._progress(turn, _STOPPED),
         }
@@ -235,7 +241,7 @@ class SingleImageTab:
         visit.turn.job.stop()
         return {
             self.stop: gr.update(interactive=False),
-            self.status: cards.status_html("Stopping after this step …"),
+            self.status: status_html("Stopping after this step …"),
         }
 
     def switch_task(self, visit: Visit, task_key: str, payload: Any, *rest: Any) -> Updates:
@@ -249,7 +255,7 @@ class SingleImageTab:
         }
         if turn is None:
             # The page may still show what has expired; without a photo on it there is nothing to take away.
-            gone = {**self._nothing_read(), self.status: cards.status_html(cards.NO_READING)}
+            gone = {**self._nothing_read(), self.status: status_html(NO_READING)}
             return updates if payload is None else {**gone, **updates}
         turn.task_key, turn.settings, turn.class_key = task_key, settings.for_other_task(), None
         return updates | self._shown_at_once(turn, method, opacity)
@@ -272,7 +278,7 @@ class SingleImageTab:
             if turn.has_answer:
                 return self._shown(turn)
             turn.is_due = True
-            reading = cards.status_html("Reading the photo for the other task …")
+            reading = status_html("Reading the photo for the other task …")
             return {**self.downloads.enabled(False), **self.heatmap.without_figure(), self.status: reading}
         except Exception as error:
             return self._failed(error)
@@ -297,7 +303,7 @@ class SingleImageTab:
     def _decided(self, visit: Visit, task_key: str, settings: DecisionSettings) -> Updates:
         turn = visit.turn
         if turn is None:
-            return {self.status: cards.status_html(cards.NO_READING)}
+            return {self.status: status_html(NO_READING)}
         turn.settings = settings
         updates: Updates = {self.visit: visit}
         if turn.job.is_superseded or task_key != turn.task_key or not turn.has_answer:
@@ -306,14 +312,14 @@ class SingleImageTab:
             updates[self.result] = result_html(turn.require_reading(), task_key, self._calibrations, settings)
             updates[self.status] = self._progress(turn)
         except Exception as error:
-            updates[self.status] = cards.failure_html(presentable(error))
+            updates[self.status] = failure_html(presentable(error))
         return updates
 
     def redraw(self, visit: Visit, value: str | None, method: Any, opacity: float) -> Updates:
         """Shows the heatmap of another class or method, or with another opacity."""
         turn = visit.turn
         if turn is None:
-            return {self.status: cards.status_html(cards.NO_READING)}
+            return {self.status: status_html(NO_READING)}
         task_key, _, class_key = (value or "").partition("/")
         try:
             turn.method, turn.opacity = self.heatmap.known_method(method), as_share(opacity)
@@ -370,7 +376,7 @@ class SingleImageTab:
                 yield {**shown, self.status: self._progress(turn)}
 
     def _undrawn(self, error: Exception) -> Updates:
-        told = cards.failure_html(presentable(error))
+        told = failure_html(presentable(error))
         return {
             **self.heatmap.without_figure(told),
             self.heatmap.chosen_class: None,
@@ -415,27 +421,27 @@ class SingleImageTab:
             doing = "Reading the photo for the other task …"
         else:
             told = announcement(reading, turn.task_key, self._calibrations, turn.settings)
-            return cards.status_html(f"{done} {told}")
-        return cards.status_html(f"The answer is ready. {doing}")
+            return status_html(f"{done} {told}")
+        return status_html(f"The answer is ready. {doing}")
 
     def _nothing_read(self) -> Updates:
         return {
-            self.status: cards.status_html("Ready."),
-            self.result: cards.EMPTY_RESULT,
+            self.status: status_html("Ready."),
+            self.result: no_result_html("empty"),
             **self._without_result(),
         }
 
     def _failed(self, error: Exception) -> Updates:
         return {
-            self.status: cards.failure_html(presentable(error)),
-            self.result: cards.FAILED_RESULT,
+            self.status: failure_html(presentable(error)),
+            self.result: no_result_html("failed"),
             **self._without_result(),
         }
 
     def _without_result(self) -> Updates:
         return {
             self.stop: gr.update(interactive=False),
-            self._check: cards.EMPTY_CHECK,
+            self._check: no_check_html(),
             self._cases: gr.update(value="", visible=False),
             **self.downloads.enabled(False),
             **self.heatmap.without_reading(),

@@ -18,7 +18,7 @@ from dermadeit.publishing.model_card import MODEL_CARD
 from dermadeit.reporting.templates import render
 from dermadeit.views.page.events import Updates
 from dermadeit.views.page.failures import presentable
-from dermadeit.views.page.html import failure_html, status_html
+from dermadeit.views.page.html import failure_html, heading_html, status_html
 from dermadeit.views.page.scripts import ANNOUNCE
 from dermadeit.views.training.record import models_with_record
 from dermadeit.views.training.sections import model_html, stages_html
@@ -52,6 +52,15 @@ The repository is a Hugging Face Space as it stands. Elsewhere, `python app.py` 
 `GRADIO_SERVER_PORT` set the address. `/healthz` shows whether it runs, and with which weights. It needs no GPU, no
 account and, with the weights in place, no network."""
 
+_ABOUT_TRAINING = (
+    "How the weights in this app were trained, from the record in their folder. The dotted line marks the epoch "
+    "that was kept."
+)
+_ABOUT_ABLATIONS = (
+    "Effect of each change: short trainings, measured on the validation split. In brackets: 95\u00a0% intervals "
+    "from resampled lesions. Bold: the interval of the difference excludes 0."
+)
+
 
 class TrainingAndCardTab:
     """Layout and events of the tab. Nothing is read or drawn before somebody opens it."""
@@ -66,16 +75,13 @@ class TrainingAndCardTab:
             tab: The tab that it stands in, which fills it when it is opened.
         """
         models = models_with_record(CHECKPOINT_ROOT)
-        gr.HTML('<h2>Model card</h2><p class="dd-lead">Intended use, and limits.</p>')
+        gr.HTML(heading_html("Model card", "Intended use, and limits."))
         with gr.Row(elem_classes="dd-texts"):
             _text("Intended use", model_card_text.INTENDED_USE)
             _text("Out of scope", model_card_text.OUT_OF_SCOPE)
         with gr.Accordion("The whole model card", open=False, elem_classes="dd-model-card"):
             self._card_text = gr.Markdown("Loading …", header_links=True)
-        gr.HTML(
-            '<h2 class="dd-part">Training</h2><p class="dd-lead">How the weights in this app were trained, '
-            "from the record in their folder. The dotted line marks the epoch that was kept.</p>"
-        )
+        gr.HTML(heading_html("Training", _ABOUT_TRAINING, "part"))
         self._model = gr.Radio(
             [(get_spec(name).title, name) for name in models],
             value=models[0] if models else None,
@@ -88,13 +94,9 @@ class TrainingAndCardTab:
             js_on_load=ANNOUNCE,
         )
         self._trainings = gr.HTML(elem_id="trainings", min_height=900)
-        gr.HTML(
-            '<h2 class="dd-part">Ablations</h2><p class="dd-lead">Effect of each change: short trainings, '
-            "measured on the validation split. In brackets: 95 % intervals from resampled lesions. Bold: "
-            "the interval of the difference excludes 0.</p>"
-        )
+        gr.HTML(heading_html("Ablations", _ABOUT_ABLATIONS, "part"))
         self._stages = gr.HTML(elem_id="stages", min_height=200)
-        gr.HTML('<h2 class="dd-part">Data, licences, and your own</h2>')
+        gr.HTML(heading_html("Data, licences, and your own", kind="part"))
         with gr.Row(elem_classes="dd-texts"):
             _text("Data", model_card_text.DATA)
             _text("Licences", model_card_text.LICENCES)
