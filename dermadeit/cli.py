@@ -10,7 +10,7 @@ import errno
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from enum import StrEnum
@@ -319,13 +319,15 @@ def compare(
 def models(output_format: FormatOption = OutputFormat.table) -> None:
     """List the models: task, parameters, size, and where the weights come from."""
     with _user_errors():
+        from dermadeit.reporting.format import NOTHING, megabytes, millions
+
         for row in _model_rows():
             if output_format is OutputFormat.jsonl:
                 typer.echo(json.dumps(row))
             else:
-                size = f"{row['megabytes']:.1f} MB" if row["megabytes"] else "–"
-                millions = f"{row['parameters'] / 1e6:.1f} M"
-                typer.echo(f"{row['model']:<18}{row['task']:<12}{millions:>8}{size:>10}  {row['from']}")
+                size = megabytes(round(row["megabytes"] * 1e6)) if row["megabytes"] else NOTHING
+                parameters = millions(row["parameters"])
+                typer.echo(f"{row['model']:<18}{row['task']:<12}{parameters:>14}{size:>10}  {row['from']}")
 
 
 @app.command()
@@ -590,11 +592,13 @@ def _explain(
 
 
 def _prediction_line(line: dict[str, Any]) -> str:
+    from dermadeit.reporting.format import percent
+
     # A file name may hold terminal control sequences.
     file = "".join(mark if mark.isprintable() else "\ufffd" for mark in line["file"])
     if line["error"]:
         return f"{file}\tfailed\t{line['error']['message']}"
-    scores = "  ".join(f"{key} {value:.1%}" for key, value in line["probabilities"].items())
+    scores = "  ".join(f"{key} {percent(value)}" for key, value in line["probabilities"].items())
     notes = [line["saliency"]] if line.get("saliency") else []
     if line["abstain"]:
         if "saliency" in line and not notes:
@@ -618,15 +622,13 @@ def _prediction_line(line: dict[str, Any]) -> str:
 
 
 def _print_figures(evaluation: Any) -> None:
-    from dermadeit.metrics.classification import HEADLINE_FIGURES
-    from dermadeit.reporting.format import counted
+    from dermadeit.reporting.format import count, counted
 
     metrics = evaluation.metrics
     excluded = sum(metrics["excluded"].values())
     typer.echo(
         f"{evaluation.model}, {metrics['task']}: {counted(metrics['n'], 'image')}, "
-        f"{counted(metrics['views'], 'view')}, "
-        f"{metrics['failed']} failed, {excluded} left out"
+        f"{counted(metrics['views'], 'view')}, {count(metrics['failed'])} not read, {count(excluded)} left out"
     )
     if metrics.get("not_measured"):
         typer.echo(metrics["not_measured"], err=True)
@@ -635,53 +637,57 @@ def _print_figures(evaluation: Any) -> None:
     if classes:
         counts = (f"{key} {classes[key]}" for key in evaluation.predictions[0].prediction.probabilities)
         typer.echo(f"  true classes: {', '.join(counts)}")
-    for name in HEADLINE_FIGURES:
-        if metrics[name] is not None:
-            typer.echo(f"  {name:<20}{metrics[name]:.3f}{_interval(metrics['intervals'].get(name))}")
+    _print_headline_figures(metrics)
+
+
+def _print_headline_figures(figures: Mapping[str, Any]) -> None:
+    from dermadeit.metrics.classification import HEADLINE_FIGURES
+    from dermadeit.reporting.format import figure
+
+    for key, name in HEADLINE_FIGURES.items():
+        if figures[key] is not None:
+            typer.echo(f"  {name:<20}{figure(figures[key], figures['intervals'].get(key))}")
 
 
 def _print_comparison(content: Mapping[str, Any]) -> None:
     from dermadeit.metrics.classification import HEADLINE_FIGURES
-    from dermadeit.reporting.format import counted
+    from dermadeit.reporting.format import counted, difference
 
     for note in content["notes"]:
         typer.echo(note, err=True)
     typer.echo(f"{content['task']}: {counted(content['images'], 'image')} that every model has read")
     for title, figures in content["models"].items():
         typer.echo(f"{title}, {counted(figures['views'], 'view')}")
-        for name in HEADLINE_FIGURES:
-            if figures[name] is not None:
-                typer.echo(f"  {name:<20}{figures[name]:.3f}{_interval(figures['intervals'].get(name))}")
+        _print_headline_figures(figures)
     for pair in content["comparisons"]:
         typer.echo(f"{pair['first']} minus {pair['second']}, paired")
-        for name in HEADLINE_FIGURES:
-            found = pair["differences"][name]
+        for key, name in HEADLINE_FIGURES.items():
+            found = pair["differences"][key]
             if found["difference"] is not None:
-                typer.echo(f"  {name:<20}{found['difference']:+.3f}{_interval(found['interval'], '+.3f')}")
-
-
-def _interval(bounds: Sequence[float] | None, form: str = ".3f") -> str:
-    return f"  [{bounds[0]:{form}}, {bounds[1]:{form}}]" if bounds else ""
+                typer.echo(f"  {name:<20}{difference(found['difference'], found['interval'])}")
 
 
 def _print_calibration(model: str, calibration: Any) -> None:
-    from dermadeit.reporting.format import counted
+    from dermadeit.reporting.format import counted, decimal
+    from dermadeit.trust.calibration import operating_point_title
 
     report = calibration.report
     size = f"{counted(report['images'], 'image')} of {counted(report['lesions'], 'lesion')}"
     typer.echo(f"{model}, {calibration.task}: {size}")
     for views, figures in report["views"].items():
         before, after = (figures[when]["ece"]["value"] for when in ("before", "after"))
-        error = f"calibration error {before:.3f} → {after:.3f}"
+        error = f"calibration error {decimal(before)} → {decimal(after)}"
         typer.echo(f"  {counted(int(views), 'view')}: {figures['scaling']} scaling, {error}")
         for name, point in figures["operating_points"].items():
+            sensitivity, specificity = (
+                decimal(point[key]["value"]) for key in ("sensitivity", "specificity")
+            )
             typer.echo(
-                f"    {name:<16}sensitivity {point['sensitivity']['value']:.3f}, specificity "
-                f"{point['specificity']['value']:.3f}"
+                f"    {operating_point_title(name):<18}sensitivity {sensitivity}, specificity {specificity}"
             )
     for name, tried in report["gates"].items():
         if tried:
-            told = (
-                f"{tried['refused']} of {tried['images']}, with a warning: {tried.get('warned', 'not known')}"
+            typer.echo(
+                f"  withheld, {name.replace('_', ' ')}: {tried['refused']} of {tried['images']}, with a warning: "
+                f"{tried.get('warned', 'not known')}"
             )
-            typer.echo(f"  withheld, {name.replace('_', ' ')}: {told}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from dermadeit.data.manifest import Manifest
 from dermadeit.errors import ConfigurationError, ErrorCode
 from dermadeit.models.specs import get_spec
+from dermadeit.reporting.format import count, counted, duration, millions
 from train.configuration import TrainingConfiguration
 from train.loaders import find_manifest
 from train.teachers.networks import available_teacher
@@ -90,32 +91,24 @@ def describe_plan(training: Training, manifest: Manifest, seconds_per_pass: floa
     lines = [
         "Plan",
         *(
-            f"  {split}: {len(part.rows):,} images of {len({row.lesion_group for row in part.rows}):,} lesions ("
-            + ", ".join(f"{key} {count:,}" for key, count in part.class_counts.items())
+            f"  {split}: {counted(len(part.rows), 'image')} of "
+            f"{counted(len({row.lesion_group for row in part.rows}), 'lesion')} ("
+            + ", ".join(f"{key} {count(images)}" for key, images in part.class_counts.items())
             + ")"
             for split, part in rows.items()
         ),
         f"  teacher: {training.targets.identity if training.targets else 'none'}",
-        f"  student: {get_spec(configuration.model.model).title}, {parameters / 1e6:.1f} million parameters",
+        f"  student: {get_spec(configuration.model.model).title}, {millions(parameters)} parameters",
         f"  input: {training.preprocessing.size} × {training.preprocessing.size} pixels",
-        f"  batch: {settings.batch_size} images in {_count(settings.accumulation, 'pass', 'passes')}",
-        f"  on: {_count(training.accelerator.num_processes, 'process', 'processes')}, {training.device}, "
+        f"  batch: {settings.batch_size} images in {counted(settings.accumulation, 'pass', 'passes')}",
+        f"  on: {counted(training.accelerator.num_processes, 'process', 'processes')}, {training.device}, "
         + training.precision,
-        f"  steps: {training.steps_per_epoch * epochs:,} in {epochs} epochs",
+        f"  steps: {count(training.steps_per_epoch * epochs)} in {counted(epochs, 'epoch')}",
         f"  {place}: about {memory_bytes / 2**30:.1f} GiB",
-        f"  time: about {_duration(passes * seconds_per_pass)}, validation not counted",
+        f"  time: about {duration(passes * seconds_per_pass)}, validation not counted",
         f"  output: {configuration.output_folder}",
     ]
     return "\n".join(lines)
 
 
 _SPLITS = ("train", "validation")
-
-
-def _count(number: int, one: str, several: str) -> str:
-    return f"{number} {one if number == 1 else several}"
-
-
-def _duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{max(minutes, 1)} min"

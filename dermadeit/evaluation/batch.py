@@ -389,12 +389,12 @@ def read_prediction_table(
     seen = dict.fromkeys(image_id for part in best for image_id in part.image_ids)
     left_out = [LeftOut(image_id, _NOT_SHARED) for image_id in seen if image_id not in shared]
     notes += [
-        f"Left out: the predictions of {part.model} with {_count(part.views, 'view')}."
+        f"Left out: the predictions of {part.model} from fewer views ({part.views})."
         for part in sets
         if part not in best
     ]
     if left_out:
-        notes.append(f"Left out: {_count(len(left_out), 'image')} that not every model has read.")
+        notes.append(f"Images left out because not every model has read them: {len(left_out):,}.")
     images = [_tabled(kept[0], index) for index in range(len(kept[0]))]
     has_diagnoses = any(image.metadata for image in images)
     attributes = [describe_image(image, None) if has_diagnoses else {} for image in images]
@@ -491,10 +491,6 @@ def _record(part: PredictionSet, index: int) -> Prediction:
         stability=flags.stability,
         ood_score=flags.ood_score,
     )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def _answers_of(result: BatchResult, model: str) -> PredictionSet:

@@ -30,6 +30,7 @@ from matplotlib.ticker import FuncFormatter
 
 from dermadeit.imaging.colour import srgb_to_linear
 from dermadeit.models.specs import COMPARED_MODELS, MODEL_SPECS, model_name
+from dermadeit.reporting.format import percent_mark
 
 INK = "#16242a"
 """Text, axes, and whatever else takes the colour of the page's text."""
@@ -208,7 +209,7 @@ def encode_figure(figure: Figure, kind: Literal["png", "svg"]) -> bytes:
 
 def percent_axis(axis: Axis) -> None:
     """Labels the shares along an axis as percentages, with a space before the sign as everywhere else."""
-    axis.set_major_formatter(FuncFormatter(lambda share, _: f"{round(100 * share, 6):g}\u00a0%"))
+    axis.set_major_formatter(FuncFormatter(lambda share, _: percent_mark(share)))
 
 
 def readable_on(colour: Sequence[float]) -> str:

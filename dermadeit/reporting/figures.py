@@ -40,7 +40,7 @@ from dermadeit.reporting.drawing import (
     readable_on,
     words_only,
 )
-from dermadeit.reporting.names import capitalised
+from dermadeit.reporting.format import NOTHING, count, decimal, millions, percent, rounded
 
 __all__ = [
     "ModelPoint",
@@ -62,8 +62,6 @@ _SCORE_BINS = 20
 _IMAGES_A_BIN = 10
 _FEWEST_FOR_RELIABILITY = _IMAGES_A_BIN * ERROR_BINS
 """Images from which on the shares of the bins are more than noise."""
-
-_SIGNIFICANT_DIGITS = 3
 
 
 @dataclass(frozen=True)
@@ -96,7 +94,7 @@ def roc_curves(sets: Sequence[PredictionSet]) -> Figure:
     for part, name, style in _lines(sets):
         positive, scores = _target(part)
         false_alarms, hits, _ = sk.roc_curve(positive, scores)
-        described.append(f"{name}, AUROC {sk.roc_auc_score(positive, scores):.3f}")
+        described.append(f"{name}, AUROC {decimal(sk.roc_auc_score(positive, scores))}")
         axes.plot(false_alarms, hits, label=described[-1], **style.line)
     _square(axes, "1 − specificity (false alarms)", "Sensitivity")
     return finish(figure, title, f"{title}. {'; '.join(described)}.", legend=True)
@@ -114,10 +112,10 @@ def precision_recall_curves(sets: Sequence[PredictionSet]) -> Figure:
     for part, name, style in _lines(sets):
         positive, scores = _target(part)
         precision, recall, _ = sk.precision_recall_curve(positive, scores)
-        described.append(f"{name}, AP {sk.average_precision_score(positive, scores):.3f}")
+        described.append(f"{name}, AP {decimal(sk.average_precision_score(positive, scores))}")
         axes.plot(recall, precision, label=described[-1], drawstyle="steps-post", **style.line)
     _square(axes, "Recall (sensitivity)", "Precision")
-    chance = f"Chance, the dotted line, is {prevalence:.3f}"
+    chance = f"Chance, the dotted line, is {decimal(prevalence)}"
     return finish(figure, title, f"{title}. {'; '.join(described)}. {chance}.", legend=True)
 
 
@@ -139,7 +137,7 @@ def reliability_diagram(sets: Sequence[PredictionSet]) -> Figure:
     for part, name, style in _lines(sets):
         confidences, hits = _answers(part)
         error = calibration_errors(confidences, hits, np.ones((1, len(hits))))[0]
-        described.append(f"{name}, ECE {error:.3f}")
+        described.append(f"{name}, ECE {decimal(error)}")
         stated, right, _ = reliability_bins(confidences, hits)
         axes.plot(stated, right, label=described[-1], marker=style.marker, markersize=5, **style.line)
         edges = np.linspace(lowest, 1, _SCORE_BINS + 1)
@@ -163,7 +161,7 @@ def risk_coverage_curves(sets: Sequence[PredictionSet]) -> Figure:
         confidences, hits = _answers(part)
         # The interval belongs to the tables, and a resample is what takes the time.
         found = risk_coverage(hits, confidences, part.lesion_groups, resamples=1)
-        described.append(f"{name}, AURC {found['aurc']['value']:.3f}")
+        described.append(f"{name}, AURC {decimal(found['aurc']['value'])}")
         coverage, risk = ([point[key] for point in found["curve"]] for key in ("coverage", "risk"))
         axes.plot(coverage, risk, label=described[-1], marker=style.marker, markersize=5, **style.line)
     axes.set(xlabel="Share of images with an answer", ylabel="Share of wrong answers")
@@ -173,22 +171,18 @@ def risk_coverage_curves(sets: Sequence[PredictionSet]) -> Figure:
     return finish(figure, title, f"{title}. {'; '.join(described)}. Lower is better.", legend=True)
 
 
-def confusion_figure(
-    part: PredictionSet, normalised: bool = False, answers: np.ndarray | None = None
-) -> Figure:
+def confusion_figure(part: PredictionSet, normalised: bool = False) -> Figure:
     """The confusion matrix of one model, true classes in the rows.
 
     Args:
         part: The model's answers.
         normalised: Show shares of the true class instead of counts.
-        answers: int [N], what is answered at an operating point; None for the most probable class.
     """
     title = f"{model_title(part.model)}: {'share of each true class' if normalised else 'images'}"
     if not len(part):
         return words_only(title, _NO_IMAGES)
     names = [part.task.display_names[key] for key in part.task.classes]
-    answers = part.answers if answers is None else answers
-    counts = sk.confusion_matrix(part.labels, answers, labels=np.arange(len(names)))
+    counts = sk.confusion_matrix(part.labels, part.answers, labels=np.arange(len(names)))
     totals = counts.sum(axis=1, keepdims=True)
     shares = counts / np.maximum(totals, 1)
     figure, [axes] = new_figure(2.0 + 0.62 * len(names))
@@ -205,13 +199,13 @@ def confusion_figure(
     wrapped = [name.replace(" ", "\n") for name in names]
     axes.set_xticks(places, wrapped)
     axes.set_yticks(
-        places, [f"{name}\nn = {total:,}" for name, total in zip(wrapped, totals[:, 0], strict=True)]
+        places, [f"{name}\nn = {count(total)}" for name, total in zip(wrapped, totals[:, 0], strict=True)]
     )
     axes.invert_yaxis()
     axes.tick_params(length=0)
     axes.set(xlabel="Answer", ylabel="Truth")
     rows = "; ".join(
-        f"{name}: " + ", ".join(f"{count:,} as {other}" for count, other in zip(row, names, strict=True))
+        f"{name}: " + ", ".join(f"{count(cell)} as {other}" for cell, other in zip(row, names, strict=True))
         for name, row in zip(names, counts, strict=True)
     )
     return finish(figure, title, f"Confusion matrix of {model_title(part.model)}. True {rows}.")
@@ -228,8 +222,8 @@ def accuracy_latency_figure(points: Sequence[ModelPoint]) -> Figure:
     described = []
     for point, style in zip(points, styles, strict=True):
         described.append(
-            f"{drawable(point.title)}: {100 * point.accuracy:.1f}\u00a0% in {point.milliseconds:,.0f} ms, "
-            f"{point.parameters / 1e6:.1f} M weights"
+            f"{drawable(point.title)}: {percent(point.accuracy)} in {count(round(point.milliseconds))} ms, "
+            f"{millions(point.parameters)} weights"
         )
         axes.plot(
             [point.milliseconds], [point.accuracy], label=described[-1], marker=style.marker, linestyle="",
@@ -238,7 +232,7 @@ def accuracy_latency_figure(points: Sequence[ModelPoint]) -> Figure:
         if point.interval:
             axes.plot([point.milliseconds] * 2, point.interval, color=style.colour, linewidth=1.6)
     axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _rounded(value)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: rounded(value)))
     axes.xaxis.set_minor_formatter(NullFormatter())
     lowest, highest = (pick(point.milliseconds for point in points) for pick in (min, max))
     axes.set_xlim(lowest / 1.4, highest * 1.4)
@@ -274,8 +268,9 @@ def training_curves(training: Mapping[str, Any]) -> Figure:
     ):
         for name, style in zip(names, line_styles([""] * len(names)), strict=True):
             values = [np.nan if point.get(name) is None else point[name] for point in curves]
-            shown = FIGURE_NAMES.get(name, name.replace("_", " "))
-            axes.plot(epochs, values, label=shown, marker=style.marker, markersize=3.5, **style.line)
+            axes.plot(
+                epochs, values, label=_figure_name(name), marker=style.marker, markersize=3.5, **style.line
+            )
         axes.set_ylabel(label)
         if len(names) > 1:
             axes.legend(
@@ -291,25 +286,23 @@ def training_curves(training: Mapping[str, Any]) -> Figure:
     value = (
         ""
         if best.get(chosen) is None
-        else f", with a validation {chosen.replace('_', ' ')} of {best[chosen]:.3f}"
+        else f", with a validation {_figure_name(chosen)} of {decimal(best[chosen])}"
     )
     return finish(figure, title, f"Losses, validation figures and learning rate by epoch. {kept}{value}.")
 
 
-def slice_figure(slices: Mapping[str, Any] | None, figure_name: str = "accuracy") -> Figure:
-    """One figure in every part of the images, as dots with intervals.
+def slice_figure(slices: Mapping[str, Any] | None) -> Figure:
+    """The accuracy in every subgroup, as dots with intervals.
 
     Args:
         slices: As `slices.measure_slices` gives them, or None.
-        figure_name: One of `metrics.FIGURES`.
     """
-    named = FIGURE_NAMES.get(figure_name, figure_name.replace("_", " "))
-    title = f"{capitalised(named)} by subgroup"
+    title = "Accuracy by subgroup"
     rows = [
         (attribute, value, figures)
         for attribute, part in (slices or {}).items()
         for value, figures in part["slices"].items()
-        if figures.get(figure_name) is not None
+        if figures.get("accuracy") is not None
     ]
     if not rows:
         return words_only(title, "No subgroup has enough images.")
@@ -319,11 +312,11 @@ def slice_figure(slices: Mapping[str, Any] | None, figure_name: str = "accuracy"
     axes.grid(axis="y", visible=False)
     [style] = line_styles(["dermadeit"])
     for place, (_, _, figures) in zip(places, rows, strict=True):
-        interval = figures.get("intervals", {}).get(figure_name)
+        interval = figures.get("intervals", {}).get("accuracy")
         if interval:
             axes.plot(interval, [place, place], color=style.colour, linewidth=2, alpha=0.75)
-        axes.plot([figures[figure_name]], [place], marker="o", color=style.colour, markersize=6)
-    axes.set_yticks(places, [f"{drawable(value)} (n = {figures['n']:,})" for _, value, figures in rows])
+        axes.plot([figures["accuracy"]], [place], marker="o", color=style.colour, markersize=6)
+    axes.set_yticks(places, [f"{drawable(value)} (n = {count(figures['n'])})" for _, value, figures in rows])
     for attribute in attributes:
         first = next(place for place, row in zip(places, rows, strict=True) if row[0] == attribute)
         axes.annotate(
@@ -333,8 +326,8 @@ def slice_figure(slices: Mapping[str, Any] | None, figure_name: str = "accuracy"
         )  # fmt: skip
     axes.set_ylim(places[-1] + 0.7, places[0] - 1.4)
     axes.tick_params(axis="y", length=0)
-    axes.set_xlabel(f"{named} with its 95 % interval")
-    described = "; ".join(f"{drawable(value)} {figures[figure_name]:.3f}" for _, value, figures in rows)
+    axes.set_xlabel("Accuracy with its 95\u00a0% interval")
+    described = "; ".join(f"{drawable(value)} {decimal(figures['accuracy'])}" for _, value, figures in rows)
     return finish(figure, title, f"{title}. {described}.")
 
 
@@ -377,16 +370,15 @@ def _ranking_title(name: str, sets: Sequence[PredictionSet]) -> tuple[str, str]:
     return title, ""
 
 
-def _rounded(value: float) -> str:
-    """A number to three significant digits, never with an exponent."""
-    return f"{float(f'{value:.{_SIGNIFICANT_DIGITS}g}'):,.10g}"
+def _figure_name(key: str) -> str:
+    return FIGURE_NAMES.get(key, key.replace("_", " "))
 
 
 def _square(axes: Axes, x: str, y: str) -> None:
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel=x, ylabel=y)
 
 
-def _cell_text(count: int, total: int, normalised: bool) -> str:
+def _cell_text(images: int, total: int, normalised: bool) -> str:
     if not normalised:
-        return f"{count:,}"
-    return f"{100 * count / total:.1f} %" if total else "–"
+        return count(images)
+    return percent(images / total) if total else NOTHING

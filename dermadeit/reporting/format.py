@@ -17,14 +17,19 @@ def count(number: int) -> str:
     return f"{number:,}"
 
 
-def counted(number: int, noun: str) -> str:
-    """A number and its noun, such as “1 image” or “2,000 images”; the plural takes an s."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """A number and its noun, such as “1 image” or “2,000 images”; the plural takes an s where none is given."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def percent(share: float, decimals: int = 1) -> str:
     """A share of 1, such as “61.2 %”, kept on one line."""
     return f"{100 * share:.{decimals}f}\u00a0%"
+
+
+def percent_mark(share: float) -> str:
+    """A share of 1 on an axis, with no more decimals than it has."""
+    return f"{round(100 * share, 6):g}\u00a0%"
 
 
 def percent_span(low: float, high: float) -> str:
@@ -67,6 +72,11 @@ def difference(value: float | None, interval: Sequence[float] | None = None) -> 
     return f"{signed(value)} {signed_bounds(interval)}".rstrip()
 
 
+def rounded(value: float) -> str:
+    """A number to three significant digits, never with an exponent."""
+    return f"{float(f'{value:.3g}'):,.10g}"
+
+
 def p_value(value: float | None) -> str:
     """A p-value to three decimals."""
     if value is None:
@@ -85,10 +95,13 @@ def millions(number: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as “40 s” or “3 min 20 s”, rounded so that it does not flicker."""
+    """Seconds as “40 s”, “3 min 20 s” or “2 h 5 min”, rounded so that it does not flicker."""
     whole = max(1, round(seconds))
     if whole < 60:
         return f"{whole} s"
+    if whole >= 3600:
+        hours, minutes = divmod(round(whole / 60), 60)
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
     minutes, rest = divmod(round(whole / 10) * 10, 60)
     return f"{minutes} min {rest} s" if rest else f"{minutes} min"
 

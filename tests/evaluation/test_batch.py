@@ -161,8 +161,8 @@ def test_each_model_has_its_own_most_views_on_the_images_that_all_have_read(tmp_
     ]
     assert result.notes == (
         NO_LESION_GROUPS,
-        "Left out: the predictions of ours with 1 view.",
-        "Left out: 1 image that not every model has read.",
+        "Left out: the predictions of ours from fewer views (1).",
+        "Images left out because not every model has read them: 1.",
     )
     rows = [("1", "a", "1", "nevus"), ("2", "b", "1", "nevus")]
     with pytest.raises(ResultFileError, match="no image in common"):

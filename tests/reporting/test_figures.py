@@ -116,11 +116,9 @@ def test_confusion_matrix_shows_counts_or_shares_of_the_truth() -> None:
     assert shown == [str(count) for count in counts.ravel()]
     shares = [text.get_text() for text in confusion_figure(SETS[0], normalised=True).axes[0].texts]
     assert shares == [
-        f"{share:.1f} %" for share in (100 * counts / counts.sum(axis=1, keepdims=True)).ravel()
+        f"{share:.1f}\u00a0%" for share in (100 * counts / counts.sum(axis=1, keepdims=True)).ravel()
     ]
-    at_threshold = confusion_figure(SETS[0], answers=np.zeros(90, dtype=int))
-    assert [text.get_text() for text in at_threshold.axes[0].texts][::3] == ["30", "30", "30"]
-    assert "Melanoma: " in alt_text(at_threshold)
+    assert "Melanoma: " in alt_text(confusion_figure(SETS[0]))
 
 
 def test_training_curves_are_those_of_the_shipped_checkpoints() -> None:

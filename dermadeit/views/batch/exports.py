@@ -31,6 +31,7 @@ from dermadeit.reporting.figures import (
     roc_curves,
     slice_figure,
 )
+from dermadeit.reporting.format import count, counted
 from dermadeit.tasks import get_task
 from dermadeit.views.batch.session import LIKELIEST, Session
 from dermadeit.views.batch.tables import views_of
@@ -149,15 +150,15 @@ def notes_of(result: BatchResult) -> list[str]:
     if result.task.caveat:
         notes.append(result.task.caveat)
     if result.missing:
-        notes.append(f"The batch was cancelled. Images not read: {result.missing:,}.")
+        notes.append(f"The batch was cancelled. Images not read: {count(result.missing)}.")
     if result.left_out:
-        notes.append(f"Files left out: {len(result.left_out):,}. The reasons are in left_out.csv.")
+        notes.append(f"Files left out: {count(len(result.left_out))}. The reasons are in left_out.csv.")
     return notes
 
 
 def _report(result: BatchResult, evaluations: Sequence[Evaluation], figures: Sequence[DrawnFigure]) -> str:
     return evaluation_report(
-        f"Evaluation of {len(result.items):,} images: {get_task(result.task.key).title}",
+        f"Evaluation of {counted(len(result.items), 'image')}: {get_task(result.task.key).title}",
         [{**evaluation.metrics, "model": evaluation.model} for evaluation in evaluations],
         [(drawn.caption, drawn.figure) for drawn in figures],
         [_failure(model, item, record) for model in result.models for item, record in result.failed(model)],

@@ -26,7 +26,6 @@ _MOST_ROWS = 200
 
 _SHOWN_FILES = 3
 
-_POINT_FIGURES = ("sensitivity", "specificity", "ppv", "npv")
 _SUBGROUP_FIGURES = ("accuracy", "balanced_accuracy", "f1_macro", "roc_auc")
 
 
@@ -117,11 +116,11 @@ def trust_html(evaluation: Evaluation) -> str:
     return render(
         "views/batch/uncertainty.html",
         figures=figures,
-        header=["Operating point", "Threshold", *map(figure_name, _POINT_FIGURES)],
+        header=["Operating point", "Threshold", *map(figure_name, TARGET_FIGURE_NAMES)],
         points=[
             (capitalised(operating_point_title(name)), points[name]) for name in OPERATING_POINTS if points
         ],
-        point_figures=_POINT_FIGURES,
+        point_figures=TARGET_FIGURE_NAMES,
         is_unfinished=bool(metrics.get("unfinished")),
         is_calibrated=bool(conformal),
     )

@@ -20,7 +20,7 @@ from dermadeit.inference.predictor import DEFAULT_VIEWS
 from dermadeit.inference.side_by_side import Latency, measure_latency
 from dermadeit.inference.zoo import ModelZoo
 from dermadeit.models.specs import OURS
-from dermadeit.reporting.format import counted
+from dermadeit.reporting.format import count, counted
 from dermadeit.tasks import Task
 
 
@@ -95,7 +95,9 @@ class ImagesComparison:
         if len(self.compared) == 1:
             alone = f"Done: {self.reference.title} on {images}. There is no other model to compare it with."
             return alone + ending
-        done = f"Done: {len(self.compared)} models on {images}. Different answers: {len(self.differing):,}."
+        done = (
+            f"Done: {len(self.compared)} models on {images}. Different answers: {count(len(self.differing))}."
+        )
         return f"{done} {self._summarise_differences()}" if self.is_labelled else done + ending
 
     def _summarise_differences(self) -> str:

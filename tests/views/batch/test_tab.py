@@ -372,7 +372,7 @@ def test_a_calibrated_table_shows_what_was_withheld_and_why_points_are_missing(
     assert "Answers with a warning" not in shown
     overview = batch_tables.overview_html(session.result)
     assert "<dd>m 8, n 1</dd>" in overview
-    assert "Left out: the predictions of m with 4 views." in overview
+    assert "Left out: the predictions of m from fewer views (4)." in overview
 
 
 def test_a_caption_says_answer_truth_diagnosis_and_whether_it_was_withheld(session, uploaded, zoo, file_of):
