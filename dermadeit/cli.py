@@ -22,7 +22,7 @@ import typer
 
 from dermadeit.errors import CheckpointError, ConfigurationError, DermaDeiTError, ErrorCode, ImageError
 from dermadeit.files import escape_what_cannot_be_printed, require_folder
-from dermadeit.tasks import OWN, TASKS, get_task
+from dermadeit.tasks import OWN, TASKS, TRAINABLE_TASKS, get_task
 
 if TYPE_CHECKING:
     from dermadeit.data.manifest import Manifest
@@ -34,9 +34,11 @@ COMPARISON_FILE = "comparison.json"
 
 
 class TaskName(StrEnum):
-    """The keys of `TASKS`, and that of classes of one's own, which a checkpoint knows."""
+    """The keys of `TRAINABLE_TASKS`, and that of classes of one's own, which a checkpoint knows."""
 
+    diagnosis = "diagnosis"
     binary = "binary"
+    malignancy = "malignancy"
     multiclass = "multiclass"
     own = OWN
 
@@ -49,6 +51,10 @@ class OutputFormat(StrEnum):
 
 
 TaskOption = Annotated[TaskName, typer.Option(help="The task.")]
+AnyTaskOption = Annotated[
+    TaskName | None,
+    typer.Option(help="The task; without it, the one that the model was trained for."),
+]
 ModelOption = Annotated[str, typer.Option(help="A model name, or a checkpoint folder.")]
 ImagesOption = Annotated[
     Path | None, typer.Option(help="Folder that the table's files are in; its own folder by default.")
@@ -216,7 +222,7 @@ def evaluate(
 @app.command()
 def calibrate(
     source: Annotated[Path, typer.Argument(help="A CSV table with the splits train and calibration.")],
-    task: TaskOption,
+    task: AnyTaskOption = None,
     model: ModelOption = "dermadeit",
     images: ImagesOption = None,
     not_skin: Annotated[
@@ -249,28 +255,39 @@ def calibrate(
         from dermadeit.models.checkpoints import find_checkpoint, load_checkpoint
         from dermadeit.trust.files import write_trust
 
-        folder = find_checkpoint(task.value, model)
+        folder = find_checkpoint(task and task.value, model)
         if folder.is_dir():
             require_folder(folder)
-        manifest = _open_manifest(source, task, images, model, split="calibration", allow_leaks=allow_leaks)
+        whole = _open_network_manifest(source, folder, images, allow_leaks=allow_leaks)
+        manifest = whole.select("calibration")
+        has_validation = any(row.split == "validation" for row in whole.rows)
+        validation = whole.select("validation") if has_validation and not gates_only else None
         cases = None if gates_only or not similar_cases else read_cases(source, manifest.task, images)
         # What an earlier calibration left may be damaged; it is about to be replaced, or parts of it are kept.
-        checkpoint = load_checkpoint(folder, task.value, calibrated=gates_only)
+        checkpoint = load_checkpoint(folder, task and task.value, calibrated=gates_only)
         known = checkpoint.trust
         if gates_only and known is None:
             raise ConfigurationError(
                 f"The checkpoint “{checkpoint.folder.name}” was never calibrated. Run this without --gates-only."
             )
-        total = len(manifest.rows) + (len(cases.rows) if cases else 0)
+        total = sum(len(part.rows) for part in (manifest, validation, cases) if part)
         with tqdm(total=total, unit="image", disable=None) as bar:
             predictor, progress = Predictor(checkpoint), partial(bar.update, 1)
             trust = (
                 refit_gates(manifest, predictor, known, not_skin=not_skin, progress=progress)
                 if gates_only and known is not None
-                else fit_trust(manifest, cases, predictor, not_skin=not_skin, views=views, progress=progress)
+                else fit_trust(
+                    manifest,
+                    cases,
+                    predictor,
+                    validation=validation,
+                    not_skin=not_skin,
+                    views=views,
+                    progress=progress,
+                )
             )
         write_trust(checkpoint.folder, trust)
-    _print_calibration(checkpoint.model, trust.calibration)
+    _print_calibrations(checkpoint.model, trust)
 
 
 @app.command()
@@ -295,7 +312,7 @@ def compare(
         from dermadeit.publishing.benchmark import read_shipped_predictions, read_test_images
 
         require_folder(output)
-        asked = None if task.value == OWN else get_task(task.value)
+        asked = None if task.value == OWN else get_task(task.value, TRAINABLE_TASKS)
         names = [name for name in tables if not Path(name).is_file()]
         sets = [
             (name, read_predictions(Path(name), asked, known=read_test_images))
@@ -463,6 +480,24 @@ def write_table(
         write_benchmark_tables(results, readme, root or BENCHMARK_ROOT)
 
 
+def _open_network_manifest(source: Path, folder: Path, images: Path | None, *, allow_leaks: bool) -> Manifest:
+    """Reads labelled images of the task that a checkpoint was trained for; see `_open_manifest`."""
+    from dermadeit.data.manifest import read_source
+    from dermadeit.models.checkpoints import read_task
+
+    return _checked(read_source(source, read_task(folder), images), allow_leaks=allow_leaks)
+
+
+def _checked(manifest: Manifest, *, allow_leaks: bool) -> Manifest:
+    from dermadeit.data.manifest import check_leaks
+
+    for sentence in manifest.ledger.sentences() if manifest.ledger else ():
+        typer.echo(sentence, err=True)
+    if not allow_leaks:
+        check_leaks(manifest)
+    return manifest
+
+
 def _open_manifest(
     source: Path,
     task: TaskName,
@@ -477,15 +512,13 @@ def _open_manifest(
 
     What was taken for what is told on standard error, after what can't be used.
     """
-    from dermadeit.data.manifest import check_leaks, read_source
+    from dermadeit.data.manifest import read_source
     from dermadeit.models.checkpoints import find_checkpoint, read_task
 
-    asked = read_task(find_checkpoint(OWN, model)) if task.value == OWN else get_task(task.value)
-    manifest = read_source(source, asked, images, opened=opened)
-    for sentence in manifest.ledger.sentences() if manifest.ledger else ():
-        typer.echo(sentence, err=True)
-    if not allow_leaks:
-        check_leaks(manifest)
+    asked = (
+        read_task(find_checkpoint(OWN, model)) if task.value == OWN else get_task(task.value, TRAINABLE_TASKS)
+    )
+    manifest = _checked(read_source(source, asked, images, opened=opened), allow_leaks=allow_leaks)
     return manifest if split is None else manifest.select(split)
 
 
@@ -667,27 +700,36 @@ def _print_comparison(content: Mapping[str, Any]) -> None:
                 typer.echo(f"  {name:<20}{difference(found['difference'], found['interval'])}")
 
 
-def _print_calibration(model: str, calibration: Any) -> None:
-    from dermadeit.reporting.format import counted, decimal
-    from dermadeit.trust.calibration import operating_point_title
+def _print_calibrations(model: str, trust: Any) -> None:
+    from dermadeit.reporting.format import counted
 
-    report = calibration.report
-    size = f"{counted(report['images'], 'image')} of {counted(report['lesions'], 'lesion')}"
-    typer.echo(f"{model}, {calibration.task}: {size}")
-    for views, figures in report["views"].items():
-        before, after = (figures[when]["ece"]["value"] for when in ("before", "after"))
-        error = f"calibration error {decimal(before)} → {decimal(after)}"
-        typer.echo(f"  {counted(int(views), 'view')}: {figures['scaling']} scaling, {error}")
-        for name, point in figures["operating_points"].items():
-            sensitivity, specificity = (
-                decimal(point[key]["value"]) for key in ("sensitivity", "specificity")
-            )
-            typer.echo(
-                f"    {operating_point_title(name):<18}sensitivity {sensitivity}, specificity {specificity}"
-            )
-    for name, tried in report["gates"].items():
+    for calibration in trust.calibrations.values():
+        report = calibration.report
+        size = f"{counted(report['images'], 'image')} of {counted(report['lesions'], 'lesion')}"
+        typer.echo(f"{model}, {calibration.task}: {size}")
+        for views, figures in report["views"].items():
+            _print_calibrated_views(int(views), figures)
+        if calibration.class_weights:
+            weights = zip(calibration.classes, calibration.class_weights, strict=True)
+            typer.echo(f"  class weights: {', '.join(f'{key} {value:.2f}' for key, value in weights)}")
+    for name, tried in trust.report["gates"].items():
         if tried:
             typer.echo(
                 f"  withheld, {name.replace('_', ' ')}: {tried['refused']} of {tried['images']}, with a warning: "
                 f"{tried.get('warned', 'not known')}"
             )
+
+
+def _print_calibrated_views(views: int, figures: Mapping[str, Any]) -> None:
+    from dermadeit.reporting.format import counted, decimal
+    from dermadeit.trust.calibration import operating_point_title
+
+    before, after = (figures[when]["ece"]["value"] for when in ("before", "after"))
+    slope = figures["after"]["calibration_slope"]["value"]
+    error = f"calibration error {decimal(before)} → {decimal(after)}, slope {decimal(slope)}"
+    typer.echo(f"  {counted(views, 'view')}: {figures['scaling']} scaling, {error}")
+    for name, point in figures["operating_points"].items():
+        sensitivity, specificity = (decimal(point[key]["value"]) for key in ("sensitivity", "specificity"))
+        typer.echo(
+            f"    {operating_point_title(name):<18}sensitivity {sensitivity}, specificity {specificity}"
+        )

@@ -68,6 +68,13 @@ class ClassGroups:
         """Whether a class of the network is in no group."""
         return sum(map(len, self.members)) < len(self.network)
 
+    def regroup(self, labels: np.ndarray) -> np.ndarray:
+        """Indices of the network's classes, int [...], as those of the task's; -1 for what is left out."""
+        index_of = np.full(len(self.network), -1)
+        for index, group in enumerate(self.members):
+            index_of[list(group)] = index
+        return index_of[labels]
+
     def read(self, probabilities: np.ndarray) -> np.ndarray:
         """The network's probabilities as those of the task's classes.
 
@@ -101,6 +108,8 @@ class Task:
         caveat: What a reader must know before using an answer, or an empty string.
         contents: The diagnoses in a class, for people, where its name does not give them.
         target: Key of the class that must not be missed; where none is named, as `target_class` finds it.
+        weighs_classes: Whether a calibrated answer is the class of the greatest weighted probability, with weights
+            chosen for the macro F1, and not the most probable one.
     """
 
     key: str
@@ -112,6 +121,7 @@ class Task:
     caveat: str
     contents: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     target: str = ""
+    weighs_classes: bool = False
 
     def __post_init__(self) -> None:
         if not self.target:
@@ -185,6 +195,7 @@ MULTICLASS = Task(
         "This model knows only melanoma, basal cell carcinoma and squamous cell carcinoma. Use it only for a "
         "lesion that is one of these three. It can't recognise a benign lesion."
     ),
+    weighs_classes=True,
 )
 
 MALIGNANCY = Task(

@@ -237,8 +237,9 @@ def _try_without_each_collection(
 
 def count_confident(checkpoint: Checkpoint, known: Pictures, near: Pictures) -> dict[str, float | bool]:
     """How often a diagnosis outside the task gets an answer of 90 % or more, from the unturned photo."""
-    trust = checkpoint.trust
-    calibration = trust.calibration if trust is not None and 1 in trust.calibration.by_views else None
+    calibration = checkpoint.calibration
+    if calibration is not None and 1 not in calibration.by_views:
+        calibration = None
 
     def share(pictures: Pictures) -> float:
         logits = pictures.logits.astype(float)

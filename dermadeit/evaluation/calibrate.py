@@ -22,12 +22,19 @@ from dermadeit.evaluation.predictions import SMALLEST_SLICE
 from dermadeit.imaging.decode import LesionImage, decode_image
 from dermadeit.inference.predictor import BATCH_IMAGES, DEFAULT_VIEWS, Predictor, ViewOutputs
 from dermadeit.metrics.shares import calibration_figures, conformal_figures, operating_point_figures
+from dermadeit.models.checkpoints import Checkpoint
 from dermadeit.tasks import DIAGNOSES, DIAGNOSIS, Task
-from dermadeit.trust.calibration import OPERATING_POINTS, Calibration, ViewCalibration, fit_view
+from dermadeit.trust.calibration import (
+    OPERATING_POINTS,
+    Calibration,
+    check_lesions,
+    fit_class_weights,
+    fit_view,
+)
 from dermadeit.trust.files import Trust
 from dermadeit.trust.gating import GateVerdict
 from dermadeit.trust.neighbours import NeighbourIndex
-from dermadeit.trust.scaling import cross_fitted, fit_temperature, fit_vector
+from dermadeit.trust.scaling import Scaling, cross_fitted, fit_scaling, fit_temperature, fit_vector
 
 logger = logging.getLogger(__name__)
 
@@ -50,10 +57,13 @@ class _Seen:
     def groups(self) -> list[str]:
         return [row.lesion_group for row in self.rows]
 
-    @property
-    def view_logits(self) -> np.ndarray:
-        """float32 [N, V, K]."""
-        return np.stack([item.logits for item in self.outputs])
+    def labels(self, network: Task) -> np.ndarray:
+        """Int [M], indices of the network's classes."""
+        return np.array([network.index_of(row.label) for row in self.rows])
+
+    def logits(self, views: int) -> np.ndarray:
+        """float32 [M, N], averaged over the first views."""
+        return np.stack([item.logits[:views].mean(axis=0) for item in self.outputs])
 
 
 def read_cases(source: Path, task: Task, images: Path | None = None) -> Manifest:
@@ -83,16 +93,20 @@ def fit_trust(
     cases: Manifest | None,
     predictor: Predictor,
     *,
+    validation: Manifest | None = None,
     not_skin: Path | None = None,
     views: int = DEFAULT_VIEWS,
     progress: Callable[[], Any] = lambda: None,
 ) -> Trust:
-    """Fits everything that a checkpoint gets after its training.
+    """Fits everything that a checkpoint gets after its training: one scaling, and what each of its tasks needs.
 
     Args:
-        manifest: The calibration images, of the predictor's task. Nothing else decides on any number.
+        manifest: The calibration images, of the network's own task (`Checkpoint.network`). Scaling, operating
+            points and gates are fitted to them alone.
         cases: The training images to find similar ones among, as `read_cases` gives them; None for no index.
-        predictor: The model.
+        predictor: The model, asked any of its tasks.
+        validation: The validation images, likewise. Class weights are chosen on both, and a class with too few
+            calibration lesions gets its conformal bound from both. None where there are none.
         not_skin: Folder of photos of anything but skin, from which the gates learn what to withhold; None for
             gates that know drawn pictures alone, and find fewer of such photos.
         views: Most dihedral views to calibrate for, 1 to 8; all smaller numbers come with them.
@@ -102,36 +116,69 @@ def fit_trust(
         TableError: Too few images could be read.
         ConfigurationError: `views` is out of range, or the gates have too few images.
     """
-    task = predictor.checkpoint.task
-    seen = _look(predictor, manifest.rows, views, progress)
-    labels = np.array([task.index_of(row.label) for row in seen.rows])
-    logits = seen.view_logits
-    by_views = {
-        count: fit_view(logits[:, :count].mean(axis=1), labels, seen.groups, task.classes, task.target)
-        for count in range(1, views + 1)
-    }
-    fitted, tried = _fit_gates(manifest.rows, predictor, not_skin)
-    report = {
-        "images": len(seen.rows),
-        "lesions": len(set(seen.groups)),
-        "views": {
-            str(count): _describe_view(by_views[count], logits[:, :count].mean(axis=1), labels, seen, task)
-            for count in sorted({1, views})
-        },
-        "gates": tried,
-        "dermadeit_version": VERSION,
-    }
     checkpoint = predictor.checkpoint
-    calibration = Calibration(
-        task.key, task.classes, checkpoint.weights_sha256, by_views, fitted.gates.to_dict(), report
-    )
+    seen = _look(predictor, manifest.rows, views, progress)
+    more = _look(predictor, validation.rows, views, progress) if validation else _Seen((), ())
+    both = _Seen((*seen.rows, *more.rows), (*seen.outputs, *more.outputs))
+    check_lesions(both.labels(checkpoint.network), both.groups, checkpoint.network.classes)
+    labels = seen.labels(checkpoint.network)
+    scalings = {count: fit_scaling(seen.logits(count), labels, seen.groups) for count in range(1, views + 1)}
+    fitted, tried = _fit_gates(manifest.rows, predictor, not_skin)
     return Trust(
-        calibration,
+        {task.key: _fit_reading(task, checkpoint, scalings, seen, both) for task in checkpoint.tasks},
         fitted.gates,
         fitted.out_of_distribution,
         cases and _index(predictor, cases, progress),
         fitted.skin,
+        {"gates": tried, "dermadeit_version": VERSION},
     )
+
+
+def _fit_reading(
+    task: Task, checkpoint: Checkpoint, scalings: Mapping[int, Scaling], seen: _Seen, both: _Seen
+) -> Calibration:
+    """What belongs to one task.
+
+    Args:
+        task: One that the network answers.
+        checkpoint: The network.
+        scalings: Number of views to the scaling of the logits.
+        seen: The calibration images.
+        both: The same, and after them the validation images.
+    """
+    groups = task.group(checkpoint.network.classes)
+    assert groups is not None, "only tasks that the network answers"
+    labels = groups.regroup(both.labels(checkpoint.network))
+    inside = labels >= 0
+    labels, lesions = labels[inside], np.array(both.groups)[inside]
+    calibrating = (np.arange(len(both.rows)) < len(seen.rows))[inside]
+    probabilities = {
+        count: groups.read(scaling(both.logits(count)[inside])) for count, scaling in scalings.items()
+    }
+    most = max(scalings)
+    calibration = Calibration(
+        task.key,
+        task.classes,
+        checkpoint.weights_sha256,
+        {
+            count: fit_view(
+                scaling, probabilities[count], labels, lesions, task.index_of(task.target), calibrating
+            )
+            for count, scaling in scalings.items()
+        },
+        target=task.target,
+        groups=None if groups.is_identity else groups,
+        class_weights=fit_class_weights(probabilities[most], labels) if task.weighs_classes else (),
+    )
+    report = {
+        "images": int(calibrating.sum()),
+        "lesions": len(set(lesions[calibrating])),
+        "views": {
+            str(count): _describe_view(calibration, count, checkpoint.network, seen)
+            for count in sorted({1, most})
+        },
+    }
+    return replace(calibration, report=report)
 
 
 def refit_gates(
@@ -156,17 +203,12 @@ def refit_gates(
         ConfigurationError: The gates have too few images.
     """
     fitted, tried = _fit_gates(manifest.rows, predictor, not_skin, progress)
-    calibration = trust.calibration
     return replace(
         trust,
-        calibration=replace(
-            calibration,
-            gates=fitted.gates.to_dict(),
-            report={**calibration.report, "gates": tried, "dermadeit_version": VERSION},
-        ),
         gates=fitted.gates,
         out_of_distribution=fitted.out_of_distribution,
         skin=fitted.skin,
+        report={**trust.report, "gates": tried, "dermadeit_version": VERSION},
     )
 
 
@@ -218,25 +260,36 @@ def _index(predictor: Predictor, cases: Manifest, progress: Callable[[], Any]) -
     )
 
 
-def _describe_view(
-    fitted: ViewCalibration, logits: np.ndarray, labels: np.ndarray, seen: _Seen, task: Task
-) -> dict[str, Any]:
+def _describe_view(calibration: Calibration, views: int, network: Task, seen: _Seen) -> dict[str, Any]:
     """Figures on the calibration split itself; those after scaling are of lesions that each fit had not seen."""
-    classes, groups, target = task.classes, seen.groups, task.index_of(task.target)
-    probabilities = fitted.scaling(logits)
-    members = probabilities >= np.array(fitted.least_probabilities)
+    fitted, classes = calibration.by_views[views], calibration.classes
+    own, logits = seen.labels(network), seen.logits(views)
+    read, labels = (lambda shares: shares), own
+    if calibration.groups:
+        read, labels = calibration.groups.read, calibration.groups.regroup(own)
+    inside = labels >= 0
+    labels, rows = labels[inside], [row for row, kept in zip(seen.rows, inside, strict=True) if kept]
+    lesions, sources = [row.lesion_group for row in rows], [row.source for row in rows]
+    held_out = cross_fitted(_FITS[fitted.scaling.method], logits, own, seen.groups)
+    probabilities = calibration.probabilities(logits[inside], views)
+    target = classes.index(calibration.target)
     answered = {
         name: probabilities[:, target] >= fitted.operating_points[name].threshold for name in OPERATING_POINTS
     }
     return {
         "scaling": fitted.scaling.method,
-        "before": calibration_figures(labels, softmax(logits.astype(float), axis=1), groups, classes),
-        "after": calibration_figures(
-            labels, cross_fitted(_FITS[fitted.scaling.method], logits, labels, groups), groups, classes
+        "before": calibration_figures(
+            labels, read(softmax(logits.astype(float), axis=1))[inside], lesions, classes
         ),
-        "operating_points": operating_point_figures(labels == target, answered, groups),
+        "after": calibration_figures(labels, read(held_out)[inside], lesions, classes),
+        "operating_points": operating_point_figures(labels == target, answered, lesions),
         "conformal": conformal_figures(
-            members, labels, groups, classes, {"source": [row.source for row in seen.rows]}, SMALLEST_SLICE
+            probabilities >= np.array(fitted.least_probabilities),
+            labels,
+            lesions,
+            classes,
+            {"source": sources},
+            SMALLEST_SLICE,
         ),
     }
 

@@ -202,7 +202,7 @@ def randomised_correlations(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         fresh = create_classifier(
-            checkpoint.model, len(checkpoint.task.classes), image_size=checkpoint.preprocessing.size
+            checkpoint.model, len(checkpoint.network.classes), image_size=checkpoint.preprocessing.size
         )
     intact = [explain(predictor, image, None) for image in images]
     correlations = {}
@@ -338,7 +338,7 @@ def _probabilities(predictor: Predictor, pixels: torch.Tensor, index: int) -> np
         logits = predictor.checkpoint.classifier(batch.to(predictor.device)).cpu()
     if not torch.isfinite(logits).all():
         raise PredictionError(NOT_FINITE, code=ErrorCode.NON_FINITE_OUTPUT)
-    return logits.double().softmax(dim=1)[:, index].numpy()
+    return predictor.checkpoint.groups.read(logits.double().softmax(dim=1).numpy())[:, index]
 
 
 def _stages_from_the_top(backbone: nn.Module) -> dict[str, dict[str, torch.Tensor]]:

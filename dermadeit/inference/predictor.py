@@ -21,10 +21,11 @@ from dermadeit.imaging.preprocessing import DIHEDRAL_VIEWS, dihedral_views
 from dermadeit.imaging.quality import QualityReport, assess_quality
 from dermadeit.imaging.skin_tone import skin_angle
 from dermadeit.inference.decision import decide_at_point
-from dermadeit.inference.records import ABSTAIN, ANSWER, ItemFailure, Prediction
+from dermadeit.inference.records import ABSTAIN, ANSWER, ItemFailure, Prediction, TaskReading
 from dermadeit.models.checkpoints import CHECKPOINT_ROOT, Checkpoint, find_checkpoint, load_checkpoint
 from dermadeit.models.classifier import recording_shallow_embeddings, shallow_embeddings
-from dermadeit.trust.calibration import DEFAULT_OPERATING_POINT, check_operating_point
+from dermadeit.tasks import Task
+from dermadeit.trust.calibration import DEFAULT_OPERATING_POINT, Calibration, check_operating_point
 from dermadeit.trust.files import CALIBRATE_COMMAND, Trust
 from dermadeit.trust.gating import gate
 from dermadeit.trust.neighbours import VOTERS, count_votes, describe_disagreement, disagrees
@@ -51,7 +52,7 @@ class ViewOutputs:
     """What one pass through the model gives for one image.
 
     Attributes:
-        logits: float32 [V, K], of each dihedral view.
+        logits: float32 [V, N], of each dihedral view, for the N classes of the network.
         class_embedding: float32 [D], of the first view, the unturned image.
         distillation_embedding: float32 [D], of the same; equal to the other where there is no such token.
         shallow_embedding: float32 [C], of the same: what the first layers see of it (`shallow_features`).
@@ -92,7 +93,7 @@ class Predictor:
     """Reads lesion images with one checkpoint. Safe to share between threads.
 
     Attributes:
-        checkpoint: The model and what belongs to it.
+        checkpoint: The model, what belongs to it, and the task that is asked.
         device: Where it runs.
         lock: Held during every pass through the model; hold it to run the model yourself.
     """
@@ -102,6 +103,16 @@ class Predictor:
         self.device = torch.device(device)
         self.lock = threading.Lock()
         checkpoint.classifier.to(self.device)
+
+    def for_task(self, key: str) -> Predictor:
+        """The same network in the same memory, asked another task.
+
+        Raises:
+            CheckpointError: Its classes can't form this task.
+        """
+        other = Predictor(self.checkpoint.for_task(key), self.device)
+        other.lock = self.lock
+        return other
 
     def predict(
         self,
@@ -173,7 +184,7 @@ class Predictor:
         if operating_point is not None:
             check_operating_point(operating_point)
         trust = self.checkpoint.trust
-        if trust is None and (operating_point or neighbours):
+        if self.checkpoint.calibration is None and (operating_point or neighbours):
             raise ConfigurationError(
                 f"The checkpoint “{self.checkpoint.folder.name}” was not calibrated, so that it has no operating "
                 f"points and no similar cases. Run “{CALIBRATE_COMMAND}” for it, or leave these options out."
@@ -229,25 +240,43 @@ class Predictor:
     def _record(self, image: _Prepared, outputs: ViewOutputs, request: _Request) -> Prediction | ItemFailure:
         if not np.isfinite(outputs.logits).all():
             return self._failure(image.name, image.sha256, "non_finite_output", NOT_FINITE)
-        classes, trust = self.checkpoint.task.classes, self.checkpoint.trust
+        checkpoint, trust = self.checkpoint, self.checkpoint.trust
+        calibration = checkpoint.calibration
+        if calibration is None or request.views not in calibration.by_views:
+            trust = calibration = None
         logits = outputs.logits.mean(axis=0)
-        if trust is not None and request.views not in trust.calibration.by_views:
-            trust = None
+        network = checkpoint.network.classes
+        class_probabilities = (
+            softmax(logits.astype(float))
+            if calibration is None
+            else calibration.class_probabilities(logits, request.views)
+        )
+        readings = {
+            task.key: _read(task, trust, checkpoint.network, class_probabilities, request)
+            for task in checkpoint.tasks
+            if trust is None or task.key in trust.calibrations
+        }
+        asked = readings[checkpoint.task.key]
         record = Prediction(
             file=image.name,
             sha256=image.sha256,
-            task=self.checkpoint.task.key,
-            model=self.checkpoint.model,
-            label=classes[int(logits.argmax())],
-            probabilities=dict(zip(classes, softmax(logits.astype(float)).tolist(), strict=True)),
-            logits=dict(zip(classes, logits.tolist(), strict=True)),
+            task=checkpoint.task.key,
+            model=checkpoint.model,
+            label=asked.label,
+            probabilities=asked.probabilities,
+            logits=dict(zip(network, logits.tolist(), strict=True)),
             views=request.views,
             ledger=image.ledger,
             warnings=image.warnings if trust is not None else (*image.warnings, NOT_CALIBRATED),
+            calibrated=trust is not None,
+            operating_point=asked.operating_point,
+            conformal_set=asked.conformal_set,
+            class_probabilities=dict(zip(network, class_probabilities.tolist(), strict=True)),
+            readings=readings,
         )
         if trust is not None:
-            record = replace(record, **_calibrated(trust, logits, request), **_gated(trust, image, outputs))
-        record = replace(record, **_by_view(trust, outputs.logits, record))
+            record = replace(record, **_gated(trust, image, outputs))
+        record = replace(record, **_by_view(checkpoint, calibration, outputs.logits, record))
         if request.neighbours:
             record = self._with_neighbours(record, outputs.distillation_embedding, request.neighbours)
         return record
@@ -277,29 +306,45 @@ class Predictor:
         )
 
 
-def _calibrated(trust: Trust, logits: np.ndarray, request: _Request) -> dict[str, Any]:
-    """The fields of a `Prediction` that rest on its calibrated probabilities."""
-    calibration, views, name = trust.calibration, request.views, request.operating_point
-    probabilities = calibration.probabilities(logits, views).tolist()
-    by_class = dict(zip(calibration.classes, probabilities, strict=True))
-    return {
-        "calibrated": True,
-        "label": max(by_class, key=by_class.__getitem__),
-        "probabilities": by_class,
-        "operating_point": decide_at_point(by_class, calibration, name, views),
-        "conformal_set": calibration.conformal_set(probabilities, views),
-    }
+def _read(
+    task: Task, trust: Trust | None, network: Task, class_probabilities: np.ndarray, request: _Request
+) -> TaskReading:
+    """The reading of a task from the probabilities of the network's classes, float64 [N]."""
+    groups = task.group(network.classes)
+    assert groups is not None, "a network is asked only what it can answer"
+    probabilities = groups.read(class_probabilities)
+    by_class = dict(zip(task.classes, probabilities.tolist(), strict=True))
+    if trust is None:
+        return TaskReading(by_class, task.classes[int(probabilities.argmax())])
+    calibration = trust.calibrations[task.key]
+    return TaskReading(
+        by_class,
+        task.classes[int(calibration.answers(probabilities))],
+        decide_at_point(by_class, calibration, request.operating_point, request.views),
+        calibration.conformal_set(list(by_class.values()), request.views),
+    )
 
 
-def _by_view(trust: Trust | None, view_logits: np.ndarray, record: Prediction) -> dict[str, Any]:
-    """The fields of a `Prediction` that say what its V views, float32 [V, K], would each answer alone."""
-    calibration = trust.calibration if trust is not None and 1 in trust.calibration.by_views else None
-    logits = view_logits if calibration is None else np.log(calibration.probabilities(view_logits, 1))
-    answer = list(record.logits).index(record.label)
+def _by_view(
+    checkpoint: Checkpoint, calibration: Calibration | None, view_logits: np.ndarray, record: Prediction
+) -> dict[str, Any]:
+    """The fields of a `Prediction` that say what its V views, float32 [V, N], would each answer alone."""
+    if calibration is not None and 1 not in calibration.by_views:
+        calibration = None
+    if calibration is None:
+        probabilities = checkpoint.groups.read(softmax(view_logits.astype(float), axis=1))
+    else:
+        probabilities = calibration.probabilities(view_logits, 1)
+    answer = list(record.probabilities).index(record.label)
+    weights = calibration.class_weights if calibration is not None else ()
     return {
-        "view_probabilities": tuple(map(tuple, softmax(logits.astype(float), axis=1).tolist())),
+        "view_probabilities": tuple(map(tuple, probabilities.tolist())),
         "views_calibrated": calibration is not None,
-        "stability": stability(logits, answer=answer) if record.views > 1 else None,
+        "stability": (
+            stability(np.log(probabilities), answer=answer, class_weights=weights)
+            if record.views > 1
+            else None
+        ),
     }
 
 
@@ -333,7 +378,7 @@ def check_views(views: int) -> None:
 
 
 def load_predictor(
-    task: str,
+    task: str | None = None,
     model: str = "dermadeit",
     *,
     root: Path = CHECKPOINT_ROOT,
@@ -342,14 +387,16 @@ def load_predictor(
     """Loads a checkpoint from disk, without any network.
 
     Args:
-        task: `binary` or `multiclass`.
+        task: `diagnosis`, `binary`, `malignancy` or `multiclass`, as far as the network's classes can form it;
+            None for the one that it was trained for.
         model: Name of a model that has an embedded checkpoint, or the path of a checkpoint folder.
-        root: Folder that holds the checkpoints as `<task>/<model>/`.
+        root: Folder that holds the checkpoints as `<model>/` or `<task>/<model>/`.
         device: Where to run.
 
     Raises:
         TaskError: Unknown task.
         ModelError: Unknown model.
-        CheckpointError: No checkpoint, or one that can't be used.
+        CheckpointError: No checkpoint, or one that can't be used or can't answer the task.
+        ConfigurationError: No task is named, and the model has a network for each.
     """
     return Predictor(load_checkpoint(find_checkpoint(task, model, root), task=task), device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypedDict
 
 from dermadeit.about import DISCLAIMER
@@ -33,6 +33,31 @@ class DecisionRecord(TypedDict):
     name: str
     threshold: float
     decision: str
+
+
+class ThresholdRecord(TypedDict):
+    """An operating point: its name, and the probability of the target class from which on it is answered."""
+
+    name: str
+    threshold: float
+
+
+class ReadingRecord(TypedDict):
+    """What a network says for one of the tasks that it answers.
+
+    Attributes:
+        probabilities: Class key to probability, 0 to 1, summing to 1, in the task's class order.
+        label: Key of the class that is answered: the most probable one, but where the calibration weighs classes.
+        decision: Key of the class that is answered at the operating point; None without calibration.
+        operating_point: The one that was asked for; None without calibration.
+        conformal_set: Keys of the classes that can't be ruled out; None without calibration.
+    """
+
+    probabilities: dict[str, float]
+    label: str
+    decision: str | None
+    operating_point: ThresholdRecord | None
+    conformal_set: list[str] | None
 
 
 class StabilityRecord(TypedDict):
@@ -87,10 +112,13 @@ class PredictionRecord(TypedDict):
         verdict: `ANSWER`, or `ABSTAIN` where the answer is to be withheld.
         abstain: Why it is withheld; None for an answer that is not.
         warning_codes: Why an answer that is given is less reliable; empty for a withheld one, None where unknown.
-        label: Key of the most probable class.
+        label: Key of the class that is answered: the most probable one, but where the calibration weighs classes.
         probabilities: Class key to probability, 0 to 1, summing to 1, in the task's class order.
+        class_probabilities: The same for the network's own classes, which all readings are sums of; None where
+            only the task's are known.
+        readings: Key of each task that the network answers to what it says; None where only this task is known.
         calibrated: Whether the probabilities are calibrated; else they are the softmax of the logits.
-        logits: Class key to logit, averaged over the views and not calibrated.
+        logits: Class key of the network to logit, averaged over the views and not calibrated.
         views: Number of dihedral views that were averaged.
         operating_point: The decision at the operating point that was asked for; None without calibration.
         conformal_set: Keys of the classes that can't be ruled out; None without calibration.
@@ -117,6 +145,8 @@ class PredictionRecord(TypedDict):
     warning_codes: list[str] | None
     label: str
     probabilities: dict[str, float]
+    class_probabilities: dict[str, float] | None
+    readings: dict[str, ReadingRecord] | None
     calibrated: bool
     logits: dict[str, float]
     views: int
@@ -160,6 +190,8 @@ class FailedRecord(TypedDict):
     warning_codes: None
     label: None
     probabilities: None
+    class_probabilities: None
+    readings: None
     calibrated: None
     logits: None
     views: None
@@ -194,6 +226,34 @@ class Decision:
 
 
 @dataclass(frozen=True)
+class TaskReading:
+    """What a network says for one of the tasks that it answers.
+
+    Attributes:
+        probabilities: Class key to probability, 0 to 1, summing to 1, in the task's class order.
+        label: Key of the class that is answered: the most probable one, but where the calibration weighs classes.
+        operating_point: The decision at the operating point that was asked for; None without calibration.
+        conformal_set: The classes that can't be ruled out at the stated coverage; None without calibration.
+    """
+
+    probabilities: Mapping[str, float]
+    label: str
+    operating_point: Decision | None = None
+    conformal_set: tuple[str, ...] | None = None
+
+    def to_dict(self) -> ReadingRecord:
+        """The reading as JSON-ready values."""
+        point = self.operating_point
+        return {
+            "probabilities": dict(self.probabilities),
+            "label": self.label,
+            "decision": point and point.decision,
+            "operating_point": point and {"name": point.name, "threshold": point.threshold},
+            "conformal_set": None if self.conformal_set is None else list(self.conformal_set),
+        }
+
+
+@dataclass(frozen=True)
 class Prediction:
     """The reading of one image by one model.
 
@@ -202,9 +262,9 @@ class Prediction:
         sha256: Hex digest of the bytes that were decoded.
         task: Key of the task.
         model: Name of the model.
-        label: Key of the most probable class.
+        label: Key of the class that is answered: the most probable one, but where the calibration weighs classes.
         probabilities: Class key to probability, 0 to 1, summing to 1, in the task's class order.
-        logits: Class key to logit, averaged over the views and not calibrated.
+        logits: Class key of the network to logit, averaged over the views and not calibrated.
         views: Number of dihedral views that were averaged.
         ledger: What the decoder did to the pixels, in order.
         warnings: What a reader should know about this image or answer, as sentences; those of `warning_codes` are
@@ -231,6 +291,9 @@ class Prediction:
         views_calibrated: Whether these are calibrated; else they are the softmax of each view's logits.
         saliency_check: Method and class of the heatmap, and whether it can be believed: JSON-ready values of
             `faithfulness.SaliencyCheck`; None when not asked for.
+        class_probabilities: Key of each of the network's own classes to its probability, 0 to 1, summing to 1. All
+            readings are sums of these. Empty where only the probabilities of the task are known.
+        readings: Key of each task that the network answers to what it says, `task` among them; empty likewise.
     """
 
     file: str
@@ -259,6 +322,8 @@ class Prediction:
     view_probabilities: tuple[tuple[float, ...], ...] = ()
     views_calibrated: bool = False
     saliency_check: Mapping[str, Any] | None = None
+    class_probabilities: Mapping[str, float] = field(default_factory=dict)
+    readings: Mapping[str, TaskReading] = field(default_factory=dict)
 
     def to_dict(self) -> PredictionRecord:
         """The record as JSON-ready values."""
@@ -277,6 +342,8 @@ class Prediction:
             "warning_codes": None if self.warning_codes is None else list(self.warning_codes),
             "label": self.label,
             "probabilities": dict(self.probabilities),
+            "class_probabilities": dict(self.class_probabilities) or None,
+            "readings": {key: reading.to_dict() for key, reading in self.readings.items()} or None,
             "calibrated": self.calibrated,
             "logits": dict(self.logits),
             "views": self.views,
@@ -330,6 +397,8 @@ class ItemFailure:
             "warning_codes": None,
             "label": None,
             "probabilities": None,
+            "class_probabilities": None,
+            "readings": None,
             "calibrated": None,
             "logits": None,
             "views": None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from types import MappingProxyType
 from typing import Any
 
@@ -17,6 +17,7 @@ from dermadeit.errors import ErrorCode, ModelError, PredictionError
 from dermadeit.imaging.decode import LesionImage
 from dermadeit.inference.predictor import NOT_FINITE, Predictor
 from dermadeit.models.classifier import LesionClassifier, TimmModel
+from dermadeit.tasks import ClassGroups
 
 COLOUR_MAP = "viridis"
 """Perceptually uniform and readable with colour vision deficiency."""
@@ -116,7 +117,7 @@ become random, and no class has a part in it."""
 
 
 def _explained(
-    explain: Callable[[LesionClassifier, torch.Tensor, int | None], tuple[np.ndarray, int]],
+    explain: Callable[[LesionClassifier, torch.Tensor, ClassGroups, int | None], tuple[np.ndarray, int]],
     predictor: Predictor,
     image: LesionImage,
     class_key: str | None,
@@ -127,14 +128,14 @@ def _explained(
     index = None if class_key is None else checkpoint.task.index_of(class_key)
     batch = checkpoint.preprocessing(image.pixels)[None].to(predictor.device)
     with predictor.lock:
-        values, index = explain(checkpoint.classifier, batch, index)
+        values, index = explain(checkpoint.classifier, batch, checkpoint.groups, index)
     if not np.isfinite(values).all():
         raise PredictionError(NOT_FINITE, code=ErrorCode.NON_FINITE_OUTPUT)
     return SaliencyMap(_scaled(values), checkpoint.task.classes[index], method)
 
 
 def _transformer_cam(
-    classifier: LesionClassifier, batch: torch.Tensor, index: int | None
+    classifier: LesionClassifier, batch: torch.Tensor, groups: ClassGroups, index: int | None
 ) -> tuple[np.ndarray, int]:
     # The gradient of the last block alone needs no hooks and touches no state of the shared model. It equals
     # the library's result at a third of the time; tests hold it against the library.
@@ -151,8 +152,8 @@ def _transformer_cam(
         out = backbone.norm(out + last_block.ls2(last_block.mlp(last_block.norm2(out))))
         class_embedding, _ = classifier.pool(out)
         logits = classifier.head(class_embedding)[0]
-        index = int(logits.argmax()) if index is None else index
-        (gradient,) = torch.autograd.grad(logits[index], normalised)
+        index = _predicted(logits, groups) if index is None else index
+        (gradient,) = torch.autograd.grad(_score(logits, groups, index), normalised)
     prefix = backbone.num_prefix_tokens
     patches, gradient = normalised.detach()[0, prefix:], gradient[0, prefix:]
     cam = (patches @ gradient.mean(dim=0)).relu().view(backbone.patch_embed.grid_size)
@@ -160,7 +161,7 @@ def _transformer_cam(
 
 
 def _transformer_rollout(
-    classifier: LesionClassifier, batch: torch.Tensor, index: int | None
+    classifier: LesionClassifier, batch: torch.Tensor, groups: ClassGroups, index: int | None
 ) -> tuple[np.ndarray, int]:
     backbone = classifier.backbone
     prefix = backbone.num_prefix_tokens
@@ -174,7 +175,7 @@ def _transformer_rollout(
             tokens = block(tokens)
         if index is None:
             class_embedding, _ = classifier.pool(backbone.norm(tokens))
-            index = int(classifier.head(class_embedding)[0].argmax())
+            index = _predicted(classifier.head(class_embedding)[0], groups)
     return rollout[0, prefix:].view(backbone.patch_embed.grid_size).float().cpu().numpy(), index
 
 
@@ -192,15 +193,26 @@ def _attention(layer: TimmModel, tokens: torch.Tensor) -> torch.Tensor:
 
 
 def _convolutional_cam(
-    classifier: LesionClassifier, batch: torch.Tensor, index: int | None
+    classifier: LesionClassifier, batch: torch.Tensor, groups: ClassGroups, index: int | None
 ) -> tuple[np.ndarray, int]:
     from pytorch_grad_cam import GradCAM
-    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
-    targets: Any = None if index is None else [ClassifierOutputTarget(index)]
+    if index is None:
+        with torch.no_grad():
+            index = _predicted(classifier(batch)[0], groups)
+    targets: Any = [partial(_score, groups=groups, index=index)]
     with GradCAM(classifier, [classifier.backbone.bn2]) as cam:
-        values = cam(batch.requires_grad_(True), targets)[0]
-        return values, int(cam.outputs[0].argmax()) if index is None else index
+        return cam(batch.requires_grad_(True), targets)[0], index
+
+
+def _predicted(logits: torch.Tensor, groups: ClassGroups) -> int:
+    """The most probable class of the task, for logits [N] of the network."""
+    return int(groups.read(logits.detach().double().softmax(dim=0).cpu().numpy()).argmax())
+
+
+def _score(logits: torch.Tensor, groups: ClassGroups, index: int) -> torch.Tensor:
+    """What a map explains of logits [N]: a class's logit, or that of the sum of the classes in a group."""
+    return logits[list(groups.members[index])].logsumexp(dim=0)
 
 
 def _scaled(values: np.ndarray) -> np.ndarray:

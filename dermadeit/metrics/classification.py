@@ -53,10 +53,11 @@ FIGURE_NAMES: Mapping[str, str] = MappingProxyType(
         "brier": "Brier score (lower is better)",
         "nll": "negative log-likelihood (lower is better)",
         "ece": "expected calibration error (lower is better)",
+        "ece_debiased": "calibration error beyond that of a perfect model (lower is better)",
         "calibration_slope": "calibration slope (1 is best)",
     }
 )
-"""Each of `FIGURES` for people."""
+"""Each of `FIGURES` for people, and what `shares.calibration_figures` adds to them."""
 
 TARGET_FIGURE_NAMES: Mapping[str, str] = MappingProxyType(
     {

@@ -17,6 +17,7 @@ from dermadeit.metrics.classification import (
     percentile_intervals,
     resampled_figures,
 )
+from dermadeit.metrics.weighted import debiased_calibration_error
 
 COVERAGES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
 """Shares of the images at which the selective risk is reported."""
@@ -82,11 +83,19 @@ def calibration_figures(
         classes: The K class keys.
 
     Returns:
-        Each of `CALIBRATION_FIGURES` to `value` and `interval` (95 %, or None).
+        Each of `CALIBRATION_FIGURES` to `value`, `n` images and `interval` (95 %, or None); and `ece_debiased`, as
+        `weighted.debiased_calibration_error` gives it, without an interval.
     """
     values = classification_metrics(labels, probabilities, classes)
     intervals = percentile_intervals(resampled_figures(labels, probabilities, groups, classes))
-    return {name: {"value": values[name], "interval": intervals.get(name)} for name in CALIBRATION_FIGURES}
+    debiased = debiased_calibration_error(labels, probabilities)
+    return {
+        **{
+            name: {"value": values[name], "n": len(labels), "interval": intervals.get(name)}
+            for name in CALIBRATION_FIGURES
+        },
+        "ece_debiased": {"value": debiased, "n": len(labels), "interval": None},
+    }
 
 
 def operating_point_figures(

@@ -21,6 +21,7 @@ ERROR_BINS = 15
 OPERATING_PERCENT = 95
 """Specificity, or sensitivity, that an operating point must reach."""
 
+_DRAWN_LABELS = 200
 _NEWTON_STEPS = 15
 _NEWTON_TOLERANCE = 1e-5
 _SMALLEST_PROBABILITY = np.finfo(float).eps
@@ -156,6 +157,30 @@ def calibration_errors(confidences: np.ndarray, hits: np.ndarray, weights: np.nd
     )
     sums_at_edges = np.take_along_axis(sums, edges, axis=1)
     return np.abs(np.diff(sums_at_edges, axis=1, prepend=0)).sum(axis=1) / totals[:, 0]
+
+
+def debiased_calibration_error(labels: np.ndarray, probabilities: np.ndarray, seed: int = 0) -> float:
+    """The calibration error of `calibration_errors` beyond that of a perfectly calibrated model of these images.
+
+    The absolute gaps of finite bins add up to more than 0 for any model. What a perfect one gets is the mean over
+    labels that are drawn from the probabilities themselves.
+
+    Args:
+        labels: int [N], N at least 1.
+        probabilities: float [N, K], rows summing to 1.
+        seed: Decides the draws.
+
+    Returns:
+        0 to 1.
+    """
+    confidences, once = probabilities.max(axis=1), np.ones((1, len(labels)))
+    measured = calibration_errors(confidences, probabilities.argmax(axis=1) == labels, once)[0]
+    rng = np.random.default_rng(seed)
+    expected = [
+        calibration_errors(confidences, rng.random(len(labels)) < confidences, once)[0]
+        for _ in range(_DRAWN_LABELS)
+    ]
+    return max(float(measured - np.mean(expected)), 0.0)
 
 
 def reliability_bins(confidences: np.ndarray, hits: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

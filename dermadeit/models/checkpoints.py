@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict, cast
 
@@ -12,23 +12,33 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from dermadeit.errors import CheckpointError, ErrorCode, ModelError, TaskError
+from dermadeit.errors import CheckpointError, ConfigurationError, ErrorCode, ModelError, TaskError
 from dermadeit.files import ASSETS, file_sha256, read_json, write_atomically, write_json
 from dermadeit.imaging.preprocessing import Preprocessing
 from dermadeit.models.classifier import LesionClassifier
 from dermadeit.models.specs import ModelSpec, get_spec
-from dermadeit.tasks import OWN, TRAINABLE_TASKS, Task, create_own_task, get_task
+from dermadeit.tasks import (
+    DIAGNOSIS,
+    OWN,
+    TRAINABLE_TASKS,
+    ClassGroups,
+    Task,
+    create_own_task,
+    get_task,
+    readable_tasks,
+)
 from dermadeit.trust.calibration import Calibration
 from dermadeit.trust.files import Trust, read_trust, remove_trust
 
 CHECKPOINT_ROOT = ASSETS / "checkpoints"
-"""Where the embedded checkpoints lie, as `<task>/<model>/`."""
+"""Where the embedded checkpoints lie: as `<model>/`, or as `<task>/<model>/` where each task has its own."""
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 TRAINING_FILE = "training.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
+_FORMATS_READ = (1, 2)
 _PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
 
 _RECIPES = {
@@ -79,8 +89,9 @@ class OwnConfig(TypedDict):
     Attributes:
         format: `FORMAT_VERSION`.
         model: Name of the model in `MODEL_SPECS`.
-        task: Key of the task that the network was trained for.
         classes: Class keys in the order of the logits.
+        tasks: Keys of the tasks that these classes can form. The first is the one that the network was trained
+            for, whose classes they are. Version 0.1 wrote that one alone, as `task`.
         per_image_zscore: Whether each image is standardised by itself, in place of mean and std.
         titles: Class key to its name for people; only of classes of one's own.
         target: Key of the class that must not be missed, likewise.
@@ -91,8 +102,8 @@ class OwnConfig(TypedDict):
 
     format: int
     model: str
-    task: str
     classes: list[str]
+    tasks: list[str]
     per_image_zscore: bool
     titles: NotRequired[dict[str, str]]
     target: NotRequired[str]
@@ -132,7 +143,8 @@ class Checkpoint:
     Attributes:
         folder: Where it was read from.
         model: Name of the model in `MODEL_SPECS`.
-        task: What it was trained for; its class order is the order of the logits.
+        task: What is asked of it, one of `tasks`.
+        network: What it was trained for: the task whose classes are its own, in the order of the logits.
         preprocessing: How it wants its images.
         classifier: The network, float32, in evaluation mode, parameters frozen.
         weights_sha256: Hex digest of the weights file.
@@ -143,6 +155,7 @@ class Checkpoint:
     folder: Path
     model: str
     task: Task
+    network: Task
     preprocessing: Preprocessing
     classifier: LesionClassifier
     weights_sha256: str
@@ -150,9 +163,29 @@ class Checkpoint:
     trust: Trust | None = None
 
     @property
+    def tasks(self) -> tuple[Task, ...]:
+        """Every task that the network's classes can form, the one that it was trained for first."""
+        return readable_tasks(self.network)
+
+    @property
+    def groups(self) -> ClassGroups:
+        """How the task that is asked is read from the network's classes."""
+        groups = self.task.group(self.network.classes)
+        assert groups is not None, "load_checkpoint and for_task refuse any other"
+        return groups
+
+    @property
     def calibration(self) -> Calibration | None:
-        """Probabilities, operating points and conformal sets; None for a checkpoint never calibrated."""
-        return self.trust and self.trust.calibration
+        """What was fitted for the task that is asked; None for a checkpoint that was never calibrated for it."""
+        return self.trust.calibrations.get(self.task.key) if self.trust else None
+
+    def for_task(self, key: str) -> Checkpoint:
+        """The same network, asked another task.
+
+        Raises:
+            CheckpointError: Its classes can't form this task; the message names those that they can.
+        """
+        return replace(self, task=_pick_task(self.folder, self.network, key))
 
     @property
     def parameters(self) -> int:
@@ -174,7 +207,7 @@ def save_checkpoint(
     Args:
         folder: Where to write; created when missing.
         classifier: The network; its weights are stored as float16.
-        task: What it was trained for.
+        task: What it was trained for; its classes are the network's.
         preprocessing: How it wants its images.
 
     Raises:
@@ -204,34 +237,38 @@ def load_checkpoint(folder: Path, task: str | None = None, *, calibrated: bool =
 
     Args:
         folder: A folder that `save_checkpoint` wrote.
-        task: Key of the task it must have been trained for; None takes any.
+        task: Key of the task to ask; None for the one that it was trained for.
         calibrated: Whether to read what `calibrate` wrote beside the weights, where it did.
 
     Raises:
-        CheckpointError: Missing, pickled, truncated, altered, of another format, or of another task; or the
-            calibration is damaged or of other weights.
+        CheckpointError: Missing, pickled, truncated, altered, of another format, or unable to answer the task; or
+            the calibration is damaged or of other weights.
     """
     config = _read_config(folder)
     try:
         ours = config["dermadeit"]
         spec, classes = get_spec(ours["model"]), tuple(ours["classes"])
-        own_task = _read_task(ours)
+        network = _read_network(ours)
         hashes = (ours["weights_sha256"], ours.get("replaced_sha256"))
         preprocessing = Preprocessing.from_pretrained_cfg(
             config["pretrained_cfg"], per_image_zscore=bool(ours.get("per_image_zscore", False))
         )
         architecture = config["architecture"]
-    except (KeyError, TypeError, ValueError, AttributeError, ModelError, TaskError) as error:
+    except (
+        KeyError,
+        IndexError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        ModelError,
+        TaskError,
+    ) as error:
         raise CheckpointError(
             f"The {CONFIG_FILE} of the checkpoint “{folder.name}” is not one that this version writes. Train "
             "the model again with train/distill.py, or copy the checkpoint again."
         ) from error
-    if task is not None and own_task.key != task:
-        raise CheckpointError(
-            f"The checkpoint “{folder.name}” was trained for the task “{own_task.key}”, not “{task}”.",
-            code=ErrorCode.WRONG_TASK,
-        )
-    if classes != own_task.classes or architecture != spec.architecture:
+    asked = network if task is None else _pick_task(folder, network, task)
+    if classes != network.classes or architecture != spec.architecture:
         raise CheckpointError(
             f"The checkpoint “{folder.name}” does not fit this version: it has the classes "
             f"{', '.join(classes)} and the architecture {architecture}."
@@ -254,38 +291,58 @@ def load_checkpoint(folder: Path, task: str | None = None, *, calibrated: bool =
     return Checkpoint(
         folder,
         spec.name,
-        own_task,
+        asked,
+        network,
         preprocessing,
         classifier,
         weights_sha256,
         weights.stat().st_size,
-        read_trust(folder, own_task, weights_sha256) if calibrated else None,
+        read_trust(folder, network, weights_sha256) if calibrated else None,
     )
 
 
 def read_task(folder: Path) -> Task:
     """What a checkpoint was trained for, without reading its weights; raises `CheckpointError`."""
     try:
-        return _read_task(_read_config(folder)["dermadeit"])
-    except (KeyError, TypeError, AttributeError, TaskError) as error:
+        return _read_network(_read_config(folder)["dermadeit"])
+    except (KeyError, IndexError, TypeError, AttributeError, TaskError) as error:
         raise CheckpointError(
             f"The {CONFIG_FILE} of the checkpoint “{folder.name}” names no task.",
             code=ErrorCode.DAMAGED_CHECKPOINT,
         ) from error
 
 
-def _read_task(ours: Mapping[str, Any]) -> Task:
-    if ours["task"] != OWN:
-        return get_task(ours["task"], TRAINABLE_TASKS)
+def _read_network(ours: Mapping[str, Any]) -> Task:
+    """The task whose classes are the network's own."""
+    key = ours["task"] if ours["format"] == 1 else ours["tasks"][0]
+    if key != OWN:
+        return get_task(key, TRAINABLE_TASKS)
     titles = {str(key): str(title) for key, title in ours["titles"].items()}
     return create_own_task(tuple(ours["classes"]), titles, str(ours["target"]), str(ours["task_title"]))
 
 
-def find_checkpoint(task: str, model: str, root: Path = CHECKPOINT_ROOT) -> Path:
+def _pick_task(folder: Path, network: Task, key: str) -> Task:
+    tasks = {task.key: task for task in readable_tasks(network)}
+    if key not in tasks:
+        raise CheckpointError(
+            f"The checkpoint “{folder.name}” answers “{'”, “'.join(tasks)}”, not “{key}”.",
+            code=ErrorCode.WRONG_TASK,
+        )
+    return tasks[key]
+
+
+def find_checkpoint(task: str | None, model: str, root: Path = CHECKPOINT_ROOT) -> Path:
     """Folder of a model's checkpoint; `model` may also be the path of a checkpoint folder itself.
+
+    Args:
+        task: Key of the task to ask; None where the model alone decides, as it has one network for all it answers.
+        model: Name of a model, or the path of a checkpoint folder.
+        root: Folder that holds the checkpoints as `<model>/`, and as `<task>/<model>/` for tasks that the former
+            can't answer.
 
     Raises:
         CheckpointError: There is none; the message names the command that trains it.
+        ConfigurationError: No task is given, and the model has a network for each.
     """
     if any(separator in model for separator in ("/", "\\")) or model in (".", ".."):
         return Path(model)
@@ -295,17 +352,29 @@ def find_checkpoint(task: str, model: str, root: Path = CHECKPOINT_ROOT) -> Path
             f"runs/own/{model}.",
             code=ErrorCode.NO_CHECKPOINT,
         )
-    get_task(task, TRAINABLE_TASKS)
+    if task is not None:
+        get_task(task, TRAINABLE_TASKS)
     spec = get_spec(model)
-    folder = root / task / spec.name
-    if not (folder / CONFIG_FILE).is_file():
-        raise CheckpointError(
-            f"There is no checkpoint of {spec.title} for the task “{task}”. Train one with "
-            f"“{training_command(task, model)}”, then give its folder "
-            f"runs/{task}/{spec.name} in place of the name.",
-            code=ErrorCode.NO_CHECKPOINT,
+    shared = root / spec.name
+    network = read_task(shared) if (shared / CONFIG_FILE).is_file() else None
+    if network is not None and (task is None or task in {own.key for own in readable_tasks(network)}):
+        return shared
+    having = [key for key in TRAINABLE_TASKS if (root / key / spec.name / CONFIG_FILE).is_file()]
+    if task is None and having:
+        raise ConfigurationError(
+            f"{spec.title} has a network for each task. Name the task: {' or '.join(having)}."
         )
-    return folder
+    if task in having:
+        return root / task / spec.name
+    if network is not None and task is not None:
+        _pick_task(shared, network, task)
+    wanted = task or DIAGNOSIS.key
+    raise CheckpointError(
+        f"There is no checkpoint of {spec.title} for the task “{wanted}”. Train one with "
+        f"“{training_command(wanted, model)}”, then give its folder "
+        f"runs/{wanted}/{spec.name} in place of the name.",
+        code=ErrorCode.NO_CHECKPOINT,
+    )
 
 
 def training_command(task: str, model: str) -> str:
@@ -347,8 +416,8 @@ def _describe_ours(classifier: LesionClassifier, task: Task, preprocessing: Prep
     ours = OwnConfig(
         format=FORMAT_VERSION,
         model=classifier.spec.name,
-        task=task.key,
         classes=list(task.classes),
+        tasks=[readable.key for readable in readable_tasks(task)],
         per_image_zscore=preprocessing.per_image_zscore,
     )
     if task.key == OWN:
@@ -402,9 +471,10 @@ def _read_config(folder: Path) -> dict[str, Any]:
         ) from error
     ours = config.get("dermadeit") if isinstance(config, dict) else None
     version = ours.get("format") if isinstance(ours, dict) else None
-    if version != FORMAT_VERSION:
+    if version not in _FORMATS_READ:
         raise CheckpointError(
-            f"The checkpoint “{folder.name}” has the format {version}; this version reads {FORMAT_VERSION}."
+            f"The checkpoint “{folder.name}” has the format {version}; this version reads "
+            f"{' and '.join(map(str, _FORMATS_READ))}."
         )
     return config
 

@@ -12,10 +12,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, TypedDict
 
 import numpy as np
+from scipy.ndimage import gaussian_filter1d
 
 from dermadeit.errors import ConfigurationError, ErrorCode, TableError
-from dermadeit.tasks import target_class
-from dermadeit.trust.scaling import Scaling, fit_scaling
+from dermadeit.metrics.weighted import figures_of_counts
+from dermadeit.tasks import TRAINABLE_TASKS, ClassGroups, get_task, target_class
+from dermadeit.trust.scaling import Scaling
 
 CONFORMAL_COVERAGE = 0.90
 """Share of the lesions of each class whose set is meant to hold their class."""
@@ -28,6 +30,9 @@ SMALLEST_CLASS = 10
 
 _LEVEL = 0.95
 _ROUNDING = 1e-12
+_LOG_WEIGHTS = np.log(2) * np.arange(-20, 21) / 10
+_WEIGHT_ROUNDS = 20
+_SMOOTHING = 3
 
 _POINT_TITLES = {
     "sensitivity_95": "95\u00a0% sensitivity",
@@ -37,29 +42,67 @@ _POINT_TITLES = {
 }
 
 
-class CalibrationValues(TypedDict):
-    """A calibration as JSON-ready values.
+class ScalingValues(TypedDict):
+    """The fields of `scaling.Scaling`, a number for each of the network's classes."""
+
+    method: str
+    scale: list[float]
+    bias: list[float]
+
+
+class OperatingPointValues(TypedDict):
+    """The fields of `OperatingPoint`."""
+
+    threshold: float
+    sensitivity: float
+    specificity: float
+
+
+class FittedReading(TypedDict):
+    """What was fitted for a task and a number of views.
 
     Attributes:
-        task: Key of the task.
-        classes: Class keys in the order of the logits.
-        target: Key of the class that the operating points are about.
-        weights_sha256: Hex digest of the weights that it was fitted for.
-        by_views: Number of views, as a string, to what was fitted for it: `scaling` with its `method`, and a
-            `scale` and a `bias` for each class; `operating_points`, name to `threshold`, `sensitivity` and
-            `specificity`; and `least_probabilities`, one for each class (see `ViewCalibration`).
-        gates: As `gating.Gates.to_dict` gives them; None without.
-        report: Figures that say how well it works, for people: `images`, `lesions`, `views`, `gates` and
-            `dermadeit_version`. It may lack anything.
+        operating_points: Each of `OPERATING_POINTS`.
+        least_probabilities: One for each class of the task (see `ViewCalibration`).
     """
 
-    task: str
+    operating_points: dict[str, OperatingPointValues]
+    least_probabilities: list[float]
+
+
+class ReadingValues(TypedDict):
+    """What was fitted for one task that a network answers.
+
+    Attributes:
+        classes: Class keys of the task, in its order.
+        target: Key of the class that the operating points are about.
+        class_weights: One for each class; the class of the greatest product of weight and probability is
+            answered. None where that is the most probable class.
+        by_views: Number of views, as a string, to what was fitted for it.
+        report: Figures that say how well it works, for people: `images`, `lesions` and `views`.
+    """
+
     classes: list[str]
     target: str
-    weights_sha256: str
-    by_views: dict[str, dict[str, Any]]
-    gates: dict[str, Any] | None
+    class_weights: list[float] | None
+    by_views: dict[str, FittedReading]
     report: dict[str, Any]
+
+
+class CalibrationsValues(TypedDict):
+    """All that was fitted for the probabilities of a network, as JSON-ready values.
+
+    Attributes:
+        classes: The network's class keys, in the order of the logits.
+        weights_sha256: Hex digest of the weights that it was fitted for.
+        scalings: Number of views, as a string, to the one scaling that all readings share.
+        readings: Key of each task that was fitted to what belongs to it.
+    """
+
+    classes: list[str]
+    weights_sha256: str
+    scalings: dict[str, ScalingValues]
+    readings: dict[str, ReadingValues]
 
 
 @dataclass(frozen=True)
@@ -94,30 +137,38 @@ class ViewCalibration:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What belongs to one checkpoint's weights beside them.
+    """What was fitted for one task that a network answers, and belongs to the network's weights.
 
     Attributes:
         task: Key of the task.
-        classes: The K class keys, in the order of the logits.
+        classes: The K class keys of the task, in its order.
         weights_sha256: Hex digest of the weights that this was fitted for.
         by_views: Number of views to what was fitted for it.
-        gates: Thresholds of the gates, JSON-ready as `gating` reads them; None without.
-        report: Figures that say how well it works, JSON-ready, for people.
+        report: Figures that say how well it works, JSON-ready, for people. It may lack anything.
         target: The class that must not be missed, which the operating points are about; where none is named, as
             `tasks.target_class` finds it.
+        groups: How the task is read from the network's N classes; None where they are its own.
+        class_weights: K weights; the class of the greatest product of weight and probability is answered. Empty
+            where that is the most probable class.
     """
 
     task: str
     classes: tuple[str, ...]
     weights_sha256: str
     by_views: Mapping[int, ViewCalibration]
-    gates: Mapping[str, Any] | None = None
     report: Mapping[str, Any] = field(default_factory=dict)
     target: str = ""
+    groups: ClassGroups | None = None
+    class_weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.target:
             object.__setattr__(self, "target", self.classes[target_class(self.classes)])
+
+    @property
+    def network(self) -> tuple[str, ...]:
+        """The network's N class keys, in the order of the logits."""
+        return self.groups.network if self.groups else self.classes
 
     @property
     def operating_points(self) -> Mapping[str, float]:
@@ -125,16 +176,25 @@ class Calibration:
         return {name: point.threshold for name, point in self._at(None).operating_points.items()}
 
     def probabilities(self, logits: np.ndarray, views: int) -> np.ndarray:
-        """Calibrated probabilities.
+        """Calibrated probabilities of the task's classes.
 
         Args:
-            logits: float [..., K], averaged over the views.
+            logits: float [..., N], averaged over the views.
             views: How many views were averaged; it must be in `by_views`.
 
         Returns:
             float64 [..., K], summing to 1.
         """
+        scaled = self._at(views).scaling(logits)
+        return self.groups.read(scaled) if self.groups else scaled
+
+    def class_probabilities(self, logits: np.ndarray, views: int) -> np.ndarray:
+        """Calibrated probabilities of the network's classes, float64 [..., N]; see `probabilities`."""
         return self._at(views).scaling(logits)
+
+    def answers(self, probabilities: np.ndarray) -> np.ndarray:
+        """The classes that are answered, int [...], for calibrated probabilities, float [..., K]."""
+        return answers(probabilities, self.class_weights)
 
     def operating_point(self, name: str, views: int | None = None) -> OperatingPoint:
         """One operating point, for the most views unless another number is given.
@@ -157,39 +217,6 @@ class Calibration:
             if value >= bound
         )
 
-    def to_dict(self) -> CalibrationValues:
-        """JSON-ready values that `from_dict` reads."""
-        return {
-            "task": self.task,
-            "classes": list(self.classes),
-            "target": self.target,
-            "weights_sha256": self.weights_sha256,
-            "by_views": {str(views): asdict(fitted) for views, fitted in self.by_views.items()},
-            "gates": None if self.gates is None else dict(self.gates),
-            "report": dict(self.report),
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Calibration:
-        """Reads what `to_dict` gave.
-
-        Raises:
-            KeyError, TypeError, ValueError: It is something else.
-        """
-        classes = tuple(values["classes"])
-        return cls(
-            task=values["task"],
-            classes=classes,
-            weights_sha256=values["weights_sha256"],
-            by_views={
-                int(views): _read_view(fitted, len(classes)) for views, fitted in values["by_views"].items()
-            },
-            gates=values["gates"],
-            report=values["report"],
-            # Version 0.1 wrote none.
-            target=values.get("target", ""),
-        )
-
     def _at(self, views: int | None) -> ViewCalibration:
         return self.by_views[max(self.by_views) if views is None else views]
 
@@ -202,34 +229,148 @@ def check_operating_point(name: str) -> None:
         )
 
 
-def fit_view(
-    logits: np.ndarray,
-    labels: np.ndarray,
-    groups: Sequence[str],
-    classes: Sequence[str],
-    target: str = "",
-) -> ViewCalibration:
-    """Fits scaling, operating points and conformal sets for one number of views.
+def answers(probabilities: np.ndarray, class_weights: Sequence[float] = ()) -> np.ndarray:
+    """The classes of the greatest product of weight and probability, the first of equals.
 
     Args:
-        logits: float [N, K], averaged over the views.
-        labels: int [N].
-        groups: N lesion names.
-        classes: The K class keys.
-        target: The class that the operating points are about; else as `tasks.target_class` finds it.
+        probabilities: float [..., K].
+        class_weights: K weights; empty for equal ones.
+
+    Returns:
+        int [...].
+    """
+    weighted = probabilities * np.asarray(class_weights) if len(class_weights) else probabilities
+    return weighted.argmax(axis=-1)
+
+
+def calibrations_to_dict(calibrations: Mapping[str, Calibration]) -> CalibrationsValues:
+    """JSON-ready values that `read_calibrations` reads.
+
+    Args:
+        calibrations: Key of each task to what was fitted for it, of one network.
+    """
+    one = next(iter(calibrations.values()))
+    scalings = {views: fitted.scaling for views, fitted in one.by_views.items()}
+    for other in calibrations.values():
+        assert {views: fitted.scaling for views, fitted in other.by_views.items()} == scalings
+        assert (other.network, other.weights_sha256) == (one.network, one.weights_sha256)
+    return {
+        "classes": list(one.network),
+        "weights_sha256": one.weights_sha256,
+        "scalings": {
+            str(views): {
+                "method": scaling.method,
+                "scale": list(scaling.scale),
+                "bias": list(scaling.bias),
+            }
+            for views, scaling in scalings.items()
+        },
+        "readings": {
+            key: {
+                "classes": list(calibration.classes),
+                "target": calibration.target,
+                "class_weights": list(calibration.class_weights) or None,
+                "by_views": {
+                    str(views): {
+                        "operating_points": {
+                            name: OperatingPointValues(**asdict(point))
+                            for name, point in fitted.operating_points.items()
+                        },
+                        "least_probabilities": list(fitted.least_probabilities),
+                    }
+                    for views, fitted in calibration.by_views.items()
+                },
+                "report": dict(calibration.report),
+            }
+            for key, calibration in calibrations.items()
+        },
+    }
+
+
+def read_calibrations(values: Mapping[str, Any]) -> dict[str, Calibration]:
+    """Reads what `calibrations_to_dict` gave, or the one task of a file of version 0.1.
+
+    Returns:
+        Key of each task to what was fitted for it.
 
     Raises:
-        TableError: A class has fewer than `SMALLEST_CLASS` lesions.
+        KeyError, TypeError, ValueError: It is something else.
     """
-    _check_classes(labels, groups, classes)
-    scaling = fit_scaling(logits, labels, groups)
-    probabilities = scaling(logits)
-    index = classes.index(target) if target else target_class(classes)
+    if "readings" not in values:
+        return _read_first_format(values)
+    network = tuple(map(str, values["classes"]))
+    return {
+        key: _read_reading(key, reading, network, values["scalings"], str(values["weights_sha256"]))
+        for key, reading in values["readings"].items()
+    }
+
+
+def fit_view(
+    scaling: Scaling,
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    groups: Sequence[str] | np.ndarray,
+    target: int,
+    calibrating: np.ndarray | None = None,
+) -> ViewCalibration:
+    """Fits operating points and conformal sets of one task for one number of views.
+
+    Args:
+        scaling: Of the network's logits, fitted before.
+        probabilities: float [M, K], what it makes of images that lie in the task.
+        labels: int [M].
+        groups: M lesion names.
+        target: Index of the class that the operating points are about.
+        calibrating: bool [M], which are calibration images; None for all. The others count for the conformal bound
+            of classes with fewer calibration lesions than `SMALLEST_CLASS`, and for nothing else.
+    """
+    names = np.asarray(groups)
+    own = np.ones(len(labels), dtype=bool) if calibrating is None else calibrating
+    bounds = fit_conformal(probabilities[own], labels[own], names[own])
+    pooled = fit_conformal(probabilities, labels, names)
+    lesions = [len(set(names[own & (labels == index)])) for index in range(probabilities.shape[1])]
     return ViewCalibration(
         scaling,
-        fit_operating_points(probabilities[:, index], labels == index),
-        fit_conformal(probabilities, labels, groups),
+        fit_operating_points(probabilities[own, target], labels[own] == target),
+        tuple(
+            bound if count >= SMALLEST_CLASS else wider
+            for bound, wider, count in zip(bounds, pooled, lesions, strict=True)
+        ),
     )
+
+
+def fit_class_weights(probabilities: np.ndarray, labels: np.ndarray) -> tuple[float, ...]:
+    """Class weights whose answers (`answers`) have the greatest macro F1, found class by class.
+
+    The F1 of a few hundred images is a rugged function of a weight: it is smoothed over a third of an octave to
+    either side, so that the middle of a high plain is chosen and not a lucky peak.
+
+    Args:
+        probabilities: float [N, K], calibrated.
+        labels: int [N], every class among them.
+
+    Returns:
+        K weights above 0, whose product is 1.
+    """
+    num_classes = probabilities.shape[1]
+    logs = np.zeros(num_classes)
+    evidence = np.log(np.maximum(probabilities, np.finfo(float).tiny))
+    for _ in range(_WEIGHT_ROUNDS):
+        before = logs.copy()
+        for index in range(num_classes):
+            tried = np.repeat(logs[None], len(_LOG_WEIGHTS), axis=0)
+            tried[:, index] = _LOG_WEIGHTS
+            decided = (evidence + tried[:, None]).argmax(axis=-1)
+            cells = np.arange(len(tried))[:, None] * num_classes**2 + labels * num_classes + decided
+            counts = np.bincount(cells.ravel(), minlength=len(tried) * num_classes**2)
+            figures = figures_of_counts(counts.reshape(-1, num_classes, num_classes))["f1_macro"]
+            smooth = gaussian_filter1d(figures, _SMOOTHING, mode="nearest")
+            best = np.flatnonzero(smooth >= smooth.max() - _ROUNDING)
+            logs[index] = _LOG_WEIGHTS[best[np.abs(_LOG_WEIGHTS[best] - logs[index]).argmin()]]
+        logs -= logs.mean()
+        if np.allclose(logs, before):
+            break
+    return tuple(np.exp(logs).tolist())
 
 
 def fit_operating_points(scores: np.ndarray, positive: np.ndarray) -> dict[str, OperatingPoint]:
@@ -267,7 +408,7 @@ def fit_operating_points(scores: np.ndarray, positive: np.ndarray) -> dict[str, 
 def fit_conformal(
     probabilities: np.ndarray,
     labels: np.ndarray,
-    groups: Sequence[str],
+    groups: Sequence[str] | np.ndarray,
 ) -> tuple[float, ...]:
     """Least probability of each class at which it joins an image's set: split conformal prediction.
 
@@ -303,20 +444,66 @@ def operating_point_title(key: str) -> str:
     return _POINT_TITLES.get(key, key.replace("_", " "))
 
 
-def _check_classes(labels: np.ndarray, groups: Sequence[str], classes: Sequence[str]) -> None:
+def check_lesions(labels: np.ndarray, groups: Sequence[str], classes: Sequence[str]) -> None:
+    """Raises `TableError` where a class has fewer lesions than `SMALLEST_CLASS`.
+
+    Args:
+        labels: int [N].
+        groups: N lesion names.
+        classes: The K class keys.
+    """
     for index, key in enumerate(classes):
         lesions = len(set(np.asarray(groups)[labels == index]))
         if lesions < SMALLEST_CLASS:
             raise TableError(
                 f"The calibration images have {lesions} lesions of the class “{key}”; at least "
-                f"{SMALLEST_CLASS} "
-                "are needed. Give more rows the split “calibration”.",
+                f"{SMALLEST_CLASS} are needed. Give more rows the split “calibration”.",
                 code=ErrorCode.TOO_FEW_IMAGES,
             )
 
 
-def _read_view(values: Mapping[str, Any], num_classes: int) -> ViewCalibration:
-    scaling, points = values["scaling"], values["operating_points"]
+def _read_first_format(values: Mapping[str, Any]) -> dict[str, Calibration]:
+    key, classes = str(values["task"]), tuple(map(str, values["classes"]))
+    scalings = {views: fitted["scaling"] for views, fitted in values["by_views"].items()}
+    reading = {**values, "target": values.get("target", ""), "class_weights": None}
+    return {key: _read_reading(key, reading, classes, scalings, str(values["weights_sha256"]))}
+
+
+def _read_reading(
+    key: str,
+    values: Mapping[str, Any],
+    network: tuple[str, ...],
+    scalings: Mapping[str, Any],
+    weights_sha256: str,
+) -> Calibration:
+    classes = tuple(map(str, values["classes"]))
+    groups = None
+    if classes != network:
+        groups = get_task(key, TRAINABLE_TASKS).group(network)
+        if groups is None or len(groups.members) != len(classes):
+            raise ValueError("a task that these classes don't form")
+    weights = tuple(map(float, values["class_weights"] or ()))
+    if weights and (len(weights) != len(classes) or not np.isfinite(weights).all() or min(weights) <= 0):
+        raise ValueError("not one weight above 0 a class")
+    return Calibration(
+        key,
+        classes,
+        weights_sha256,
+        {
+            int(views): _read_view(fitted, scalings[views], len(classes), len(network))
+            for views, fitted in values["by_views"].items()
+        },
+        values["report"],
+        str(values["target"]),
+        groups,
+        weights,
+    )
+
+
+def _read_view(
+    values: Mapping[str, Any], scaling: Mapping[str, Any], num_classes: int, num_logits: int
+) -> ViewCalibration:
+    points = values["operating_points"]
     fitted = ViewCalibration(
         Scaling(
             str(scaling["method"]), tuple(map(float, scaling["scale"])), tuple(map(float, scaling["bias"]))
@@ -327,8 +514,12 @@ def _read_view(values: Mapping[str, Any], num_classes: int) -> ViewCalibration:
         },
         tuple(map(float, values["least_probabilities"])),
     )
-    numbers = (fitted.scaling.scale, fitted.scaling.bias, fitted.least_probabilities)
-    if any(len(part) != num_classes or not np.isfinite(part).all() for part in numbers):
+    lengths = (
+        (fitted.scaling.scale, num_logits),
+        (fitted.scaling.bias, num_logits),
+        (fitted.least_probabilities, num_classes),
+    )
+    if any(len(part) != length or not np.isfinite(part).all() for part, length in lengths):
         raise ValueError("not one finite number a class")
     if set(points) != set(OPERATING_POINTS):
         raise ValueError("not the operating points of this version")

@@ -6,7 +6,7 @@ Both name the weights that they were fitted for, and are refused beside any othe
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,15 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from dermadeit.errors import CheckpointError, ErrorCode
+from dermadeit.errors import CheckpointError, ErrorCode, TaskError
 from dermadeit.files import read_json, write_atomically, write_json
-from dermadeit.tasks import Task
-from dermadeit.trust.calibration import Calibration, CalibrationValues
+from dermadeit.tasks import Task, readable_tasks
+from dermadeit.trust.calibration import (
+    Calibration,
+    CalibrationsValues,
+    calibrations_to_dict,
+    read_calibrations,
+)
 from dermadeit.trust.gating import Gates, OutOfDistribution, SkinDetector
 from dermadeit.trust.neighbours import NeighbourIndex
 
@@ -25,18 +30,23 @@ CALIBRATION_FILE = "calibration.json"
 ARRAYS_FILE = "trust.safetensors"
 CALIBRATE_COMMAND = "python -m dermadeit calibrate"
 
-_FORMAT = 1
+_FORMAT = 2
+_FORMATS_READ = (1, 2)
 _AGAIN = f"Run “{CALIBRATE_COMMAND}” for it again, or delete {CALIBRATION_FILE} to use it uncalibrated."
 
 
-class CalibrationFile(CalibrationValues):
+class CalibrationFile(CalibrationsValues):
     """`calibration.json`, the numbers of what was fitted for a checkpoint.
 
     Attributes:
         format: Version of the file's format.
+        gates: As `gating.Gates.to_dict` gives them.
+        report: `gates`, how many photos of each kind they withhold or warn of, and `dermadeit_version`.
     """
 
     format: int
+    gates: dict[str, Any]
+    report: dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,18 +54,22 @@ class Trust:
     """Everything that was fitted for one checkpoint after its training.
 
     Attributes:
-        calibration: Probabilities, operating points and conformal sets.
+        calibrations: Key of each task that the network answers to its probabilities, operating points and
+            conformal sets.
         gates: When an answer is withheld or gets a warning.
         out_of_distribution: How strange an image is.
         neighbours: The training images, to find similar ones; None where they were not indexed.
         skin: Whether an image shows skin at all; None in files of version 0.1.
+        report: For people: `gates`, how many photos of each kind they withhold or warn of, and
+            `dermadeit_version`.
     """
 
-    calibration: Calibration
+    calibrations: Mapping[str, Calibration]
     gates: Gates
     out_of_distribution: OutOfDistribution
     neighbours: NeighbourIndex | None
     skin: SkinDetector | None = None
+    report: Mapping[str, Any] = field(default_factory=dict)
 
 
 def write_trust(folder: Path, trust: Trust) -> None:
@@ -71,9 +85,15 @@ def write_trust(folder: Path, trust: Trust) -> None:
         if source is not None
         for name, array in source.to_arrays().items()
     }
-    metadata = {"weights_sha256": trust.calibration.weights_sha256}
+    calibrations = calibrations_to_dict(trust.calibrations)
+    metadata = {"weights_sha256": calibrations["weights_sha256"]}
     write_atomically(folder / ARRAYS_FILE, lambda partial: save_file(arrays, partial, metadata))
-    content: CalibrationFile = {"format": _FORMAT, **trust.calibration.to_dict()}
+    content: CalibrationFile = {
+        "format": _FORMAT,
+        **calibrations,
+        "gates": trust.gates.to_dict(),
+        "report": dict(trust.report),
+    }
     write_json(folder / CALIBRATION_FILE, content)
 
 
@@ -83,12 +103,12 @@ def remove_trust(folder: Path) -> None:
     (folder / ARRAYS_FILE).unlink(missing_ok=True)
 
 
-def read_trust(folder: Path, task: Task, weights_sha256: str) -> Trust | None:
+def read_trust(folder: Path, network: Task, weights_sha256: str) -> Trust | None:
     """Reads what belongs to a checkpoint.
 
     Args:
         folder: The checkpoint.
-        task: What it was trained for.
+        network: The task whose classes are the network's own.
         weights_sha256: Hex digest of its weights.
 
     Returns:
@@ -101,36 +121,49 @@ def read_trust(folder: Path, task: Task, weights_sha256: str) -> Trust | None:
     if not path.is_file():
         return None
     values = _read_json(path)
-    if values.get("format") != _FORMAT:
+    if values.get("format") not in _FORMATS_READ:
         raise CheckpointError(
             f"The {path.name} of the checkpoint “{folder.name}” has the format {values.get('format')}; this "
-            f"version reads {_FORMAT}. {_AGAIN}"
+            f"version reads {' and '.join(map(str, _FORMATS_READ))}. {_AGAIN}"
         )
     try:
-        calibration = Calibration.from_dict(values)
-        gates = Gates.from_dict(calibration.gates or {})
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        calibrations = read_calibrations(values)
+        gates = Gates.from_dict(values["gates"] or {})
+        report = dict(values["report"])
+        fitted_for = {calibration.weights_sha256 for calibration in calibrations.values()}
+    except (KeyError, TypeError, ValueError, AttributeError, TaskError) as error:
         raise _damaged(path) from error
-    if (calibration.task, calibration.classes) != (task.key, task.classes):
-        raise CheckpointError(
-            f"The {path.name} of the checkpoint “{folder.name}” is for the task “{calibration.task}”, not "
-            f"“{task.key}”. {_AGAIN}",
-            code=ErrorCode.WRONG_TASK,
-        )
+    _check_tasks(path, calibrations, network)
     arrays, arrays_sha256 = _read_arrays(folder / ARRAYS_FILE)
-    if {calibration.weights_sha256, arrays_sha256} != {weights_sha256}:
+    if {*fitted_for, arrays_sha256} != {weights_sha256}:
         raise CheckpointError(
             f"The calibration of the checkpoint “{folder.name}” was made for other weights. {_AGAIN}",
             code=ErrorCode.WRONG_HASH,
         )
     index, skin = _part(arrays, "neighbours."), _part(arrays, "skin.")
     return Trust(
-        calibration,
+        calibrations,
         gates,
         OutOfDistribution.from_arrays(_part(arrays, "ood.")),
         NeighbourIndex.from_arrays(index) if index else None,
         SkinDetector.from_arrays(skin) if skin else None,
+        report,
     )
+
+
+def _check_tasks(path: Path, calibrations: Mapping[str, Calibration], network: Task) -> None:
+    """Raises `CheckpointError` unless the network answers each task that was fitted, and its own is among them."""
+    known = {task.key: task for task in readable_tasks(network)}
+    fits = network.key in calibrations and all(
+        key in known and (calibration.classes, calibration.network) == (known[key].classes, network.classes)
+        for key, calibration in calibrations.items()
+    )
+    if not fits:
+        raise CheckpointError(
+            f"The {path.name} of the checkpoint “{path.parent.name}” is for the task "
+            f"“{', '.join(calibrations)}”, not “{network.key}”. {_AGAIN}",
+            code=ErrorCode.WRONG_TASK,
+        )
 
 
 def _read_json(path: Path) -> dict[str, Any]:

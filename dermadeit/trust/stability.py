@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,16 +24,20 @@ class Stability:
     flips: int
 
 
-def stability(view_logits: np.ndarray, answer: int | None = None) -> Stability:
+def stability(
+    view_logits: np.ndarray, answer: int | None = None, class_weights: Sequence[float] = ()
+) -> Stability:
     """Compares the views of an image with their joint answer, by the softmax of each view's own logits.
 
     Args:
         view_logits: float [V, K], V at least 1; the logs of calibrated probabilities serve too. With one view,
             everything agrees.
         answer: Index of the joint answer, whose probability is followed; None for that of the averaged logits.
+        class_weights: K weights that decide the answer of a view (`calibration.answers`); empty for equal ones.
     """
     answer = int(answers(view_logits)) if answer is None else answer
-    flips = int((view_logits.argmax(axis=-1) != answer).sum())
+    weighted = view_logits + np.log(class_weights) if len(class_weights) else view_logits
+    flips = int((weighted.argmax(axis=-1) != answer).sum())
     return Stability(1 - flips / len(view_logits), float(spreads(view_logits, answer)), flips)
 
 

@@ -27,7 +27,7 @@ from dermadeit.inference.predictor import Predictor, load_predictor
 from dermadeit.inference.records import ABSTAIN, ANSWER
 from dermadeit.models.checkpoints import CHECKPOINT_ROOT
 from dermadeit.tasks import get_task
-from dermadeit.trust.calibration import Calibration
+from dermadeit.trust.calibration import Calibration, read_calibrations
 
 BINARY, MULTICLASS = get_task("binary"), get_task("multiclass")
 
@@ -240,7 +240,7 @@ def test_the_diagnosis_goes_with_an_answer_into_slices_and_files(
 
 def test_a_table_has_operating_points_where_its_weights_are_at_hand(tmp_path: Path) -> None:
     text = (CHECKPOINT_ROOT / "binary" / "dermadeit" / "calibration.json").read_text()
-    calibration = Calibration.from_dict(json.loads(text))
+    calibration = read_calibrations(json.loads(text))["binary"]
     table = _write_table(tmp_path / "p.csv", [("1", "a", "8", "nevus"), ("2", "a", "8", "others")])
     first, *others = table.read_text().splitlines()
     table.write_text(

@@ -166,7 +166,7 @@ def test_evaluate_measures_what_was_promised(
     points = metrics["operating_points"]
     assert points.keys() == {"target", "prevalence", *OPERATING_POINTS}
     for name in OPERATING_POINTS:
-        fitted = promised["by_views"]["2"]["operating_points"][name]
+        fitted = promised["readings"]["binary"]["by_views"]["2"]["operating_points"][name]
         assert points[name]["sensitivity"]["value"] == pytest.approx(fitted["sensitivity"])
         assert points[name]["specificity"]["value"] == pytest.approx(fitted["specificity"])
     assert points["sensitivity_95"]["sensitivity"]["value"] >= 0.95
@@ -302,6 +302,7 @@ def test_an_uncalibrated_checkpoint_works_and_says_so(
     [
         ("calibration.json", b'{"format": 1, "task": ', "damaged_checkpoint"),
         ("calibration.json", b'{"format": 1}', "damaged_checkpoint"),
+        ("calibration.json", b'{"format": 2, "readings": {}}', "damaged_checkpoint"),
         ("calibration.json", b"[]", "damaged_checkpoint"),
         ("calibration.json", b'{"format": 7}', "checkpoint_refused"),
         ("trust.safetensors", b"", "damaged_checkpoint"),
@@ -323,7 +324,7 @@ def test_damaged_files_are_refused_with_a_remedy(
 
 @pytest.mark.parametrize(
     ("change", "code"),
-    [({"weights_sha256": "0" * 64}, "wrong_hash"), ({"task": "multiclass"}, "wrong_task")],
+    [({"weights_sha256": "0" * 64}, "wrong_hash"), ({"classes": ["others", "nevus"]}, "wrong_task")],
 )
 def test_a_calibration_of_something_else_is_refused(copy: Path, change: dict, code: str) -> None:
     path = copy / "calibration.json"

@@ -5,6 +5,7 @@ import pytest
 
 from dermadeit.metrics.shares import (
     abstention_figures,
+    calibration_figures,
     conformal_figures,
     operating_point_figures,
     risk_coverage,
@@ -100,3 +101,18 @@ def test_withheld_answers_are_counted_apart() -> None:
     assert figures["abstained"]["value"] == 1 / 4
     assert figures["accuracy_answered"]["value"] == pytest.approx(2 / 3)
     assert figures["accuracy_withheld"]["value"] == 0
+
+
+def test_a_perfect_model_has_no_debiased_calibration_error_and_a_boastful_one_has() -> None:
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet(np.ones(3), 1300)
+    labels = (rng.random((1300, 1)) > probabilities.cumsum(axis=1)).sum(axis=1)
+    groups = [str(index) for index in range(1300)]
+    boastful = probabilities**3 / (probabilities**3).sum(axis=1, keepdims=True)
+    honest, loud = (
+        calibration_figures(labels, shares, groups, ("a", "b", "c")) for shares in (probabilities, boastful)
+    )
+    assert honest["ece"]["value"] > 0.015
+    assert honest["ece_debiased"]["value"] < honest["ece"]["value"] / 2
+    assert loud["ece_debiased"]["value"] > 0.1
+    assert {figure["n"] for figure in honest.values()} == {1300}

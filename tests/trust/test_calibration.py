@@ -1,10 +1,12 @@
 """Calibration against brute force, closed forms and its own promise on new lesions."""
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 from scipy.special import softmax
+from sklearn.metrics import f1_score
 
 from dermadeit.errors import ConfigurationError, TableError
 from dermadeit.metrics.weighted import log_losses
@@ -12,9 +14,14 @@ from dermadeit.trust.calibration import (
     Calibration,
     OperatingPoint,
     ViewCalibration,
+    answers,
+    calibrations_to_dict,
+    check_lesions,
+    fit_class_weights,
     fit_conformal,
     fit_operating_points,
     fit_view,
+    read_calibrations,
 )
 from dermadeit.trust.scaling import Scaling, fit_scaling, fit_temperature, fit_vector
 
@@ -182,30 +189,96 @@ def test_probabilities_are_those_of_the_number_of_views(calibration: Calibration
 
 def test_a_calibration_comes_back_from_json_exactly() -> None:
     logits, labels = _drawn(300, Scaling("temperature", (0.37,) * 3, (0.0,) * 3))
-    fitted = fit_view(logits, labels, [str(index // 2) for index in range(300)], CLASSES)
-    calibration = Calibration("multiclass", CLASSES, "cd" * 32, {8: fitted}, {"any": 1.5}, {"n": 300})
-    assert Calibration.from_dict(json.loads(json.dumps(calibration.to_dict()))) == calibration
+    groups = [str(index // 2) for index in range(300)]
+    scaling = fit_scaling(logits, labels, groups)
+    fitted = fit_view(scaling, scaling(logits), labels, groups, 0)
+    calibration = Calibration("multiclass", CLASSES, "cd" * 32, {8: fitted}, {"n": 300})
+    values = calibrations_to_dict({"multiclass": calibration})
+    assert read_calibrations(json.loads(json.dumps(values))) == {"multiclass": calibration}
 
 
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda values: values.pop("by_views"),
-        lambda values: values["by_views"]["8"]["scaling"].update(scale=[1.0]),
-        lambda values: values["by_views"]["8"]["scaling"].update(scale=[1.0, 1.0, float("nan")]),
-        lambda values: values["by_views"]["8"]["operating_points"].pop("balanced"),
-        lambda values: values["by_views"]["8"]["operating_points"]["balanced"].update(threshold="high"),
+        lambda values: values.pop("scalings"),
+        lambda values: values["readings"]["multiclass"].pop("by_views"),
+        lambda values: values["readings"]["multiclass"].update(class_weights=[1.0, 1.0]),
+        lambda values: values["readings"]["multiclass"].update(class_weights=[1.0, 1.0, 0.0]),
+        lambda values: values["scalings"]["8"].update(scale=[1.0]),
+        lambda values: values["scalings"]["8"].update(scale=[1.0, 1.0, float("nan")]),
+        lambda values: _fitted(values)["operating_points"].pop("balanced"),
+        lambda values: _fitted(values)["operating_points"]["balanced"].update(threshold="high"),
     ],
 )
 def test_damaged_values_are_no_calibration(calibration: Calibration, damage) -> None:
-    values = json.loads(json.dumps(calibration.to_dict()))
+    values = json.loads(json.dumps(calibrations_to_dict({"multiclass": calibration})))
     damage(values)
     with pytest.raises((KeyError, TypeError, ValueError)):
-        Calibration.from_dict(values)
+        read_calibrations(values)
+
+
+def _fitted(values: dict) -> dict:
+    return values["readings"]["multiclass"]["by_views"]["8"]
 
 
 def test_a_class_with_too_few_lesions_is_named() -> None:
-    logits, labels = _drawn(300, Scaling("temperature", (1.0,) * 3, (0.0,) * 3))
+    _, labels = _drawn(300, Scaling("temperature", (1.0,) * 3, (0.0,) * 3))
     groups = [("one lesion" if label == 2 else str(index)) for index, label in enumerate(labels)]
     with pytest.raises(TableError, match="1 lesions of the class “scc”"):
-        fit_view(logits, labels, groups, CLASSES)
+        check_lesions(labels, groups, CLASSES)
+
+
+def _macro_f1(weights: tuple[float, ...], probabilities: np.ndarray, labels: np.ndarray) -> float:
+    return f1_score(labels, answers(probabilities, weights), average="macro")
+
+
+def test_class_weights_raise_the_macro_f1_to_that_of_a_fine_grid() -> None:
+    rng = np.random.default_rng(0)
+    # One class is rare and hardly ever the most probable.
+    labels = rng.choice(3, 4000, p=[0.6, 0.35, 0.05])
+    logits = rng.normal(0, 1, (4000, 3)) + 1.2 * np.eye(3)[labels] + np.log([0.6, 0.35, 0.05])
+    probabilities = softmax(logits, axis=1)
+    weights = fit_class_weights(probabilities, labels)
+    assert np.prod(weights) == pytest.approx(1)
+    reached = _macro_f1(weights, probabilities, labels)
+    steps = np.exp(np.linspace(-1.5, 1.5, 16))
+    grid = max(_macro_f1((1.0, bcc, scc), probabilities, labels) for bcc in steps for scc in steps)
+    assert reached > _macro_f1((), probabilities, labels) + 0.02
+    assert reached > grid - 0.01
+
+
+def test_class_weights_of_a_balanced_table_are_about_equal() -> None:
+    logits, labels = _drawn(6000, Scaling("temperature", (1.0,) * 3, (0.0,) * 3))
+    assert fit_class_weights(softmax(logits, axis=1), labels) == pytest.approx((1, 1, 1), abs=0.25)
+
+
+def test_a_class_with_few_calibration_lesions_gets_its_bound_from_validation_too() -> None:
+    rng = np.random.default_rng(1)
+    labels = np.repeat([0, 1], [60, 20])
+    probabilities = np.stack([1 - labels * 0.6, labels * 0.6], axis=1) + rng.uniform(0, 0.1, (80, 1)) * [
+        -1,
+        1,
+    ]
+    groups, calibrating = [str(index) for index in range(80)], np.ones(80, dtype=bool)
+    scaling = Scaling("temperature", (1.0, 1.0), (0.0, 0.0))
+    calibrating[67:] = False
+    few = fit_view(scaling, probabilities[:67], labels[:67], groups[:67], 1)
+    more = fit_view(scaling, probabilities, labels, groups, 1, calibrating)
+    assert few.least_probabilities[1] == 0
+    assert more.least_probabilities[1] == fit_conformal(probabilities, labels, groups)[1] > 0
+    assert more.least_probabilities[0] == few.least_probabilities[0]
+    assert more.operating_points == few.operating_points
+
+
+def test_the_embedded_files_of_version_0_1_are_read(calibration: Calibration) -> None:
+    [fitted] = {id(view): view for view in calibration.by_views.values()}.values()
+    values = {
+        "format": 1,
+        "task": "multiclass",
+        "classes": list(CLASSES),
+        "weights_sha256": "ab" * 32,
+        "by_views": {views: asdict(fitted) for views in ("1", "8")},
+        "gates": None,
+        "report": {},
+    }
+    assert read_calibrations(json.loads(json.dumps(values))) == {"multiclass": calibration}

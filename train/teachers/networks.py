@@ -15,7 +15,7 @@ from dermadeit.data.manifest import Manifest
 from dermadeit.errors import CheckpointError, ConfigurationError, ErrorCode
 from dermadeit.files import read_json
 from dermadeit.imaging.preprocessing import apply_dihedral
-from dermadeit.models.checkpoints import CONFIG_FILE, TRAINING_FILE, Checkpoint, load_checkpoint
+from dermadeit.models.checkpoints import CONFIG_FILE, TRAINING_FILE, Checkpoint, load_checkpoint, read_task
 from dermadeit.models.specs import MODEL_SPECS
 from dermadeit.tasks import DIAGNOSIS
 from train.configuration import CHECKPOINT_PREFIX
@@ -183,7 +183,7 @@ def _find_checkpoints(task: str, runs: Path) -> list[Path]:
     for path in sorted(runs.rglob(CONFIG_FILE)):
         try:
             ours = read_json(path)["dermadeit"]
-            spec, own_task = MODEL_SPECS[ours["model"]], ours["task"]
+            spec, own_task = MODEL_SPECS[ours["model"]], read_task(path.parent).key
             folds, held_out = _read_folds(path.parent)
             if not _is_trustworthy(path.parent):
                 continue

@@ -179,7 +179,7 @@ def test_one_probability_does_not_decide_among_three_classes(mixed):
         read_answer(0.5, mixed["multiclass"])
     checkpoint = mixed["binary"].checkpoint
     calibration = replace(checkpoint.calibration, classes=("mel", "bcc", "scc"))
-    trust = replace(checkpoint.trust, calibration=calibration)
+    trust = replace(checkpoint.trust, calibrations={"binary": calibration})
     with pytest.raises(ConfigurationError, match="with two classes"):
         read_answer(0.5, Predictor(replace(checkpoint, trust=trust)))
 
