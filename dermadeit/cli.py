@@ -57,7 +57,7 @@ AnyTaskOption = Annotated[
 ]
 ModelOption = Annotated[str, typer.Option(help="A model name, or a checkpoint folder.")]
 ImagesOption = Annotated[
-    Path | None, typer.Option(help="Folder that the table's files are in; its own folder by default.")
+    Path | None, typer.Option(help="Folder or ZIP that the table's files are in; its own folder by default.")
 ]
 LeaksOption = Annotated[
     bool, typer.Option("--allow-leaks", help="Continue although lesions are in two splits.")
@@ -221,7 +221,9 @@ def evaluate(
 
 @app.command()
 def calibrate(
-    source: Annotated[Path, typer.Argument(help="A CSV table with the splits train and calibration.")],
+    source: Annotated[
+        Path, typer.Argument(help="A table, folder or ZIP with the splits train and calibration.")
+    ],
     task: AnyTaskOption = None,
     model: ModelOption = "dermadeit",
     images: ImagesOption = None,
@@ -247,7 +249,7 @@ def calibrate(
     allow_leaks: LeaksOption = False,
 ) -> None:
     """Fit probabilities, decisions, gates and similar cases, and store them beside the weights."""
-    with _user_errors():
+    with _user_errors(), ExitStack() as opened:
         from tqdm import tqdm
 
         from dermadeit.evaluation.calibrate import fit_trust, read_cases, refit_gates
@@ -258,11 +260,13 @@ def calibrate(
         folder = find_checkpoint(task and task.value, model)
         if folder.is_dir():
             require_folder(folder)
-        whole = _open_network_manifest(source, folder, images, allow_leaks=allow_leaks)
+        whole = _open_network_manifest(source, folder, images, allow_leaks=allow_leaks, opened=opened)
         manifest = whole.select("calibration")
         has_validation = any(row.split == "validation" for row in whole.rows)
         validation = whole.select("validation") if has_validation and not gates_only else None
-        cases = None if gates_only or not similar_cases else read_cases(source, manifest.task, images)
+        cases = None
+        if similar_cases and not gates_only:
+            cases = read_cases(source, manifest.task, images, opened=opened)
         # What an earlier calibration left may be damaged; it is about to be replaced, or parts of it are kept.
         checkpoint = load_checkpoint(folder, task and task.value, calibrated=gates_only)
         known = checkpoint.trust
@@ -349,7 +353,9 @@ def models(output_format: FormatOption = OutputFormat.table) -> None:
 
 @app.command()
 def robustness(
-    source: Annotated[Path, typer.Argument(help="A CSV table, or a folder with class subfolders.")],
+    source: Annotated[
+        Path, typer.Argument(help="A folder or ZIP with class subfolders or a table, or a table.")
+    ],
     task: TaskOption,
     output: Annotated[Path, typer.Option(help="Folder for robustness.json.")],
     images: ImagesOption = None,
@@ -363,7 +369,7 @@ def robustness(
     allow_leaks: LeaksOption = False,
 ) -> None:
     """Read the same photos with eleven corruptions, at five severities."""
-    with _user_errors():
+    with _user_errors(), ExitStack() as opened:
         from tqdm import tqdm
 
         from dermadeit.evaluation.robustness import ROBUSTNESS_FILE, measure_robustness, sample_lesions
@@ -371,7 +377,9 @@ def robustness(
         from dermadeit.inference.predictor import load_predictor
 
         require_folder(output)
-        manifest = _open_manifest(source, task, images, model, split=split, allow_leaks=allow_leaks)
+        manifest = _open_manifest(
+            source, task, images, model, split=split, allow_leaks=allow_leaks, opened=opened
+        )
         manifest = sample_lesions(manifest, sample, seed)
         with tqdm(total=len(manifest.rows), unit="image", disable=None) as bar:
             measured = measure_robustness(
@@ -480,12 +488,14 @@ def write_table(
         write_benchmark_tables(results, readme, root or BENCHMARK_ROOT)
 
 
-def _open_network_manifest(source: Path, folder: Path, images: Path | None, *, allow_leaks: bool) -> Manifest:
+def _open_network_manifest(
+    source: Path, folder: Path, images: Path | None, *, allow_leaks: bool, opened: ExitStack
+) -> Manifest:
     """Reads labelled images of the task that a checkpoint was trained for; see `_open_manifest`."""
     from dermadeit.data.manifest import read_source
     from dermadeit.models.checkpoints import read_task
 
-    return _checked(read_source(source, read_task(folder), images), allow_leaks=allow_leaks)
+    return _checked(read_source(source, read_task(folder), images, opened=opened), allow_leaks=allow_leaks)
 
 
 def _checked(manifest: Manifest, *, allow_leaks: bool) -> Manifest:
@@ -506,7 +516,7 @@ def _open_manifest(
     *,
     split: str | None,
     allow_leaks: bool,
-    opened: ExitStack | None = None,
+    opened: ExitStack,
 ) -> Manifest:
     """Reads labelled images, refuses leaks unless they are allowed, and keeps one split where one is named.
 

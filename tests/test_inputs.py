@@ -274,16 +274,88 @@ def benign_and_malignant(folder: Path, photos: list[bytes]) -> Given:
 
 
 @case
+def notes_among_the_images_of_a_class(folder: Path, photos: list[bytes]) -> Given:
+    images = _images(folder, photos, "{key}/{stem}.jpg")
+    (images / "MEL" / "notes.csv").write_text("file;diagnosis\np3.jpg;BKL\n")
+    return Given(images, prepare="--class-folders")
+
+
+@case
+def copies_under_other_names(folder: Path, photos: list[bytes]) -> Given:
+    images = _images(folder, photos)
+    (images / "sub").mkdir()
+    (images / "sub" / "again.jpg").write_bytes(photos[0])
+    (images / "twice.jpg").write_bytes(photos[1])
+    table = _table(folder, "file,diagnosis", "{id}.jpg,{key}")
+    table.write_text(table.read_text() + "again.jpg,nv\ntwice.jpg,MEL\n")
+    return Given(images, table, _without("p1"))
+
+
+@case
+def copies_under_other_names_in_class_folders(folder: Path, photos: list[bytes]) -> Given:
+    images = _images(folder, photos, "{key}/{stem}.jpg")
+    (images / "NV" / "z.jpg").write_bytes(photos[0])
+    (images / "BCC" / "z.jpg").write_bytes(photos[3])
+    return Given(images, expected=_without("p3"), prepare="--class-folders")
+
+
+@case
+def rows_with_too_many_or_too_few_cells(folder: Path, photos: list[bytes]) -> Given:
+    table = _table(folder, "file,diagnosis,note", "{id}.jpg,{key},seen")
+    text = table.read_text().replace("p0.jpg,NV,seen", "p0.jpg,NV,seen, twice")
+    table.write_text(text.replace("p3.jpg,MEL,seen", "p3.jpg"))
+    return Given(_images(folder, photos), table, _without("p0", "p3"))
+
+
+@case
 def names_of_japanese_windows(folder: Path, photos: list[bytes]) -> Given:
-    images = _images(folder, photos, "黒子_{stem}.jpg")
+    return _zipped_in_code_page(folder, photos, "黒子", "cp932")
+
+
+@case
+def names_of_chinese_windows(folder: Path, photos: list[bytes]) -> Given:
+    return _zipped_in_code_page(folder, photos, "痣病", "gbk")
+
+
+@case
+def names_of_a_western_zip(folder: Path, photos: list[bytes]) -> Given:
+    return _zipped_in_code_page(folder, photos, "Rücken", "cp437")
+
+
+@case
+def names_of_japanese_windows_unpacked_as_others(folder: Path, photos: list[bytes]) -> Given:
+    images = _images(folder, photos, f"{'黒子'.encode('cp932').decode('cp437')}_{{stem}}.jpg")
+    table = _table(folder, "file,diagnosis", "黒子_{id}.jpg,{key}")
+    return Given(images, table, {f"黒子_{stem}": label for stem, label in WHOLE.items()})
+
+
+@case
+def table_of_japanese_windows(folder: Path, photos: list[bytes]) -> Given:
+    return _table_in_code_page(folder, photos, "黒子", "cp932")
+
+
+@case
+def table_of_chinese_windows(folder: Path, photos: list[bytes]) -> Given:
+    return _table_in_code_page(folder, photos, "痣病", "gbk")
+
+
+def _zipped_in_code_page(folder: Path, photos: list[bytes], name: str, code_page: str) -> Given:
+    images = _images(folder, photos, f"{name}_{{stem}}.jpg")
     archive = folder / "photos.zip"
+    letters = name.encode(code_page)
     with zipfile.ZipFile(archive, "w") as content:
         for path in sorted(images.iterdir()):
-            content.writestr(path.name.replace("黒子", "mark"), path.read_bytes())
+            content.writestr(path.name.replace(name, "x" * len(letters)), path.read_bytes())
     # Python writes such names as UTF-8 and says so; these are of a code page and say nothing.
-    archive.write_bytes(archive.read_bytes().replace(b"mark_p", "黒子".encode("cp932") + b"_p"))
-    table = _table(folder, "file,diagnosis", "黒子_{id}.jpg,{key}")
-    return Given(images, table, {f"黒子_{stem}": label for stem, label in WHOLE.items()}, archive=archive)
+    archive.write_bytes(archive.read_bytes().replace(b"x" * len(letters) + b"_p", letters + b"_p"))
+    table = _table(folder, "file,diagnosis", f"{name}_{{id}}.jpg,{{key}}")
+    return Given(images, table, {f"{name}_{stem}": label for stem, label in WHOLE.items()}, archive=archive)
+
+
+def _table_in_code_page(folder: Path, photos: list[bytes], name: str, code_page: str) -> Given:
+    table = _table(folder, "file,diagnosis", f"{name}_{{id}}.jpg,{{key}}", encoding=code_page)
+    expected = {f"{name}_{stem}": label for stem, label in WHOLE.items()}
+    return Given(_images(folder, photos, f"{name}_{{stem}}.jpg"), table, expected)
 
 
 def _without(*stems: str) -> dict[str, str]:
@@ -317,8 +389,13 @@ def _stem(name: str) -> str:
     return unicodedata.normalize("NFC", Path(name.replace("\\", "/")).stem)
 
 
+def _source(given: Given) -> list[str]:
+    images = str(given.archive or given.images)
+    return [str(given.table), "--images", images] if given.table else [images]
+
+
 def _evaluated(given: Given, output: Path) -> dict[str, str] | str:
-    source = [str(given.table), "--images", str(given.images)] if given.table else [str(given.images)]
+    source = _source(given)
     command = [
         "evaluate",
         *source,
@@ -343,8 +420,7 @@ def _evaluated(given: Given, output: Path) -> dict[str, str] | str:
 
 
 def _prepared(given: Given, output: Path) -> dict[str, str] | int:
-    source = [str(given.table), "--images", str(given.images)] if given.table else [str(given.images)]
-    code = prepare([given.prepare, *source, "--output", str(output), "--workers", "1"])
+    code = prepare([given.prepare, *_source(given), "--output", str(output), "--workers", "1"])
     if code:
         return code
     rows = read_source(output / "manifest.csv", BINARY).rows

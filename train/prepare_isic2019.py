@@ -21,7 +21,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -185,7 +185,7 @@ def prepare(collection: Collection, output: Path, settings: PreparationSettings)
         settings_record = dataclasses.asdict(settings)
         del settings_record["workers"]
         write_tables(output, rows, exclusions, {"source": collection.name, **settings_record})
-    log_summary(output, rows, exclusions, leaks=settings.image_level_split)
+    log_summary(output, rows, exclusions, leaks=settings.image_level_split, task=collection.task)
     return manifest_file
 
 
@@ -287,25 +287,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         **{field.name: getattr(options, field.name) for field in dataclasses.fields(PreparationSettings)}
     )
     require_folder(options.output)
-    if collection := _read_collection(options):
-        prepare(collection, options.output, settings)
-    else:
-        prepare_isic2019(
-            options.output,
-            archives=options.archives,
-            download=options.download,
-            base_url=options.base_url,
-            sha256=options.sha256,
-            settings=settings,
-        )
+    with ExitStack() as opened:
+        if collection := _read_collection(options, opened):
+            if collection.task is not None:
+                write_classes(options.output / CLASSES_FILE, collection.task)
+            prepare(collection, options.output, settings)
+        else:
+            prepare_isic2019(
+                options.output,
+                archives=options.archives,
+                download=options.download,
+                base_url=options.base_url,
+                sha256=options.sha256,
+                settings=settings,
+            )
     return 0
 
 
-def _read_collection(options: argparse.Namespace) -> Collection | None:
+def _read_collection(options: argparse.Namespace, opened: ExitStack) -> Collection | None:
     """The layout that the options name; None for the ISIC 2019 archives."""
     class_names = dict(options.class_name)
     if options.class_folders:
-        return read_class_folders(options.class_folders, class_names)
+        return read_class_folders(options.class_folders, class_names, opened=opened)
     if options.ham10000:
         return read_ham10000(options.ham10000, class_names)
     if not options.csv:
@@ -316,10 +319,7 @@ def _read_collection(options: argparse.Namespace) -> Collection | None:
         columns["split"] = ""
     images = options.images or options.csv.parent
     task = read_own_task(options.csv) if options.csv.is_file() and has_own_classes(options.csv) else None
-    if task is not None:
-        require_folder(options.output)
-        write_classes(options.output / CLASSES_FILE, task)
-    return read_labelled_csv(options.csv, images, class_names, columns=columns, task=task)
+    return read_labelled_csv(options.csv, images, class_names, columns=columns, task=task, opened=opened)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -339,7 +339,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     layout.add_argument(
         "--archives", type=Path, help="folder of the ISIC 2019 files; OUTPUT/archives by default"
     )
-    layout.add_argument("--class-folders", type=Path, help="folder with train/<class>/, val/<class>/")
+    layout.add_argument(
+        "--class-folders",
+        type=Path,
+        help="folder or ZIP with train/<class>/, val/<class>/, or with a folder a class",
+    )
     layout.add_argument("--ham10000", type=Path, help="folder with HAM10000's image folders and metadata")
     layout.add_argument("--csv", type=Path, help="table with an image column and a label column")
     isic = parser.add_argument_group("ISIC 2019")
@@ -347,7 +351,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     isic.add_argument("--base-url", default=BASE_URL, help="where from")
     isic.add_argument("--sha256", default="", help="checksum of the images' archive, where you know it")
     table = parser.add_argument_group("tables and class folders")
-    table.add_argument("--images", type=Path, help="folder of the table's images; its own by default")
+    table.add_argument("--images", type=Path, help="folder or ZIP of the table's images; its own by default")
     for role in ("image", "label", "group", "split"):
         table.add_argument(f"--{role}-column", help="the usual names by default")
     table.add_argument(

@@ -79,6 +79,10 @@ class Archive:
             members.append(Member(name, refusal))
         self.members = tuple(sorted(members, key=lambda member: member.name))
 
+    def size(self, name: str) -> int:
+        """The number of bytes of a member that is not refused, as the ZIP declares it."""
+        return self._infos[name].file_size
+
     def read(self, name: str) -> bytes:
         """The bytes of a member that is not refused.
 

@@ -12,7 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -27,14 +27,14 @@ from dermadeit.data.labelling import (
     describe_left_out,
     files_without_row,
     for_task,
-    join,
     missing_image,
     read_folders,
     read_rows,
     remainder_note,
 )
 from dermadeit.data.search import FileSearch, FoundFile, is_hidden, sanitise_path
-from dermadeit.data.tabular import TABLE_SUFFIXES, Table, is_utf8, read_csv, read_table_file
+from dermadeit.data.sources import GivenTable, read_given_table, read_with_table
+from dermadeit.data.tabular import TABLE_SUFFIXES, read_csv
 from dermadeit.data.vocabulary import Vocabulary
 from dermadeit.errors import ErrorCode, ImageError, TableError
 from dermadeit.imaging.decode import LesionImage, decode_image, sanitise_name
@@ -56,9 +56,6 @@ _SEPARATORS = (b",", b";", b"\t")
 _MARKS = (*_SEPARATORS, b"\n", b"\r")
 
 _SHEETS = (".xls", ".ods", ".numbers")
-_CODE_PAGES = ("utf-8", "cp932", "gbk", "big5", "euc_kr", "cp1252")
-"""Of names in ZIPs, and of tables, that don't say which they are of."""
-
 _OF_A_SYSTEM = "it is a hidden file of an operating system"
 _PREDICTION_COLUMNS = {"image_id", "task", "model", "views", "label_true"}
 
@@ -222,7 +219,7 @@ class _Sorting:
         self._stack = stack
         self._names: set[str] = set()
         self.found: list[FoundFile] = []
-        self.tables: list[_GivenTable] = []
+        self.tables: list[GivenTable] = []
         self.left_out: list[LeftOut] = []
 
     def add(self, uploaded: UploadedFile) -> None:
@@ -241,7 +238,8 @@ class _Sorting:
         elif reason := _unread_table(name):
             self.left_out.append(LeftOut(name, reason, Reason.UNUSED_TABLE))
         else:
-            self.found.append(FoundFile(self._unique(name), partial(_same, uploaded.path), name))
+            size = uploaded.path.stat().st_size
+            self.found.append(FoundFile(self._unique(name), partial(_same, uploaded.path), name, size=size))
 
     def _add_member(self, archive: Archive, name: str, refusal: str) -> None:
         parts = [part for part in name.split("/") if part not in ("", ".", "..")]
@@ -255,7 +253,8 @@ class _Sorting:
         elif reason := _unread_table(name):
             self.left_out.append(LeftOut(shown, reason, Reason.UNUSED_TABLE))
         else:
-            self.found.append(FoundFile(self._unique(shown), partial(archive.read, name), shown))
+            read, size = partial(archive.read, name), archive.size(name)
+            self.found.append(FoundFile(self._unique(shown), read, shown, size=size))
 
     def _unique(self, name: str) -> str:
         """The name, numbered where another file has it already."""
@@ -282,16 +281,6 @@ def _same(path: Path) -> Path:
     return path
 
 
-@dataclass(frozen=True)
-class _GivenTable:
-    """A table that was uploaded: what is in it, or why it can't be read."""
-
-    name: str
-    source: Path | bytes
-    table: Table | None
-    refusal: TableError | None = None
-
-
 def _content_of(archive: Archive, name: str, shown: str) -> bytes:
     try:
         return archive.read(name)
@@ -301,12 +290,9 @@ def _content_of(archive: Archive, name: str, shown: str) -> bytes:
         ) from error
 
 
-def _read_given(name: str, source: Path | bytes) -> _GivenTable:
+def _read_given(name: str, source: Path | bytes) -> GivenTable:
     check_table_size(source, name)
-    try:
-        return _GivenTable(name, source, read_table_file(source, name))
-    except TableError as error:
-        return _GivenTable(name, source, None, error)
+    return read_given_table(name, source)
 
 
 def _unread_table(name: str) -> str:
@@ -332,7 +318,7 @@ def _refuse_predictions(sorting: _Sorting) -> None:
 def _collect(sorting: _Sorting, task: Task) -> Collection:
     vocabulary = Vocabulary(task)
     readable = [(given.name, given.table) for given in sorting.tables if given.table is not None]
-    chosen = choose_table(readable)
+    chosen = choose_table(readable, sorting.found, vocabulary)
     folders = read_folders(sorting.found, vocabulary) if chosen is None else None
     if chosen is None and folders is None:
         if sorting.tables:
@@ -345,7 +331,10 @@ def _collect(sorting: _Sorting, task: Task) -> Collection:
     if chosen is None:
         used, reading, search = "", folders, None
     else:
-        used, reading, search = _read_with_table(sorting, chosen, readable, vocabulary)
+        used = chosen[0]
+        given = next(given for given in sorting.tables if given.table is chosen[1])
+        others = [item for item in readable if item[1] is not chosen[1]]
+        reading, search = read_with_table(given, others, FileSearch(lambda: sorting.found), vocabulary)
     assert reading is not None, "there are folders where no table was chosen"
     left_out = [*sorting.left_out, *_unused_tables(sorting.tables, used, reading)]
     labelled = for_task(reading, task)
@@ -361,56 +350,6 @@ def _collect(sorting: _Sorting, task: Task) -> Collection:
     classes = tuple(dict.fromkeys(key for _, key in labelled.rows))
     notes = (first, *said) if first else said
     return Collection(task, tuple(images), tuple(left_out), notes, labelled.ledger, classes)
-
-
-def _read_with_table(
-    sorting: _Sorting,
-    chosen: tuple[str, Table],
-    readable: Sequence[tuple[str, Table]],
-    vocabulary: Vocabulary,
-) -> tuple[str, Reading, FileSearch]:
-    """The reading of the table; where it finds no file, of the code pages that it or the ZIP may be of."""
-    others = [item for item in readable if item[0] != chosen[0]]
-    given = next(given for given in sorting.tables if given.name == chosen[0])
-
-    def attempt(
-        table: Table, found: Sequence[FoundFile], said: tuple[str, ...] = ()
-    ) -> tuple[Reading, FileSearch]:
-        search = FileSearch(lambda: found)
-        joined, notes = join(table, others, search)
-        reading = read_rows(joined, search, vocabulary, name=chosen[0])
-        return replace(reading, notes=(*said, *reading.notes, *notes)), search
-
-    best = attempt(chosen[1], sorting.found)
-    if any(row.found for row in best[0].rows):
-        return chosen[0], *best
-    for code_page in _CODE_PAGES:
-        renamed = [
-            replace(
-                item,
-                file=_in_code_page(item.file, code_page),
-                given=_in_code_page(item.given, code_page),
-            )
-            for item in sorting.found
-        ]
-        tables = [chosen[1]]
-        if not is_utf8(given.source):
-            tables.append(read_table_file(given.source, given.name, code_page))
-        said = (f"The names in the ZIP were read as {code_page.upper()}.",)
-        for table in tables:
-            for found, notes in ((renamed, said), (sorting.found, ())):
-                tried = attempt(table, found, notes)
-                if any(row.found for row in tried[0].rows):
-                    return chosen[0], *tried
-    return chosen[0], *best
-
-
-def _in_code_page(name: str, code_page: str) -> str:
-    """A name of a ZIP that says nothing of its letters, which Python takes for CP437."""
-    try:
-        return name.encode("cp437").decode(code_page)
-    except UnicodeError:
-        return name
 
 
 def _collected(labelled: ForTask) -> tuple[list[CollectedImage], list[LeftOut]]:
@@ -436,7 +375,7 @@ def _collected(labelled: ForTask) -> tuple[list[CollectedImage], list[LeftOut]]:
     return images, missing
 
 
-def _refusal_of_tables(tables: Sequence[_GivenTable], vocabulary: Vocabulary) -> TableError:
+def _refusal_of_tables(tables: Sequence[GivenTable], vocabulary: Vocabulary) -> TableError:
     """What is wrong with the tables where none of them can be used."""
     for given in tables:
         if given.refusal is not None:
@@ -449,7 +388,7 @@ def _refusal_of_tables(tables: Sequence[_GivenTable], vocabulary: Vocabulary) ->
     return TableError(f"The table “{first.name}” names no labels. Give a table of labels.")
 
 
-def _unused_tables(tables: Sequence[_GivenTable], used: str, reading: Reading) -> Iterator[LeftOut]:
+def _unused_tables(tables: Sequence[GivenTable], used: str, reading: Reading) -> Iterator[LeftOut]:
     for given in tables:
         joined = any(note.startswith(f"The table “{given.name}” was joined") for note in reading.notes)
         if given.name == used or joined:

@@ -15,7 +15,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
-from dermadeit.data.search import FileSearch, FoundFile, without_copies
+from dermadeit.data.search import FileSearch, FoundFile, find_copies
 from dermadeit.data.tabular import Table
 from dermadeit.data.vocabulary import (
     METADATA_COLUMNS,
@@ -50,6 +50,7 @@ class Reason(StrEnum):
     NO_LABEL = "no_label"
     NO_NAME = "no_name"
     OUTSIDE_TASK = "outside_task"
+    RAGGED_ROW = "ragged_row"
     REFUSED = "refused"
     REPEATED_ROW = "repeated_row"
     SEVERAL_MARKS = "several_marks"
@@ -61,6 +62,7 @@ class Reason(StrEnum):
 _OF_LABELS = (
     Reason.AMBIGUOUS_CLASS,
     Reason.CONTRADICTING_LABELS,
+    Reason.RAGGED_ROW,
     Reason.SEVERAL_MARKS,
     Reason.UNKNOWN_CLASS,
 )
@@ -219,13 +221,27 @@ def is_label_table(table: Table) -> bool:
     return bool({"file", "image_id", "lesion_group"} & columns.keys()) and _has_labels(table, columns)
 
 
-def choose_table(tables: Sequence[tuple[str, Table]]) -> tuple[str, Table] | None:
+def choose_table(
+    tables: Sequence[tuple[str, Table]], files: Sequence[FoundFile], vocabulary: Vocabulary
+) -> tuple[str, Table] | None:
     """The one table with labels; None where none has any.
+
+    A table among the images of a class, where there are folders of several classes, is somebody's notes.
+
+    Args:
+        tables: Path within the set, and content.
+        files: The files that may be images.
+        vocabulary: What class folders are called.
 
     Raises:
         TableError: Several have.
     """
-    usable = [(name, table) for name, table in tables if is_label_table(table)]
+    folder_of = {name: class_folder(name.split("/")[:-1], vocabulary) for name, _ in tables}
+    if any(folder_of.values()):
+        classes = {class_folder(item.given.split("/")[:-1], vocabulary) for item in files} - {None}
+        if len(classes) > 1:
+            tables = [item for item in tables if folder_of[item[0]] is None]
+    usable = [item for item in tables if is_label_table(item[1])]
     if len(usable) > 1:
         raise TableError(
             f"There are {len(usable)} tables of labels, such as {usable[0][0]} and {usable[1][0]}. Give one.",
@@ -269,11 +285,11 @@ def join(
             for row, line in zip(table.rows, table.line_numbers, strict=True)
             for item in (search.folder(row[column].strip()) if row[column].strip() else ())
         ]
-        joined = Table(
-            (*table.columns, "file"),
-            tuple(row for row, _ in rows),
-            tuple(line for _, line in rows),
-            table.notes,
+        joined = replace(
+            table,
+            columns=(*table.columns, "file"),
+            rows=tuple(row for row, _ in rows),
+            line_numbers=tuple(line for _, line in rows),
         )
         notes.append("The images of a lesion are those in the folder that is called like it.")
     return joined, tuple(notes)
@@ -290,7 +306,7 @@ def _joined(table: Table, column: str, other: Table, their_column: str, *, sever
         for match in (matches if several else matches[:1]) or [{}]:
             rows.append({**row, **{name: match.get(name, "") for name in new}})
             lines.append(line)
-    return Table((*table.columns, *new), tuple(rows), tuple(lines), table.notes)
+    return replace(table, columns=(*table.columns, *new), rows=tuple(rows), line_numbers=tuple(lines))
 
 
 def read_rows(
@@ -324,15 +340,17 @@ def read_rows(
         row = _read_row(record, line, columns, marks, search, vocabulary)
         (rows if isinstance(row, LabelledRow) else left_out).append(row)
     rows, repeated = _without_repeated(rows)
-    left_out = sorted([*left_out, *repeated], key=lambda item: item.line)
+    rows, copies = _without_copies(rows)
+    ragged = [_ragged(line, cells, len(table.columns)) for line, cells in table.ragged]
+    left_out = sorted([*left_out, *repeated, *copies, *ragged], key=lambda item: item.line)
     taken = {role: ", ".join(names) for role, names in columns.items()}
     if marks:
         taken["diagnosis"] = ", ".join(marks)
     used = {column for names in columns.values() for column in names} | marks.keys()
     ignored = tuple(column for column in table.columns if column not in used)
-    notes = (*table.notes, *_notes_on_copies(search.copies))
     left_out += map(_copy, search.copies)
-    return Reading(tuple(rows), tuple(left_out), Ledger(name, taken, ignored, count), notes)
+    notes = (*table.notes, *_notes_on_copies(left_out))
+    return Reading(tuple(rows), tuple(left_out), Ledger(name, taken, ignored, count + len(ragged)), notes)
 
 
 def files_without_row(search: FileSearch, reading: Reading) -> list[LeftOut]:
@@ -550,12 +568,51 @@ def _repeated(row: LabelledRow, reason: str, code: Reason) -> LeftOut:
     return LeftOut(row.shown, reason, code, row.line, row.split, summary, row.file or row.image_id)
 
 
+def _ragged(line: int, cells: int, width: int) -> LeftOut:
+    reason = f"it has {cells} cells, and the table {width} columns; quote cells that contain the separator"
+    return LeftOut(
+        f"line {line}", reason, Reason.RAGGED_ROW, line, summary="row with too many or too few cells"
+    )
+
+
+def _without_copies(rows: Sequence[LabelledRow]) -> tuple[list[LabelledRow], list[LeftOut]]:
+    """One row of each file content; those with two different labels not at all.
+
+    Copies that the table itself gives to one lesion stay: it knows of them, and figures by lesion allow for them.
+    """
+    row_of = {row.found.file: row for row in rows if row.found}
+    left_out: dict[str, LeftOut] = {}
+    for files in find_copies([row.found for row in row_of.values() if row.found]):
+        first, *others = alike = [row_of[item.file] for item in files]
+        if len({row.meaning for row in alike}) > 1:
+            names = ", ".join(item.file for item in files[:_SHOWN])
+            reason = f"the same photo is there with two labels ({names})"
+            left_out |= {
+                item.file: _of_copy(row, reason, Reason.CONTRADICTING_LABELS, "image with two labels")
+                for item, row in zip(files, alike, strict=True)
+            }
+            continue
+        for item, row in zip(files[1:], others, strict=True):
+            if not row.lesion_group or row.lesion_group != first.lesion_group:
+                reason = f"“{files[0].file}” has the same bytes"
+                left_out[item.file] = _of_copy(row, reason, Reason.COPY, "copy of another file")
+    kept = [row for row in rows if not row.found or row.found.file not in left_out]
+    return kept, list(left_out.values())
+
+
+def _of_copy(row: LabelledRow, reason: str, code: Reason, summary: str) -> LeftOut:
+    assert row.found is not None, "a copy is a file"
+    file = row.found.file if not row.line else row.shown
+    return LeftOut(file, reason, code, row.line, row.split, summary, row.file or row.image_id)
+
+
 def _copy(item: FoundFile) -> LeftOut:
     reason = "another file has the same bytes"
     return LeftOut(item.file, reason, Reason.COPY, summary="copy of another file", image_id=item.file)
 
 
-def _notes_on_copies(copies: Sequence[FoundFile]) -> tuple[str, ...]:
+def _notes_on_copies(left_out: Iterable[LeftOut]) -> tuple[str, ...]:
+    copies = [item for item in left_out if item.code == Reason.COPY]
     if not copies:
         return ()
     shown = ", ".join(item.file for item in copies[:3])
@@ -569,8 +626,8 @@ def _notes_on_copies(copies: Sequence[FoundFile]) -> tuple[str, ...]:
 def read_folders(files: Sequence[FoundFile], vocabulary: Vocabulary) -> Reading | None:
     """Labels from the outermost folder that is named after a class; None where there is no such folder.
 
-    A folder around it that is named after a split gives the split. Files of one name and content in two folders of
-    a class count once; in folders of two classes they are left out.
+    A folder around it that is named after a split gives the split. Files of one content count once; in folders of
+    two classes they are left out.
     """
     parts_of = {item.file: item.given.split("/")[:-1] for item in files}
     named = {file: class_folder(parts, vocabulary) for file, parts in parts_of.items()}
@@ -588,9 +645,9 @@ def read_folders(files: Sequence[FoundFile], vocabulary: Vocabulary) -> Reading 
         meaning = meaning_of[name]
         metadata = _diagnosis_of_folder(name, meaning)
         rows.append(LabelledRow(item.file, item.file, item, name, meaning, split=split, metadata=metadata))
-    rows, contradicting, copies = _one_of_each(rows)
+    rows, copies = _without_copies(rows)
+    left_out += copies
     ledger = Ledger("folders", {}, (), len(files))
-    left_out += [*contradicting, *map(_copy, copies)]
     return Reading(tuple(rows), tuple(left_out), ledger, _notes_on_copies(copies))
 
 
@@ -610,40 +667,6 @@ def _unknown_folder(item: FoundFile, folders: Sequence[str]) -> LeftOut:
         image_id=item.file,
         label=folders[0] if folders else "",
     )
-
-
-def _file_of(row: LabelledRow) -> FoundFile:
-    assert row.found is not None, "a row of a folder is made from its file"
-    return row.found
-
-
-def _one_of_each(rows: Sequence[LabelledRow]) -> tuple[list[LabelledRow], list[LeftOut], list[FoundFile]]:
-    by_name: dict[str, list[LabelledRow]] = defaultdict(list)
-    for row in rows:
-        by_name[_file_of(row).given.rsplit("/", 1)[-1].casefold()].append(row)
-    copies: list[FoundFile] = []
-    contradicting: dict[str, LeftOut] = {}
-    for same in by_name.values():
-        if len(same) < 2:
-            continue
-        _, twice = without_copies([_file_of(row) for row in same])
-        digests = {item.digest() for item in twice}
-        of_digest: dict[str, list[LabelledRow]] = defaultdict(list)
-        for row in same if digests else ():
-            if (digest := _file_of(row).digest()) in digests:
-                of_digest[digest].append(row)
-        for alike in of_digest.values():
-            if len({row.meaning for row in alike}) > 1:
-                reason = "the same photo lies in folders of two classes"
-                contradicting |= {
-                    _file_of(row).file: LeftOut(_file_of(row).file, reason, Reason.CONTRADICTING_LABELS,
-                                            summary="image with two labels", image_id=row.image_id)
-                    for row in alike
-                }  # fmt: skip
-            else:
-                copies += [_file_of(row) for row in alike[1:]]
-    gone = {item.file for item in copies} | contradicting.keys()
-    return [row for row in rows if _file_of(row).file not in gone], list(contradicting.values()), copies
 
 
 # --------------------------------------------------------------------------------------------------- tasks

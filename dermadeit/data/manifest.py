@@ -9,34 +9,30 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from dermadeit.data.archives import opened_archive
 from dermadeit.data.labelling import (
     ForTask,
     LabelledRow,
     Ledger,
     LeftOut,
     Reading,
-    Reason,
     choose_table,
     describe_left_out,
     files_without_row,
     for_task,
-    join,
     missing_image,
     read_folders,
-    read_rows,
     remainder_note,
 )
-from dermadeit.data.search import (
-    IMAGE_SUFFIXES,
-    FileSearch,
-    FoundFile,
-    found_on_disk,
-    is_hidden,
-    list_folder,
-    sanitise_path,
+from dermadeit.data.search import IMAGE_SUFFIXES, FileSearch, FoundFile, found_on_disk, list_folder
+from dermadeit.data.sources import (
+    GivenTable,
+    Source,
+    is_zip,
+    open_source,
+    read_with_table,
+    tables_beside,
 )
-from dermadeit.data.tabular import TABLE_SUFFIXES, Table, read_table_file
+from dermadeit.data.tabular import read_table_file
 from dermadeit.data.vocabulary import SPLITS, Vocabulary, find_columns
 from dermadeit.errors import ErrorCode, TableError
 from dermadeit.tasks import Task
@@ -73,6 +69,10 @@ class ManifestRow:
     source: str
     metadata: Mapping[str, str] = field(default_factory=dict, hash=False)
     read: Callable[[], bytes | Path] | None = field(default=None, repr=False, compare=False)
+
+    def content(self) -> bytes | Path:
+        """The path of the image, or its bytes in a ZIP; raises `ImageError` where they can't be read."""
+        return self.path if self.read is None else self.read()
 
 
 @dataclass(frozen=True)
@@ -125,30 +125,17 @@ def read_source(
     Args:
         source: The folder, the ZIP, or the table (CSV or Excel).
         task: Decides which labels are known.
-        images: Folder that the table's files are in; None for the folder of the table.
+        images: Folder or ZIP that the table's files are in; None for the folder of the table.
         opened: Keeps a ZIP open for as long as its images are read; without one, none is taken.
 
     Raises:
         TableError: The source is missing, empty, or nothing in it can be used; the message names the lines.
     """
-    if source.is_dir():
-        return _read_folder(source, task)
+    if source.is_dir() or is_zip(source):
+        return _read_set(open_source(source, opened), source, task)
     if not source.is_file():
         raise TableError(f"There is no file or folder “{source.name}”.", code=ErrorCode.SOURCE_MISSING)
-    if source.name.lower().endswith(".zip"):
-        if opened is None:
-            raise TableError(f"“{source.name}” is a ZIP. Unpack it first.", code=ErrorCode.UNSUPPORTED_FORMAT)
-        return _read_zip(source, task, opened)
-    folder = (images or source.parent).absolute()
-    search = FileSearch(lambda: _files_in(folder), folder)
-    vocabulary = Vocabulary(task)
-    table = read_table_file(source)
-    siblings: list[tuple[str, Table]] = []
-    if not {"file", "image_id"} & find_columns(table.columns).keys():
-        siblings = list(_tables_beside(source))
-    table, notes = join(table, siblings, search)
-    reading = read_rows(table, search, vocabulary, name=source.name)
-    return _of_reading(replace(reading, notes=(*reading.notes, *notes)), task, folder, search)
+    return _read_table(source, task, (images or source.parent).absolute(), opened)
 
 
 def leaking_lesions(manifest: Manifest) -> list[str]:
@@ -170,91 +157,58 @@ def check_leaks(manifest: Manifest) -> None:
         )
 
 
-def _read_folder(folder: Path, task: Task) -> Manifest:
-    content = list_folder(folder)
-    found = [found_on_disk(path, path.relative_to(folder).as_posix()) for path in content.images]
-    tables, notes = _read_tables({path.relative_to(folder).as_posix(): path for path in content.tables})
-    if content.passed_over:
-        names = [path.relative_to(folder).as_posix() for path in content.passed_over]
-        notes += (f"Passed over, because they are no images: {_shown(names)}.",)
-    return _read_files(folder.name, folder.absolute(), found, tables, notes, task)
+def _read_table(table: Path, task: Task, images: Path, opened: ExitStack | None) -> Manifest:
+    """The rows of a table whose images lie in a folder or a ZIP."""
+    archive = open_source(images, opened) if is_zip(images) else None
+    search = FileSearch(lambda: archive.files) if archive else FileSearch(lambda: _files_in(images), images)
+    given = GivenTable(table.name, table, read_table_file(table))
+    assert given.table is not None, "it was read"
+    names_images = {"file", "image_id"} & find_columns(given.table.columns).keys()
+    others = [] if names_images else tables_beside(table)
+    reading, found_by = read_with_table(given, others, search, Vocabulary(task))
+    root = images.parent if archive else images
+    manifest = _of_reading(reading, task, root, found_by, everything=archive is not None)
+    return replace(manifest, exclusions=(*manifest.exclusions, *(archive.left_out if archive else ())))
 
 
-def _read_zip(path: Path, task: Task, opened: ExitStack) -> Manifest:
-    archive = opened.enter_context(opened_archive(path))
-    found, tables, refused, hidden = [], {}, [], []
-    for member in archive.members:
-        shown = sanitise_path(member.name)
-        if member.refusal:
-            refused.append(LeftOut(shown, member.refusal, Reason.REFUSED, summary=member.refusal))
-        elif is_hidden(member.name.split("/")):
-            hidden.append(shown)
-        elif member.name.lower().endswith(TABLE_SUFFIXES):
-            tables[shown] = archive.read(member.name)
-        elif member.name.lower().endswith(IMAGE_SUFFIXES):
-            found.append(FoundFile(shown, lambda name=member.name: archive.read(name), shown))
-        else:
-            refused.append(LeftOut(shown, "it is no image", Reason.REFUSED, summary="no image"))
-    read, notes = _read_tables(tables)
-    if hidden:
-        notes += (f"Passed over, because they are no images: {_shown(hidden)}.",)
-    manifest = _read_files(path.name, path.parent.absolute(), found, read, notes, task)
-    return replace(manifest, exclusions=(*manifest.exclusions, *refused))
-
-
-def _read_tables(
-    sources: Mapping[str, Path | bytes],
-) -> tuple[list[tuple[str, Table]], tuple[str, ...]]:
-    """The tables that can be read, and sentences on the others."""
-    tables, notes = [], ()
-    for name, source in sources.items():
-        try:
-            tables.append((name, read_table_file(source, name)))
-        except TableError as error:
-            notes += (f"The table “{name}” was not used: {error.user_message}",)
-    return tables, notes
-
-
-def _tables_beside(source: Path) -> list[tuple[str, Table]]:
-    paths = sorted(path for path in source.parent.glob("*") if path.name.lower().endswith(TABLE_SUFFIXES))
-    return _read_tables({path.name: path for path in paths if path != source})[0]
-
-
-def _read_files(
-    name: str,
-    root: Path,
-    found: list[FoundFile],
-    tables: list[tuple[str, Table]],
-    notes: tuple[str, ...],
-    task: Task,
-) -> Manifest:
+def _read_set(source: Source, path: Path, task: Task) -> Manifest:
     """Files with a table of labels among them, or in class folders."""
-    vocabulary, search = Vocabulary(task), FileSearch(lambda: found)
-    chosen = choose_table(tables)
+    vocabulary, search = Vocabulary(task), FileSearch(lambda: source.files)
+    tables = [(given.name, given.table) for given in source.tables if given.table is not None]
+    chosen = choose_table(tables, source.files, vocabulary)
+    notes = source.notes
     if chosen is not None:
-        table, joined = join(chosen[1], [item for item in tables if item is not chosen], search)
-        reading = read_rows(table, search, vocabulary, name=chosen[0])
-        notes += joined
+        given = next(given for given in source.tables if given.table is chosen[1])
+        others = [item for item in tables if item[1] is not chosen[1]]
+        reading, search = read_with_table(given, others, search, vocabulary)
     else:
-        reading = read_folders(found, vocabulary)
+        reading = read_folders(source.files, vocabulary)
         notes += tuple(f"The table “{name}” was not used: it names no labels." for name, _ in tables)
     if reading is None:
         raise TableError(
-            f"“{name}” has no class subfolders with images. Name the subfolders {', '.join(task.classes)}, or "
-            f"after ISIC diagnoses such as {', '.join(task.class_of_diagnosis)}.",
+            f"“{source.name}” has no class subfolders with images. Name the subfolders {', '.join(task.classes)}, "
+            f"or after ISIC diagnoses such as {', '.join(task.class_of_diagnosis)}.",
             code=ErrorCode.NO_IMAGES,
         )
-    return _of_reading(replace(reading, notes=(*reading.notes, *notes)), task, root, search)
+    root = (path.parent if source.is_archive else path).absolute()
+    reading = replace(reading, notes=(*reading.notes, *notes))
+    manifest = _of_reading(reading, task, root, search, everything=source.is_archive)
+    return replace(manifest, exclusions=(*manifest.exclusions, *source.left_out))
 
 
-def _of_reading(reading: Reading, task: Task, root: Path, search: FileSearch) -> Manifest:
+def _of_reading(
+    reading: Reading, task: Task, root: Path, search: FileSearch, *, everything: bool
+) -> Manifest:
+    """The rows of one task; files without a row count as left out in the folders of the images, or everywhere."""
     chosen = for_task(reading, task)
     if not chosen.rows:
         raise TableError(_nothing_left(chosen, task), code=_code_of_nothing(chosen))
     rows = tuple(_manifest_row(row, label, root) for row, label in chosen.rows)
     exclusions = chosen.left_out
     if chosen.ledger.columns:
-        exclusions += tuple(_unnamed_beside(reading, rows, search, root))
+        exclusions += tuple(
+            files_without_row(search, reading) if everything else _unnamed_beside(reading, rows, search, root)
+        )
     missing = [missing_image(row) for row, _ in chosen.rows if row.found is None]
     first = remainder_note(len(rows) - len(missing), (*exclusions, *missing))
     notes = (first, *reading.notes) if first else reading.notes
@@ -315,8 +269,3 @@ def _unnamed_beside(
 
 def _files_in(folder: Path) -> list[FoundFile]:
     return [found_on_disk(path, path.relative_to(folder).as_posix()) for path in list_folder(folder).images]
-
-
-def _shown(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
-    return f"{len(names):,} ({', '.join(names[:_SHOWN])}{more})"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 import unicodedata
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from dermadeit.data.sources import Source
 from dermadeit.data.tabular import read_table_file
-from dermadeit.data.vocabulary import Vocabulary, find_columns
+from dermadeit.data.vocabulary import Vocabulary, class_folder, find_columns, split_of
 from dermadeit.errors import ErrorCode, TableError
 from dermadeit.files import write_atomically
 from dermadeit.tasks import Task, create_own_task
@@ -66,15 +69,7 @@ def read_own_task(table: Path) -> Task:
     described = table.parent / CLASSES_FILE
     if described.is_file():
         return read_classes(described)
-    titles = {_key(text): text for text in _labels(table)}
-    if len(titles) > _MOST_CLASSES:
-        raise TableError(
-            f"“{table.name}” has {len(titles)} different labels. List the classes in a {CLASSES_FILE} beside it.",
-            code=ErrorCode.UNKNOWN_CLASS,
-        )
-    return create_own_task(
-        tuple(sorted(titles)), {key: title for key, title in titles.items() if key != title}
-    )
+    return _of_labels(_labels(table), table.name)
 
 
 def has_own_classes(table: Path) -> bool:
@@ -84,6 +79,41 @@ def has_own_classes(table: Path) -> bool:
     known = Vocabulary()
     labels = _labels(table)
     return bool(labels) and not any(known.meaning(label) for label in labels)
+
+
+def find_own_task(folder: Path, source: Source) -> Task | None:
+    """The task of class folders whose classes are the user's own; None where they are known ones.
+
+    Args:
+        folder: It may have a `classes.yaml`, which decides. Without one, the classes are the user's own where two
+            or more folders have images and none of them is named after a known class.
+        source: What lies in it.
+
+    Raises:
+        TableError: `classes.yaml` can't be read, or there are too many folders.
+        TaskError: A class can't be used.
+    """
+    described = folder / CLASSES_FILE
+    if described.is_file():
+        return read_classes(described)
+    paths, known = [item.given.split("/")[:-1] for item in source.files], Vocabulary()
+    wrapper = len(posixpath.commonprefix(paths))
+    names = {next((part for part in parts[wrapper:] if not split_of(part)), "") for parts in paths} - {""}
+    if len(names) < 2 or any(class_folder(parts, known) for parts in paths):
+        return None
+    return _of_labels(names, folder.name)
+
+
+def _of_labels(labels: Collection[str], source: str) -> Task:
+    titles = {_key(text): text for text in sorted(labels)}
+    if len(titles) > _MOST_CLASSES:
+        raise TableError(
+            f"“{source}” has {len(titles)} different labels. List the classes in a {CLASSES_FILE} beside it.",
+            code=ErrorCode.UNKNOWN_CLASS,
+        )
+    return create_own_task(
+        tuple(sorted(titles)), {key: title for key, title in titles.items() if key != title}
+    )
 
 
 def _key(label: str) -> str:

@@ -38,12 +38,14 @@ class FoundFile:
         read: Gives the encoded bytes or a path to them; raises `ImageError`.
         given: The name or path that it was given under, which others may share; as `sanitise_path` gives it.
         path: Where it lies, if it was found on disk.
+        size: Its number of bytes, where that is known without reading it.
     """
 
     file: str
     read: Callable[[], bytes | Path] = field(repr=False, compare=False)
     given: str
     path: Path | None = None
+    size: int | None = field(default=None, compare=False)
 
     @property
     def stem(self) -> str:
@@ -107,11 +109,38 @@ def sanitise_path(path: str) -> str:
     return "/".join(sanitise_name(part) for part in parts if part not in ("", ".", ".."))
 
 
-def without_copies(files: Sequence[FoundFile]) -> tuple[list[FoundFile], list[FoundFile]]:
-    """One of each content, in order, and the copies of them that follow."""
-    first: dict[str, FoundFile] = {}
-    copies = [item for item in files if item.file != first.setdefault(item.digest(), item).file]
-    return list(first.values()), copies
+def find_copies(files: Sequence[FoundFile]) -> list[list[FoundFile]]:
+    """Files that are byte for byte the same, two or more together; only files of one size are read.
+
+    Empty files are no copies: they hold no photo.
+    """
+    sizes = [_size_of(item) for item in files]
+    all_known = None not in sizes
+    of_size: dict[int | None, list[FoundFile]] = defaultdict(list)
+    for item, size in zip(files, sizes, strict=True):
+        # One of unknown size may be the same as any other.
+        of_size[size if all_known else None].append(item)
+    alike: dict[str, list[FoundFile]] = defaultdict(list)
+    of_size.pop(0, None)
+    for same_size in of_size.values():
+        for item in same_size if len(same_size) > 1 else ():
+            alike[item.digest()].append(item)
+    return [items for items in alike.values() if len(items) > 1]
+
+
+def _size_of(item: FoundFile) -> int | None:
+    if item.path is None:
+        return item.size
+    try:
+        return item.path.stat().st_size
+    except OSError:
+        return -1
+
+
+def without_image_suffix(name: str) -> str:
+    """A name or path without the suffix of a picture; unchanged where it has none."""
+    suffix = next((suffix for suffix in IMAGE_SUFFIXES if name.lower().endswith(suffix)), "")
+    return name[: len(name) - len(suffix)]
 
 
 class FileSearch:
@@ -159,16 +188,18 @@ class FileSearch:
         candidates = (
             next((found for name in named if (found := self._by_name.find(name))), [])
             or next((found for name in named if (found := self._by_stem.find(name))), [])
-            or next((found for name in named if (found := self._by_stem.find(_without_suffix(name)))), [])
+            or next(
+                (found for name in named if (found := self._by_stem.find(without_image_suffix(name)))), []
+            )
         )
         if len(candidates) < 2:
             return candidates
-        kept, copies = without_copies(candidates)
-        if len(kept) == 1:
-            self.copies += [item for item in copies if item.file not in self._known_copies]
-            self._known_copies.update(item.file for item in copies)
-            return kept
-        return candidates
+        first, *others = candidates
+        if {first.digest()} != {item.digest() for item in others}:
+            return candidates
+        self.copies += [item for item in others if item.file not in self._known_copies]
+        self._known_copies.update(item.file for item in others)
+        return [first]
 
     def folder(self, name: str) -> list[FoundFile]:
         """The files that lie in a folder of that name."""
@@ -227,13 +258,6 @@ class _Paths:
 
 def _folded(path: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
-
-
-def _without_suffix(name: str) -> str:
-    for suffix in IMAGE_SUFFIXES:
-        if name.lower().endswith(suffix):
-            return name[: -len(suffix)]
-    return ""
 
 
 def _may_be_an_image(path: Path) -> bool:

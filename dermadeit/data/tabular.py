@@ -35,6 +35,9 @@ _SHOWN = 5
 TABLE_SUFFIXES = (".csv", ".tsv", ".xlsx")
 """Of the files that `read_table_file` reads."""
 
+CODE_PAGES = ("cp932", "gbk", "big5", "euc_kr")
+"""Of tables and names of files that don't say which they are of, besides UTF-8 and Windows-1252."""
+
 MAX_WORKBOOK_BYTES = 300_000_000
 MAX_WORKBOOK_CELLS = 5_000_000
 """What an Excel file may unpack to."""
@@ -49,12 +52,14 @@ class Table:
         rows: One dictionary of column to text per row.
         line_numbers: Line of the file on which each row starts, counted from 1.
         notes: What had to be assumed to read the file, as sentences.
+        ragged: Line and number of cells of each row that is left out because it has more or fewer than the header.
     """
 
     columns: tuple[str, ...]
     rows: tuple[dict[str, str], ...]
     line_numbers: tuple[int, ...]
     notes: tuple[str, ...] = ()
+    ragged: tuple[tuple[int, int], ...] = ()
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
@@ -85,7 +90,7 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, An
 
 
 def read_table_file(source: Path | bytes, name: str = "", encoding: str = "") -> Table:
-    """Reads a table of the kinds of `TABLE_SUFFIXES`, told by its first bytes.
+    """Reads a table of the kinds of `TABLE_SUFFIXES`, told by its first bytes; ragged rows are left out.
 
     Args:
         source: A file, or its content.
@@ -104,11 +109,11 @@ def read_table_file(source: Path | bytes, name: str = "", encoding: str = "") ->
             f"“{name}” is an old Excel file (.xls). Save it as .xlsx or CSV.",
             code=ErrorCode.UNSUPPORTED_FORMAT,
         )
-    return read_csv(content, encoding)
+    return read_csv(content, encoding, skip_ragged=True)
 
 
-def read_csv(source: Path | bytes, encoding: str = "") -> Table:
-    """Reads a table separated by commas, semicolons or tabs, in UTF-8, UTF-16 or Windows-1252.
+def read_csv(source: Path | bytes, encoding: str = "", *, skip_ragged: bool = False) -> Table:
+    """Reads a table separated by commas, semicolons or tabs, in UTF-8, UTF-16, Windows-1252 or one of `CODE_PAGES`.
 
     Columns that have neither a name nor a content are left out, and so are those without a name that only count
     the rows, as pandas writes them. A first line such as ``sep=;`` names the separator.
@@ -116,6 +121,8 @@ def read_csv(source: Path | bytes, encoding: str = "") -> Table:
     Args:
         source: A file, or its content.
         encoding: The code page of a table that is neither UTF-8 nor UTF-16; Windows-1252 by default.
+        skip_ragged: Leave out rows that have more or fewer cells than the header, instead of refusing the table,
+            as long as another row fits.
 
     Returns:
         All cells as text, with neutralised formulas restored. Blank lines are skipped.
@@ -130,7 +137,7 @@ def read_csv(source: Path | bytes, encoding: str = "") -> Table:
         spoken = {"\t": "tabs", ";": "semicolons"}.get(delimiter, f"“{delimiter}”")
         notes.append(f"Columns are separated by {spoken}.")
     numbered = _records(text[named.end() :] if named else text, delimiter, first_line=2 if named else 1)
-    return _as_table(numbered, notes)
+    return _as_table(numbered, notes, skip_ragged)
 
 
 def is_utf8(source: Path | bytes) -> bool:
@@ -145,21 +152,27 @@ def is_utf8(source: Path | bytes) -> bool:
     return True
 
 
-def _as_table(numbered: list[tuple[int, list[str]]], notes: list[str]) -> Table:
+def _as_table(numbered: list[tuple[int, list[str]]], notes: list[str], skip_ragged: bool) -> Table:
     if not numbered:
         raise TableError(
             "The table is empty. Its first line must have column names.", code=ErrorCode.EMPTY_TABLE
         )
     header_line, header = numbered[0]
-    numbered = _without_nameless([(line, _trimmed(cells, len(header))) for line, cells in numbered])
-    columns = tuple(column.strip() for column in numbered[0][1])
+    width = len(header)
+    trimmed = [(line, _trimmed(cells, width)) for line, cells in numbered[1:]]
+    fitting = [(line, cells) for line, cells in trimmed if len(cells) == width]
+    ragged = [(line, len(cells)) for line, cells in trimmed if len(cells) != width]
+    header, fitting = _without_nameless(header, fitting)
+    columns = tuple(column.strip() for column in header)
     _check_header(columns, header_line)
-    _check_widths(numbered[1:], len(columns))
+    if ragged and not (skip_ragged and fitting):
+        raise _refusal_of_ragged(ragged, width)
     return Table(
         columns=columns,
-        rows=tuple(dict(zip(columns, cells, strict=True)) for _, cells in numbered[1:]),
-        line_numbers=tuple(line for line, _ in numbered[1:]),
+        rows=tuple(dict(zip(columns, cells, strict=True)) for _, cells in fitting),
+        line_numbers=tuple(line for line, _ in fitting),
         notes=tuple(notes),
+        ragged=tuple(ragged),
     )
 
 
@@ -168,24 +181,25 @@ def _trimmed(cells: list[str], width: int) -> list[str]:
     return cells[:width] if not any(cell.strip() for cell in cells[width:]) else cells
 
 
-def _without_nameless(numbered: list[tuple[int, list[str]]]) -> list[tuple[int, list[str]]]:
-    """The rows without the columns that have no name and nothing to say; others without a name get one."""
-    header, rows = numbered[0][1], [cells for _, cells in numbered[1:]]
+def _without_nameless(
+    header: list[str], rows: list[tuple[int, list[str]]]
+) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Header and rows without the columns that have no name and nothing to say; others without a name get one."""
     nameless = [place for place, column in enumerate(header) if not column.strip()]
-    if not nameless or not rows or any(len(cells) != len(header) for cells in rows):
-        return numbered
-    dropped = set()
+    if not rows or not nameless or len(nameless) == len(header):
+        return header, rows
+    dropped, named = set(), list(header)
     for place in nameless:
-        cells = [row[place].strip() for row in rows]
+        cells = [row[place].strip() for _, row in rows]
         if not any(cells) or _counts(cells):
             dropped.add(place)
-        elif len(nameless) < len(header):
-            header[place] = f"(column {place + 1})"
-    if len(dropped) == len(header):
-        return numbered
-    return [
-        (line, [cell for place, cell in enumerate(cells) if place not in dropped]) for line, cells in numbered
-    ]
+        else:
+            named[place] = f"(column {place + 1})"
+
+    def kept(cells: list[str]) -> list[str]:
+        return [cell for place, cell in enumerate(cells) if place not in dropped]
+
+    return kept(named), [(line, kept(cells)) for line, cells in rows]
 
 
 def _counts(cells: Sequence[str]) -> bool:
@@ -227,7 +241,7 @@ def _read_workbook(content: bytes) -> Table:
     if len(filled) > 1:
         others = ", ".join(f"“{title}”" for title, _ in filled[1:])
         notes.append(f"The sheet “{filled[0][0]}” was read, and not {others}.")
-    return _as_table(filled[0][1] if filled else [], notes)
+    return _as_table(filled[0][1] if filled else [], notes, skip_ragged=True)
 
 
 def _rows_of_sheet(sheet: Any) -> list[tuple[int, list[str]]]:
@@ -307,18 +321,26 @@ def _decode(content: bytes, encoding: str) -> tuple[str, list[str]]:
         return content.decode("utf-8"), []
     except UnicodeDecodeError:
         pass
-    if encoding:
+    for code_page in dict.fromkeys((*filter(None, [encoding]), "cp1252", *CODE_PAGES)):
         try:
-            return content.decode(encoding), [f"The table is not UTF-8 and was read as {encoding.upper()}."]
+            text = content.decode(code_page)
         except UnicodeDecodeError:
-            pass
+            continue
+        name = "Windows-1252" if code_page == "cp1252" else code_page.upper()
+        return text, [f"The table is not UTF-8 and was read as {name}."]
+    line = content.count(b"\n", 0, _first_undefined(content)) + 1
+    raise TableError(
+        f"Line {line} of the table is neither UTF-8 nor Windows-1252 text. Save it as CSV in UTF-8."
+    )
+
+
+def _first_undefined(content: bytes) -> int:
+    """Position of the first byte that Windows-1252 lacks."""
     try:
-        return content.decode("cp1252"), ["The table is not UTF-8 and was read as Windows-1252."]
+        content.decode("cp1252")
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise TableError(
-            f"Line {line} of the table is neither UTF-8 nor Windows-1252 text. Save it as CSV in UTF-8."
-        ) from None
+        return error.start
+    return 0
 
 
 def _delimiter_of(text: str) -> str:
@@ -360,12 +382,10 @@ def _check_header(columns: tuple[str, ...], line: int) -> None:
         )
 
 
-def _check_widths(numbered: Sequence[tuple[int, list[str]]], width: int) -> None:
-    ragged = [(line, len(cells)) for line, cells in numbered if len(cells) != width]
-    if ragged:
-        shown = ", ".join(f"line {line} has {count}" for line, count in ragged[:_SHOWN])
-        more = f" and {len(ragged) - _SHOWN} more lines" if len(ragged) > _SHOWN else ""
-        raise TableError(
-            f"The table has {width} columns, but {shown}{more}. Quote cells that contain the separator.",
-            code=ErrorCode.RAGGED_TABLE,
-        )
+def _refusal_of_ragged(ragged: Sequence[tuple[int, int]], width: int) -> TableError:
+    shown = ", ".join(f"line {line} has {count}" for line, count in ragged[:_SHOWN])
+    more = f" and {len(ragged) - _SHOWN} more lines" if len(ragged) > _SHOWN else ""
+    return TableError(
+        f"The table has {width} columns, but {shown}{more}. Quote cells that contain the separator.",
+        code=ErrorCode.RAGGED_TABLE,
+    )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,25 +68,28 @@ class _Seen:
         return np.stack([item.logits[:views].mean(axis=0) for item in self.outputs])
 
 
-def read_cases(source: Path, task: Task, images: Path | None = None) -> Manifest:
+def read_cases(
+    source: Path, task: Task, images: Path | None = None, *, opened: ExitStack | None = None
+) -> Manifest:
     """The training images of a manifest, for similar cases: of every diagnosis where it has diagnoses.
 
     A lesion that is like many nevi is worth knowing about where the model can't say nevus.
 
     Args:
-        source: The table.
+        source: The table, folder or ZIP.
         task: Its classes stand in for the diagnoses of a table without.
         images: Folder that the table's files are relative to; None for the folder of the table.
+        opened: As `read_source` takes it.
 
     Raises:
         TableError: The table can't be used, or has no training images.
     """
     try:
-        manifest = read_source(source, DIAGNOSIS, images)
+        manifest = read_source(source, DIAGNOSIS, images, opened=opened)
         if any(item.code == Reason.AMBIGUOUS_CLASS for item in manifest.exclusions):
-            manifest = read_source(source, task, images)
+            manifest = read_source(source, task, images, opened=opened)
     except TableError:
-        manifest = read_source(source, task, images)
+        manifest = read_source(source, task, images, opened=opened)
     return manifest.select("train")
 
 
@@ -219,7 +224,7 @@ def _look(
     outputs: list[ViewOutputs] = []
     for start in range(0, len(rows), BATCH_IMAGES):
         batch = rows[start : start + BATCH_IMAGES]
-        images = dict(_decoded({row.image_id: row.path for row in batch}))
+        images = dict(_decoded({row.image_id: row.content for row in batch}))
         readable += [row for row in batch if row.image_id in images]
         outputs += predictor.outputs(list(images.values()), views)
         for _ in batch:
@@ -242,10 +247,10 @@ def _look(
     return _Seen(readable, outputs)
 
 
-def _decoded(paths: Mapping[str, Path]) -> Iterator[tuple[str, LesionImage]]:
-    for name, path in paths.items():
+def _decoded(contents: Mapping[str, Callable[[], bytes | Path]]) -> Iterator[tuple[str, LesionImage]]:
+    for name, content in contents.items():
         try:
-            yield name, decode_image(path)
+            yield name, decode_image(content())
         except ImageError as error:
             logger.warning("An image is left out: %s", error.user_message)
 
@@ -305,15 +310,15 @@ def _fit_gates(
 
     def images() -> Iterator[LesionImage]:
         group_of = {row.image_id: row.lesion_group for row in rows}
-        for image_id, image in _decoded({row.image_id: row.path for row in rows}):
+        for image_id, image in _decoded({row.image_id: row.content for row in rows}):
             groups.append(group_of[image_id])
             yield image
 
     lesions = look_at(predictor, images(), progress)
     others = None
     if not_skin is not None:
-        paths = list_folder(not_skin).images
-        others = look_at(predictor, (image for _, image in _decoded({str(path): path for path in paths})))
+        contents = {str(path): partial(Path, path) for path in list_folder(not_skin).images}
+        others = look_at(predictor, (image for _, image in _decoded(contents)))
     fitted, scores = fit_gates(lesions, groups, look_at_drawn(predictor), others)
     tried = {
         "calibration": _describe_gates(fitted.judge(lesions, scores)),

@@ -131,9 +131,7 @@ def evaluate(
         Predictions, failures and figures; an image that can't be read is a failure and counts in no figure.
     """
     predictions, failures = [], []
-    # Of an image in a ZIP there are only the bytes.
-    sources = (row.path if row.read is None else _content(row) for row in manifest.rows)
-    records = predictor.predict_iter(sources, views)
+    records = predictor.predict_iter(map(_content, manifest.rows), views)
     for row, record in zip(manifest.rows, records, strict=True):
         if isinstance(record, ItemFailure):
             failures.append(LabelledFailure(row.image_id, row.file, row.label, record))
@@ -178,9 +176,8 @@ def single_class_left(answered: Sequence[str], known: Sequence[str]) -> bool:
 
 
 def _content(row: ManifestRow) -> Any:
-    assert row.read is not None, "only rows whose file is read from elsewhere"
     try:
-        return row.read()
+        return row.content()
     except ImageError:
         # What no image starts with: the item fails, and the others don't.
         return b""

@@ -97,7 +97,7 @@ def read_spoilt(
     """
     for row in rows:
         try:
-            image = decode_image(row.path)
+            image = decode_image(row.content())
         except ImageError:
             yield SpoiltReadings(row, None)
             continue

@@ -79,7 +79,7 @@ def describe_images(rows: Sequence[ManifestRow]) -> dict[str, dict[str, str]]:
     described = {}
     for row in rows:
         try:
-            pixels = decode_image(row.path if row.read is None else row.read()).pixels
+            pixels = decode_image(row.content()).pixels
         except ImageError:
             pixels = None
         described[row.image_id] = describe_image(row, pixels)

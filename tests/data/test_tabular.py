@@ -155,7 +155,7 @@ def test_line_numbers_count_quoted_newlines_and_blank_lines():
         (b"id,label\n1,a\n2\n3,b\n4,a,b\n", "ragged_table", ["2 columns", "line 3 has 1", "line 5 has 3"]),
         (b"id,label\n1,a\n2,\0\n", "manifest_refused", ["Line 3", "NUL"]),
         ("id,label\n1,a\n".encode("utf-16-le"), "manifest_refused", ["Line 1", "UTF-16"]),
-        (b"id,label\n1,\x81\xe9\n", "manifest_refused", ["Line 2", "UTF-8"]),
+        (b"id,label\n1,\x81\xff\n", "manifest_refused", ["Line 2", "UTF-8"]),
         (b"ISIC_1.jpg,NV\nISIC_2.jpg,MEL\n", "missing_header", ["Line 1", "column names"]),
         (b"1,0.5\n2,0.7\n", "missing_header", ["Line 1"]),
         (b"\nid,,label\n", "missing_header", ["Line 2"]),
@@ -174,6 +174,17 @@ def test_refusals_name_the_line(content, code, words):
 def test_many_ragged_lines_are_summed_up():
     with pytest.raises(TableError, match="and 4 more lines"):
         read_csv(b"a,b\n" + b"1\n" * 9)
+
+
+def test_ragged_rows_of_a_table_of_labels_are_left_out_and_named(path):
+    path.write_bytes(b"id,label,\n1,a\n2,b,\n3,c,,d\n4,d,,\n")
+    table = read_table_file(path)
+    assert table.columns == ("id", "label")
+    assert [row["id"] for row in table.rows] == ["2", "4"]
+    assert table.ragged == ((2, 2), (4, 4))
+    path.write_bytes(b"id,label\n1\n2,b,c\n")
+    with pytest.raises(TableError, match="2 columns, but line 2 has 1, line 3 has 3"):
+        read_table_file(path)
 
 
 def test_missing_file(tmp_path):

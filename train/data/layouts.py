@@ -15,8 +15,10 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from dermadeit.data.labelling import (
@@ -25,11 +27,11 @@ from dermadeit.data.labelling import (
     Reading,
     Reason,
     files_without_row,
-    join,
     read_folders,
-    read_rows,
 )
-from dermadeit.data.search import IMAGE_SUFFIXES, FileSearch, found_on_disk, list_folder, read_limited
+from dermadeit.data.own_classes import find_own_task
+from dermadeit.data.search import FileSearch, FoundFile, list_folder, read_limited, without_image_suffix
+from dermadeit.data.sources import GivenTable, Source, is_zip, open_source, read_with_table, tables_beside
 from dermadeit.data.tabular import Table, read_table_file
 from dermadeit.data.vocabulary import SPLITS, UNKNOWN_DIAGNOSIS, Meaning, Vocabulary, find_columns
 from dermadeit.errors import ConfigurationError, ErrorCode, TableError
@@ -95,12 +97,14 @@ class Collection:
         exclusions: What can't, and why.
         read: Location to the encoded bytes, at most a byte more than the decoder takes. Raises `ImageError`.
             May be called from several threads.
+        task: Of classes of the user's own; None where they are known ones.
     """
 
     name: str
     images: tuple[SourceImage, ...]
     exclusions: tuple[ExcludedImage, ...]
     read: Callable[[str], bytes]
+    task: Task | None = None
 
 
 @dataclass
@@ -174,7 +178,7 @@ class Listing:
         if not self.images:
             why = f" The first is left out because: {self.exclusions[0].detail}." if self.exclusions else ""
             raise TableError(f"{name} has no labelled image.{why}", code=ErrorCode.NO_IMAGES)
-        return Collection(name, tuple(self.images), tuple(self.exclusions), read)
+        return Collection(name, tuple(self.images), tuple(self.exclusions), read, self.task)
 
 
 def _is_usable(meaning: Meaning, own: Task | None) -> bool:
@@ -188,26 +192,35 @@ def _is_usable(meaning: Meaning, own: Task | None) -> bool:
     return False
 
 
-def read_class_folders(folder: Path, synonyms: Mapping[str, str]) -> Collection:
+def read_class_folders(
+    folder: Path, synonyms: Mapping[str, str], *, opened: ExitStack | None = None
+) -> Collection:
     """``train/<class>/``, ``val/<class>/`` and so on, or class folders without splits.
 
+    Args:
+        folder: The folder or ZIP. Where it has a `classes.yaml`, or no folder that is named after a known class,
+            its classes are the user's own.
+        synonyms: More class names; with any, the classes are not the user's own.
+        opened: Keeps a ZIP open for as long as its images are read.
+
     Raises:
+        ConfigurationError: There is no such folder.
         TableError: No images, or a single class beside unknown ones.
     """
-    _require_folder(folder)
-    content = list_folder(folder)
-    _tell_passed_over(folder, (*content.tables, *content.passed_over))
-    found = [found_on_disk(path, path.relative_to(folder).as_posix()) for path in content.images]
-    listing = Listing()
-    reading = read_folders(found, Vocabulary(synonyms=synonyms))
+    source = _open(folder, opened)
+    task = None if synonyms else find_own_task(folder, source)
+    name = f"The {'ZIP' if source.is_archive else 'folder'} “{source.name}”"
+    _tell(source, (given.name for given in source.tables))
+    listing = Listing(task=task)
+    reading = read_folders(source.files, Vocabulary(task, synonyms=synonyms))
     if reading is None:
-        for item in found:
+        for item in source.files:
             parents = item.given.split("/")[:-1]
             label = parents[-1] if parents else ""
             code = Reason.UNKNOWN_CLASS if label else Reason.NO_LABEL
             listing.leave_out(LeftOut(item.file, "in no class folder", code, label=label))
-        return listing.finish(f"The folder “{folder.name}”", read_file)
-    return _collection(listing, reading, f"The folder “{folder.name}”", folder.absolute().name)
+        return listing.finish(name, read_file)
+    return _collection(listing, reading, name, source, folder.absolute().name)
 
 
 def read_ham10000(folder: Path, synonyms: Mapping[str, str]) -> Collection:
@@ -241,40 +254,37 @@ def read_labelled_csv(
     columns: Mapping[str, str] | None = None,
     dataset: str = "",
     task: Task | None = None,
+    opened: ExitStack | None = None,
 ) -> Collection:
     """Any table with an image column and a label column.
 
     Args:
         table_file: CSV or Excel.
-        images: Folder whose files the image column names, with or without subfolder and suffix.
+        images: Folder or ZIP whose files the image column names, with or without subfolder and suffix.
         synonyms: More class names.
         columns: Any of image, label, group, split to the name of its column; the usual names by default, an
             empty name for a column that is to be ignored.
         dataset: Replaces the column of that name.
         task: Of classes of one's own, where the labels are such.
+        opened: Keeps a ZIP open for as long as its images are read.
 
     Raises:
+        ConfigurationError: There is no such folder.
         TableError: A column is missing, a split is unknown, or nothing can be used.
     """
-    _require_folder(images)
-    content = list_folder(images)
-    _tell_passed_over(images, content.passed_over)
-    found = [found_on_disk(path, path.relative_to(images).as_posix()) for path in content.images]
-    search, table = FileSearch(lambda: found), read_table_file(table_file)
-    siblings = []
-    if not _names_images(table, columns):
-        others = (path for path in sorted(table_file.parent.glob("*.csv")) if path != table_file)
-        siblings = [(path.name, read_table_file(path)) for path in others]
-    table, notes = join(table, siblings, search)
+    source = _open(images, opened)
+    _tell(source)
+    given = GivenTable(table_file.name, table_file, table := read_table_file(table_file))
+    others = [] if _names_images(table, columns) else tables_beside(table_file)
     try:
-        reading = read_rows(
-            table, search, Vocabulary(task, synonyms), name=table_file.name, given=_roles(columns or {})
+        reading, search = read_with_table(
+            given, others, FileSearch(lambda: source.files), Vocabulary(task, synonyms), _roles(columns or {})
         )
     except TableError as error:
         raise TableError(
             f"{error.user_message} Name the columns with --image-column and --label-column.", code=error.code
         ) from error
-    for note in (*notes, *reading.notes, *reading.ledger.sentences()):
+    for note in (*reading.notes, *reading.ledger.sentences()):
         logger.info("%s", note)
     for item in reading.left_out:
         if item.code == Reason.UNKNOWN_SPLIT:
@@ -286,7 +296,7 @@ def read_labelled_csv(
     listing = Listing(task=task)
     for item in files_without_row(search, reading):
         listing.leave_out(item)
-    return _collection(listing, reading, f"The table “{table_file.name}”", dataset)
+    return _collection(listing, reading, f"The table “{table_file.name}”", source, dataset)
 
 
 def _names_images(table: Table, columns: Mapping[str, str] | None) -> bool:
@@ -309,13 +319,13 @@ def _roles(columns: Mapping[str, str]) -> dict[str, str]:
     return roles
 
 
-def _collection(listing: Listing, reading: Reading, name: str, dataset: str) -> Collection:
+def _collection(listing: Listing, reading: Reading, name: str, source: Source, dataset: str) -> Collection:
     stems = Counter(_stem(_name_of(row)) for row in reading.rows)
     for item in reading.left_out:
         listing.leave_out(item)
     for row in reading.rows:
         named = _name_of(row)
-        image_id = _stem(named) if stems[_stem(named)] == 1 else _without_suffix(named)
+        image_id = _stem(named) if stems[_stem(named)] == 1 else without_image_suffix(named)
         if row.found is None:
             detail = f"line {row.line} of the table: there is no image of this name"
             listing.exclude(image_id, named, Reason.NO_IMAGE, detail)
@@ -324,25 +334,48 @@ def _collection(listing: Listing, reading: Reading, name: str, dataset: str) -> 
             row.meaning,
             row.label,
             image_id=image_id,
-            location=str(row.found.path),
-            fingerprint=file_fingerprint(row.found.path),
+            location=row.found.file if row.found.path is None else str(row.found.path),
+            fingerprint=_fingerprint(row.found),
             dataset=dataset or row.source,
             lesion_id=row.lesion_group,
             split=row.split,
             **{key: row.metadata.get(key, "") for key in ("sex", "age", "anatomic_site")},
         )
-    return listing.finish(name, read_file)
+    for item in source.left_out:
+        listing.leave_out(item)
+    found = {row.found.file: row.found for row in reading.rows if row.found and row.found.path is None}
+    return listing.finish(name, partial(_read, found))
+
+
+def _fingerprint(found: FoundFile) -> str:
+    return found.digest() if found.path is None else file_fingerprint(found.path)
+
+
+def _read(members: Mapping[str, FoundFile], location: str) -> bytes:
+    """The bytes of a member of a ZIP, or of a file."""
+    if location not in members:
+        return read_file(location)
+    content = members[location].read()
+    assert isinstance(content, bytes), "a member has no path"
+    return content
 
 
 def _name_of(row: LabelledRow) -> str:
     return row.image_id if row.has_id else row.file
 
 
-def _tell_passed_over(folder: Path, paths: tuple[Path, ...]) -> None:
-    if paths:
-        shown = ", ".join(path.relative_to(folder).as_posix() for path in paths[:3])
-        more = f" and {len(paths) - 3} more" if len(paths) > 3 else ""
-        logger.info("Passed over, because they are no images: %d (%s%s)", len(paths), shown, more)
+def _open(folder: Path, opened: ExitStack | None) -> Source:
+    if not is_zip(folder):
+        _require_folder(folder)
+    return open_source(folder, opened)
+
+
+def _tell(source: Source, tables: Iterable[str] = ()) -> None:
+    """Logs what was passed over."""
+    for note in source.notes:
+        logger.info("%s", note)
+    for name in tables:
+        logger.info("The table “%s” was not used: the folders give the labels.", name)
 
 
 def read_file(location: str) -> bytes:
@@ -358,7 +391,12 @@ def image_files(folder: Path) -> list[Path]:
 
 def _require_folder(folder: Path) -> None:
     if not folder.is_dir():
-        raise ConfigurationError(f"There is no folder “{folder}”.", code=ErrorCode.NO_FOLDER)
+        raise ConfigurationError(f"There is no folder or ZIP “{folder}”.", code=ErrorCode.NO_FOLDER)
+
+
+def _require_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise ConfigurationError(f"There is no folder or ZIP “{folder}”.", code=ErrorCode.NO_FOLDER)
 
 
 def file_fingerprint(path: Path) -> str:
@@ -378,9 +416,4 @@ def require_columns(table: Table, title: str, columns: tuple[str, ...]) -> None:
 
 
 def _stem(name: str) -> str:
-    return _without_suffix(PurePosixPath(name.strip().replace("\\", "/")).name)
-
-
-def _without_suffix(name: str) -> str:
-    suffix = PurePosixPath(name).suffix
-    return name.removesuffix(suffix) if suffix.lower() in IMAGE_SUFFIXES else name
+    return without_image_suffix(PurePosixPath(name.strip().replace("\\", "/")).name)

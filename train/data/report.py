@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import shlex
@@ -14,11 +15,15 @@ from dermadeit.about import VERSION
 from dermadeit.data.manifest import SPLITS
 from dermadeit.data.synthetic import MANIFEST_COLUMNS
 from dermadeit.data.tabular import write_csv
+from dermadeit.data.vocabulary import Vocabulary
+from dermadeit.errors import TableError
 from dermadeit.files import write_json
-from dermadeit.tasks import DIAGNOSES
+from dermadeit.tasks import BINARY, DIAGNOSES, OWN, TRAINABLE_TASKS, Task
 from train.data.layouts import ExcludedImage
 
 logger = logging.getLogger(__name__)
+
+_DEFAULT_TASK = BINARY.key
 
 EXCLUSION_COLUMNS = tuple(field.name for field in dataclasses.fields(ExcludedImage))
 
@@ -54,7 +59,12 @@ def write_tables(
 
 
 def log_summary(
-    output: Path, rows: Sequence[Mapping[str, Any]], exclusions: Sequence[ExcludedImage], *, leaks: bool
+    output: Path,
+    rows: Sequence[Mapping[str, Any]],
+    exclusions: Sequence[ExcludedImage],
+    *,
+    leaks: bool,
+    task: Task | None = None,
 ) -> None:
     """Logs images, lesions and classes of each split, what was left out, and what to run next.
 
@@ -63,6 +73,7 @@ def log_summary(
         rows: Of the manifest.
         exclusions: What was left out.
         leaks: Whether a training must be told to take the manifest.
+        task: Of classes of the user's own.
     """
     counts = Counter((row["split"], row["diagnosis"] or row["label"]) for row in rows)
     present = {key for _, key in counts}
@@ -78,5 +89,25 @@ def log_summary(
             logger.warning("No image of %s in %s", ", ".join(absent), split)
     for reason, number in sorted(Counter(item.reason for item in exclusions).items()):
         logger.warning("Images left out as %s: %d (listed in exclusions.csv)", reason, number)
+    trainable = _trainable_tasks(rows, task)
+    if not trainable:
+        logger.warning("No training can start: train and validation need every class of a task.")
+        return
     folder = "" if output == Path("data") else f" --data {shlex.quote(str(output))}"
-    logger.info("Next: python train/distill.py%s%s", folder, " --allow-leaks" if leaks else "")
+    asked = "" if trainable[0] in (OWN, _DEFAULT_TASK) else f" --task {trainable[0]}"
+    logger.info("Next: python train/distill.py%s%s%s", folder, asked, " --allow-leaks" if leaks else "")
+
+
+def _trainable_tasks(rows: Sequence[Mapping[str, Any]], own: Task | None) -> list[str]:
+    """Keys of the tasks of which every class has images in train and validation, as a training demands."""
+    found = []
+    for task in [own] if own else TRAINABLE_TASKS.values():
+        vocabulary, classes = Vocabulary(task), {"train": set(), "validation": set()}
+        for row in rows:
+            meaning = vocabulary.meaning(str(row["label"] or row["diagnosis"]))
+            if row["split"] in classes and meaning is not None:
+                with contextlib.suppress(TableError):
+                    classes[row["split"]].add(meaning.class_of(task))
+        if all(set(task.classes) <= there for there in classes.values()):
+            found.append(task.key)
+    return found
