@@ -194,7 +194,7 @@ def read_with_table(
         if not is_utf8(given.source):
             tables.append(read_table_file(given.source, given.name, code_page))
         said = (f"The names of the files were read as {code_page.upper()}.",)
-        searches = [
+        searches: list[tuple[FileSearch, tuple[str, ...]]] = [
             (FileSearch(partial(tuple, files)), said) for files in _renamings(search.files, code_page)
         ]
         if len(tables) > 1:

@@ -113,7 +113,7 @@ def read_table_file(source: Path | bytes, name: str = "", encoding: str = "") ->
 
 
 def read_csv(source: Path | bytes, encoding: str = "", *, skip_ragged: bool = False) -> Table:
-    """Reads a table separated by commas, semicolons or tabs, in UTF-8, UTF-16, Windows-1252 or one of `CODE_PAGES`.
+    """Reads a table separated by commas, semicolons or tabs, in UTF-8, UTF-16 or a code page.
 
     Columns that have neither a name nor a content are left out, and so are those without a name that only count
     the rows, as pandas writes them. A first line such as ``sep=;`` names the separator.

@@ -394,11 +394,6 @@ def _require_folder(folder: Path) -> None:
         raise ConfigurationError(f"There is no folder or ZIP “{folder}”.", code=ErrorCode.NO_FOLDER)
 
 
-def _require_folder(folder: Path) -> None:
-    if not folder.is_dir():
-        raise ConfigurationError(f"There is no folder or ZIP “{folder}”.", code=ErrorCode.NO_FOLDER)
-
-
 def file_fingerprint(path: Path) -> str:
     """Size and time of a file."""
     status = path.stat()
