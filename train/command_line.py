@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 import yaml
 
@@ -36,21 +36,21 @@ DEFAULT_RECIPE = "dermadeit"
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
 
-Main = Callable[[Sequence[str] | None], int]
+Parameters = ParamSpec("Parameters")
 
 
-def explaining_mistakes(main: Main) -> Main:
+def explaining_mistakes(main: Callable[Parameters, int]) -> Callable[Parameters, int]:
     """Makes a program end with a sentence and exit code 2 where its user has made a mistake.
 
     Args:
-        main: Takes the arguments, None for those of the command line, and returns the exit code.
+        main: Returns the exit code.
     """
 
     @wraps(main)
-    def program(arguments: Sequence[str] | None = None) -> int:
+    def program(*arguments: Parameters.args, **named: Parameters.kwargs) -> int:
         escape_what_cannot_be_printed()
         try:
-            return main(arguments)
+            return main(*arguments, **named)
         except DermaDeiTError as error:
             message = error.user_message
         except OSError as error:

@@ -43,6 +43,7 @@ def setting(
     return field(default=default, metadata={"help": meaning, "least": least, "above": above, "most": most})
 
 
+@dataclass(frozen=True)
 class Settings:
     """A group of settings, which checks choices and limits."""
 
@@ -328,7 +329,7 @@ class TrainingConfiguration:
     @classmethod
     def create(cls, **settings: Any) -> TrainingConfiguration:
         """The configuration with these settings, whatever their group, and defaults for all others."""
-        groups = {
+        groups: dict[str, Any] = {
             name: group(**{key: settings.pop(key) for key in types_of(group) if key in settings})
             for name, group in GROUPS.items()
         }

@@ -290,7 +290,7 @@ def name_sources(tokens: np.ndarray, manifest: Manifest) -> np.ndarray:
         return np.full(len(sources), "")
     probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=_PROBE_STEPS))
     lesions = [row.lesion_group for row in manifest.rows]
-    return cross_val_predict(probe, tokens, sources, groups=lesions, cv=GroupKFold(2))
+    return np.asarray(cross_val_predict(probe, tokens, sources, groups=lesions, cv=GroupKFold(2)))
 
 
 # ------------------------------------------------------------------------------------------------- program

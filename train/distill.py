@@ -105,7 +105,7 @@ def train(configuration: TrainingConfiguration) -> Path:
             {
                 "epoch": training.epoch,
                 **losses,
-                "learning_rate": max(training.scheduler.get_last_lr()),
+                "learning_rate": max(map(float, training.scheduler.get_last_lr())),
                 **{name: value for name, value in figures.items() if isinstance(value, float)},
                 "seconds": round(time.perf_counter() - started, 1),
             }

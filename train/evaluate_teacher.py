@@ -69,10 +69,11 @@ def evaluate_teacher(configuration: TrainingConfiguration, split: str) -> dict[s
     spaces = embedding_spaces(teachers)
     for members in spaces:
         answers = [_open(member, asked, configuration) for member in members]
-        if all(member.classes for member in members):
-            for member, answer in zip(members, answers, strict=True):
+        of_classifiers = [member.classes for member in members if member.classes]
+        if len(of_classifiers) == len(members):
+            for classes, answer in zip(of_classifiers, answers, strict=True):
                 logits = _all_views(answer, "logits")
-                membership = class_membership(member.classes, manifest.task)
+                membership = class_membership(classes, manifest.task)
                 part = grouped_probabilities(logits, membership) / len(members)
                 sums["teacher"] = sums.get("teacher", 0) + part
         positions = np.flatnonzero(unseen(members[0], train_split))

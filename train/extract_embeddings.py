@@ -60,6 +60,7 @@ def extract(options: argparse.Namespace, state: PartialState) -> None:
         DermaDeiTError: The data, the teacher or the cache can't be used.
     """
     manifest = _read_manifest(options)
+    assert state.device is not None
     teachers = create_teachers(options.teacher, state.device)
     if not teachers:
         raise ConfigurationError("The teacher “none” has no embeddings. Name another with --teacher.")

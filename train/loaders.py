@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate.data_loader import BatchSamplerShard
@@ -98,14 +99,16 @@ def create_train_loader(
             f"{settings.accumulation} passes. Choose another --batch-size."
         )
     if configuration.data.class_balancing == "sampler":
-        weights = (1 / torch.bincount(dataset.labels).double())[dataset.labels]
+        weights = (1 / torch.bincount(dataset.labels).double())[dataset.labels].tolist()
         sampler = WeightedRandomSampler(weights, len(dataset), generator=generator)
     else:
         sampler = RandomSampler(dataset, generator=generator)
+    draws: Any = sampler
     if isinstance(dataset, OriginalDataset):
-        sampler = SeededDraws(sampler, generator)
+        # Pairs, where a sampler of torch's gives numbers.
+        draws = SeededDraws(sampler, generator)
     drop_last = len(dataset) > batch_size * processes
-    batches = BatchSampler(sampler, batch_size * processes, drop_last)
+    batches = BatchSampler(draws, batch_size * processes, drop_last)
     return DataLoader(
         dataset,
         batch_sampler=BatchSamplerShard(batches, processes, process, split_batches=True),

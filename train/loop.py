@@ -8,12 +8,13 @@ import logging
 import math
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import timedelta
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
@@ -101,10 +102,13 @@ class Training:
             classifier.backbone.head_dist.requires_grad_(False)
         if self.device.type == "cpu":
             # Fused attention's backward is 1.7 times slower than the plain one in bf16 on a CPU.
-            for module in student.modules():
+            modules: Iterator[Any] = student.modules()
+            for module in modules:
                 if hasattr(module, "fused_attn"):
                     module.fused_attn = False
-        self.student = student.to(self.device, memory_format=torch.channels_last)
+        # The type checker does not know this one of the signatures.
+        moved: Any = student.to(self.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.student: Student = moved
         decay = configuration.optimisation.ema_decay
         self.ema = ModelEmaV3(self.student, decay=decay, use_warmup=True, warmup_power=1.0) if decay else None
 
@@ -189,8 +193,8 @@ class Training:
                 unread.clear()
                 batches.set_postfix(loss=f"{sums['loss'] / number:.3f}", refresh=False)
         means = torch.tensor(list(sums.values()), device=self.device) / self.passes_per_epoch
-        means = self.accelerator.reduce(means, reduction="mean").tolist()
-        return dict(zip(sums, means, strict=True))
+        reduced: Any = self.accelerator.reduce(means, reduction="mean")
+        return dict(zip(sums, reduced.tolist(), strict=True))
 
     def losses(
         self, pixels: torch.Tensor, labels: torch.Tensor, indices: torch.Tensor
@@ -249,6 +253,7 @@ class Training:
                 else cosine_smooth_l1(projected, embeddings)
             )
         if output.distillation_logits is not None:
+            assert target.log_probabilities is not None
             parts["logit_loss"] = soft_logits_kl(
                 output.distillation_logits,
                 target.log_probabilities.to(self.device),
@@ -300,7 +305,7 @@ class Training:
         return (self.ema.module if self.ema is not None else self.student).classifier
 
     @torch.inference_mode()
-    def validate(self) -> dict:
+    def validate(self) -> dict[str, Any]:
         """The figures on the validation split, one view an image."""
         classifier = self.classifier.eval()
         logits, labels = [], []

@@ -9,6 +9,7 @@ the original has it. Its student distils the last patch (`distil_from: last_patc
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sized
+from typing import Any
 
 import torch
 from torch import nn
@@ -109,7 +110,8 @@ def original_transform(task: str, size: int) -> Callable[[torch.Tensor, int], to
 
     def transform(image: torch.Tensor, seed: int) -> torch.Tensor:
         pipeline.set_random_state(seed)
-        return pipeline(image).as_tensor().contiguous()
+        augmented: Any = pipeline(image)
+        return augmented.as_tensor().contiguous()
 
     return transform
 

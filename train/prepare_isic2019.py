@@ -241,7 +241,7 @@ def _warn_of_missing_classes(
     missing = missing_classes(splits, labels, SPLITS)
     if missing:
         told = "; ".join(f"“{split}” lacks {', '.join(classes)}" for split, classes in missing.items())
-        shares = dict(zip(SPLITS, settings.shares, strict=True))
+        shares: dict[str, float] = dict(zip(SPLITS, settings.shares, strict=True))
         advice = advise_shares(groups, _strata(images), labels, shares, settings.seed)
         logger.warning("A split lacks a class: %s. %s", told, advice)
 
@@ -324,7 +324,7 @@ def _read_collection(options: argparse.Namespace, opened: ExitStack) -> Collecti
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__.split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        description=str(__doc__).split("\n\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     defaults = PreparationSettings()
     add = parser.add_argument

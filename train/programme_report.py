@@ -73,17 +73,21 @@ class Repeated:
         values = {name: [measured.figures[name] for measured in self.by_seed.values()] for name in FIGURES}
         return {name: None if None in found else float(np.mean(found)) for name, found in values.items()}
 
-    @cached_property
-    def resampled(self) -> dict[str, np.ndarray]:
+    @property
+    def resampled(self) -> Mapping[str, np.ndarray]:
         """Each figure's mean over the seeds, on every resample of the lesions and of the seeds: float [resamples].
 
         Two trainings with the same seeds on the same images are resampled alike, so the differences of their
         figures are a paired bootstrap. The mean of n seeds drawn from n varies by (n - 1) / n of what a mean of n
         new ones would, so it is stretched; that n seeds may be unlike all others can't be made good.
         """
-        return {name: self._resampled(name) for name in FIGURES}
+        return self._resampled
 
-    def _resampled(self, figure: str) -> np.ndarray:
+    @cached_property
+    def _resampled(self) -> dict[str, np.ndarray]:
+        return {name: self._resample(name) for name in FIGURES}
+
+    def _resample(self, figure: str) -> np.ndarray:
         by_seed = np.stack([measured.resampled[figure] for measured in self.by_seed.values()])
         n, resamples = by_seed.shape
         drawn = np.random.default_rng(0).integers(0, n, (n, resamples))
@@ -156,7 +160,7 @@ def measure_stage(stage: str, content: Mapping[str, Any], task: str, runs: Path)
     trainings = [training.to_dict() for training in repeated]
     for entry, training, other in zip(trainings, repeated, others, strict=True):
         differences = training.minus(other) if other else {}
-        if differences:
+        if other and differences:
             entry["compared_with"] = elsewhere or other.name
             entry["differences"] = {name: asdict(value) for name, value in differences.items()}
     return {"stage": stage, "task": task, "split": "validation", "trainings": trainings}

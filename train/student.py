@@ -86,8 +86,11 @@ class Student(nn.Module):
             embedding = features[:, -1]
         elif self._distil_from == "class_token":
             embedding = class_embedding
-        projected = self.projector and self.projector(embedding).unflatten(-1, (self.spaces, -1))
-        distillation_logits = self.distillation_head and self.distillation_head(embedding)
+        projected = distillation_logits = None
+        if self.projector is not None:
+            projected = self.projector(embedding).unflatten(-1, (self.spaces, -1))
+        if self.distillation_head is not None:
+            distillation_logits = self.distillation_head(embedding)
         return StudentOutput(logits, projected, distillation_logits)
 
 

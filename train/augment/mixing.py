@@ -69,7 +69,7 @@ def draw_mix(settings: AugmentationSettings, count: int, size: int, generator: t
     if not kinds or torch.rand((), generator=generator) >= settings.mix_probability:
         return None
     # torch draws beta variates from its global generator only.
-    rng = np.random.default_rng(torch.randint(2**31, (), generator=generator).item())
+    rng = np.random.default_rng(int(torch.randint(2**31, (), generator=generator)))
     kind = kinds[rng.integers(len(kinds))]
     parameter = getattr(settings, kind)
     weight = float(rng.beta(parameter, parameter))

@@ -120,6 +120,8 @@ def _list_isic2019(
     for record, line in zip(truth.rows, truth.line_numbers, strict=True):
         name = record["image"].strip()
         diagnosis = _one_hot_diagnosis(record, line)
+        meaning = vocabulary.meaning(diagnosis)
+        assert meaning is not None, "a diagnosis that the vocabulary lacks"
         if name not in members:
             listing.exclude(name, f"{name}.jpg", "no_image", f"line {line} of {GROUND_TRUTH}")
             continue
@@ -128,7 +130,7 @@ def _list_isic2019(
         detail = details.get(name, {})
         lesion = detail.get("lesion_id", "").strip()
         listing.add(
-            vocabulary.meaning(diagnosis),
+            meaning,
             diagnosis,
             image_id=name if number in names else number,
             location=location,

@@ -45,7 +45,7 @@ def perceptual_hash(pixels: np.ndarray) -> int:
     Returns:
         64 bits. Copies of a photo differ in few of them, different photos in about half.
     """
-    frequencies = dctn(_grey_square(pixels, _HASH_SIDE), norm="ortho")[:8, :8].ravel()
+    frequencies = np.asarray(dctn(_grey_square(pixels, _HASH_SIDE), norm="ortho"))[:8, :8].ravel()
     # The first one is the mean brightness, on another scale than the rest.
     bits = frequencies > np.median(frequencies[1:])
     return int.from_bytes(np.packbits(bits).tobytes(), "big")

@@ -43,7 +43,7 @@ def write_tables(
         settings: How it was made, for `preparation.json`.
     """
     ordered = sorted(exclusions, key=lambda item: (item.reason, item.image_id, item.file))
-    write_csv(output / "exclusions.csv", EXCLUSION_COLUMNS, map(dataclasses.asdict, ordered))
+    write_csv(output / "exclusions.csv", EXCLUSION_COLUMNS, [dataclasses.asdict(item) for item in ordered])
     record = {
         "dermadeit_version": VERSION,
         **settings,
@@ -51,7 +51,7 @@ def write_tables(
         "exclusions": dict(sorted(Counter(item.reason for item in exclusions).items())),
     }
     write_json(output / "preparation.json", record)
-    columns = list(MANIFEST_COLUMNS)
+    columns: list[str] = list(MANIFEST_COLUMNS)
     if any(row["label"] for row in rows):
         columns.insert(columns.index("diagnosis") + 1, "label")
     # Last, because it is what makes the folder a data folder.

@@ -251,9 +251,9 @@ class TeacherCache:
         assert values.shape[-1] == self.teacher.embedding_dim + len(self.teacher.classes or ())
         with np.errstate(over="ignore"):
             stored = values.astype(np.float16)
-        bad = ~np.isfinite(stored).all(axis=(1, 2))
+        bad = np.array([not np.isfinite(of_image).all() for of_image in stored])
         if bad.any():
-            names = ", ".join(row.image_id for row, is_bad in zip(rows, bad, strict=True) if is_bad)
+            names = ", ".join(row.image_id for row, is_bad in zip(rows, bad.tolist(), strict=True) if is_bad)
             raise TrainingError(
                 f"What the teacher {self.teacher.name} says about {names} is not finite in float16 "
                 f"(largest value {np.abs(values[bad]).max():.3g}). Take these images out of the manifest, or "

@@ -26,6 +26,7 @@ from safetensors import SafetensorError
 from dermadeit.errors import ConfigurationError, ErrorCode
 from dermadeit.imaging.decode import encode_png
 from dermadeit.imaging.preprocessing import Preprocessing
+from dermadeit.models.classifier import TimmModel
 from train.configuration import cpu_has_bf16
 
 logger = logging.getLogger(__name__)
@@ -172,13 +173,14 @@ def _load_vision_tower(model: FoundationModel, folder: Path, device: torch.devic
     # The text side is left out on purpose; no reader needs the list of its weights.
     transformers.logging.set_verbosity_error()
     try:
-        network, report = tower.from_pretrained(
+        loaded: Any = tower.from_pretrained(
             folder,
             local_files_only=True,
             use_safetensors=True,
             dtype=torch.float32,
             output_loading_info=True,
         )
+        network, report = loaded
         processor = transformers.AutoImageProcessor.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise _not_a_copy(model, folder, "its weights or configuration can't be read") from error
@@ -207,7 +209,7 @@ def _load_vision_tower(model: FoundationModel, folder: Path, device: torch.devic
 def _load_dinov2(model: FoundationModel, folder: Path, device: torch.device) -> Encoder:
     """DINOv2, pretrained on LVD-142M (Oquab et al. 2023, 2304.07193): the class token after the last norm."""
     try:
-        network = timm.create_model(
+        network: TimmModel = timm.create_model(
             f"local-dir:{folder}", pretrained=True, num_classes=0, img_size=DINOV2_SIZE
         )
     except (OSError, ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as error:

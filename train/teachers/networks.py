@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -45,40 +45,18 @@ class TeacherOutput(NamedTuple):
     logits: np.ndarray | None
 
 
-class Teacher(Protocol):
-    """Turns images into embeddings and, where it is a classifier, into class logits.
+@dataclass(frozen=True)
+class Teacher:
+    """Squashes images to squares and turns each view into an embedding and, if it is a classifier, class logits.
 
     Attributes:
         name: Short, such as `monet` or `vit-augreg-fold0`.
         identity: Names the exact weights: id and revision on the Hub, or a hash of local files.
-        preprocessing: What is done to an image, ready for JSON.
-        embedding_dim: Length of an embedding, D.
+        encoder: The network, and the squares that it takes.
         classes: Class keys in the order of the logits, C of them; None without logits.
         folds: Parts that the lesions were dealt into when it was trained; 0 if it is not cross-fitted.
         held_out_fold: With `folds`, the part whose labels it never saw.
     """
-
-    name: str
-    identity: str
-    preprocessing: Mapping[str, Any]
-    embedding_dim: int
-    classes: tuple[str, ...] | None
-    folds: int
-    held_out_fold: int
-
-    def embed(self, images: Sequence[np.ndarray], views: Sequence[int]) -> TeacherOutput:
-        """Embeds dihedral views of images.
-
-        Args:
-            images: B arrays, uint8 [H, W, 3] of any sizes.
-            views: The V views to embed, each 0 to 7, as `imaging.preprocessing.apply_dihedral` counts them.
-        """
-        ...
-
-
-@dataclass(frozen=True)
-class EncoderTeacher:
-    """A teacher that squashes images to squares and encodes each view; the attributes are those of `Teacher`."""
 
     name: str
     identity: str
@@ -94,20 +72,24 @@ class EncoderTeacher:
 
     @property
     def embedding_dim(self) -> int:
-        """Length of an embedding."""
+        """Length of an embedding, D."""
         return self.encoder.embedding_dim
 
     def embed(self, images: Sequence[np.ndarray], views: Sequence[int]) -> TeacherOutput:
-        """See `Teacher.embed`; one forward pass takes one view of all B images."""
+        """Embeds dihedral views of images; one forward pass takes one view of all of them.
+
+        Args:
+            images: B arrays, uint8 [H, W, 3] of any sizes.
+            views: The V views to embed, each 0 to 7, as `imaging.preprocessing.apply_dihedral` counts them.
+        """
         squares = torch.stack([self.encoder.resizing.resize(image) for image in images])
         parts = [self.encoder.encode(apply_dihedral(squares, view)) for view in views]
         embeddings = torch.stack([embedding for embedding, _ in parts], dim=1).cpu().numpy()
-        if self.classes is None:
-            return TeacherOutput(embeddings, None)
-        return TeacherOutput(embeddings, torch.stack([logits for _, logits in parts], dim=1).cpu().numpy())
+        logits = [logits for _, logits in parts if logits is not None]
+        return TeacherOutput(embeddings, torch.stack(logits, dim=1).cpu().numpy() if logits else None)
 
 
-def create_teachers(name: str, device: torch.device) -> tuple[EncoderTeacher, ...]:
+def create_teachers(name: str, device: torch.device) -> tuple[Teacher, ...]:
     """Loads the teachers that a name stands for.
 
     Args:
@@ -131,7 +113,7 @@ def create_teachers(name: str, device: torch.device) -> tuple[EncoderTeacher, ..
             f"{', '.join(FOUNDATION_MODELS)} (each also as NAME:FOLDER, with a local copy)."
         )
     encoder, identity = load_encoder(FOUNDATION_MODELS[kind], Path(folder) if folder else None, device)
-    return (EncoderTeacher(kind, identity, encoder),)
+    return (Teacher(kind, identity, encoder),)
 
 
 def unseen(teacher: Teacher, manifest: Manifest) -> np.ndarray:
@@ -214,10 +196,10 @@ def _is_trustworthy(folder: Path) -> bool:
     return not configuration.get("allow_leaks", False)
 
 
-def _create_checkpoint_teacher(folder: Path, device: torch.device) -> EncoderTeacher:
+def _create_checkpoint_teacher(folder: Path, device: torch.device) -> Teacher:
     checkpoint = load_checkpoint(folder)
     folds, held_out_fold = _read_folds(folder)
-    return EncoderTeacher(
+    return Teacher(
         f"{checkpoint.model}-fold{held_out_fold}" if folds else checkpoint.model,
         f"{checkpoint.model}@sha256:{checkpoint.weights_sha256}",
         _encoder_of(checkpoint, device),
@@ -263,7 +245,7 @@ def _read_folds(folder: Path) -> tuple[int, int]:
     return (folds, held_out) if folds else (0, 0)
 
 
-def _tell_apart(teachers: Sequence[EncoderTeacher]) -> tuple[EncoderTeacher, ...]:
+def _tell_apart(teachers: Sequence[Teacher]) -> tuple[Teacher, ...]:
     """Adds the start of the weights' hash to names that several teachers share."""
     count = Counter(teacher.name for teacher in teachers)
     return tuple(

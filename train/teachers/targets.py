@@ -208,15 +208,17 @@ def _soft_logits(
     views: tuple[int, ...],
 ) -> np.ndarray:
     """Log-probabilities of the student's classes, float32 [n, V, K], the networks' mean."""
-    if None in classes:
+    of_classifiers = [of_cache for of_cache in classes if of_cache is not None]
+    if len(of_classifiers) < len(classes):
         embeddings = np.stack([_view(caches, view) for view in views], axis=1)
         return cross_fitted_log_probabilities(embeddings, manifest, positions)
     places = np.arange(len(positions))
     probabilities = np.zeros((len(positions), len(views), len(manifest.task.classes)), np.float32)
-    for cache, of_cache in zip(caches, classes, strict=True):
+    for cache, of_cache in zip(caches, of_classifiers, strict=True):
         membership = class_membership(of_cache, manifest.task)
         for index, view in enumerate(views):
             logits = cache.logits(places, np.full(len(places), view))
+            assert logits is not None
             probabilities[:, index] += grouped_probabilities(logits, membership) / len(caches)
     return np.log(probabilities)
 
@@ -289,9 +291,10 @@ def fit_standardisation(chunks: Iterable[np.ndarray]) -> Standardisation:
     scaler = StandardScaler()
     for chunk in chunks:
         scaler.partial_fit(chunk.reshape(-1, chunk.shape[-1]).astype(np.float64))
-    deviation = np.sqrt(scaler.var_)
+    assert scaler.mean_ is not None
+    deviation = np.sqrt(np.asarray(scaler.var_))
     scale = np.where(deviation > CONSTANT_DEVIATION, 1 / np.maximum(deviation, CONSTANT_DEVIATION), 0)
-    return Standardisation(scaler.mean_.astype(np.float32), scale.astype(np.float32))
+    return Standardisation(np.asarray(scaler.mean_, np.float32), scale.astype(np.float32))
 
 
 # ----------------------------------------------------------------------------------------- head on embeddings
@@ -308,7 +311,7 @@ def create_head(num_images: int, dim: int) -> Pipeline:
 
 
 def cross_fitted_log_probabilities(
-    embeddings: np.ndarray, manifest: Manifest, positions: Sequence[int]
+    embeddings: np.ndarray, manifest: Manifest, positions: np.ndarray
 ) -> np.ndarray:
     """Answers for each image from a head that was fitted on the other folds of lesions (stacking, Wolpert 1992).
 
