@@ -88,8 +88,10 @@ class DataSettings(Settings):
     )
     data: str = setting("", "folder with manifest.csv and its images; else DERMADEIT_DATA, else data/")
     allow_leaks: bool = setting(False, "train although lesions cross splits; the checkpoint says so")
-    class_balancing: Literal["none", "sampler"] = setting(
-        "none", "follow the data, or draw every class equally often"
+    class_balancing: Literal["none", "sampler", "source", "class_within_source"] = setting(
+        "none",
+        "follow the data, or draw every class equally often (sampler), or every source, or in each source its "
+        "classes as often as in all, so that the source says nothing about the class",
     )
     folds: int = setting(0, "parts that the lesions are dealt into for cross-fitting; 0 for none", least=0)
     held_out_fold: int = setting(0, "with folds, the part that this training does not see, from 0", least=0)
@@ -119,6 +121,9 @@ class ModelSettings(Settings):
     model: str = setting("dermadeit", "its name, such as dermadeit, deit, mobilenetv2 or efficientnetv2-b0")
     init: str = setting("hub", "where its weights come from: hub, none, or a safetensors file")
     image_size: int = setting(224, "side of the input in pixels; 0 for the model's own", least=0)
+    colour_constancy: Literal["none", "shades_of_grey"] = setting(
+        "none", "take the colour of the light out of every photo, in training as when it is served"
+    )
     drop_path: float = setting(0.1, "stochastic depth rate", least=0)
 
     def __post_init__(self) -> None:
@@ -184,13 +189,33 @@ class AugmentationSettings(Settings):
     rotation_degrees: float = setting(45.0, "largest rotation beside the dihedral views", least=0)
     scale: float = setting(1.2, "largest zoom factor, in or out; 1 for none", least=1)
     shift: float = setting(0.05, "largest shift, as a share of the side", least=0)
+    crop: float = setting(
+        1.0, "smallest share of the side that a crop near the middle shows; 1 for none", above=0, most=1
+    )
+    aspect: float = setting(
+        1.0, "largest factor that one side is stretched by against the other; 1 for none", least=1
+    )
     elastic: float = setting(
         0.02, "deviation of the elastic displacement, as a share of half the side", least=0
     )
     colour: float = setting(0.2, "largest relative change of brightness, contrast and saturation", least=0)
+    white_balance: float = setting(
+        0.0, "largest relative change of each colour channel by itself: the light, and the camera", least=0
+    )
+    tone_curve: float = setting(
+        1.0,
+        "largest power that pixels are raised to, or its inverse: the camera's curve; 1 for none",
+        least=1,
+    )
+    colour_transfer_probability: float = setting(
+        0.0, "share of images that get the colours of another image of the batch", least=0
+    )
     downscale_probability: float = setting(0.3, "share of images that are scaled down and up again", least=0)
+    downscale_to: float = setting(0.35, "smallest share of the side that they are scaled to", above=0, most=1)
     blur_probability: float = setting(0.1, "share of images that are blurred by a Gaussian", least=0)
+    blur: float = setting(0.012, "largest deviation of that Gaussian, as a share of the side", least=0.004)
     noise: float = setting(0.02, "largest deviation of Gaussian noise; pixels are 0 to 1", least=0)
+    jpeg_probability: float = setting(0.0, "share of images that are compressed as JPEG does", least=0)
     vignette_probability: float = setting(0.1, "share of images that get dark corners", least=0)
     hair_probability: float = setting(0.1, "share of images that get hair-like strokes", least=0)
     mixup: float = setting(

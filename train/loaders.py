@@ -79,7 +79,7 @@ def create_train_loader(
     processes: int = 1,
     process: int = 0,
 ) -> DataLoader:
-    """Batches in random order; `sampler` balancing draws every class equally often, with replacement.
+    """Batches in random order; where `class_balancing` asks for that, drawn with replacement.
 
     Args:
         dataset: The train split.
@@ -98,9 +98,9 @@ def create_train_loader(
             f"A batch of {settings.batch_size} can't be shared evenly by {processes} processes in "
             f"{settings.accumulation} passes. Choose another --batch-size."
         )
-    if configuration.data.class_balancing == "sampler":
-        weights = (1 / torch.bincount(dataset.labels).double())[dataset.labels].tolist()
-        sampler = WeightedRandomSampler(weights, len(dataset), generator=generator)
+    if configuration.data.class_balancing != "none":
+        weights = sampling_weights(configuration.data.class_balancing, dataset)
+        sampler = WeightedRandomSampler(weights.tolist(), len(dataset), generator=generator)
     else:
         sampler = RandomSampler(dataset, generator=generator)
     draws: Any = sampler
@@ -116,3 +116,28 @@ def create_train_loader(
         collate_fn=collate,
         generator=generator,
     )
+
+
+def sampling_weights(balancing: str, dataset: LesionDataset | OriginalDataset) -> torch.Tensor:
+    """How often each image is drawn, up to a common factor: float64 [N].
+
+    Args:
+        balancing: `sampler` draws every class equally often, `source` every source. `class_within_source` draws
+            the classes of a source in the proportions that they have in all images, as far as the source has
+            them, and each source as often as without it: knowing the source is then no help to guess the class.
+        dataset: N labelled images.
+    """
+    labels = dataset.labels
+    if balancing == "sampler":
+        return (1 / torch.bincount(labels).double())[labels]
+    names = [row.source for row in dataset.manifest.rows]
+    known = {name: index for index, name in enumerate(sorted(set(names)))}
+    sources = torch.tensor([known[name] for name in names])
+    of_source = torch.bincount(sources).double()
+    if balancing == "source":
+        return (1 / of_source)[sources]
+    table = torch.zeros(len(known), int(labels.max()) + 1, dtype=torch.double)
+    table.index_put_((sources, labels), torch.ones(len(labels), dtype=torch.double), accumulate=True)
+    wanted = table.sum(dim=0) * (table > 0)
+    wanted *= (of_source / wanted.sum(dim=1))[:, None]
+    return (wanted / table.clamp_min(1))[sources, labels]

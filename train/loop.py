@@ -394,6 +394,7 @@ def _preprocessing_of(classifier: LesionClassifier, configuration: TrainingConfi
         tuple(config["std"]),
         config["interpolation"],
         per_image_zscore=configuration.augmentation.pipeline == "original",
+        colour_constancy=configuration.model.colour_constancy,
     )
 
 

@@ -16,6 +16,13 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 DIHEDRAL_VIEWS = 8
 
+COLOUR_CONSTANCIES = ("none", "shades_of_grey")
+"""What may be done about the colour of the light; see `Preprocessing`."""
+
+_MINKOWSKI_NORM = 6
+_LARGEST_GAIN = 4.0
+"""A channel that is all but black holds noise, which must not be blown up."""
+
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
@@ -33,6 +40,8 @@ class Preprocessing:
         interpolation: `bilinear` or `bicubic`; always antialiased.
         per_image_zscore: Standardise each image by the mean and deviation of its own values, all channels
             together, in place of `mean` and `std`, as the original DermaDeiT does.
+        colour_constancy: One of `COLOUR_CONSTANCIES`, done before that; with `shades_of_grey` a gain on a channel
+            changes nothing that the network sees.
     """
 
     size: int
@@ -40,12 +49,13 @@ class Preprocessing:
     std: tuple[float, float, float] = IMAGENET_STD
     interpolation: str = "bicubic"
     per_image_zscore: bool = False
+    colour_constancy: str = "none"
 
     @classmethod
     def from_pretrained_cfg(
-        cls, config: Mapping[str, Any], *, per_image_zscore: bool = False
+        cls, config: Mapping[str, Any], *, per_image_zscore: bool = False, colour_constancy: str = "none"
     ) -> Preprocessing:
-        """Reads timm's `pretrained_cfg`, which has no word for `per_image_zscore`.
+        """Reads timm's `pretrained_cfg`, which has no word for what else is given here.
 
         Raises:
             CheckpointError: It asks for what can't be honoured.
@@ -56,8 +66,18 @@ class Preprocessing:
                 f"The checkpoint asks for {width} × {height} pixels with “{config.get('interpolation')}” "
                 f"interpolation; only squares with {' or '.join(_RESAMPLING)} are supported."
             )
+        if colour_constancy not in COLOUR_CONSTANCIES:
+            raise CheckpointError(
+                f"The checkpoint asks for the colour constancy “{colour_constancy}”; this version knows "
+                f"{' and '.join(COLOUR_CONSTANCIES)}. Use a newer version."
+            )
         return cls(
-            height, tuple(config["mean"]), tuple(config["std"]), config["interpolation"], per_image_zscore
+            height,
+            tuple(config["mean"]),
+            tuple(config["std"]),
+            config["interpolation"],
+            per_image_zscore,
+            colour_constancy,
         )
 
     def resize(self, pixels: np.ndarray) -> torch.Tensor:
@@ -75,6 +95,8 @@ class Preprocessing:
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
         """Standardises the channels, or each image as a whole where `per_image_zscore` says so.
 
+        Before that, the colour of the light is taken out where `colour_constancy` says so.
+
         Args:
             pixels: float [..., 3, H, W] in 0 to 1, or uint8 in 0 to 255.
 
@@ -82,6 +104,8 @@ class Preprocessing:
             float32 [..., 3, H, W], about zero mean and unit deviation on natural images.
         """
         scaled = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
+        if self.colour_constancy == "shades_of_grey":
+            scaled = shades_of_grey(scaled)
         if self.per_image_zscore:
             std, mean = torch.std_mean(scaled, dim=(-3, -2, -1), correction=0, keepdim=True)
             # What a grey image of one shade deviates by is rounding: it becomes zero.
@@ -93,6 +117,24 @@ class Preprocessing:
     def __call__(self, pixels: np.ndarray) -> torch.Tensor:
         """uint8 [H, W, 3] to the float32 [3, size, size] that the model takes."""
         return self.normalise(self.resize(pixels))
+
+
+def shades_of_grey(images: torch.Tensor) -> torch.Tensor:
+    """Scales the channels of each image as if its light were grey (Finlayson and Trezzi 2004).
+
+    The light is estimated by the Minkowski norm of each channel with p = 6, on the codes of sRGB, as is usual with
+    dermoscopy (Barata et al. 2015). The norm over the three channels stays, and with it the exposure.
+
+    Args:
+        images: float [..., 3, H, W], 0 to 1.
+
+    Returns:
+        The same shape; values may exceed 1.
+    """
+    light = images.pow(_MINKOWSKI_NORM).mean(dim=(-2, -1), keepdim=True).pow(1 / _MINKOWSKI_NORM)
+    grey = light.square().mean(dim=-3, keepdim=True).sqrt()
+    # A black image has no light to estimate.
+    return images * torch.where(light > 0, grey / light, 1).clamp_max(_LARGEST_GAIN)
 
 
 def apply_dihedral(images: torch.Tensor, view: int) -> torch.Tensor:

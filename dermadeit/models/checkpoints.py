@@ -93,6 +93,7 @@ class OwnConfig(TypedDict):
         tasks: Keys of the tasks that these classes can form. The first is the one that the network was trained
             for, whose classes they are. Version 0.1 wrote that one alone, as `task`.
         per_image_zscore: Whether each image is standardised by itself, in place of mean and std.
+        colour_constancy: What is done about the colour of the light; nothing where it is missing.
         titles: Class key to its name for people; only of classes of one's own.
         target: Key of the class that must not be missed, likewise.
         task_title: What the task is called, likewise.
@@ -105,6 +106,7 @@ class OwnConfig(TypedDict):
     classes: list[str]
     tasks: list[str]
     per_image_zscore: bool
+    colour_constancy: NotRequired[str]
     titles: NotRequired[dict[str, str]]
     target: NotRequired[str]
     task_title: NotRequired[str]
@@ -251,7 +253,9 @@ def load_checkpoint(folder: Path, task: str | None = None, *, calibrated: bool =
         network = _read_network(ours)
         hashes = (ours["weights_sha256"], ours.get("replaced_sha256"))
         preprocessing = Preprocessing.from_pretrained_cfg(
-            config["pretrained_cfg"], per_image_zscore=bool(ours.get("per_image_zscore", False))
+            config["pretrained_cfg"],
+            per_image_zscore=bool(ours.get("per_image_zscore", False)),
+            colour_constancy=ours.get("colour_constancy", "none"),
         )
         architecture = config["architecture"]
     except (
@@ -420,6 +424,8 @@ def _describe_ours(classifier: LesionClassifier, task: Task, preprocessing: Prep
         tasks=[readable.key for readable in readable_tasks(task)],
         per_image_zscore=preprocessing.per_image_zscore,
     )
+    if preprocessing.colour_constancy != "none":
+        ours.update(colour_constancy=preprocessing.colour_constancy)
     if task.key == OWN:
         # What no version can know by itself.
         ours.update(titles=dict(task.display_names), target=task.target, task_title=task.title)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,13 @@ from timm.data import create_transform
 
 from dermadeit.errors import CheckpointError
 from dermadeit.imaging.decode import decode_image
-from dermadeit.imaging.preprocessing import DIHEDRAL_VIEWS, Preprocessing, apply_dihedral, dihedral_views
+from dermadeit.imaging.preprocessing import (
+    DIHEDRAL_VIEWS,
+    Preprocessing,
+    apply_dihedral,
+    dihedral_views,
+    shades_of_grey,
+)
 from dermadeit.inference.predictor import Predictor
 from dermadeit.models.checkpoints import load_checkpoint, save_checkpoint
 from dermadeit.models.classifier import create_classifier
@@ -70,6 +77,66 @@ def test_a_per_image_zscore_is_over_all_values_of_each_image() -> None:
     torch.testing.assert_close(preprocessing.normalise(pixels), expected)
     torch.testing.assert_close(preprocessing.normalise(pixels.float() / 255), expected)
     assert preprocessing.normalise(torch.full((3, 224, 224), 0.6)).abs().max() < 1e-3
+
+
+def test_shades_of_grey_equals_numbers_worked_out_by_hand() -> None:
+    # Channels of one value each: their norms are the values, and those of grey light their root mean square.
+    values = torch.tensor([0.8, 0.4, 0.2])
+    grey = shades_of_grey(values.view(1, 3, 1, 1).expand(2, 3, 5, 5))
+    torch.testing.assert_close(grey, torch.full((2, 3, 5, 5), math.sqrt(0.84 / 3)))
+    # In a channel that is half black, the norm is the sixth root of half of the sixth power.
+    images = torch.stack([torch.tensor([[0.9, 0.0]]), torch.tensor([[0.9, 0.9]]), torch.tensor([[0.9, 0.9]])])
+    light = torch.tensor([0.9 * 0.5 ** (1 / 6), 0.9, 0.9])
+    expected = images * (light.square().mean().sqrt() / light).view(3, 1, 1)
+    torch.testing.assert_close(shades_of_grey(images), expected)
+
+
+def test_with_shades_of_grey_the_colour_of_the_light_changes_nothing(photo: np.ndarray) -> None:
+    preprocessing = Preprocessing(64, colour_constancy="shades_of_grey")
+    pixels = preprocessing.resize(photo).float() / 255
+    lit = pixels * torch.tensor([1.0, 0.8, 0.6]).view(3, 1, 1)
+    # The exposure alone is left.
+    seen, seen_lit = (shades_of_grey(image) for image in (pixels, lit))
+    torch.testing.assert_close(seen_lit / seen_lit.mean(), seen / seen.mean())
+    assert (Preprocessing(64).normalise(lit) - preprocessing.normalise(lit)).abs().max() > 0.1
+
+
+def test_shades_of_grey_leave_grey_and_black_alone_and_blow_up_no_noise() -> None:
+    grey = torch.rand(1, 8, 8).expand(3, 8, 8)
+    torch.testing.assert_close(shades_of_grey(grey), grey)
+    assert shades_of_grey(torch.zeros(3, 8, 8)).abs().max() == 0
+    blue_lacks = torch.stack([torch.ones(4, 4), torch.ones(4, 4), torch.full((4, 4), 0.001)])
+    assert shades_of_grey(blue_lacks)[2].max() < 0.01
+
+
+def test_a_checkpoint_serves_the_colour_constancy_that_it_was_trained_with(
+    tmp_path: Path, lesion_files: list[Path]
+) -> None:
+    torch.manual_seed(0)
+    preprocessing = Preprocessing(64, colour_constancy="shades_of_grey")
+    save_checkpoint(tmp_path, create_classifier("deit", 2, image_size=64), get_task("binary"), preprocessing)
+    checkpoint = load_checkpoint(tmp_path)
+    assert checkpoint.preprocessing == preprocessing
+    image = decode_image(lesion_files[0])
+    lit = dataclasses.replace(
+        image, pixels=(image.pixels * np.array([1.0, 0.75, 0.75])).round().astype(np.uint8)
+    )
+    grey_lit = checkpoint.preprocessing.normalise(checkpoint.preprocessing.resize(lit.pixels))
+    with torch.inference_mode():
+        expected = checkpoint.classifier(grey_lit[None]).softmax(dim=-1)[0]
+    (prediction,) = Predictor(checkpoint, torch.device("cpu")).predict([lit], views=1)
+    served = torch.tensor(list(prediction.probabilities.values()))
+    torch.testing.assert_close(served, expected, check_dtype=False, atol=1e-5, rtol=0)
+    assert timm.create_model(f"local-dir:{tmp_path}", pretrained=True).num_classes == 2
+
+
+def test_a_colour_constancy_of_a_later_version_is_refused(tmp_path: Path) -> None:
+    preprocessing = Preprocessing(64, colour_constancy="shades_of_grey")
+    save_checkpoint(tmp_path, create_classifier("deit", 2, image_size=64), get_task("binary"), preprocessing)
+    file = tmp_path / "config.json"
+    file.write_text(file.read_text().replace("shades_of_grey", "white_patch"))
+    with pytest.raises(CheckpointError, match="white_patch"):
+        load_checkpoint(tmp_path)
 
 
 @pytest.fixture

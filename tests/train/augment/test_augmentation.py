@@ -1,20 +1,28 @@
 """Augmentation: exact dihedral views, what each strength does, and reproducible randomness."""
 
+import io
 import math
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from dermadeit.imaging.preprocessing import apply_dihedral
-from train.augment.appearance import change_colour
+from train.augment import appearance
+from train.augment.appearance import change_colour, change_light, compress, transfer_colour
 from train.augment.augmentation import BatchAugmentation
 from train.configuration import AugmentationSettings
 
 STRENGTHS = {
     "rotation_degrees": 30.0, "scale": 1.3, "shift": 0.1, "elastic": 0.05, "colour": 0.3, "noise": 0.05,
     "downscale_probability": 1.0, "blur_probability": 1.0, "vignette_probability": 1.0, "hair_probability": 1.0,
+    "crop": 0.5, "aspect": 1.4, "white_balance": 0.4, "tone_curve": 1.5, "colour_transfer_probability": 1.0,
+    "jpeg_probability": 1.0,
 }  # fmt: skip
-OFF = {name: 1.0 if name == "scale" else 0.0 for name in STRENGTHS}
+OFF = {name: 1.0 if name in ("scale", "crop", "aspect", "tone_curve") else 0.0 for name in STRENGTHS}
+SMOOTH = {name: value for name, value in STRENGTHS.items() if name != "jpeg_probability"}
+"""Without rounding, which makes much of the smallest differences."""
 SHARES = sorted(name for name in STRENGTHS if name.endswith("_probability"))
 CPU = torch.device("cpu")
 
@@ -52,13 +60,13 @@ def test_what_a_student_sees_is_an_augmentation_of_the_view_that_the_teacher_saw
     views = torch.arange(8)
     turned = torch.stack([apply_dihedral(image, view) for view, image in enumerate(images)])
     torch.testing.assert_close(
-        _augment(images, views, **STRENGTHS), _augment(turned, _unturned(8), **STRENGTHS), atol=1e-4, rtol=0
+        _augment(images, views, **SMOOTH), _augment(turned, _unturned(8), **SMOOTH), atol=1e-4, rtol=0
     )
 
 
 @pytest.mark.parametrize("name", sorted(STRENGTHS))
 def test_each_strength_changes_images_differently_and_keeps_range_and_input(name: str) -> None:
-    images = (_smooth() + torch.rand(4, 3, 48, 48)) / 2
+    images = (_smooth() + torch.rand(4, 3, 48, 48)) / 2 * torch.linspace(0.7, 1, 4).view(4, 1, 1, 1)
     before = images.clone()
     augmented = _augment(images, _unturned(4), **{name: STRENGTHS[name]})
     assert torch.equal(images, before)
@@ -141,6 +149,65 @@ def test_colour_follows_brightness_contrast_and_saturation() -> None:
     torch.testing.assert_close(change_colour(images, stream.manual_seed(1), 0.1), expected)
 
 
+def test_light_is_a_power_of_all_pixels_and_a_factor_of_each_channel() -> None:
+    images = torch.rand(1, 3, 8, 8) * 0.5 + 0.1
+    stream = torch.Generator().manual_seed(1)
+    power = 1.3 ** (2 * torch.rand(1, generator=stream).item() - 1)
+    factors = 1.2 ** (2 * torch.rand(3, generator=stream) - 1)
+    expected = images**power * factors.view(3, 1, 1)
+    torch.testing.assert_close(change_light(images, stream.manual_seed(1), 0.2, 1.3), expected)
+
+
+def test_colours_move_between_images_and_shapes_stay() -> None:
+    pattern = _smooth(1, 32)[:, :1].expand(-1, 3, -1, -1)
+    images = torch.cat([0.2 + 0.1 * pattern, 0.6 + 0.3 * pattern])
+    images = torch.cat([images] * 8)
+    moved = transfer_colour(images, torch.Generator().manual_seed(0))
+    means = moved.mean(dim=(-2, -1))
+    assert images.mean(dim=(1, 2, 3)).min() - 1e-5 < means.min()
+    assert means.max() < images.mean(dim=(1, 2, 3)).max() + 1e-5
+    assert (means - images.mean(dim=(-2, -1))).abs().max() > 0.1
+    for image, result in zip(images, moved, strict=True):
+        assert np.corrcoef(image.flatten(), result.flatten())[0, 1] > 0.999
+
+
+@pytest.mark.parametrize("quality", [20, 50, 75])
+def test_compression_is_that_of_jpeg(quality: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(appearance, "JPEG_QUALITIES", (quality, quality))
+    coarse = np.random.default_rng(0).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    pixels = np.asarray(Image.fromarray(coarse).resize((44, 44), Image.Resampling.BICUBIC))
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=quality, subsampling=0)
+    expected = np.asarray(Image.open(file)).astype(float)
+    images = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
+    ours = compress(images, torch.Generator())[0].permute(1, 2, 0).numpy() * 255
+    # A decoder works in whole numbers, and fills up the last blocks in its own way.
+    change = np.abs(pixels - expected)[:40, :40].mean()
+    assert change > 2
+    assert np.abs(ours - expected)[:40, :40].mean() < 0.35 * change
+
+
+def test_crops_show_parts_of_every_size_near_the_middle() -> None:
+    size = 65
+    middle = torch.zeros(64, 3, size, size)
+    middle[..., 24:41, 24:41] = 1
+    shares = _augment(middle, _unturned(64), crop=0.4).mean(dim=(1, 2, 3))
+    whole = (17 / size) ** 2
+    assert shares.min() == pytest.approx(whole, rel=0.15)
+    assert shares.max() > 4 * whole
+
+
+def test_a_stretch_keeps_areas_and_changes_the_ratio_of_the_sides() -> None:
+    size = 65
+    middle = torch.zeros(64, 3, size, size)
+    middle[..., 24:41, 24:41] = 1
+    shapes = _augment(middle, _unturned(64), aspect=1.5)[:, 0]
+    torch.testing.assert_close(shapes.mean(dim=(1, 2)), middle[:, 0].mean(dim=(1, 2)), atol=5e-3, rtol=0)
+    ratios = shapes.amax(dim=1).sum(dim=1) / shapes.amax(dim=2).sum(dim=1)
+    assert ratios.max() == pytest.approx(1.5, abs=0.15)
+    assert ratios.min() == pytest.approx(1 / 1.5, abs=0.1)
+
+
 def test_a_seed_decides_everything() -> None:
     images, views = _smooth(), _unturned(4)
     strengths = STRENGTHS | dict.fromkeys(SHARES, 0.5)
@@ -164,7 +231,7 @@ def test_switching_an_effect_off_leaves_the_choices_of_the_others(name: str) -> 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_gpu_makes_the_same_images() -> None:
     images, views = _smooth(8), torch.arange(8)
-    strengths = STRENGTHS | {"noise": 0.0}  # The device draws its own noise.
+    strengths = SMOOTH | {"noise": 0.0}  # The device draws its own noise.
     device = torch.device("cuda")
     augmentation = BatchAugmentation(AugmentationSettings(**OFF | strengths), 48, device)
     augmented = augmentation(images.to(device), views, torch.Generator().manual_seed(0))
