@@ -273,7 +273,7 @@ def report(search: Search, plan: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         search: The answers.
-        plan: The content of search.yaml: gives the order of the arms and what each is compared with.
+        plan: The content of search.yaml: gives the order of the arms and the one to compare with.
     """
     known = [arm for arm in plan["arms"] if arm in search.arms]
     arms = {}
@@ -297,7 +297,7 @@ def report(search: Search, plan: Mapping[str, Any]) -> dict[str, Any]:
                 for name, values in found.items()
             },
         }
-        other = plan.get("compared_with", {}).get(arm, plan["reference"])
+        other = plan["reference"]
         if other != arm and other in search.arms:
             entry |= {"compared_with": other, "differences": _differences(search, arm, other)}
         arms[arm] = entry
@@ -345,7 +345,7 @@ def describe(content: Mapping[str, Any]) -> str:
                 for arm, entry in content["arms"].items()
             ],
         ),
-        "Differences to the arm that each is compared with; bold where the interval does not hold 0.",
+        "Differences, paired by photo; bold where the interval does not hold 0.",
         markdown_table(
             ["arm", "compared with", *titles],
             [
