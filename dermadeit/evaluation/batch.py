@@ -36,6 +36,7 @@ from dermadeit.evaluation.predictions import (
     keep_shared_images,
     read_predictions,
     select_most_views,
+    select_task,
 )
 from dermadeit.evaluation.slices import describe_image
 from dermadeit.imaging.decode import LesionImage
@@ -374,7 +375,7 @@ def read_prediction_table(
             image in common or differ in the truth of one.
     """
     every = read_uploaded_predictions(path, name or path.name, task, known)
-    sets = [part for part in every if part.task.key == task.key]
+    sets = list(select_task(every, task))
     if not sets:
         raise ResultFileError(
             f"The table has no predictions for the task “{task.key}”, only for "
@@ -479,7 +480,7 @@ def _record(part: PredictionSet, index: int) -> Prediction:
         model=part.model,
         label=classes[int(part.answers[index])],
         probabilities=dict(zip(classes, part.probabilities[index].tolist(), strict=True)),
-        logits=dict(zip(classes, part.logits[index].tolist(), strict=True)),
+        logits=dict(zip(part.network or classes, part.logits[index].tolist(), strict=True)),
         views=part.views,
         ledger=(),
         warnings=(),

@@ -30,6 +30,7 @@ from dermadeit.evaluation.predictions import (
     keep_shared_images,
     measure,
     select_most_views,
+    select_task,
 )
 from dermadeit.inference.records import ABSTAIN
 from dermadeit.metrics.classification import FIGURES, percentile_intervals
@@ -367,7 +368,7 @@ def gather_models(
     best = {
         (table, predictions.model): predictions
         for table, sets in tables
-        for predictions in select_most_views(part for part in sets if part.task.key == task.key)
+        for predictions in select_most_views(select_task(sets, task))
     }
     if not best:
         raise ResultFileError(

@@ -26,6 +26,7 @@ from dermadeit.inference.records import (
     LabelledFailure,
     LabelledPrediction,
     Prediction,
+    TaskReading,
 )
 from dermadeit.metrics.shares import (
     abstention_figures,
@@ -384,9 +385,12 @@ def _conformal(
 
 def _before_and_after(measured: PredictionSet, calibration: Calibration) -> dict[str, Any]:
     labels, groups, classes = measured.labels, measured.lesion_groups, calibration.classes
+    plain = softmax(measured.logits, axis=1)
+    if calibration.groups is not None:
+        plain = calibration.groups.read(plain)
     return {
         "scaling": calibration.by_views[measured.views].scaling.method,
-        "before": calibration_figures(labels, softmax(measured.logits, axis=1), groups, classes),
+        "before": calibration_figures(labels, plain, groups, classes),
         "after": calibration_figures(labels, measured.probabilities, groups, classes),
     }
 
@@ -418,12 +422,20 @@ def _slicings(measured: PredictionSet, attributes: Attributes | None) -> dict[st
     }
 
 
-def prediction_columns(classes: Sequence[str], *, with_origin: bool = False) -> tuple[str, ...]:
+def prediction_columns(
+    classes: Sequence[str],
+    network: Sequence[str] | None = None,
+    other_tasks: Sequence[str] = (),
+    *,
+    with_origin: bool = False,
+) -> tuple[str, ...]:
     """The columns of `predictions.csv`, a row for each image that was read.
 
     - `image_id`, `file`, `task`, `model`, `views`: the image, and what was asked of which model.
-    - `label_true`, `label_predicted`: keys of the true class and of the most probable one.
-    - `p_<class>`, `logit_<class>`: probability (0 to 1) and logit of each class; the logits are not calibrated.
+    - `label_true`, `label_predicted`: keys of the true class and of the one that was answered.
+    - `p_<class>`, `logit_<class>`: probability (0 to 1) of each class of the task, and logit of each class of the
+      network; the logits are not calibrated.
+    - `answer_<task>`: of a network of several tasks, what it answered for the others.
     - `lesion_group`, `source`, `split`: as the manifest gives them.
     - `calibrated`: whether the probabilities are, True or False.
     - `verdict`, `abstain_codes`, `warning_codes`, `conformal_set`: as in `records.PredictionRecord`; several
@@ -435,9 +447,15 @@ def prediction_columns(classes: Sequence[str], *, with_origin: bool = False) -> 
 
     Args:
         classes: Class keys of the task.
+        network: Class keys of the logits; None for those of the task.
+        other_tasks: Keys of the other tasks that were answered.
         with_origin: Whether each row says by itself how it came about.
     """
-    scores = (f"{kind}_{key}" for kind in ("p", "logit") for key in classes)
+    scores = (
+        *(f"p_{key}" for key in classes),
+        *(f"logit_{key}" for key in (classes if network is None else network)),
+        *(f"answer_{key}" for key in other_tasks),
+    )
     return (*_IMAGE_COLUMNS, *scores, *_SERVED_COLUMNS, *(_ORIGIN_COLUMNS if with_origin else ()))
 
 
@@ -456,7 +474,13 @@ def write_evaluations(evaluations: Sequence[Evaluation], folder: Path, *, with_o
         evaluation.model: cast(ModelMetrics, dict(evaluation.metrics)) for evaluation in evaluations
     }
     write_json(folder / "metrics.json", metrics)
-    columns = prediction_columns(classes, with_origin=with_origin)
+    answered = [item.prediction for evaluation in evaluations for item in evaluation.predictions]
+    columns = prediction_columns(
+        classes,
+        tuple(dict.fromkeys(key for prediction in answered for key in prediction.logits)) or None,
+        tuple(dict.fromkeys(key for prediction in answered for key in _other_readings(prediction))),
+        with_origin=with_origin,
+    )
     write_csv(folder / "predictions.csv", columns, _prediction_rows(evaluations, with_origin))
     columns = (*_FAILURE_COLUMNS, *(_FAILURE_ORIGIN_COLUMNS if with_origin else ()))
     write_csv(folder / "failures.csv", columns, _failure_rows(evaluations, with_origin))
@@ -476,6 +500,7 @@ def _prediction_rows(evaluations: Sequence[Evaluation], with_origin: bool) -> It
                 "label_predicted": prediction.label,
                 **{f"p_{key}": value for key, value in prediction.probabilities.items()},
                 **{f"logit_{key}": value for key, value in prediction.logits.items()},
+                **{f"answer_{key}": reading.label for key, reading in _other_readings(prediction).items()},
                 "lesion_group": item.lesion_group,
                 "source": item.source,
                 "split": item.split,
@@ -489,6 +514,10 @@ def _prediction_rows(evaluations: Sequence[Evaluation], with_origin: bool) -> It
                 "spread": prediction.stability and prediction.stability.spread,
                 **(_origin(evaluation, item) if with_origin else {}),
             }
+
+
+def _other_readings(prediction: Prediction) -> dict[str, TaskReading]:
+    return {key: reading for key, reading in prediction.readings.items() if key != prediction.task}
 
 
 def _origin(evaluation: Evaluation, item: LabelledPrediction) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ _SUM_TOLERANCE = 1e-3
 _SMALLEST_PROBABILITY = 1e-12
 _LONGEST_COUNT = 6
 _SHOWN = 3
+_ANSWER = "answer_"
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class PredictionSet:
         views: Dihedral views whose logits were averaged.
         image_ids: N identifiers, each once.
         labels: int [N], true class indices.
-        logits: float [N, K].
+        logits: float [N, K], or [N, L] where `network` has L classes.
         probabilities: float [N, K], rows summing to 1: what was served, so not always the softmax of the logits.
         lesion_groups: N names; images that share one show the same lesion.
         sources: N names of collections, empty where unknown.
@@ -86,6 +87,9 @@ class PredictionSet:
         weights_sha256: Hex digest of the weights that the table names for all of them, or an empty string.
         has_lesion_groups: Whether it is known which images show the same lesion.
         notes: What had to be assumed or left out where a table did not say all, as sentences.
+        network: Class keys of the logits; empty where they are the task's.
+        decided: int [N], indices of the classes that were answered; None where they are the most probable ones.
+        other_answers: Key of each other task that the network answers to N class keys, as far as it is known.
     """
 
     task: Task
@@ -103,6 +107,9 @@ class PredictionSet:
     weights_sha256: str = ""
     has_lesion_groups: bool = True
     notes: tuple[str, ...] = ()
+    network: tuple[str, ...] = ()
+    decided: np.ndarray | None = None
+    other_answers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
     def of_records(
@@ -118,19 +125,23 @@ class PredictionSet:
             records: Their N `Prediction`.
         """
         shape = (len(records), len(task.classes))
+        network = tuple(records[0].logits) if records else task.classes
+        probabilities = np.array([list(record.probabilities.values()) for record in records]).reshape(shape)
         return cls(
             task,
             model,
             views,
             image_ids=tuple(image.image_id for image in images),
             labels=np.array([task.index_of(image.label) for image in images], dtype=int),
-            logits=np.array([list(record.logits.values()) for record in records]).reshape(shape),
-            probabilities=np.array([list(record.probabilities.values()) for record in records]).reshape(
-                shape
+            logits=np.array([list(record.logits.values()) for record in records]).reshape(
+                len(records), len(network)
             ),
+            probabilities=probabilities,
             lesion_groups=tuple(image.lesion_group for image in images),
             sources=tuple(image.source for image in images),
             splits=tuple(image.split for image in images),
+            network=() if network == task.classes else network,
+            decided=_decided(probabilities, [task.index_of(record.label) for record in records]),
         )
 
     def __len__(self) -> int:
@@ -138,12 +149,12 @@ class PredictionSet:
 
     @property
     def answers(self) -> np.ndarray:
-        """Int [N], the indices of the most probable classes."""
-        return self.probabilities.argmax(axis=1)
+        """Int [N], the indices of the classes that were answered: the most probable ones, unless `decided`."""
+        return self.probabilities.argmax(axis=1) if self.decided is None else self.decided
 
     @property
     def hits(self) -> np.ndarray:
-        """Bool [N], whether the most probable class is the true one."""
+        """Bool [N], whether the class that was answered is the true one."""
         return self.answers == self.labels
 
     @property
@@ -170,7 +181,40 @@ class PredictionSet:
             weights_sha256=self.weights_sha256,
             has_lesion_groups=self.has_lesion_groups,
             notes=self.notes,
+            network=self.network,
+            decided=None if self.decided is None else self.decided[rows],
+            other_answers={
+                key: tuple(answers[index] for index in indices) for key, answers in self.other_answers.items()
+            },
             **picked,
+        )
+
+    def read_as(self, task: Task) -> PredictionSet | None:
+        """The answers of the same network for another task; None where these classes can't form it.
+
+        Images that lie outside the task are left out. What is known for the first task alone (conformal sets, how
+        far the views agree) is not known for the other.
+
+        Args:
+            task: The other task.
+        """
+        groups = task.group(self.task.classes)
+        if groups is None:
+            return None
+        labels = groups.regroup(self.labels)
+        inside = np.flatnonzero(labels >= 0)
+        part = self.take(inside)
+        probabilities = groups.read(part.probabilities)
+        named = part.other_answers.get(task.key)
+        return replace(
+            part,
+            task=task,
+            labels=labels[inside],
+            probabilities=probabilities,
+            served=tuple(replace(flags, conformal_set=None, stability=None) for flags in part.served),
+            network=part.network or self.task.classes,
+            decided=_decided(probabilities, [task.index_of(key) for key in named]) if named else None,
+            other_answers={},
         )
 
     def by_source(self) -> dict[str, PredictionSet]:
@@ -206,7 +250,11 @@ class Measurement:
     def _resampled(self) -> dict[str, np.ndarray]:
         predictions = self.predictions
         return resampled_figures(
-            predictions.labels, predictions.probabilities, predictions.lesion_groups, predictions.task.classes
+            predictions.labels,
+            predictions.probabilities,
+            predictions.lesion_groups,
+            predictions.task.classes,
+            answers=predictions.decided,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -261,7 +309,9 @@ def measure(predictions: PredictionSet) -> Measurement:
     """The figures of one model on one set of images."""
     return Measurement(
         predictions,
-        classification_metrics(predictions.labels, predictions.probabilities, predictions.task.classes),
+        classification_metrics(
+            predictions.labels, predictions.probabilities, predictions.task.classes, predictions.decided
+        ),
     )
 
 
@@ -315,6 +365,15 @@ def read_predictions(
         )
         for (key, name, views), indices in parts.items()
     )
+
+
+def select_task(sets: Iterable[PredictionSet], task: Task) -> tuple[PredictionSet, ...]:
+    """The predictions for one task; of a model that has none, those of another task that can be read as it."""
+    sets = tuple(sets)
+    own = [part for part in sets if part.task.key == task.key]
+    named = {part.model for part in own}
+    others = (part.read_as(task) for part in sets if part.model not in named)
+    return (*own, *(part for part in others if part is not None and len(part)))
 
 
 def select_most_views(sets: Iterable[PredictionSet]) -> tuple[PredictionSet, ...]:
@@ -434,13 +493,14 @@ def _prediction_set(task: Task, model: str, views: int, table: Table, path: Path
             "one.",
             code=ErrorCode.DUPLICATE_IMAGE,
         )
-    columns = [f"logit_{key}" for key in task.classes]
-    if set(columns) <= set(table.columns):
-        logits = finite_numbers(table, columns, path)
-        probabilities = _probabilities(task, logits, table, path)
+    network = _network(task, table)
+    if network:
+        logits = finite_numbers(table, [f"logit_{key}" for key in network], path)
+        probabilities = _probabilities(task, network, logits, table, path)
     else:
-        probabilities = _probabilities(task, None, table, path)
+        probabilities = _probabilities(task, (), None, table, path)
         logits = np.log(np.maximum(probabilities, _SMALLEST_PROBABILITY))
+    served = read_served_flags(task, views, table, path)
     return PredictionSet(
         task,
         model,
@@ -452,10 +512,46 @@ def _prediction_set(task: Task, model: str, views: int, table: Table, path: Path
         lesion_groups=tuple(row.get("lesion_group") or row["image_id"] for row in table.rows),
         sources=tuple(row.get("source", "") for row in table.rows),
         splits=tuple(row.get("split", "") for row in table.rows),
-        served=read_served_flags(task, views, table, path),
+        served=served,
         diagnoses=tuple(row.get("diagnosis", "").strip() for row in table.rows),
         weights_sha256=_only_digest(table),
+        network=() if network == task.classes else network,
+        decided=_read_answers(task, probabilities, served, table),
+        other_answers={
+            other.key: tuple(row[f"{_ANSWER}{other.key}"] for row in table.rows)
+            for other in TRAINABLE_TASKS.values()
+            if f"{_ANSWER}{other.key}" in table.columns
+            and {row[f"{_ANSWER}{other.key}"] for row in table.rows} <= set(other.classes)
+        },
     )
+
+
+def _network(task: Task, table: Table) -> tuple[str, ...]:
+    """The classes that a table has logits of: those of a network that answers the task, or its own; else none."""
+    # Models of other classes in the same table leave their columns empty here.
+    found = tuple(
+        name.removeprefix("logit_")
+        for name in table.columns
+        if name.startswith("logit_") and any(row[name].strip() for row in table.rows)
+    )
+    if set(found) != set(task.classes) and task.group(found) is not None:
+        return found
+    return task.classes if {f"logit_{key}" for key in task.classes} <= set(table.columns) else ()
+
+
+def _read_answers(
+    task: Task, probabilities: np.ndarray, served: Sequence[ServedFlags], table: Table
+) -> np.ndarray | None:
+    """What a calibrated network has answered, where that is not always the most probable class."""
+    named = [row.get("label_predicted", "") for row in table.rows]
+    if not all(flags.calibrated for flags in served) or not set(named) <= set(task.classes):
+        return None
+    return _decided(probabilities, [task.index_of(key) for key in named])
+
+
+def _decided(probabilities: np.ndarray, answers: Sequence[int]) -> np.ndarray | None:
+    decided = np.array(answers, dtype=int)
+    return None if (decided == probabilities.argmax(axis=1)).all() else decided
 
 
 def _only_digest(table: Table) -> str:
@@ -464,11 +560,15 @@ def _only_digest(table: Table) -> str:
     return digests.pop() if len(digests) == 1 else ""
 
 
-def _probabilities(task: Task, logits: np.ndarray | None, table: Table, path: Path) -> np.ndarray:
-    """Float [N, K]; the softmax of the logits where the table has no probabilities."""
+def _probabilities(
+    task: Task, network: tuple[str, ...], logits: np.ndarray | None, table: Table, path: Path
+) -> np.ndarray:
+    """Float [N, K]; the softmax of the network's logits where the table has no probabilities."""
     columns = [f"p_{key}" for key in task.classes]
     if logits is not None and not set(columns) <= set(table.columns):
-        return softmax(logits, axis=1)
+        groups = task.group(network)
+        assert groups is not None, "the network can answer the task"
+        return groups.read(softmax(logits, axis=1))
     found = finite_numbers(table, columns, path)
     wrong = ((found < 0) | (found > 1)).any(axis=1) | (np.abs(found.sum(axis=1) - 1) > _SUM_TOLERANCE)
     if wrong.any():

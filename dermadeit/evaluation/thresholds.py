@@ -19,16 +19,18 @@ class Decisions:
         task: What was asked.
         labels: int [N], true class indices.
         probabilities: float [N, K].
+        answers: int [N], what is answered without a threshold; None for the most probable classes.
     """
 
     task: Task
     labels: np.ndarray
     probabilities: np.ndarray
+    answers: np.ndarray | None = None
 
     @classmethod
     def of(cls, predictions: PredictionSet) -> Decisions:
         """Those that a model's answers allow."""
-        return cls(predictions.task, predictions.labels, predictions.probabilities)
+        return cls(predictions.task, predictions.labels, predictions.probabilities, predictions.answers)
 
     @property
     def target(self) -> int:
@@ -40,10 +42,10 @@ class Decisions:
 
         Args:
             threshold: Score of the target class from which on it is answered, else the likeliest of the others;
-                None for the most probable class.
+                None for what is answered without.
         """
         if threshold is None:
-            return self.probabilities.argmax(axis=1)
+            return self.probabilities.argmax(axis=1) if self.answers is None else self.answers
         others = self.probabilities.copy()
         others[:, self.target] = -1
         return np.where(self.probabilities[:, self.target] >= threshold, self.target, others.argmax(axis=1))

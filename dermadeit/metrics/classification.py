@@ -77,7 +77,10 @@ _LEAST_DEFINED = 0.95
 
 
 def classification_metrics(
-    labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    classes: Sequence[str],
+    answers: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """The figures of one model on one set of images: those of `WeightedMetrics` where each image counts once.
 
@@ -95,6 +98,8 @@ def classification_metrics(
         labels: int [N], true class indices.
         probabilities: float [N, K], rows summing to 1.
         classes: The K class keys, in order.
+        answers: int [N], the classes that were answered; None for the most probable ones. Only what counts right
+            and wrong answers depends on them.
 
     Returns:
         JSON-ready: `n`, each of `FIGURES` (None where it is undefined on these images), and `confusion_matrix`
@@ -102,10 +107,10 @@ def classification_metrics(
     """
     counts = np.zeros((len(classes), len(classes)), dtype=int)
     probabilities = np.asarray(probabilities, dtype=float)
-    np.add.at(counts, (labels, probabilities.argmax(axis=1)), 1)
+    np.add.at(counts, (labels, probabilities.argmax(axis=1) if answers is None else answers), 1)
     figures = dict.fromkeys(FIGURES, np.nan)
     if len(labels):
-        once = WeightedMetrics(labels, probabilities, classes)(np.ones((1, len(labels))))
+        once = WeightedMetrics(labels, probabilities, classes, answers)(np.ones((1, len(labels))))
         figures = {name: float(once[name][0]) for name in FIGURES}
     return {
         "n": len(labels),
@@ -120,6 +125,7 @@ def resampled_figures(
     groups: Sequence[str],
     classes: Sequence[str],
     *,
+    answers: np.ndarray | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, np.ndarray]:
@@ -133,13 +139,14 @@ def resampled_figures(
         probabilities: float [N, K], rows summing to 1.
         groups: N lesion names; images of one lesion are drawn together.
         classes: The K class keys, in order.
+        answers: int [N], the classes that were answered; None for the most probable ones.
         resamples: How many times the lesions are drawn.
         seed: Decides the draws.
 
     Returns:
         Each of `FIGURES` to float [resamples], NaN where a resample leaves it undefined.
     """
-    weighted = WeightedMetrics(labels, probabilities, classes)
+    weighted = WeightedMetrics(labels, probabilities, classes, answers)
     blocks = [weighted(weights) for weights in lesion_weights(groups, resamples, seed)]
     return {name: np.concatenate([block[name] for block in blocks]) for name in FIGURES}
 

@@ -34,11 +34,19 @@ class WeightedMetrics:
         labels: int [N], true class indices.
         probabilities: float [N, K], rows summing to 1.
         classes: The K class keys, in order.
+        answers: int [N], the classes that were answered; None for the most probable ones.
     """
 
-    def __init__(self, labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> None:
+    def __init__(
+        self,
+        labels: np.ndarray,
+        probabilities: np.ndarray,
+        classes: Sequence[str],
+        answers: np.ndarray | None = None,
+    ) -> None:
         num_classes, target = len(classes), target_class(classes)
-        predicted = probabilities.argmax(axis=1)
+        most_probable = probabilities.argmax(axis=1)
+        predicted = most_probable if answers is None else answers
         self._shape = (num_classes, num_classes)
         self._labels = labels
         self._cells = np.eye(num_classes**2)[labels * num_classes + predicted]
@@ -50,7 +58,7 @@ class WeightedMetrics:
         self._rankings = {index: _Ranking.of(labels == index, probabilities[:, index]) for index in ranked}
         self._target = target
         self._confidences = probabilities.max(axis=1)
-        self._hits = predicted == labels
+        self._hits = most_probable == labels
         self._probabilities = probabilities
         self._recalibration = recalibrate(labels, probabilities, np.ones((1, len(labels))))[0]
 

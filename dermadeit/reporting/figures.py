@@ -348,7 +348,7 @@ def _target(part: PredictionSet) -> tuple[np.ndarray, np.ndarray]:
 
 def _answers(part: PredictionSet) -> tuple[np.ndarray, np.ndarray]:
     """Score of the most probable class, and whether it is right."""
-    return part.probabilities.max(axis=1), part.hits
+    return part.probabilities.max(axis=1), part.probabilities.argmax(axis=1) == part.labels
 
 
 def _ranking_title(name: str, sets: Sequence[PredictionSet]) -> tuple[str, str]:
