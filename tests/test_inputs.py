@@ -446,7 +446,7 @@ def api(monkeypatch: pytest.MonkeyPatch, predictors: dict[str, Predictor], tmp_p
         def uploaded(*_) -> Iterator[list[UploadedFile]]:
             yield _handed(given)
 
-        monkeypatch.setattr(run, "uploaded_files", uploaded)
+        monkeypatch.setattr(run, "take_uploads", uploaded)
         zoo = ModelZoo(loaded={("binary", "dermadeit"): predictors["binary"]})
         (tmp_path / "job").mkdir()
         session = Session(FilesJob(tmp_path / "job"))

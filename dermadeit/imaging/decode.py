@@ -404,7 +404,7 @@ def _finish(rgb: Image.Image, notes: colour.Notes, name: str | None, sha256: str
     return LesionImage(pixels, sanitise_name(name), sha256, kind, tuple(notes.ledger), tuple(notes.warnings))
 
 
-def shrunk(image: LesionImage, side: int) -> LesionImage:
+def shrink(image: LesionImage, side: int) -> LesionImage:
     """The photo with at most `side` pixels a side."""
     picture = image.to_pil()
     picture.thumbnail((side, side))

@@ -275,13 +275,13 @@ class Predictor:
             readings=readings,
         )
         if trust is not None:
-            record = replace(record, **_gated(trust, image, outputs))
+            record = replace(record, **_apply_gates(trust, image, outputs))
         record = replace(record, **_by_view(checkpoint, calibration, outputs.logits, record))
         if request.neighbours:
-            record = self._with_neighbours(record, outputs.distillation_embedding, request.neighbours)
+            record = self._add_neighbours(record, outputs.distillation_embedding, request.neighbours)
         return record
 
-    def _with_neighbours(self, record: Prediction, embedding: np.ndarray, count: int) -> Prediction:
+    def _add_neighbours(self, record: Prediction, embedding: np.ndarray, count: int) -> Prediction:
         trust, task = self.checkpoint.trust, self.checkpoint.task
         assert trust is not None and trust.neighbours is not None, "_check_calibrated refuses the request"
         index = trust.neighbours
@@ -348,7 +348,7 @@ def _by_view(
     }
 
 
-def _gated(trust: Trust, image: _Prepared, outputs: ViewOutputs) -> dict[str, Any]:
+def _apply_gates(trust: Trust, image: _Prepared, outputs: ViewOutputs) -> dict[str, Any]:
     """The fields of a `Prediction` that say whether its answer is withheld, or given with a warning."""
     embedding = outputs.shallow_embedding
     ood_score = float(trust.out_of_distribution.score(embedding))

@@ -76,7 +76,7 @@ def grad_cam(predictor: Predictor, image: LesionImage, class_key: str | None = N
     """
     is_transformer = predictor.checkpoint.classifier.spec.is_transformer
     explain = _transformer_cam if is_transformer else _convolutional_cam
-    return _explained(explain, predictor, image, class_key, method="Grad-CAM")
+    return _explain(explain, predictor, image, class_key, method="Grad-CAM")
 
 
 def attention_rollout(predictor: Predictor, image: LesionImage, class_key: str | None = None) -> SaliencyMap:
@@ -103,7 +103,7 @@ def attention_rollout(predictor: Predictor, image: LesionImage, class_key: str |
             f"{spec.title} has no attention to roll out. Ask for Grad-CAM, or for a transformer.",
             code=ErrorCode.METHOD_DOES_NOT_FIT,
         )
-    return _explained(_transformer_rollout, predictor, image, class_key, method="Attention rollout")
+    return _explain(_transformer_rollout, predictor, image, class_key, method="Attention rollout")
 
 
 SALIENCY_METHODS: Mapping[str, Callable[[Predictor, LesionImage, str | None], SaliencyMap]] = (
@@ -116,7 +116,7 @@ DEFAULT_METHOD = "grad-cam"
 become random, and no class has a part in it."""
 
 
-def _explained(
+def _explain(
     explain: Callable[[LesionClassifier, torch.Tensor, ClassGroups, int | None], tuple[np.ndarray, int]],
     predictor: Predictor,
     image: LesionImage,

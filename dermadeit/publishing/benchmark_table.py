@@ -92,7 +92,7 @@ def render_summary(root: Path = BENCHMARK_ROOT) -> str:
         [
             published_title(model, models),
             *(
-                figure_text(figures_of_most_views(measured["models"][model]), name)
+                figure_text(get_figures_of_most_views(measured["models"][model]), name)
                 if model in measured["models"]
                 else NOTHING
                 for measured in metrics
@@ -133,7 +133,7 @@ def _model_table(task: Task, metrics: Mapping[str, Any], models: Mapping[str, An
     rows = [
         [
             _row_title(model, metrics["models"][model], models),
-            *_cells(figures_of_most_views(metrics["models"][model])),
+            *_cells(get_figures_of_most_views(metrics["models"][model])),
         ]
         for model in in_order(metrics["models"], models)
     ]
@@ -155,7 +155,7 @@ def _source_table(metrics: Mapping[str, Any]) -> str:
     ]
     rows += [
         [source, count(part["n"]), *_cells(part)]
-        for source, part in figures_of_most_views(metrics["models"][OURS])["sources"].items()
+        for source, part in get_figures_of_most_views(metrics["models"][OURS])["sources"].items()
     ]
     return markdown_table(["source", "images", *HEADLINE_FIGURES.values()], rows)
 
@@ -191,7 +191,7 @@ def _leak_table(metrics: Mapping[str, Any], models: Mapping[str, Any]) -> str:
                         _row_title(model, figures, models),
                         f"by {split}",
                         count(part["images"]),
-                        *_cells(figures_of_most_views(figures)),
+                        *_cells(get_figures_of_most_views(figures)),
                     ]
                 )
     return markdown_table(["model", "split", "images", *HEADLINE_FIGURES.values()], rows)
@@ -215,7 +215,7 @@ def _row_title(model: str, figures: Mapping[str, Any], models: Mapping[str, Any]
     return published_title(model, models) + (f" ({', '.join(notes)})" if notes else "")
 
 
-def figures_of_most_views(figures: Mapping[str, Any]) -> Mapping[str, Any]:
+def get_figures_of_most_views(figures: Mapping[str, Any]) -> Mapping[str, Any]:
     """Of a model's entry in `metrics.json`, the figures with the most views."""
     return figures["views"][str(max(map(int, figures["views"])))]
 

@@ -10,14 +10,14 @@ import gradio as gr
 from dermadeit.inference.zoo import ModelZoo
 from dermadeit.tasks import BINARY, get_task
 from dermadeit.views.api.docstrings import documented
-from dermadeit.views.api.photo import failed_record
+from dermadeit.views.api.photo import make_failed_record
 from dermadeit.views.comparison.files import export, read_table_models
-from dermadeit.views.comparison.photo_run import compared
-from dermadeit.views.comparison.steps import ImagesComparison, compared_in_steps
+from dermadeit.views.comparison.photo_run import compare_photo
+from dermadeit.views.comparison.steps import ImagesComparison, compare_in_steps
 from dermadeit.views.page.events import BATCH_EVENT, COMPARE_EVENT
 from dermadeit.views.page.failures import refusal
 from dermadeit.views.page.gradio_patches import FilesInput, JsonInput, PhotoInput
-from dermadeit.views.page.uploads import opened_photo
+from dermadeit.views.page.uploads import open_photo
 
 
 def compare_models(zoo: ModelZoo, image: Any, task: str) -> Iterator[Sequence[Mapping[str, Any]]]:
@@ -33,13 +33,13 @@ def compare_models(zoo: ModelZoo, image: Any, task: str) -> Iterator[Sequence[Ma
     """
     try:
         asked = get_task(str(task))
-        with opened_photo(image) as photo:
-            steps = compared(zoo, asked, photo)
+        with open_photo(image) as photo:
+            steps = compare_photo(zoo, asked, photo)
         # A caller who has left is noticed at a yield.
         for result in steps:
             yield result.records(zoo)
     except Exception as error:
-        yield [failed_record(error, image, task, "")]
+        yield [make_failed_record(error, image, task, "")]
 
 
 def add_compare_endpoint(zoo: ModelZoo) -> None:
@@ -99,7 +99,7 @@ def add_compare_predictions_endpoint(zoo: ModelZoo) -> None:
             asked = get_task(str(task))
             shipped = [str(model) for model in models] if isinstance(models, list) else []
             begun = ImagesComparison(asked, read_table_models(files, asked, shipped))
-            for sentence, found in compared_in_steps(zoo, begun):
+            for sentence, found in compare_in_steps(zoo, begun):
                 if not found.is_finished:
                     yield {"doing": sentence}
             yield export(found)

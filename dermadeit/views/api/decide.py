@@ -19,7 +19,7 @@ from dermadeit.trust.gating import WARNINGS
 from dermadeit.views.api.docstrings import documented
 from dermadeit.views.page.failures import refusal
 from dermadeit.views.page.gradio_patches import JsonInput
-from dermadeit.views.single.exports import with_decision
+from dermadeit.views.single.exports import export_answer
 
 _NO_RECORD = (
     "There is nothing to decide. Give the record of /predict for this task as it came, or, with two classes, "
@@ -77,7 +77,7 @@ def add_decide_endpoint(predictors: Mapping[str, Predictor]) -> None:
         try:
             predictor = predictors[get_task(str(task)).key]
             settings = check_settings(operating_point, threshold, prevalence)
-            told = with_decision(read_answer(record, predictor), predictor, settings)
+            told = export_answer(read_answer(record, predictor), predictor, settings)
             is_read = isinstance(record, Mapping | list)
             return {
                 "app": {"name": "DermaDeiT", "version": VERSION},

@@ -23,7 +23,7 @@ from dermadeit.views.page.events import MODEL_EVENT
 from dermadeit.views.page.failures import presentable, refusal
 from dermadeit.views.page.gradio_patches import PhotoInput
 from dermadeit.views.page.html import saliency_verdict
-from dermadeit.views.page.uploads import opened_photo, store_png
+from dermadeit.views.page.uploads import open_photo, store_png
 from dermadeit.views.single.reading import predict_one
 
 MOST_NEIGHBOURS = 50
@@ -51,13 +51,13 @@ def add_photo_endpoints(predictors: Mapping[str, Predictor]) -> None:
         """
         try:
             predictor, count = predictors[get_task(str(task)).key], _count(neighbours)
-            with opened_photo(image) as photo:
+            with open_photo(image) as photo:
                 records = predictor.predict(
                     [photo], operating_point=operating_point or None, neighbours=count
                 )
                 return [record.to_dict() for record in records]
         except Exception as error:
-            return [failed_record(error, image, task, predictors[BINARY.key].checkpoint.model)]
+            return [make_failed_record(error, image, task, predictors[BINARY.key].checkpoint.model)]
 
     @documented
     def explain(
@@ -86,7 +86,7 @@ def add_photo_endpoints(predictors: Mapping[str, Predictor]) -> None:
                 raise ConfigurationError(
                     f"There is no method “{method}”. Choose one of {', '.join(SALIENCY_METHODS)}."
                 )
-            with opened_photo(image) as photo:
+            with open_photo(image) as photo:
                 drawn = SALIENCY_METHODS[method](predictor, photo, class_key or None)
                 check = check_saliency(predictor, photo, drawn)
                 verdict, reasons, warning_codes = _verdict(predictor, photo)
@@ -135,7 +135,7 @@ def add_photo_endpoints(predictors: Mapping[str, Predictor]) -> None:
         )
 
 
-def failed_record(error: Exception, image: Any, task: Any, model: str) -> FailedRecord:
+def make_failed_record(error: Exception, image: Any, task: Any, model: str) -> FailedRecord:
     """What a program is told of a photo that was not read, as JSON-ready values.
 
     Args:

@@ -15,10 +15,10 @@ from dermadeit.views.api.docstrings import documented
 from dermadeit.views.page.events import MODEL_EVENT
 from dermadeit.views.page.failures import refusal
 from dermadeit.views.page.gradio_patches import PhotoInput
-from dermadeit.views.page.uploads import opened_photo
+from dermadeit.views.page.uploads import open_photo
 from dermadeit.views.single import exports
 from dermadeit.views.single.answer_card import is_hidden
-from dermadeit.views.single.reading import read_labels, with_map
+from dermadeit.views.single.reading import add_heatmap, read_labels
 
 
 def add_report_endpoint(predictors: Mapping[str, Predictor]) -> None:
@@ -59,10 +59,10 @@ def add_report_endpoint(predictors: Mapping[str, Predictor]) -> None:
             settings = check_settings(operating_point, threshold, prevalence, override)
             if operating_point or threshold is not None or prevalence is not None:
                 calibration_of(predictors[key])
-            with opened_photo(image) as photo:
+            with open_photo(image) as photo:
                 reading = read_labels(predictors, photo, key)
-            for wanted in exports.untested(reading, key, settings):
-                reading = with_map(reading, predictors, *wanted)
+            for wanted in exports.find_untested(reading, key, settings):
+                reading = add_heatmap(reading, predictors, *wanted)
             answer = reading.predictions[key]
             shown = None if is_hidden(answer, settings) else (DEFAULT_METHOD, answer.label)
             html = exports.report(reading, predictors, key, settings, shown, DEFAULT_OPACITY)

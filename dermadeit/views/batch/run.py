@@ -19,7 +19,7 @@ from dermadeit.reporting.drawing import model_title
 from dermadeit.tasks import get_task
 from dermadeit.trust.calibration import Calibration
 from dermadeit.views.batch.session import Session
-from dermadeit.views.page.uploads import uploaded_files
+from dermadeit.views.page.uploads import take_uploads
 
 UNFINISHED = (
     "The measurements were cancelled. The figures of all images are complete. Intervals, subgroups, and "
@@ -55,7 +55,7 @@ def read_batch(zoo: ModelZoo, order: Order, session: Session) -> Iterator[Progre
     """
     task = get_task(str(order.task))
     job = session.job
-    with uploaded_files(order.payload, job.folder) as files:
+    with take_uploads(order.payload, job.folder) as files:
         if not files:
             raise UploadError(
                 "No file was uploaded. Choose images, a ZIP, or a table of predictions.",

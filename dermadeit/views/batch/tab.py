@@ -375,9 +375,9 @@ class BatchEvaluationTab(BatchLayout):
             self._overview: batch_tables.overview_html(result),
             self._failures: batch_tables.failures_html(result),
             self._status: status_html("The results are below. Preparing the downloads …"),
-            **self._without_files(),
-            **self._figures_shown(session, figures),
-            **self._looked_at(session),
+            **self._clear_files(),
+            **self._show_figures(session, figures),
+            **self._show_model(session),
         }
         folder = session.job.folder / "downloads"
         folder.mkdir()
@@ -389,7 +389,7 @@ class BatchEvaluationTab(BatchLayout):
         yield {
             self._session: session,
             self._status: status_html(f"{ending} The uploads have been deleted."),
-            **self._files_shown(files),
+            **self._show_files(files),
             **self._idle(),
         }
 
@@ -397,13 +397,13 @@ class BatchEvaluationTab(BatchLayout):
         if session is None or not session.is_read:
             return {self._status: status_html(_EXPIRED)}
         session.decide_by(str(rule))
-        return {**self._decided(session), **self._slider(session)}
+        return {**self._show_decisions(session), **self._slider(session)}
 
     def _move(self, session: Session | None, threshold: float) -> Updates:
         if session is None or not session.is_read:
             return {self._status: status_html(_EXPIRED)}
         session.decide_from(threshold)
-        return {**self._decided(session), self._rule: OWN_THRESHOLD}
+        return {**self._show_decisions(session), self._rule: OWN_THRESHOLD}
 
     def _pick(self, session: Session | None, event: gr.EventData) -> Updates:
         if session is None or not session.is_read:
@@ -430,9 +430,9 @@ class BatchEvaluationTab(BatchLayout):
             return {self._status: status_html(_EXPIRED)}
         session.job.keep()
         session.look_at(str(model))
-        return self._looked_at(session)
+        return self._show_model(session)
 
-    def _figures_shown(self, session: Session, figures: list[DrawnFigure]) -> Updates:
+    def _show_figures(self, session: Session, figures: list[DrawnFigure]) -> Updates:
         if not session.result.labelled:
             return {}
         return {
@@ -440,7 +440,7 @@ class BatchEvaluationTab(BatchLayout):
             self._curves: batch_tables.curves_html(one.figure for one in figures),
         }
 
-    def _looked_at(self, session: Session) -> Updates:
+    def _show_model(self, session: Session) -> Updates:
         """All that belongs to the model that is looked at."""
         choices = session.model_choices()
         shown = {
@@ -456,7 +456,7 @@ class BatchEvaluationTab(BatchLayout):
             self._slices: batch_tables.slices_html(session.evaluation()),
             self._trust: batch_tables.trust_html(session.evaluation()),
             **self._slider(session),
-            **self._decided(session),
+            **self._show_decisions(session),
         }
 
     def _slider(self, session: Session) -> Updates:
@@ -464,7 +464,7 @@ class BatchEvaluationTab(BatchLayout):
         label = f"Threshold: at or above this {score} the answer is “{target}”"
         return {self._threshold: gr.update(value=round(session.own_threshold, 3), label=label)}
 
-    def _decided(self, session: Session) -> Updates:
+    def _show_decisions(self, session: Session) -> Updates:
         """What moves with the threshold: no drawing and no resampling here."""
         session.job.keep()
         return {
@@ -473,7 +473,7 @@ class BatchEvaluationTab(BatchLayout):
             self._gallery: session.gallery(),
         }
 
-    def _files_shown(self, files: BatchFiles) -> Updates:
+    def _show_files(self, files: BatchFiles) -> Updates:
         offered = {
             self._everything: files.everything,
             self._predictions_file: files.predictions,
@@ -487,7 +487,7 @@ class BatchEvaluationTab(BatchLayout):
             for button, path in offered.items()
         }
 
-    def _without_files(self) -> Updates:
+    def _clear_files(self) -> Updates:
         buttons = (self._everything, self._predictions_file, self._metrics_file, self._report_file)
         return {button: gr.update(value=None, interactive=False) for button in buttons}
 

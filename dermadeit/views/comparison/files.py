@@ -24,7 +24,7 @@ from dermadeit.publishing.benchmark import (
 from dermadeit.publishing.benchmark_table import MODELS_FILE, in_order
 from dermadeit.tasks import Task
 from dermadeit.views.comparison.steps import ImagesComparison
-from dermadeit.views.page.uploads import private_folder, uploaded_files
+from dermadeit.views.page.uploads import private_folder, take_uploads
 
 MAX_TABLES = 12
 
@@ -76,7 +76,7 @@ def read_tables(payload: object, task: Task) -> list[tuple[str, tuple[Prediction
     """
     folder = private_folder()
     try:
-        with uploaded_files(payload, folder) as files:
+        with take_uploads(payload, folder) as files:
             if not 0 < len(files) <= MAX_TABLES:
                 raise UploadError(
                     f"{len(files)} tables were given. Choose one to {MAX_TABLES} predictions.csv in one go.",

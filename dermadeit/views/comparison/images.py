@@ -24,7 +24,7 @@ from dermadeit.views.comparison.files import (
     store_disagreements,
 )
 from dermadeit.views.comparison.images_run import IMAGES, SHIPPED, TABLES, ImagesRun
-from dermadeit.views.comparison.steps import ImagesComparison, compared_in_steps
+from dermadeit.views.comparison.steps import ImagesComparison, compare_in_steps
 from dermadeit.views.comparison.teacher import NEVER_ASKED, TEACHER_TITLE
 from dermadeit.views.page.case_pictures import case_folder
 from dermadeit.views.page.events import BATCH_EVENT, LATEST_EVENT, PAGE_EVENT, Updates
@@ -182,8 +182,8 @@ class BatchSection(ComparisonLayout):
 
     def _prepare(self, source: str, previous: ImagesRun | None, payload: Any = None) -> Updates:
         return {
-            **self._left(previous),
-            **self._without_results(),
+            **self._leave(previous),
+            **self._clear_results(),
             self._run: ImagesRun.begin(source, payload, self._cases),
             self._status: status_html("Waiting for a free place …"),
             self._start: gr.update(interactive=source != IMAGES),
@@ -192,7 +192,7 @@ class BatchSection(ComparisonLayout):
             self._tables: None,
         }
 
-    def _left(self, previous: ImagesRun | None) -> Updates:
+    def _leave(self, previous: ImagesRun | None) -> Updates:
         """Ends a run whose visitor begins another one; files that it has opened can't be uploaded again."""
         if previous is None or previous.job.is_over:
             return {}
@@ -202,7 +202,7 @@ class BatchSection(ComparisonLayout):
 
     def _switch_task(self, task_key: str, run: ImagesRun | None) -> Updates:
         return {
-            **self._left(run),
+            **self._leave(run),
             **self._idle(),
             self._run: None,
             self._status: status_html("Ready."),
@@ -228,7 +228,7 @@ class BatchSection(ComparisonLayout):
         if run is None or run.job.is_over:
             return gr.skip()
         failure = _CUT_OFF if run.job.has_begun else _BUSY
-        return {**self._left(run), **self._idle(), self._run: None, self._status: failure_html(failure)}
+        return {**self._leave(run), **self._idle(), self._run: None, self._status: failure_html(failure)}
 
     def _compare(self, task_key: Any, models: Any, views: Any, run: ImagesRun | None) -> Iterator[Updates]:
         # Gradio empties the outputs of what yields nothing, and sends the last of what it yields once more.
@@ -242,7 +242,7 @@ class BatchSection(ComparisonLayout):
                 yield updates
         except Exception as error:
             if not run.job.is_superseded:
-                yield self._failed(error, run)
+                yield self._show_failure(error, run)
         finally:
             run.job.finish()
         yield gr.skip()
@@ -252,7 +252,7 @@ class BatchSection(ComparisonLayout):
         yield from self._read(Order(run.job.payload, task.key, models, views), run)
         compared = self._gather_models(task, run)
         begun = ImagesComparison(task, compared, is_shipped=run.source == SHIPPED)
-        for sentence, found in compared_in_steps(self._zoo, begun):
+        for sentence, found in compare_in_steps(self._zoo, begun):
             run.found = found
             yield {
                 # Giving the run again keeps it from expiring.
@@ -262,10 +262,10 @@ class BatchSection(ComparisonLayout):
                 self._list: run.listed(),
             }
             if run.job.is_ending and not found.is_finished:
-                yield self._stopped(run)
+                yield self._show_stopped(run)
                 return
         # While the files are written, a switch of the task must still end the run.
-        finished = self._finished(run, found, sentence)
+        finished = self._finish(run, found, sentence)
         run.job.finish()
         yield finished
 
@@ -297,7 +297,7 @@ class BatchSection(ComparisonLayout):
             return read_table_models(run.job.payload, task)
         return read_shipped_models(task)
 
-    def _finished(self, run: ImagesRun, found: ImagesComparison, summary: str) -> Updates:
+    def _finish(self, run: ImagesRun, found: ImagesComparison, summary: str) -> Updates:
         opening = "Stopped early. " if run.batch and run.batch.missing else ""
         ending = " The uploads have been deleted." if run.source != SHIPPED else ""
         figures = store_json("dermadeit-model-comparison.json", export(found, run.batch))
@@ -311,7 +311,7 @@ class BatchSection(ComparisonLayout):
             self._stop: gr.update(interactive=False),
         }
 
-    def _stopped(self, run: ImagesRun) -> Updates:
+    def _show_stopped(self, run: ImagesRun) -> Updates:
         return {
             self._run: run,
             self._status: status_html("Stopped. The finished results are shown."),
@@ -319,7 +319,7 @@ class BatchSection(ComparisonLayout):
             self._stop: gr.update(interactive=False),
         }
 
-    def _failed(self, error: Exception, run: ImagesRun) -> Updates:
+    def _show_failure(self, error: Exception, run: ImagesRun) -> Updates:
         failure = presentable(error)
         was_stopped = failure.code == ErrorCode.CANCELLED
         return {
@@ -338,7 +338,7 @@ class BatchSection(ComparisonLayout):
             return {self._run: run, self._viewer: large}
         return {self._run: run, self._list: run.listed()}
 
-    def _without_results(self) -> Updates:
+    def _clear_results(self) -> Updates:
         return {
             self._progress: "",
             self._results: results.results_html(None),
@@ -349,7 +349,7 @@ class BatchSection(ComparisonLayout):
 
     def _idle(self) -> Updates:
         return {
-            **self._without_results(),
+            **self._clear_results(),
             self._start: gr.update(interactive=True),
             self._stop: gr.update(interactive=False),
             self._tables: None,

@@ -8,12 +8,12 @@ from typing import Any
 
 import gradio as gr
 
-from dermadeit.imaging.decode import LesionImage, shrunk
+from dermadeit.imaging.decode import LesionImage, shrink
 from dermadeit.inference.zoo import ModelZoo
 from dermadeit.tasks import BINARY, Task, get_task
 from dermadeit.trust.calibration import DEFAULT_OPERATING_POINT
 from dermadeit.views.comparison import photo_cards as cards
-from dermadeit.views.comparison.photo_run import PhotoComparison, Run, compared
+from dermadeit.views.comparison.photo_run import PhotoComparison, Run, compare_photo
 from dermadeit.views.page.events import COMPARE_EVENT, INSTANT_EVENT, LATEST_EVENT, PAGE_EVENT, Updates
 from dermadeit.views.page.failures import presentable
 from dermadeit.views.page.html import NO_READING, failure_html, heading_html, note_html, status_html
@@ -24,7 +24,7 @@ from dermadeit.views.page.scripts import ANNOUNCE
 from dermadeit.views.page.uploads import (
     CACHE_SECONDS,
     discard,
-    opened_photo,
+    open_photo,
     source_of,
     store_json,
     store_png,
@@ -155,7 +155,7 @@ class PhotoSection:
         task = get_task(task_key)
         source = source_of(payload)
         run = Run(source, task.key, point=_known_point(point), job=Job() if source else Job.nothing())
-        return {self.run: run, **self._started(task, running=run.is_running)}
+        return {self.run: run, **self._start(task, running=run.is_running)}
 
     def _switch_task(
         self, run: Run | None, result: PhotoComparison | None, task_key: str, point: str
@@ -165,16 +165,16 @@ class PhotoSection:
             # The reading that goes on notices, and starts again with the photo that it has open.
             run.task_key, run.shown_class = task.key, cards.OWN_ANSWER
             run.job.go_on()
-            return self._started(task, running=True)
+            return self._start(task, running=True)
         again = result.photo if result else None
         source = run.source if run else None
         fresh = Run(
             source, task.key, point=_known_point(point), again=again, job=Job() if again else Job.nothing()
         )
-        updates = {self.run: fresh, **self._started(task, running=fresh.is_running)}
+        updates = {self.run: fresh, **self._start(task, running=fresh.is_running)}
         return {**updates, self.status: status_html(_CHOOSE_AGAIN)} if result and not again else updates
 
-    def _started(self, task: Task, *, running: bool) -> Updates:
+    def _start(self, task: Task, *, running: bool) -> Updates:
         """Everything old taken away."""
         return {
             self.result: None,
@@ -198,7 +198,7 @@ class PhotoSection:
         yield gr.skip()
         source = source_of(payload)
         if run is not None and source is not None and source == run.source and run.job.start():
-            yield from self._shown_while(self._photo_and_all(payload, run), run)
+            yield from self._show_while(self._photo_and_all(payload, run), run)
         else:
             discard(payload)
         yield gr.skip()
@@ -208,10 +208,10 @@ class PhotoSection:
         yield gr.skip()
         if run is not None and run.again is not None and run.job.start():
             photo, run.again = run.again, None
-            yield from self._shown_while(self._ask_all(photo, run), run)
+            yield from self._show_while(self._ask_all(photo, run), run)
         yield gr.skip()
 
-    def _shown_while(self, steps: Iterator[Updates], run: Run) -> Iterator[Updates]:
+    def _show_while(self, steps: Iterator[Updates], run: Run) -> Iterator[Updates]:
         """The steps of a run as long as it is not over, and its failure."""
         try:
             for updates in steps:
@@ -223,13 +223,13 @@ class PhotoSection:
             if not run.job.is_superseded:
                 yield {
                     self.photo: None,
-                    **self._started(get_task(run.task_key), running=False),
+                    **self._start(get_task(run.task_key), running=False),
                     self.status: failure_html(presentable(error)),
                 }
 
     def _photo_and_all(self, payload: Any, run: Run) -> Iterator[Updates]:
-        with opened_photo(payload) as photo:
-            shown = store_png(shrunk(photo, _PHOTO_SIDE).pixels)
+        with open_photo(payload) as photo:
+            shown = store_png(shrink(photo, _PHOTO_SIDE).pixels)
         yield {self.photo: shown}
         yield from self._ask_all(photo, run)
 
@@ -237,7 +237,7 @@ class PhotoSection:
         asked = None
         while asked != run.task_key and not run.job.is_superseded:
             asked = run.task_key
-            for result in compared(self._zoo, get_task(asked), photo):
+            for result in compare_photo(self._zoo, get_task(asked), photo):
                 if run.job.is_superseded or run.task_key != asked:
                     break
                 yield self._step(result, run)
@@ -245,7 +245,7 @@ class PhotoSection:
                     break
         run.job.finish()
         if not run.job.is_superseded:
-            yield self._finished(result, run)
+            yield self._finish(result, run)
 
     def _step(self, result: PhotoComparison, run: Run) -> Updates:
         waiting = self._waiting(result)
@@ -259,17 +259,17 @@ class PhotoSection:
             self._agreement: (
                 cards.agreement_html(result.agreement, only_one=total == 1) if result.readings else gr.skip()
             ),
-            self._cards: self._drawn(result, run, running=True),
+            self._cards: self._draw(result, run, running=True),
         }
 
-    def _finished(self, result: PhotoComparison, run: Run) -> Updates:
+    def _finish(self, result: PhotoComparison, run: Run) -> Updates:
         waiting = self._waiting(result)
         total = len(waiting) + len(result.outcomes)
         left = f"Stopped after {len(result.outcomes)} of {total} models." if waiting else "Done."
         return {
             self.status: status_html(f"{left} {result.agreement.sentence}"),
             self.stop: gr.update(interactive=False),
-            self._cards: self._drawn(result, run, running=False),
+            self._cards: self._draw(result, run, running=False),
             self._download: self._export(result, run),
         }
 
@@ -300,14 +300,14 @@ class PhotoSection:
         run.shown_class, run.point = shown_class, _known_point(point)
         if result is None or result.task.key != run.task_key:
             return gr.skip()
-        updates = {self._cards: self._drawn(result, run, running=run.is_running)}
+        updates = {self._cards: self._draw(result, run, running=run.is_running)}
         if not run.is_running:
             # What is written back counts as new: it must not expire while somebody works with it.
             kept = {self.run: run, self.result: result}
             updates |= {self._download: self._export(result, run), **kept}
         return gr.skip() if run.job.is_superseded else updates
 
-    def _drawn(self, result: PhotoComparison, run: Run, *, running: bool) -> str:
+    def _draw(self, result: PhotoComparison, run: Run, *, running: bool) -> str:
         known = run.shown_class in result.task.classes
         return cards.cards_html(
             self._zoo.entries(result.task.key),

@@ -8,7 +8,7 @@ from typing import Any
 
 from dermadeit.about import DISCLAIMER, VERSION
 from dermadeit.errors import ErrorCode
-from dermadeit.imaging.decode import LesionImage, shrunk
+from dermadeit.imaging.decode import LesionImage, shrink
 from dermadeit.inference.records import ItemFailure
 from dermadeit.inference.side_by_side import Agreement, ModelReading, agreement, read_with
 from dermadeit.inference.zoo import ModelZoo, ZooEntry
@@ -117,10 +117,10 @@ class Run:
         return not self.job.is_over
 
 
-def compared(zoo: ModelZoo, task: Task, photo: LesionImage) -> Iterator[PhotoComparison]:
+def compare_photo(zoo: ModelZoo, task: Task, photo: LesionImage) -> Iterator[PhotoComparison]:
     """A photo read by every model that has a checkpoint; yields after each, and once before the first."""
     kept = photo if photo.width * photo.height <= _KEPT_PIXELS else None
-    result = PhotoComparison(task, kept, shrunk(photo, _MAP_SIDE))
+    result = PhotoComparison(task, kept, shrink(photo, _MAP_SIDE))
     yield result
     for entry in zoo.entries(task.key):
         if entry.available:

@@ -10,7 +10,12 @@ from dermadeit.files import read_json, read_json_if_there
 from dermadeit.metrics.classification import HEADLINE_FIGURES
 from dermadeit.models.specs import OURS
 from dermadeit.publishing.benchmark import BENCHMARK_ROOT, ENSEMBLE_CAPTION, ENSEMBLE_TITLE, METRICS_FILE
-from dermadeit.publishing.benchmark_table import MODELS_FILE, figures_of_most_views, in_order, published_title
+from dermadeit.publishing.benchmark_table import (
+    MODELS_FILE,
+    get_figures_of_most_views,
+    in_order,
+    published_title,
+)
 from dermadeit.reporting.names import capitalised
 from dermadeit.reporting.templates import render
 from dermadeit.tasks import Task
@@ -66,7 +71,7 @@ def _by_source(
 ) -> list[tuple[str, str, Mapping[str, Any]]]:
     """Source, model and figures."""
     of_model = {
-        model: figures_of_most_views(metrics["models"][model]).get("sources", {})
+        model: get_figures_of_most_views(metrics["models"][model]).get("sources", {})
         for model in in_order(metrics["models"], models)
     }
     sources = sorted({source for figures in of_model.values() for source in figures})

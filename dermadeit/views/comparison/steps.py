@@ -114,7 +114,7 @@ class ImagesComparison:
         return f"{self.reference.title}: {found}."
 
 
-def compared_in_steps(zoo: ModelZoo, begun: ImagesComparison) -> Iterator[tuple[str, ImagesComparison]]:
+def compare_in_steps(zoo: ModelZoo, begun: ImagesComparison) -> Iterator[tuple[str, ImagesComparison]]:
     """Measures, compares and times the models.
 
     Yields:

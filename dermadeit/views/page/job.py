@@ -11,7 +11,7 @@ from typing import Any
 
 from dermadeit.views.page.uploads import (
     CACHE_SECONDS,
-    claimed,
+    claim_uploads,
     hold,
     keep_alive,
     private_folder,
@@ -127,7 +127,7 @@ class FilesJob(Job):
     def begin(cls, payload: Any = None) -> FilesJob:
         """A job that may have to wait long for its turn: its files stay until then, and until `finish`."""
         folder = private_folder()
-        job = cls(folder, claimed(payload, folder), _uploaded=payload)
+        job = cls(folder, claim_uploads(payload, folder), _uploaded=payload)
         hold(job, folder)
         return job
 

@@ -20,7 +20,7 @@ class PhotoBox(gr.HTML, metaclass=WithoutStub):
     Gradio's own image input drops its photo when one of its buttons is pressed, and refuses what the browser
     can't show. This one sends every file, and shows the picture that an event returns: the path of a PNG in the
     cache, or None for no photo. Its events are `upload` and `clear`; they take the file record as it is
-    (`preprocess=False`), which `opened_photo` checks.
+    (`preprocess=False`), which `open_photo` checks.
     """
 
     def postprocess(self, value: str | None) -> FileData | None:

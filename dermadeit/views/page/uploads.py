@@ -63,7 +63,7 @@ _SWEEP_SECONDS = 60
 
 
 @contextmanager
-def opened_photo(payload: object) -> Iterator[LesionImage]:
+def open_photo(payload: object) -> Iterator[LesionImage]:
     """Decodes the image of a payload, and deletes the upload when the block is left, however it is left.
 
     Args:
@@ -84,7 +84,7 @@ def opened_photo(payload: object) -> Iterator[LesionImage]:
 
 
 @contextmanager
-def uploaded_files(payload: object, folder: Path) -> Iterator[list[UploadedFile]]:
+def take_uploads(payload: object, folder: Path) -> Iterator[list[UploadedFile]]:
     """Takes the files of a payload out of Gradio's reach, and deletes them when the block is left.
 
     Args:
@@ -112,15 +112,15 @@ def uploaded_files(payload: object, folder: Path) -> Iterator[list[UploadedFile]
             path.unlink(missing_ok=True)
 
 
-def claimed(payload: object, folder: Path) -> object:
+def claim_uploads(payload: object, folder: Path) -> object:
     """Moves the files of a payload that waits, so that whoever sends the same bytes can't delete them.
 
     Args:
-        payload: As for `uploaded_files`.
+        payload: As for `take_uploads`.
         folder: Ours, and held.
 
     Returns:
-        The payload with the new places. What can't be moved stays as it is, for `uploaded_files` to refuse.
+        The payload with the new places. What can't be moved stays as it is, for `take_uploads` to refuse.
     """
     if not isinstance(payload, list):
         return payload
@@ -141,7 +141,7 @@ def unclaim(payload: object, original: Any) -> None:
     """Puts the files of a payload that got no turn back to where the page knows them.
 
     Args:
-        payload: What `claimed` returned.
+        payload: What `claim_uploads` returned.
         original: What it was given.
     """
     if not isinstance(payload, list):
@@ -337,5 +337,5 @@ def source_of(payload: Any) -> str | None:
 def discard(payload: Any) -> None:
     """Deletes the upload of a photo that nobody wants read any more."""
     # Whoever sent the same bytes shares the file: once opened, it can be had from memory for them.
-    with suppress(ImageError), opened_photo(payload):
+    with suppress(ImageError), open_photo(payload):
         pass

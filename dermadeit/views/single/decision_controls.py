@@ -91,7 +91,7 @@ class DecisionControls:
         """
         gr.on(
             [self.prevalence.blur, self.prevalence.submit],
-            self.settled_prevalence,
+            self.settle_prevalence,
             [task, self.prevalence],
             [self.prevalence],
             **INSTANT_EVENT,
@@ -120,7 +120,7 @@ class DecisionControls:
             override is True,
         )
 
-    def settled_prevalence(self, task_key: str, raw: Any) -> Any:
+    def settle_prevalence(self, task_key: str, raw: Any) -> Any:
         """An update of the prevalence box: within 0 to 100, and the default where it was emptied."""
         share = _share(raw)
         shown = _prevalence(self._calibrations.get(task_key)) if share is None else share * 100
@@ -155,7 +155,7 @@ class DecisionControls:
         )
         return {self.override: gr.update(visible=withheld)}
 
-    def without_reading(self) -> Updates:
+    def reset(self) -> Updates:
         """Takes an earlier override back: it was for one photo."""
         return {self.override: gr.update(value=False, visible=False)}
 

@@ -15,9 +15,9 @@ from dermadeit.views.page.html import NO_READING, failure_html, heading_html, st
 from dermadeit.views.page.scripts import SAVE_FILE
 from dermadeit.views.page.uploads import store_json
 from dermadeit.views.single.decision_controls import DecisionControls
-from dermadeit.views.single.exports import export, file_stem, report, store_report, untested
+from dermadeit.views.single.exports import export, file_stem, find_untested, report, store_report
 from dermadeit.views.single.heatmap import HeatmapPanel, as_share
-from dermadeit.views.single.reading import Reading, tasks_shown, with_map
+from dermadeit.views.single.reading import Reading, add_heatmap, tasks_shown
 from dermadeit.views.single.turn import Visit
 
 
@@ -50,7 +50,7 @@ class Downloads:
         """The components that `enabled` updates."""
         return [self._report, self._json]
 
-    def enabled(self, is_there: bool) -> Updates:
+    def enable(self, is_there: bool) -> Updates:
         """Lets the buttons be pressed once the answer is there."""
         return {button: gr.update(interactive=is_there) for button in self.outputs}
 
@@ -82,20 +82,20 @@ class Downloads:
             )
 
         # Gradio streams only what a generator function gives.
-        yield from self._made(visit, task_key, rest, make)
+        yield from self._make_file(visit, task_key, rest, make)
 
     def _make_report(self, visit: Visit, task_key: str, *rest: Any) -> Iterator[Updates]:
         _, _, opacity, *controls = rest
 
         def make(reading: Reading) -> str:
-            settings, shown = self._controls.read_settings(*controls), self._shown(task_key, rest)
+            settings, shown = self._controls.read_settings(*controls), self._find_shown(task_key, rest)
             html = report(reading, self._predictors, task_key, settings, shown, as_share(opacity))
             return store_report(reading, html)
 
         # Gradio streams only what a generator function gives.
-        yield from self._made(visit, task_key, rest, make)
+        yield from self._make_file(visit, task_key, rest, make)
 
-    def _made(
+    def _make_file(
         self, visit: Visit, task_key: str, rest: Sequence[Any], make: Callable[[Reading], str]
     ) -> Iterator[Updates]:
         """Makes a file; what it tells of heatmaps that were not checked yet is found out first."""
@@ -107,17 +107,17 @@ class Downloads:
             return
         try:
             settings = self._controls.read_settings(*controls)
-            missing = untested(reading, task_key, settings, self._shown(task_key, rest))
+            missing = find_untested(reading, task_key, settings, self._find_shown(task_key, rest))
             if missing:
                 yield {self._status: status_html("Checking the heatmap for the file …")}
             for wanted in missing:
-                reading = with_map(reading, self._predictors, *wanted)
+                reading = add_heatmap(reading, self._predictors, *wanted)
             made = {self._file: make(reading)}
             yield {**made, self._status: status_html("The file is ready.")} if missing else made
         except Exception as error:
             yield {self._file: None, self._status: failure_html(presentable(error))}
 
-    def _shown(self, task_key: str, rest: Sequence[Any]) -> tuple[str, str] | None:
+    def _find_shown(self, task_key: str, rest: Sequence[Any]) -> tuple[str, str] | None:
         """Method and class of the heatmap that is on the page; None for none."""
         chosen, method, *_ = rest
         shown_task, _, class_key = (chosen or "").partition("/")

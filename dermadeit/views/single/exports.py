@@ -20,7 +20,7 @@ from dermadeit.views.page.case_pictures import ISIC_ADDRESS, isic_id
 from dermadeit.views.page.html import check_finding, check_state
 from dermadeit.views.page.uploads import private_folder
 from dermadeit.views.single.answer_card import is_hidden, outside_set
-from dermadeit.views.single.heatmap import outlined_overlay
+from dermadeit.views.single.heatmap import draw_outlined_overlay
 from dermadeit.views.single.reading import Reading, tasks_shown
 
 WITHHELD_NOTE = (
@@ -106,7 +106,7 @@ def report(
     return single_image_report(exported, encode_png(reading.preview.pixels), figures)
 
 
-def untested(
+def find_untested(
     reading: Reading, task_key: str, settings: DecisionSettings, shown: tuple[str, str] | None = None
 ) -> list[tuple[str, str, str]]:
     """Heatmaps that the files tell of and that were not drawn and checked yet.
@@ -146,7 +146,7 @@ def file_stem(reading: Reading) -> str:
     return f"dermadeit-{reading.preview.sha256[:8]}"
 
 
-def with_decision(answer: Prediction, predictor: Predictor, settings: DecisionSettings) -> dict[str, Any]:
+def export_answer(answer: Prediction, predictor: Predictor, settings: DecisionSettings) -> dict[str, Any]:
     """An answer and what is decided for it, as the readings of `export` have it.
 
     Args:
@@ -173,7 +173,7 @@ def with_decision(answer: Prediction, predictor: Predictor, settings: DecisionSe
 
 def _reading(reading: Reading, predictor: Predictor, key: str, settings: DecisionSettings) -> dict[str, Any]:
     answer = reading.predictions[key]
-    return with_decision(answer, predictor, settings) | {
+    return export_answer(answer, predictor, settings) | {
         "view_scores": asdict(reading.views[key]),
         "neighbours": _cases(answer.neighbours),
     }
@@ -195,7 +195,7 @@ def _figure(reading: Reading, task_key: str, method: str, class_key: str, opacit
     check = reading.checks.get(task_key, {}).get((method, class_key))
     return ReportFigure(
         title=f"{title} for {name}",
-        png=encode_png(outlined_overlay(reading, task_key, class_key, method, opacity)),
+        png=encode_png(draw_outlined_overlay(reading, task_key, class_key, method, opacity)),
         alt=f"The photo under its {title} heatmap for the class {name}",
         note=check_finding(check),
         state=check_state(check),

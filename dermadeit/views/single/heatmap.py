@@ -87,14 +87,14 @@ class HeatmapPanel:
     ) -> Updates:
         """The heatmap of one class, as far as the reading has it; none for no class, which is said."""
         if class_key is None:
-            return self.without_figure(no_heatmap_html("withheld"))
+            return self.clear_figure(no_heatmap_html("withheld"))
         if (method, class_key) not in reading.maps.get(task_key, {}):
-            return self.without_figure()
+            return self.clear_figure()
         task = get_task(task_key)
         name, title = task.display_names[class_key], METHOD_TITLES[method]
         return {
             self.overlay: gr.update(
-                value=store_png(outlined_overlay(reading, task_key, class_key, method, opacity)),
+                value=store_png(draw_outlined_overlay(reading, task_key, class_key, method, opacity)),
                 visible=True,
                 label=f"{title} for {name}",
                 alt_text=f"The photo under its {title} heatmap for the class {name}, task {task.title}, "
@@ -116,7 +116,7 @@ class HeatmapPanel:
         )
         return {self.badge: badge_html(check), self.legend: legend}
 
-    def without_figure(self, legend: str | None = None) -> Updates:
+    def clear_figure(self, legend: str | None = None) -> Updates:
         """Nothing to be seen, and in place of the legend why."""
         return {
             self.badge: "",
@@ -124,9 +124,9 @@ class HeatmapPanel:
             self.legend: legend or no_heatmap_html("none"),
         }
 
-    def without_reading(self) -> Updates:
+    def clear(self) -> Updates:
         """Nothing to be seen, and no class chosen."""
-        return {**self.without_figure(), self.chosen_class: None}
+        return {**self.clear_figure(), self.chosen_class: None}
 
 
 def no_heatmap_html(state: Literal["none", "stopped", "withheld"]) -> str:
@@ -146,7 +146,7 @@ def as_share(raw: Any) -> float:
     return min(max(float(raw), 0.0), 1.0)
 
 
-def outlined_overlay(
+def draw_outlined_overlay(
     reading: Reading, task_key: str, class_key: str, method: str, opacity: float
 ) -> np.ndarray:
     """A heatmap over its photo with the tested area outlined: uint8 [H, W, 3], at most `PREVIEW_SIDE` a side."""

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from dermadeit.errors import ErrorCode, PredictionError
-from dermadeit.imaging.decode import LesionImage, shrunk
+from dermadeit.imaging.decode import LesionImage, shrink
 from dermadeit.imaging.quality import QualityReport, QualityThresholds, assess_quality
 from dermadeit.inference.faithfulness import SaliencyCheck, check_saliency
 from dermadeit.inference.predictor import Predictor
@@ -113,13 +113,13 @@ def predict_one(predictor: Predictor, image: LesionImage) -> Prediction:
 
 def read_labels(predictors: Mapping[str, Predictor], image: LesionImage, task_key: str) -> Reading:
     """The answers that are shown for a task, without heatmaps: as fast as it gets."""
-    reading = Reading(shrunk(image, PREVIEW_SIDE), (image.width, image.height), {}, {}, {})
+    reading = Reading(shrink(image, PREVIEW_SIDE), (image.width, image.height), {}, {}, {})
     for key in tasks_shown(task_key):
-        reading = _with_answer(reading, predictors[key], image, key)
+        reading = _add_answer(reading, predictors[key], image, key)
     return reading
 
 
-def with_map(
+def add_heatmap(
     reading: Reading,
     predictors: Mapping[str, Predictor],
     task_key: str,
@@ -157,7 +157,7 @@ def with_map(
     )
 
 
-def answered(
+def answer_all_tasks(
     reading: Reading,
     predictors: Mapping[str, Predictor],
     image: LesionImage,
@@ -176,13 +176,13 @@ def answered(
     """
     for key, predictor in predictors.items():
         if key not in reading.predictions:
-            reading = _with_answer(reading, predictor, image, key)
+            reading = _add_answer(reading, predictor, image, key)
             yield reading
     ids = [near.image_id for answer in reading.predictions.values() for near in answer.neighbours]
     yield replace(reading, pictures=load_pictures(case_folder, ids))
 
 
-def _with_answer(reading: Reading, predictor: Predictor, image: LesionImage, key: str) -> Reading:
+def _add_answer(reading: Reading, predictor: Predictor, image: LesionImage, key: str) -> Reading:
     answer, trust = predict_one(predictor, image), predictor.checkpoint.trust
     limits = trust.gates.quality if trust else QualityThresholds()
     check = PhotoCheck(

@@ -20,7 +20,7 @@ from dermadeit.views.page.html import NO_READING, failure_html, status_html
 from dermadeit.views.page.photo_box import PhotoBox
 from dermadeit.views.page.pickers import PhotoPanel
 from dermadeit.views.page.scripts import ANNOUNCE
-from dermadeit.views.page.uploads import CACHE_SECONDS, discard, opened_photo, source_of, store_png
+from dermadeit.views.page.uploads import CACHE_SECONDS, discard, open_photo, source_of, store_png
 from dermadeit.views.single.answer_card import (
     FOLLOW_LINKS,
     announcement,
@@ -32,7 +32,7 @@ from dermadeit.views.single.decision_controls import DecisionControls
 from dermadeit.views.single.downloads import Downloads
 from dermadeit.views.single.heatmap import HeatmapPanel, as_share, class_choices, no_heatmap_html
 from dermadeit.views.single.image_check import check_html, no_check_html
-from dermadeit.views.single.reading import Reading, answered, read_labels, with_map
+from dermadeit.views.single.reading import Reading, add_heatmap, answer_all_tasks, read_labels
 from dermadeit.views.single.similar_cases import cases_html
 from dermadeit.views.single.turn import Turn, Visit
 
@@ -175,10 +175,10 @@ class SingleImageTab:
         settings = replace(self._controls.read_settings(*controls), override=False)
         visit.turn = turn = Turn(source_of(payload), task_key, settings)
         if turn.source is None:
-            return {self.visit: visit, **self._nothing_read()}
+            return {self.visit: visit, **self._show_nothing()}
         return {
             self.visit: visit,
-            **self._without_result(),
+            **self._clear_result(),
             self.status: status_html("Reading the photo …"),
             self.stop: gr.update(interactive=True),
             self.result: no_result_html("reading"),
@@ -203,23 +203,23 @@ class SingleImageTab:
 
     def _read_in_steps(self, payload: Any, turn: Turn) -> Generator[Updates, None, None]:
         try:
-            with opened_photo(payload) as photo:
+            with open_photo(payload) as photo:
                 turn.reading = reading = read_labels(self._predictors, photo, turn.task_key)
                 shown = {self._input.photo: store_png(reading.preview.pixels)}
                 # Another task may have been chosen since.
-                yield {**shown, **self._shown(turn)} if turn.has_answer else shown
+                yield {**shown, **self._show_answer(turn)} if turn.has_answer else shown
                 yield from self._draw_missing(turn)
-                rest = answered(turn.require_reading(), self._predictors, photo, self._case_folder)
-                yield from _kept(rest, turn)
-            yield self._shown(turn) if turn.is_due else self._told(turn)
+                rest = answer_all_tasks(turn.require_reading(), self._predictors, photo, self._case_folder)
+                yield from _keep_steps(rest, turn)
+            yield self._show_answer(turn) if turn.is_due else self._announce(turn)
             yield from self._draw_missing(turn)
-            yield self._finished(turn)
+            yield self._finish(turn)
         except Exception as error:
             turn.reading, turn.class_key = None, None
             turn.job.finish()
-            yield {self._input.photo: None, **self._failed(error)}
+            yield {self._input.photo: None, **self._show_failure(error)}
 
-    def _finished(self, turn: Turn) -> Updates:
+    def _finish(self, turn: Turn) -> Updates:
         turn.job.finish()
         idle = {self.stop: gr.update(interactive=False)}
         if not turn.is_map_missing:
@@ -228,7 +228,7 @@ class SingleImageTab:
         turn.class_key = None
         return {
             **idle,
-            **self.heatmap.without_figure(no_heatmap_html("stopped")),
+            **self.heatmap.clear_figure(no_heatmap_html("stopped")),
             self.heatmap.chosen_class: None,
             self.status: self._progress(turn, _STOPPED),
         }
@@ -255,52 +255,51 @@ class SingleImageTab:
         }
         if turn is None:
             # The page may still show what has expired; without a photo on it there is nothing to take away.
-            gone = {**self._nothing_read(), self.status: status_html(NO_READING)}
+            gone = {**self._show_nothing(), self.status: status_html(NO_READING)}
             return updates if payload is None else {**gone, **updates}
         turn.task_key, turn.settings, turn.class_key = task_key, settings.for_other_task(), None
-        return updates | self._shown_at_once(turn, method, opacity)
+        return updates | self._show_at_once(turn, method, opacity)
 
     def override(self, visit: Visit, task_key: str, *rest: Any) -> Updates:
         """Shows or hides a withheld answer."""
         *controls, method, opacity = rest
         settings = self._controls.read_settings(*controls)
-        updates = self._decided(visit, task_key, settings)
+        updates = self._decide(visit, task_key, settings)
         return (
-            updates | self._shown_at_once(visit.turn, method, opacity) if visit.turn else updates
+            updates | self._show_at_once(visit.turn, method, opacity) if visit.turn else updates
         ) or gr.skip()
 
-    def _shown_at_once(self, turn: Turn, method: Any, opacity: float) -> Updates:
+    def _show_at_once(self, turn: Turn, method: Any, opacity: float) -> Updates:
         """All that is known, of which only the heatmap may be missing; or that the answer will be shown."""
         if turn.job.is_superseded or turn.reading is None:
             return {}
         try:
             turn.method, turn.opacity = self.heatmap.known_method(method), as_share(opacity)
             if turn.has_answer:
-                return self._shown(turn)
+                return self._show_answer(turn)
             turn.is_due = True
             reading = status_html("Reading the photo for the other task …")
-            return {**self.downloads.enabled(False), **self.heatmap.without_figure(), self.status: reading}
+            return {**self.downloads.enable(False), **self.heatmap.clear_figure(), self.status: reading}
         except Exception as error:
-            return self._failed(error)
+            return self._show_failure(error)
 
     def choose_point(self, visit: Visit, task_key: str, *controls: Any) -> Updates:
         """Decides at the operating point that was chosen."""
         settings = self._controls.read_settings(*controls)
         return (
-            self._decided(visit, task_key, settings) | self._controls.at_point(task_key, settings)
-            or gr.skip()
+            self._decide(visit, task_key, settings) | self._controls.at_point(task_key, settings) or gr.skip()
         )
 
     def move_threshold(self, visit: Visit, task_key: str, _: Any, *controls: Any) -> Updates:
         """Decides at the threshold that was moved."""
         settings = self._controls.read_settings(OWN_THRESHOLD, *controls)
-        return self._decided(visit, task_key, settings) | {self._controls.operating_point: OWN_THRESHOLD}
+        return self._decide(visit, task_key, settings) | {self._controls.operating_point: OWN_THRESHOLD}
 
     def apply_settings(self, visit: Visit, task_key: str, *controls: Any) -> Updates:
         """Decides at the settings, without another pass through a model."""
-        return self._decided(visit, task_key, self._controls.read_settings(*controls)) or gr.skip()
+        return self._decide(visit, task_key, self._controls.read_settings(*controls)) or gr.skip()
 
-    def _decided(self, visit: Visit, task_key: str, settings: DecisionSettings) -> Updates:
+    def _decide(self, visit: Visit, task_key: str, settings: DecisionSettings) -> Updates:
         turn = visit.turn
         if turn is None:
             return {self.status: status_html(NO_READING)}
@@ -335,7 +334,7 @@ class SingleImageTab:
                 self.status: self._progress(turn),
             }
         except Exception as error:
-            return self._undrawn(error)
+            return self._show_missing_map(error)
 
     def draw_wanted(self, visit: Visit) -> Iterator[Updates]:
         """Draws and tests the heatmap that was chosen, where it is missing."""
@@ -359,7 +358,7 @@ class SingleImageTab:
             if wanted is None or turn.wanted != wanted or turn.job.is_ending:
                 return
             try:
-                turn.reading = reading = with_map(
+                turn.reading = reading = add_heatmap(
                     turn.require_reading(), self._predictors, *wanted, checked=checked
                 )
                 shown = (
@@ -370,38 +369,38 @@ class SingleImageTab:
             except Exception as error:
                 if turn.wanted == wanted:
                     turn.class_key = None
-                    yield self._undrawn(error)
+                    yield self._show_missing_map(error)
                 return
             if turn.wanted == wanted and not turn.job.is_superseded:
                 yield {**shown, self.status: self._progress(turn)}
 
-    def _undrawn(self, error: Exception) -> Updates:
+    def _show_missing_map(self, error: Exception) -> Updates:
         told = failure_html(presentable(error))
         return {
-            **self.heatmap.without_figure(told),
+            **self.heatmap.clear_figure(told),
             self.heatmap.chosen_class: None,
             self.status: told,
         }
 
-    def _shown(self, turn: Turn) -> Updates:
+    def _show_answer(self, turn: Turn) -> Updates:
         """All that belongs to the answer of the chosen task, with the heatmap that is shown unasked."""
         reading = turn.require_reading()
         answer = reading.predictions[turn.task_key]
         turn.class_key = None if is_hidden(answer, turn.settings) else answer.label
         turn.is_due = False
         return {
-            **self._told(turn),
+            **self._announce(turn),
             **self.heatmap.for_class(reading, turn.task_key, turn.class_key, turn.method, turn.opacity),
             self.heatmap.chosen_class: gr.update(
                 choices=class_choices(turn.task_key),
                 value=turn.class_key and f"{turn.task_key}/{turn.class_key}",
             ),
-            **self.downloads.enabled(True),
+            **self.downloads.enable(True),
             self.stop: gr.update(interactive=turn.is_running and not turn.job.is_ending),
             self.status: self._progress(turn),
         }
 
-    def _told(self, turn: Turn) -> Updates:
+    def _announce(self, turn: Turn) -> Updates:
         reading, task_key, settings = turn.require_reading(), turn.task_key, turn.settings
         cases = cases_html(reading, task_key, settings)
         return {
@@ -424,32 +423,32 @@ class SingleImageTab:
             return status_html(f"{done} {told}")
         return status_html(f"The answer is ready. {doing}")
 
-    def _nothing_read(self) -> Updates:
+    def _show_nothing(self) -> Updates:
         return {
             self.status: status_html("Ready."),
             self.result: no_result_html("empty"),
-            **self._without_result(),
+            **self._clear_result(),
         }
 
-    def _failed(self, error: Exception) -> Updates:
+    def _show_failure(self, error: Exception) -> Updates:
         return {
             self.status: failure_html(presentable(error)),
             self.result: no_result_html("failed"),
-            **self._without_result(),
+            **self._clear_result(),
         }
 
-    def _without_result(self) -> Updates:
+    def _clear_result(self) -> Updates:
         return {
             self.stop: gr.update(interactive=False),
             self._check: no_check_html(),
             self._cases: gr.update(value="", visible=False),
-            **self.downloads.enabled(False),
-            **self.heatmap.without_reading(),
-            **self._controls.without_reading(),
+            **self.downloads.enable(False),
+            **self.heatmap.clear(),
+            **self._controls.reset(),
         }
 
 
-def _kept(readings: Iterator[Reading], turn: Turn) -> Iterator[Updates]:
+def _keep_steps(readings: Iterator[Reading], turn: Turn) -> Iterator[Updates]:
     """Keeps each step of a reading; a visitor who has gone is noticed between two of them."""
     for turn.reading in readings:
         yield gr.skip()

@@ -22,7 +22,7 @@ from dermadeit.reporting.names import WITHHELD
 from dermadeit.views.api.decide import check_settings, read_answer
 from dermadeit.views.application import build_app
 from dermadeit.views.single.exports import export, report
-from dermadeit.views.single.reading import answered, read_labels, with_map
+from dermadeit.views.single.reading import add_heatmap, answer_all_tasks, read_labels
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +70,9 @@ def test_a_report_is_the_one_that_the_page_makes(calibrated, mixed, encoded_phot
     )
     photo, settings = decode_image(path), DecisionSettings(OWN_THRESHOLD, 0.3, 0.04)
     # As the page reads a photo.
-    *_, reading = answered(read_labels(mixed, photo, "binary"), mixed, photo)
+    *_, reading = answer_all_tasks(read_labels(mixed, photo, "binary"), mixed, photo)
     label = reading.predictions["binary"].label
-    reading = with_map(reading, mixed, "binary", label)
+    reading = add_heatmap(reading, mixed, "binary", label)
     assert exported == json.loads(json.dumps(export(reading, mixed, "binary", settings)))
     assert Path(file).name == f"dermadeit-{reading.preview.sha256[:8]}.html"
     made = report(reading, mixed, "binary", settings, (DEFAULT_METHOD, label), DEFAULT_OPACITY)

@@ -24,7 +24,7 @@ from dermadeit.views.comparison.disagreements import NEXT, PREVIOUS
 from dermadeit.views.comparison.files import export, read_shipped_models, store_disagreements
 from dermadeit.views.comparison.images_run import IMAGES, SHIPPED, ImagesRun
 from dermadeit.views.comparison.results import results_html
-from dermadeit.views.comparison.steps import ImagesComparison, compared_in_steps
+from dermadeit.views.comparison.steps import ImagesComparison, compare_in_steps
 from dermadeit.views.comparison.teacher import TEACHER, TEACHER_TITLE, teacher_card_html
 
 MODELS = ["dermadeit", "mobilenetv2"]
@@ -48,7 +48,7 @@ def compared_images(zoo):
         for _ in read_batch(zoo, Order(run.job.payload, "binary", MODELS, 1), run.session):
             pass
         begun = ImagesComparison(BINARY, gather_batch_models(run.batch))
-        *_, (_, run.found) = compared_in_steps(zoo, begun)
+        *_, (_, run.found) = compare_in_steps(zoo, begun)
         run.job.finish()
         return run
 

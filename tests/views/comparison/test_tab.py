@@ -25,7 +25,7 @@ from dermadeit.tasks import BINARY, MULTICLASS, TASKS
 from dermadeit.trust.calibration import OPERATING_POINTS
 from dermadeit.views.comparison.disagreements import disagreements_html
 from dermadeit.views.comparison.photo_cards import OWN_ANSWER, agreement_html, cards_html
-from dermadeit.views.comparison.photo_run import compared
+from dermadeit.views.comparison.photo_run import compare_photo
 from dermadeit.views.comparison.published import ORIGINAL_FILE, benchmark_html
 from dermadeit.views.comparison.results import differences_html, figures_html
 from dermadeit.views.comparison.steps import ImagesComparison
@@ -61,7 +61,7 @@ def drawn(zoo, result, point="balanced", shown_class=OWN_ANSWER):
 
 @pytest.mark.slow
 def test_the_models_come_one_by_one_and_those_without_weights_say_what_makes_them(zoo, photo):
-    steps = list(compared(zoo, MULTICLASS, photo))
+    steps = list(compare_photo(zoo, MULTICLASS, photo))
     assert [tuple(step.outcomes) for step in steps] == [(), HERE[:1], HERE]
     page = drawn(zoo, steps[-1])
     assert page.count('data-state="read"') == 2
@@ -86,7 +86,7 @@ def test_a_model_that_fails_does_not_take_the_others_with_it(zoo, photo, caplog)
         return zoo.predictor(task, model)
 
     broken = SimpleNamespace(entries=zoo.entries, predictor=predictor)
-    *_, result = compared(broken, BINARY, photo)
+    *_, result = compare_photo(broken, BINARY, photo)
     assert [reading.title for reading in result.readings] == ["MobileNetV2"]
     page = drawn(zoo, result)
     assert "An internal error occurred" in page
@@ -99,7 +99,7 @@ def test_a_calibrated_model_shows_its_decision_at_every_operating_point(
 ):
     predictor = calibrated_predictor(checkpoint_root, synthetic_data)
     calibrated = ModelZoo(checkpoint_root, {("binary", "dermadeit"): predictor})
-    *_, result = compared(calibrated, BINARY, photo)
+    *_, result = compare_photo(calibrated, BINARY, photo)
     reading = result.outcomes["dermadeit"]
     for point in OPERATING_POINTS:
         [expected] = predictor.predict([photo], operating_point=point)
@@ -113,7 +113,7 @@ def test_a_calibrated_model_shows_its_decision_at_every_operating_point(
 
 @pytest.mark.slow
 def test_one_model_alone_agrees_with_nobody(zoo, photo):
-    *_, result = compared(zoo, BINARY, photo)
+    *_, result = compare_photo(zoo, BINARY, photo)
     assert "Models that agree can all be wrong" in agreement_html(result.agreement)
     alone = agreement_html(agreement(BINARY, result.readings[:1]), only_one=True)
     assert "Only one model" in alone
@@ -122,7 +122,7 @@ def test_one_model_alone_agrees_with_nobody(zoo, photo):
 
 @pytest.mark.slow
 def test_a_withheld_answer_has_to_be_opened_and_has_no_heatmap_unless_a_class_is_chosen(zoo, photo):
-    *_, result = compared(zoo, BINARY, photo)
+    *_, result = compare_photo(zoo, BINARY, photo)
     reading = result.outcomes["dermadeit"]
     withheld = replace(
         reading.prediction,

@@ -15,7 +15,7 @@ from dermadeit.views.page.uploads import (
     hold,
     private_cache,
     sweep,
-    uploaded_files,
+    take_uploads,
 )
 
 
@@ -67,10 +67,10 @@ def test_a_batch_that_waits_keeps_its_files_from_whoever_sends_the_same(cache, e
     records = [{"path": str(shared), "orig_name": name} for name in ("a.jpg", "b.jpg")]
     job = FilesJob.begin([*records, {"path": "/etc/passwd"}, "nonsense"])
     assert not shared.exists()
-    with uploaded_files(job.payload[:2], job.folder) as files:
+    with take_uploads(job.payload[:2], job.folder) as files:
         assert [file.name for file in files] == ["a.jpg", "b.jpg"]
         assert files[0].path.read_bytes() == encoded_photo()
-    with pytest.raises(ImageError), uploaded_files(job.payload[2:3], job.folder):
+    with pytest.raises(ImageError), take_uploads(job.payload[2:3], job.folder):
         pass
 
 
@@ -80,7 +80,7 @@ def test_files_of_one_name_and_content_keep_their_places_in_a_folder(cache, tmp_
     shared.write_bytes(encoded_photo())
     names = ["set/nevus/a.jpg", "set/others/a.jpg", "set∕odd.jpg"]
     records = [{"path": str(shared), "orig_name": name.replace("/", FOLDER_MARK)} for name in names]
-    with uploaded_files([*records, {"path": str(shared)}], tmp_path) as files:
+    with take_uploads([*records, {"path": str(shared)}], tmp_path) as files:
         # A name may hold the sign that stands for a slash by itself.
         assert [file.name for file in files] == [*names, "a.jpg"]
         assert {file.path.parent for file in files} == {tmp_path}
@@ -100,5 +100,5 @@ def test_a_run_that_gets_no_turn_leaves_its_files_to_be_handed_in_again(cache, e
     assert job.is_over
     assert Path("/etc/passwd").exists()
     again = FilesJob.begin(records)
-    with uploaded_files(again.payload[:2], again.folder) as files:
+    with take_uploads(again.payload[:2], again.folder) as files:
         assert [file.name for file in files] == ["a.jpg", "b.jpg"]

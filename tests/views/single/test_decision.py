@@ -35,7 +35,7 @@ from dermadeit.views.single.answer_card import announcement, result_html
 from dermadeit.views.single.decision_controls import DecisionControls
 from dermadeit.views.single.exports import export, report
 from dermadeit.views.single.image_check import check_html
-from dermadeit.views.single.reading import answered, read_labels, with_map
+from dermadeit.views.single.reading import add_heatmap, answer_all_tasks, read_labels
 from dermadeit.views.single.similar_cases import cases_html
 
 
@@ -53,8 +53,8 @@ def calibrations(mixed):
 @pytest.fixture(scope="module")
 def reading(mixed, lesion_files):
     photo = decode_image(lesion_files[0])
-    *_, reading = answered(read_labels(mixed, photo, "binary"), mixed, photo)
-    return with_map(reading, mixed, "binary", reading.predictions["binary"].label)
+    *_, reading = answer_all_tasks(read_labels(mixed, photo, "binary"), mixed, photo)
+    return add_heatmap(reading, mixed, "binary", reading.predictions["binary"].label)
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +178,7 @@ def test_percentages_beyond_their_range_are_held_in_it(calibrations):
 
 
 def test_the_prevalence_box_shows_what_is_reckoned_with(calibrations):
-    settled = DecisionControls(calibrations).settled_prevalence
+    settled = DecisionControls(calibrations).settle_prevalence
     assert settled("binary", 200) == 100
     assert settled("binary", -3) == 0
     assert settled("binary", None) == 50
@@ -317,7 +317,7 @@ def test_the_check_of_a_heatmap_names_its_class_and_method(reading, mixed):
     [given] = export(reading, mixed, "binary")["readings"]
     assert (given["saliency_check"]["method"], given["saliency_check"]["class"]) == ("Grad-CAM", answer.label)
     other = "others" if answer.label == "nevus" else "nevus"
-    drawn = with_map(reading, mixed, "binary", other, "attention-rollout")
+    drawn = add_heatmap(reading, mixed, "binary", other, "attention-rollout")
     page = report(drawn, mixed, "binary", DecisionSettings(), ("attention-rollout", other), 0.5)
     assert f"Test of the Grad-CAM heatmap for {BINARY.display_names[answer.label]}" in page
 
@@ -371,7 +371,7 @@ def test_a_report_needs_no_network(reading, mixed):
 
 def test_what_stands_in_for_the_photo_gives_the_same_heatmap(reading, mixed, lesion_files):
     photo = decode_image(lesion_files[0])
-    drawn = with_map(reading, mixed, "binary", "nevus", "attention-rollout")
+    drawn = add_heatmap(reading, mixed, "binary", "nevus", "attention-rollout")
     key = ("attention-rollout", "nevus")
     expected = attention_rollout(mixed["binary"], photo, "nevus")
     assert np.array_equal(drawn.maps["binary"][key].values, expected.values)

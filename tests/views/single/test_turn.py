@@ -20,7 +20,7 @@ from dermadeit.views.application import build_app
 from dermadeit.views.comparison.photo import PhotoSection
 from dermadeit.views.page import uploads
 from dermadeit.views.page.job import Job
-from dermadeit.views.page.uploads import opened_photo
+from dermadeit.views.page.uploads import open_photo
 from dermadeit.views.single import tab as single_image
 from dermadeit.views.single.tab import SingleImageTab
 from dermadeit.views.single.turn import Visit
@@ -103,7 +103,7 @@ def without_models(monkeypatch):
         pytest.fail("a model was asked")
 
     with monkeypatch.context() as patch:
-        patch.setattr(single_image, "with_map", refuse)
+        patch.setattr(single_image, "add_heatmap", refuse)
         yield
 
 
@@ -130,7 +130,7 @@ def test_a_photo_whose_turn_is_over_is_deleted_unread_and_still_there_for_who_se
     visit = chosen(tab, FIRST)
     assert list(tab.read(payload, visit, *SEEN)) == [gr.skip(), gr.skip()]
     assert not Path(payload["path"]).exists()
-    with opened_photo(payload) as photo:
+    with open_photo(payload) as photo:
         assert photo.width == 240
 
 
@@ -322,14 +322,14 @@ def test_a_heatmap_that_comes_after_another_task_was_chosen_is_not_shown(tab, vi
     [other] = {*BINARY.classes} - {visit.reading.predictions["binary"].label}
     updates = tab.redraw(visit, f"binary/{other}", "attention-rollout", 0.5)
     assert "Drawing" in updates[tab.status]
-    draw = single_image.with_map
+    draw = single_image.add_heatmap
 
     def draw_late(*arguments, **options):
         drawn = draw(*arguments, **options)
         tab.switch_task(visit, "multiclass", FIRST, *CONTROLS, *SEEN)
         return drawn
 
-    monkeypatch.setattr(single_image, "with_map", draw_late)
+    monkeypatch.setattr(single_image, "add_heatmap", draw_late)
     assert list(tab.draw_wanted(visit)) == [gr.skip(), gr.skip()]
     assert visit.turn.wanted[0] == "multiclass"
     # A choice among the classes of the task before, likewise.
@@ -384,7 +384,7 @@ def test_a_comparison_whose_turn_is_over_deletes_the_photo_unread(section, uploa
 
 def test_asking_the_same_photo_again_sends_nothing_twice(section):
     run = section.clear(FIRST, None, None, "binary", "balanced")[section.run]
-    with opened_photo(FIRST) as photo:
+    with open_photo(FIRST) as photo:
         run.again = photo
     run.job.stop()
     *_, result, last = section.read_again(run)
