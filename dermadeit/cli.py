@@ -309,7 +309,7 @@ def compare(
 ) -> None:
     """Compare models by their predictions alone: figures with intervals, and paired differences."""
     with _user_errors():
-        from dermadeit.about import DISCLAIMER, VERSION
+        from dermadeit.about import APP, DISCLAIMER
         from dermadeit.evaluation.comparison import compare_all, gather_models
         from dermadeit.evaluation.predictions import read_predictions
         from dermadeit.files import write_json
@@ -331,7 +331,7 @@ def compare(
         content = compare_all(compared)
         write_json(
             output / COMPARISON_FILE,
-            {"disclaimer": DISCLAIMER, "app": {"name": "DermaDeiT", "version": VERSION}, **content},
+            {"disclaimer": DISCLAIMER, "app": APP, **content},
         )
     _print_comparison(content)
 
@@ -520,7 +520,7 @@ def _open_manifest(
 ) -> Manifest:
     """Reads labelled images, refuses leaks unless they are allowed, and keeps one split where one is named.
 
-    What was taken for what is told on standard error, after what can't be used.
+    How columns and labels were read is printed on standard error.
     """
     from dermadeit.data.manifest import read_source
     from dermadeit.models.checkpoints import find_checkpoint, read_task

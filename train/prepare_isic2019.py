@@ -240,10 +240,10 @@ def _warn_of_missing_classes(
     labels = [image.diagnosis or image.label for image in images]
     missing = missing_classes(splits, labels, SPLITS)
     if missing:
-        told = "; ".join(f"“{split}” lacks {', '.join(classes)}" for split, classes in missing.items())
+        lacking = "; ".join(f"“{split}” lacks {', '.join(classes)}" for split, classes in missing.items())
         shares: dict[str, float] = dict(zip(SPLITS, settings.shares, strict=True))
         advice = advise_shares(groups, _strata(images), labels, shares, settings.seed)
-        logger.warning("A split lacks a class: %s. %s", told, advice)
+        logger.warning("A split lacks a class: %s. %s", lacking, advice)
 
 
 def _contradicting(images: Sequence[SourceImage], pairs: np.ndarray) -> dict[int, str]:

@@ -1,4 +1,4 @@
-"""What a visitor hands in, made one list of images: loose files, folders, ZIPs, with or without a table.
+"""What a visitor uploads, made one list of images: loose files, folders, ZIPs, with or without a table.
 
 Each image is opened by itself when its turn comes. Nothing is dropped silently: what is not in the list is in
 `Collection.left_out` with the reason, and what contradicts itself is a `TableError` that names the lines.
@@ -346,9 +346,9 @@ def _collect(sorting: _Sorting, task: Task) -> Collection:
         listed = {item.file for item in left_out}
         left_out += [item for item in files_without_row(search, reading) if item.file not in listed]
     first = remainder_note(len(images), left_out)
-    said = (*_notes_on_unused(left_out), *labelled.ledger.sentences(), *reading.notes)
+    notices = (*_notes_on_unused(left_out), *labelled.ledger.sentences(), *reading.notes)
     classes = tuple(dict.fromkeys(key for _, key in labelled.rows))
-    notes = (first, *said) if first else said
+    notes = (first, *notices) if first else notices
     return Collection(task, tuple(images), tuple(left_out), notes, labelled.ledger, classes)
 
 

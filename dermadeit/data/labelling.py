@@ -163,10 +163,10 @@ class Ledger:
 
     def sentences(self) -> tuple[str, ...]:
         """For people."""
-        said = []
+        sentences = []
         if self.columns:
             taken = ", ".join(f"{role} from “{column}”" for role, column in self.columns.items())
-            said.append(f"Read from the table “{self.source}”: {taken}.")
+            sentences.append(f"Read from the table “{self.source}”: {taken}.")
         if self.labels:
             shown = [
                 f"“{given}” → {taken or 'not used'} ({count:,})"
@@ -174,8 +174,8 @@ class Ledger:
             ]
             if len(self.labels) > _SHOWN_LABELS:
                 shown.append(f"and {len(self.labels) - _SHOWN_LABELS:,} more")
-            said.append(f"Labels: {', '.join(shown)}.")
-        return tuple(said)
+            sentences.append(f"Labels: {', '.join(shown)}.")
+        return tuple(sentences)
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ class _Part:
     header: Row = ()
     rows: Sequence[Row] = ()
     model: str = ""
-    said: str = ""
+    statement: str = ""
     asides: Sequence[str] = ()
 
 
@@ -71,7 +71,7 @@ class _Section:
     """What the template lays out under a heading: sentences, then tables, then drawings."""
 
     title: str
-    said: str = ""
+    statement: str = ""
     about: str = ""
     parts: Sequence[_Part] = ()
     drawings: Sequence[_Drawing] = ()
@@ -104,7 +104,7 @@ def evaluation_report(
         created,
         # The page says the disclaimer on top already.
         notes=[note for note in notes if note != DISCLAIMER],
-        sections=[part for part in sections if part.said or part.parts or part.drawings],
+        sections=[part for part in sections if part.statement or part.parts or part.drawings],
         origins=[_origin(metrics) for metrics in evaluations],
         left_out=", ".join(f"{key}: {count(number)}" for key, number in excluded.items()) or "no image",
         interval_method=next(

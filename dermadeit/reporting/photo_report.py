@@ -66,7 +66,7 @@ def single_image_report(
 
     Args:
         exported: What `views.exports.export` gives: `image`, `scores`, `override` and `readings`, of which each is
-            a `records.Prediction.to_dict` and more. What is missing in it is said to be missing.
+            a `records.Prediction.to_dict` and more. What is missing in it is named.
         photo_png: The photo, or a smaller copy.
         overlays: Heatmaps over the photo.
         created: When, with a time zone; None for now.
@@ -95,8 +95,8 @@ def single_image_report(
 
 def _warnings(exported: Mapping[str, Any]) -> list[str]:
     """What was noticed about the photo and the answers, each once."""
-    told = (part["warnings"] for part in exported["readings"] if _is_weighed(part))
-    parts = [exported["image"].get("warnings") or (), *told]
+    warnings = (part["warnings"] for part in exported["readings"] if _is_weighed(part))
+    parts = [exported["image"].get("warnings") or (), *warnings]
     # These stand beside the answers that they are about.
     beside = {line for part in exported["readings"] for line in warning_sentences(part.get("warning_codes"))}
     return [line for line in dict.fromkeys(line for part in parts for line in part) if line not in beside]

@@ -15,7 +15,7 @@ from dermadeit.views.comparison.files import export, read_table_models
 from dermadeit.views.comparison.photo_run import compare_photo
 from dermadeit.views.comparison.steps import ImagesComparison, compare_in_steps
 from dermadeit.views.page.events import BATCH_EVENT, COMPARE_EVENT
-from dermadeit.views.page.failures import refusal
+from dermadeit.views.page.failures import refuse_failures
 from dermadeit.views.page.gradio_patches import FilesInput, JsonInput, PhotoInput
 from dermadeit.views.page.uploads import open_photo
 
@@ -95,7 +95,7 @@ def add_compare_predictions_endpoint(zoo: ModelZoo) -> None:
             one, with paired intervals and with p-values that are adjusted by Holm's method; `kappas` between the
             answers of every two; and the number of `disagreements`.
         """
-        try:
+        with refuse_failures():
             asked = get_task(str(task))
             shipped = [str(model) for model in models] if isinstance(models, list) else []
             begun = ImagesComparison(asked, read_table_models(files, asked, shipped))
@@ -103,8 +103,6 @@ def add_compare_predictions_endpoint(zoo: ModelZoo) -> None:
                 if not found.is_finished:
                     yield {"doing": sentence}
             yield export(found)
-        except Exception as error:
-            raise refusal(error) from None
 
     with gr.Column(visible=False):
         files = FilesInput(file_count="multiple", label="Predictions")

@@ -7,7 +7,7 @@ from typing import Any, TypeGuard
 
 import gradio as gr
 
-from dermadeit.about import VERSION
+from dermadeit.about import APP
 from dermadeit.errors import ConfigurationError
 from dermadeit.inference.decision import OWN_THRESHOLD, DecisionSettings
 from dermadeit.inference.predictor import Predictor
@@ -17,7 +17,7 @@ from dermadeit.trust.calibration import DEFAULT_OPERATING_POINT, Calibration, ch
 from dermadeit.trust.files import CALIBRATE_COMMAND
 from dermadeit.trust.gating import WARNINGS
 from dermadeit.views.api.docstrings import documented
-from dermadeit.views.page.failures import refusal
+from dermadeit.views.page.failures import refuse_failures
 from dermadeit.views.page.gradio_patches import JsonInput
 from dermadeit.views.single.exports import export_answer
 
@@ -25,12 +25,12 @@ _NO_RECORD = (
     "There is nothing to decide. Give the record of /predict for this task as it came, or, with two classes, "
     "the probability of the target class from 0 to 1."
 )
-_TOLD = (
+_REPORTED = (
     "task", "model", "weights_sha256", "title", "caveat", "class_names", "verdict", "withheld_note",
     "warning_codes", "label", "probabilities", "calibrated", "views", "conformal_set", "cautions", "decision",
     "disclaimer",
 )  # fmt: skip
-"""What is said of a decision, of all that an exported reading says."""
+"""What is reported of a decision, of all that an exported reading holds."""
 
 _RECORD_SCHEMA = {
     "anyOf": [{"type": "object"}, {"type": "array", "items": {"type": "object"}}, {"type": "number"}]
@@ -74,19 +74,17 @@ def add_decide_endpoint(predictors: Mapping[str, Predictor]) -> None:
             `weights_sha256` is of the weights whose thresholds these are; whether the record is of them is not
             checked.
         """
-        try:
+        with refuse_failures():
             predictor = predictors[get_task(str(task)).key]
             settings = check_settings(operating_point, threshold, prevalence)
-            told = export_answer(read_answer(record, predictor), predictor, settings)
+            exported = export_answer(read_answer(record, predictor), predictor, settings)
             is_read = isinstance(record, Mapping | list)
             return {
-                "app": {"name": "DermaDeiT", "version": VERSION},
-                **{key: told[key] for key in _TOLD},
+                "app": APP,
+                **{key: exported[key] for key in _REPORTED},
                 # Whether a bare number would have been withheld is not known.
-                "verdict": told["verdict"] if is_read else None,
+                "verdict": exported["verdict"] if is_read else None,
             }
-        except Exception as error:
-            raise refusal(error) from None
 
     with gr.Column(visible=False):
         record = JsonInput(_RECORD_SCHEMA, label="Record or probability")

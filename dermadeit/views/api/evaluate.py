@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import gradio as gr
 
-from dermadeit.about import DISCLAIMER, VERSION
+from dermadeit.about import APP, DISCLAIMER
 from dermadeit.evaluation.batch import Progress
 from dermadeit.inference.predictor import DEFAULT_VIEWS
 from dermadeit.inference.zoo import ModelZoo
@@ -17,7 +18,7 @@ from dermadeit.views.batch.exports import draw_curves, draw_matrices, notes_of, 
 from dermadeit.views.batch.run import Order, evaluate_batch, read_batch
 from dermadeit.views.batch.session import Session
 from dermadeit.views.page.events import BATCH_EVENT
-from dermadeit.views.page.failures import refusal
+from dermadeit.views.page.failures import refuse_failures
 from dermadeit.views.page.gradio_patches import FilesInput, JsonInput
 from dermadeit.views.page.job import FilesJob
 
@@ -47,7 +48,8 @@ def add_evaluate_endpoint(zoo: ModelZoo) -> None:
             failures and what was left out; and a ZIP of tables, figures and report.
         """
         session = Session(FilesJob.begin())
-        try:
+        with refuse_failures(), ExitStack() as stack:
+            stack.callback(session.job.finish)
             for step in read_batch(zoo, Order(files, task, models, views), session):
                 if isinstance(step, Progress):
                     yield {"done": step.done, "total": step.total}, None
@@ -58,10 +60,6 @@ def add_evaluate_endpoint(zoo: ModelZoo) -> None:
             folder = session.job.folder / "downloads"
             folder.mkdir()
             yield _answer(session), str(write_files(result, evaluations, figures, folder).everything)
-        except Exception as error:
-            raise refusal(error) from None
-        finally:
-            session.job.finish()
 
     with gr.Column(visible=False):
         files = FilesInput(file_count="multiple", label="Files")
@@ -84,7 +82,7 @@ def _answer(session: Session) -> dict[str, Any]:
     result = session.result
     return {
         "disclaimer": DISCLAIMER,
-        "app": {"name": "DermaDeiT", "version": VERSION},
+        "app": APP,
         "task": result.task.key,
         "views": max(result.views.values()),
         "labelled": result.labelled,

@@ -20,7 +20,7 @@ from dermadeit.inference.saliency import DEFAULT_METHOD, DEFAULT_OPACITY, SALIEN
 from dermadeit.tasks import BINARY, get_task
 from dermadeit.views.api.docstrings import documented
 from dermadeit.views.page.events import MODEL_EVENT
-from dermadeit.views.page.failures import presentable, refusal
+from dermadeit.views.page.failures import presentable, refuse_failures
 from dermadeit.views.page.gradio_patches import PhotoInput
 from dermadeit.views.page.html import saliency_verdict
 from dermadeit.views.page.uploads import open_photo, store_png
@@ -79,7 +79,7 @@ def add_photo_endpoints(predictors: Mapping[str, Predictor]) -> None:
             `abstain_reasons` of the answer as `/predict` gives it: `abstain` where it is to be withheld; and its
             `warning_codes`.
         """
-        try:
+        with refuse_failures():
             predictor = predictors[get_task(str(task)).key]
             method = method or DEFAULT_METHOD
             if method not in tuple(SALIENCY_METHODS):
@@ -102,8 +102,6 @@ def add_photo_endpoints(predictors: Mapping[str, Predictor]) -> None:
                 "disclaimer": DISCLAIMER,
             }
             return store_png(picture if check.faithful else _grey(picture)), tested
-        except Exception as error:
-            raise refusal(error) from None
 
     with gr.Column(visible=False):
         image = PhotoInput(type="filepath", label="Image")
@@ -136,7 +134,7 @@ def add_photo_endpoints(predictors: Mapping[str, Predictor]) -> None:
 
 
 def make_failed_record(error: Exception, image: Any, task: Any, model: str) -> FailedRecord:
-    """What a program is told of a photo that was not read, as JSON-ready values.
+    """The record of a photo that was not read, as JSON-ready values.
 
     Args:
         error: Why.

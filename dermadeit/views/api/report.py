@@ -13,7 +13,7 @@ from dermadeit.tasks import BINARY, get_task
 from dermadeit.views.api.decide import calibration_of, check_settings
 from dermadeit.views.api.docstrings import documented
 from dermadeit.views.page.events import MODEL_EVENT
-from dermadeit.views.page.failures import refusal
+from dermadeit.views.page.failures import refuse_failures
 from dermadeit.views.page.gradio_patches import PhotoInput
 from dermadeit.views.page.uploads import open_photo
 from dermadeit.views.single import exports
@@ -54,7 +54,7 @@ def add_report_endpoint(predictors: Mapping[str, Predictor]) -> None:
             withheld, the Grad-CAM heatmap of the answer and its check; and the same as JSON: `image`, and in
             `readings` one for each task with all that `/predict` and `/decide` give.
         """
-        try:
+        with refuse_failures():
             key = get_task(str(task)).key
             settings = check_settings(operating_point, threshold, prevalence, override)
             if operating_point or threshold is not None or prevalence is not None:
@@ -67,8 +67,6 @@ def add_report_endpoint(predictors: Mapping[str, Predictor]) -> None:
             shown = None if is_hidden(answer, settings) else (DEFAULT_METHOD, answer.label)
             html = exports.report(reading, predictors, key, settings, shown, DEFAULT_OPACITY)
             return exports.store_report(reading, html), exports.export(reading, predictors, key, settings)
-        except Exception as error:
-            raise refusal(error) from None
 
     with gr.Column(visible=False):
         image = PhotoInput(type="filepath", label="Image")

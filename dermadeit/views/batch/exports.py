@@ -14,7 +14,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from dermadeit.about import DISCLAIMER, VERSION
+from dermadeit.about import APP, DISCLAIMER, VERSION
 from dermadeit.data.tabular import write_csv
 from dermadeit.evaluation.batch import BatchResult
 from dermadeit.evaluation.evaluate import write_evaluations
@@ -257,7 +257,7 @@ def _summary(session: Session) -> dict[str, Any]:
     calibrated = all(record.calibrated for _, record in session.answers())
     return {
         "disclaimer": DISCLAIMER,
-        "app": {"name": "DermaDeiT", "version": VERSION},
+        "app": APP,
         "task": task.key,
         "model": session.model,
         "views": result.views[session.model],

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from dermadeit.about import DISCLAIMER, VERSION
+from dermadeit.about import APP, DISCLAIMER
 from dermadeit.data.tabular import write_csv
 from dermadeit.errors import ErrorCode, UploadError
 from dermadeit.evaluation.batch import BatchResult, read_uploaded_predictions
@@ -107,7 +107,7 @@ def export(found: ImagesComparison, batch: BatchResult | None = None) -> dict[st
     """
     content = {
         "disclaimer": DISCLAIMER,
-        "app": {"name": "DermaDeiT", "version": VERSION},
+        "app": APP,
         "task": found.task.key,
         "caveat": found.task.caveat,
         "labelled": found.is_labelled,

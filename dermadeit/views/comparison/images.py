@@ -213,11 +213,11 @@ class BatchSection(ComparisonLayout):
     def _end(self, run: ImagesRun | None) -> Updates:
         if run is None or run.job.is_over:
             return gr.skip()
-        said = "the current images" if run.is_reading else "the current step"
+        unfinished = "the current images" if run.is_reading else "the current step"
         run.stop()
         return {
             self._status: status_html(
-                "Stopped before the start." if run.job.is_over else f"Finishing {said} …"
+                "Stopped before the start." if run.job.is_over else f"Finishing {unfinished} …"
             ),
             self._start: gr.update(interactive=run.job.is_over),
             self._stop: gr.update(interactive=False),

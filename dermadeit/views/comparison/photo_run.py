@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from dermadeit.about import DISCLAIMER, VERSION
+from dermadeit.about import APP, DISCLAIMER
 from dermadeit.errors import ErrorCode
 from dermadeit.imaging.decode import LesionImage, shrink
 from dermadeit.inference.records import ItemFailure
@@ -58,7 +58,7 @@ class PhotoComparison:
         photo = self.preview
         return {
             "disclaimer": DISCLAIMER,
-            "app": {"name": "DermaDeiT", "version": VERSION},
+            "app": APP,
             "task": self.task.key,
             "caveat": self.task.caveat,
             "operating_point": point,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import uuid4
 
@@ -38,6 +40,15 @@ def presentable(error: Exception) -> Failure:
     return Failure(ErrorCode.DEFECT, f"An internal error occurred (id {incident}). Please try again.")
 
 
-def refusal(error: Exception) -> gr.Error:
-    """What a program is told of a failure. Raise it `from None`, or a traceback is printed."""
-    return gr.Error(presentable(error).message, print_exception=False)
+@contextmanager
+def refuse_failures() -> Iterator[None]:
+    """Makes any failure in its block an error of Gradio, whose message a program is given.
+
+    Raises:
+        gr.Error: Something failed in the block.
+    """
+    try:
+        yield
+    except Exception as error:
+        # Of Gradio's own errors a traceback would be printed otherwise.
+        raise gr.Error(presentable(error).message, print_exception=False) from None

@@ -65,7 +65,7 @@ class _PhotoRecord(ImageData):
     @model_validator(mode="before")
     @classmethod
     def only_records(cls, value: Any) -> Any:
-        """Answers a bare string with our sentence: pydantic's own speaks of types."""
+        """Answers a bare string with our sentence: that of pydantic names types."""
         if isinstance(value, Mapping):
             return value
         raise gr.Error(NOT_AN_UPLOAD, title="Not an upload", print_exception=False)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from dermadeit.about import DISCLAIMER, VERSION
+from dermadeit.about import APP, DISCLAIMER
 from dermadeit.imaging.decode import encode_png
 from dermadeit.inference.decision import DecisionSettings, decide_with_settings
 from dermadeit.inference.predictor import Predictor
@@ -57,7 +57,7 @@ def export(
     photo = reading.preview
     return {
         "disclaimer": DISCLAIMER,
-        "app": {"name": "DermaDeiT", "version": VERSION},
+        "app": APP,
         "image": {
             "sha256": photo.sha256,
             "format": photo.format,
@@ -109,7 +109,7 @@ def report(
 def find_untested(
     reading: Reading, task_key: str, settings: DecisionSettings, shown: tuple[str, str] | None = None
 ) -> list[tuple[str, str, str]]:
-    """Heatmaps that the files tell of and that were not drawn and checked yet.
+    """Heatmaps that belong into the files and were not drawn and checked yet.
 
     Args:
         reading: The photo's reading.
@@ -121,15 +121,15 @@ def find_untested(
         Task, class key and method of each: that on the page, and that of every answer that is not withheld.
     """
     answers = [reading.predictions[key] for key in tasks_shown(task_key)]
-    told = [
+    heatmaps = [
         (answer.task, answer.label, DEFAULT_METHOD) for answer in answers if not is_hidden(answer, settings)
     ]
     if shown is not None:
         method, class_key = shown
-        told.append((task_key, class_key, method))
+        heatmaps.append((task_key, class_key, method))
     return [
         (key, class_key, method)
-        for key, class_key, method in dict.fromkeys(told)
+        for key, class_key, method in dict.fromkeys(heatmaps)
         if (method, class_key) not in reading.checks.get(key, {})
     ]
 

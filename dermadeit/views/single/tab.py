@@ -375,11 +375,11 @@ class SingleImageTab:
                 yield {**shown, self.status: self._progress(turn)}
 
     def _show_missing_map(self, error: Exception) -> Updates:
-        told = failure_html(presentable(error))
+        failure = failure_html(presentable(error))
         return {
-            **self.heatmap.clear_figure(told),
+            **self.heatmap.clear_figure(failure),
             self.heatmap.chosen_class: None,
-            self.status: told,
+            self.status: failure,
         }
 
     def _show_answer(self, turn: Turn) -> Updates:
@@ -419,8 +419,8 @@ class SingleImageTab:
         elif turn.is_running:
             doing = "Reading the photo for the other task …"
         else:
-            told = announcement(reading, turn.task_key, self._calibrations, turn.settings)
-            return status_html(f"{done} {told}")
+            answer = announcement(reading, turn.task_key, self._calibrations, turn.settings)
+            return status_html(f"{done} {answer}")
         return status_html(f"The answer is ready. {doing}")
 
     def _show_nothing(self) -> Updates:
