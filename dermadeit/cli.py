@@ -636,6 +636,8 @@ def _explain(
 
 def _prediction_line(line: dict[str, Any]) -> str:
     from dermadeit.reporting.format import percent
+    from dermadeit.reporting.names import HEATMAP_STATES, WITHHELD
+    from dermadeit.trust.calibration import operating_point_title
 
     # A file name may hold terminal control sequences.
     file = "".join(mark if mark.isprintable() else "\ufffd" for mark in line["file"])
@@ -648,11 +650,12 @@ def _prediction_line(line: dict[str, Any]) -> str:
             notes.append("no heatmap, because the answer is withheld; --even-if-withheld draws it")
         # What similar cases say against the answer comes last, and would name it.
         warnings = line["warnings"][:-1] if line["neighbour_disagreement"] else line["warnings"]
-        return "\t".join([file, line["verdict"], *line["abstain"]["reasons"], *notes, *warnings])
+        return "\t".join([file, WITHHELD.lower(), *line["abstain"]["reasons"], *notes, *warnings])
     if line.get("warning_codes"):
         notes.insert(0, "answer with a warning")
     if line["operating_point"]:
-        notes.append("{name}: {decision}".format(**line["operating_point"]))
+        point = line["operating_point"]
+        notes.append(f"{operating_point_title(point['name'])}: {point['decision']}")
     if line["conformal_set"] is not None:
         notes.append(f"still possible: {', '.join(line['conformal_set']) or 'none'}")
     if line["neighbours"]:
@@ -660,7 +663,9 @@ def _prediction_line(line: dict[str, Any]) -> str:
         named = ", ".join(f"{near['diagnosis']} {near['image_id']}" for near in line["neighbours"])
         notes.append(f"similar: {vote} {line['label']}; nearest {named}")
     if line["saliency_check"]:
-        notes.append(f"heatmap: {'reliable' if line['saliency_check']['faithful'] else 'unreliable'}")
+        notes.append(
+            HEATMAP_STATES["reliable" if line["saliency_check"]["faithful"] else "unreliable"].lower()
+        )
     return "\t".join([file, line["label"], scores, *notes, *line["warnings"]])
 
 

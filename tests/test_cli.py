@@ -141,7 +141,7 @@ def test_a_text_line_of_a_withheld_answer_leaves_out_what_would_name_it() -> Non
         "abstain": {"reasons": ["It is blurred."]}, "warnings": ["Small.", "Most speak against Nevus."],
         "neighbour_disagreement": True,
     }  # fmt: skip
-    assert _prediction_line(line) == "a.jpg\tabstain\tIt is blurred.\tSmall."
+    assert _prediction_line(line) == "a.jpg\tanswer withheld\tIt is blurred.\tSmall."
 
 
 def test_a_conditional_answer_is_printed_with_its_condition(

@@ -24,7 +24,7 @@ from dermadeit.publishing import model_card_text as text
 from dermadeit.publishing.benchmark import BENCHMARK_ROOT, METRICS_FILE
 from dermadeit.reporting.format import NOTHING, any_value, count, counted, percent
 from dermadeit.reporting.markdown import figure_text, figures_table, folded, markdown_table, point_text, words
-from dermadeit.reporting.names import teacher_networks
+from dermadeit.reporting.names import SET_FIGURES, teacher_networks
 from dermadeit.tasks import TASKS, Task
 
 TOLERANCE = 0.02
@@ -45,12 +45,8 @@ _GATED_PHOTOS = {
 }
 """Kinds of photos in `gate_curve.json` to what they are called."""
 
-_SETS = {
-    "coverage": "contains the true class",
-    "mean_size": "classes in a set",
-    "multiple": "several classes",
-    "empty": "no class",
-}
+_SETS = ("coverage", "mean_size", "multiple", "empty")
+"""The `names.SET_FIGURES` that are shown."""
 
 _PREFACE = (
     "Written by `python -m dermadeit model-card` from result files; don't edit it by hand. In brackets: 95 % "
@@ -195,7 +191,7 @@ def conformal_tables(conformal: Mapping[str, Any]) -> list[str]:
     )
     return [
         sentence,
-        markdown_table(["true class", "images", *_SETS.values()], rows),
+        markdown_table(["true class", "images", *(SET_FIGURES[name] for name in _SETS)], rows),
         folded(
             "Share of sets with the true class, by subgroup",
             markdown_table(["by", "subgroup", "images", *classes], by_part),

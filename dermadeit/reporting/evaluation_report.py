@@ -18,30 +18,18 @@ from dermadeit.metrics.shares import COVERAGES
 from dermadeit.reporting.document import render_document
 from dermadeit.reporting.figures import inline_svg
 from dermadeit.reporting.format import count, counted, percent
-from dermadeit.reporting.names import Metrics, capitalised, class_name, model_of
+from dermadeit.reporting.names import (
+    ABSTENTION_FIGURES,
+    RISK_AREA,
+    SET_FIGURES,
+    STABILITY_FIGURES,
+    Metrics,
+    capitalised,
+    class_name,
+    model_of,
+)
 from dermadeit.reporting.templates import isolated
 from dermadeit.trust.calibration import operating_point_title
-
-_SET_FIGURES = {
-    "coverage": "images whose set contains the true class",
-    "lesion_coverage": "lesions whose set contains the true class",
-    "mean_size": "mean number of classes",
-    "empty": "no class",
-    "multiple": "several classes",
-}
-_ABSTENTION_FIGURES = {
-    "abstained": "answers withheld",
-    "accuracy_answered": "accuracy of the other answers",
-    "accuracy_withheld": "accuracy of the withheld answers",
-    "warned": "answers with a warning",
-    "accuracy_warned": "accuracy of the answers with a warning",
-}
-_STABILITY_FIGURES = {
-    "flip_rate": "views with another answer",
-    "images_with_flips": "images with such a view",
-    "mean_spread": "mean range of the score",
-}
-
 
 _FAILURE_COLUMNS: Mapping[str, str] = {"file": "file", "model": "model", "code": "code", "message": "reason"}
 
@@ -212,7 +200,7 @@ def _conformal_section(evaluations: Sequence[Metrics]) -> _Section:
         yield (isolated(model_of(metrics)),)
         for key, part in found["classes"].items():
             shown = "all classes" if key == "all" else class_name(metrics, key)
-            yield shown, *(part.get(figure) for figure in _SET_FIGURES)
+            yield shown, *(part.get(figure) for figure in SET_FIGURES)
 
     def about(_: Metrics, found: Mapping[str, Any]) -> str:
         return (
@@ -220,7 +208,7 @@ def _conformal_section(evaluations: Sequence[Metrics]) -> _Section:
             f"lesions have their true class in the set."
         )
 
-    header = ("Images of", *_SET_FIGURES.values())
+    header = ("Images of", *SET_FIGURES.values())
     return _calibrated_section("Prediction sets (conformal)", evaluations, "conformal", header, rows, about)
 
 
@@ -264,7 +252,7 @@ def _risk_section(evaluations: Sequence[Metrics]) -> _Section:
     curves = [metrics["risk_coverage"] for metrics in found]
     withheld = [metrics.get("abstention") or {} for metrics in found]
     rows = [
-        ("area under the risk–coverage curve", [curve["aurc"] for curve in curves]),
+        (RISK_AREA, [curve["aurc"] for curve in curves]),
         *(
             (
                 f"errors in the most certain {percent(coverage)}",
@@ -274,7 +262,7 @@ def _risk_section(evaluations: Sequence[Metrics]) -> _Section:
         ),
         *(
             (shown, [part.get(key) for part in withheld])
-            for key, shown in _ABSTENTION_FIGURES.items()
+            for key, shown in ABSTENTION_FIGURES.items()
             if any(key in part for part in withheld)
         ),
     ]
@@ -298,7 +286,7 @@ def _stability_section(evaluations: Sequence[Metrics]) -> _Section:
         return _Section(title, "not measured: this needs the model and several views of each image")
     rows = (
         (shown, [metrics["stability"].get(key) for metrics in found])
-        for key, shown in _STABILITY_FIGURES.items()
+        for key, shown in STABILITY_FIGURES.items()
     )
     return _Section(title, parts=[_by_model("", found, rows)])
 

@@ -43,6 +43,39 @@ METHOD_TITLES: Mapping[str, str] = MappingProxyType(
 )
 """Each method of `saliency.SALIENCY_METHODS` and its name."""
 
+SET_FIGURES: Mapping[str, str] = MappingProxyType(
+    {
+        "coverage": "images whose prediction set contains the true class",
+        "lesion_coverage": "lesions whose prediction set contains the true class",
+        "mean_size": "mean number of classes in the set",
+        "empty": "no class in the set",
+        "multiple": "several classes in the set",
+    }
+)
+"""The figures of `shares.conformal_figures`."""
+
+ABSTENTION_FIGURES: Mapping[str, str] = MappingProxyType(
+    {
+        "abstained": "answers withheld",
+        "accuracy_answered": "accuracy of the other answers",
+        "accuracy_withheld": "accuracy of the withheld answers",
+        "warned": "answers with a warning",
+        "accuracy_warned": "accuracy of the answers with a warning",
+    }
+)
+"""The figures of `shares.abstention_figures`."""
+
+STABILITY_FIGURES: Mapping[str, str] = MappingProxyType(
+    {
+        "flip_rate": "views with another answer",
+        "images_with_flips": "images with such a view",
+        "mean_spread": "mean range of the score",
+    }
+)
+"""The figures of `shares.stability_figures`."""
+
+RISK_AREA = "area under the risk–coverage curve"
+
 TECHNICAL_DETAILS = "Technical details"
 """Title of versions, hashes and settings."""
 

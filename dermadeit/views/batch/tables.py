@@ -15,8 +15,14 @@ from dermadeit.inference.records import Evaluation
 from dermadeit.inference.zoo import ZooEntry
 from dermadeit.metrics.classification import FIGURE_NAMES, FIGURES, INTERVAL_METHOD, TARGET_FIGURE_NAMES
 from dermadeit.reporting.drawing import inline_svg, model_title
-from dermadeit.reporting.format import count, counted
-from dermadeit.reporting.names import capitalised
+from dermadeit.reporting.format import count, counted, percent
+from dermadeit.reporting.names import (
+    ABSTENTION_FIGURES,
+    RISK_AREA,
+    SET_FIGURES,
+    STABILITY_FIGURES,
+    capitalised,
+)
 from dermadeit.reporting.templates import render
 from dermadeit.tasks import get_task
 from dermadeit.trust.calibration import OPERATING_POINTS, operating_point_title
@@ -90,32 +96,24 @@ def curves_html(figures: Iterable[Figure]) -> str:
 
 
 def trust_html(evaluation: Evaluation) -> str:
-    """What a reader is told besides the label, measured: operating points, sets, withheld answers, stability."""
+    """How good operating points, sets, withheld answers and views are."""
     metrics = evaluation.metrics
     figures = []
     if risk_coverage := metrics.get("risk_coverage"):
-        figures.append(("Area under the risk–coverage curve", risk_coverage["aurc"]))
+        figures.append((RISK_AREA, risk_coverage["aurc"]))
     if stability := metrics.get("stability"):
-        figures.append(("Views with another answer", stability["flip_rate"]))
-        figures.append(("Images with such a view", stability["images_with_flips"]))
+        figures += [(STABILITY_FIGURES[key], stability[key]) for key in ("flip_rate", "images_with_flips")]
     if conformal := metrics.get("conformal"):
-        every = conformal["classes"]["all"]
-        figures.append(
-            ("Lesions whose prediction set contains the true class (target: 90 %)", every["lesion_coverage"])
-        )
-        figures.append(("Classes in a prediction set, on average", every["mean_size"]))
+        every, target = conformal["classes"]["all"], percent(conformal["nominal_coverage"], 0)
+        figures.append((f"{SET_FIGURES['lesion_coverage']} (target: {target})", every["lesion_coverage"]))
+        figures.append((SET_FIGURES["mean_size"], every["mean_size"]))
     if abstention := metrics.get("abstention"):
-        figures.append(("Answers withheld", abstention["abstained"]))
-        figures.append(("Accuracy of the other answers", abstention["accuracy_answered"]))
-        figures.append(("Accuracy of the answers withheld", abstention["accuracy_withheld"]))
         # Tables of version 0.1 have no warnings.
-        if "warned" in abstention:
-            figures.append(("Answers with a warning", abstention["warned"]))
-            figures.append(("Accuracy of the answers with a warning", abstention["accuracy_warned"]))
+        figures += [(name, abstention[key]) for key, name in ABSTENTION_FIGURES.items() if key in abstention]
     points = metrics.get("operating_points")
     return render(
         "views/batch/uncertainty.html",
-        figures=figures,
+        figures=[(capitalised(name), measured) for name, measured in figures],
         header=["Operating point", "Threshold", *map(figure_name, TARGET_FIGURE_NAMES)],
         points=[
             (capitalised(operating_point_title(name)), points[name]) for name in OPERATING_POINTS if points
