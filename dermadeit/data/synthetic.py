@@ -9,7 +9,6 @@ Run as a program: ``python -m dermadeit.synthetic FOLDER --lesions N --seed S``.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,6 +21,7 @@ from PIL import Image
 from dermadeit.data.manifest import SPLITS
 from dermadeit.data.tabular import write_csv
 from dermadeit.errors import ConfigurationError, ErrorCode
+from dermadeit.files import file_sha256
 from dermadeit.imaging.rendering import LesionRecipe, render_lesion
 from dermadeit.tasks import DIAGNOSES
 
@@ -205,7 +205,7 @@ def _save(picture: Image.Image, folder: Path, name: str, suffix: str) -> dict[st
         "file": file,
         "width": picture.width,
         "height": picture.height,
-        "sha256": hashlib.sha256((folder / file).read_bytes()).hexdigest(),
+        "sha256": file_sha256(folder / file),
     }
 
 
