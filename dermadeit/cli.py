@@ -292,6 +292,7 @@ def calibrate(
             )
         write_trust(checkpoint.folder, trust)
     _print_calibrations(checkpoint.model, trust)
+    _print_classes(manifest.class_counts)
 
 
 @app.command()
@@ -318,14 +319,15 @@ def compare(
         require_folder(output)
         asked = None if task.value == OWN else get_task(task.value, TRAINABLE_TASKS)
         names = [name for name in tables if not Path(name).is_file()]
-        sets = [
-            (name, read_predictions(Path(name), asked, known=read_test_images))
-            for name in tables
-            if name not in names
-        ]
-        if names:
-            if asked is None:
-                raise ConfigurationError(f"There is no table “{names[0]}”.")
+        if names and asked is None:
+            raise ConfigurationError(f"There is no table “{names[0]}”.")
+        sets = []
+        for name in tables:
+            if name not in names:
+                sets.append((name, read_predictions(Path(name), asked, known=read_test_images)))
+                # Of classes of one's own, the first table gives the order and the target.
+                asked = asked or sets[0][1][0].task
+        if names and asked is not None:
             sets.append(("shipped", read_shipped_predictions(asked, names)))
         compared = gather_models(sets, asked or sets[0][1][0].task)
         content = compare_all(compared)
@@ -683,8 +685,7 @@ def _print_figures(evaluation: Any) -> None:
         return
     classes = Counter(item.label for item in evaluation.predictions)
     if classes:
-        counts = (f"{key} {classes[key]}" for key in evaluation.predictions[0].prediction.probabilities)
-        typer.echo(f"  true classes: {', '.join(counts)}")
+        _print_classes({key: classes[key] for key in evaluation.predictions[0].prediction.probabilities})
     _print_headline_figures(metrics)
 
 
@@ -697,6 +698,10 @@ def _print_headline_figures(figures: Mapping[str, Any]) -> None:
             typer.echo(f"  {name:<20}{figure(figures[key], figures['intervals'].get(key))}")
 
 
+def _print_classes(counts: Mapping[str, int]) -> None:
+    typer.echo(f"  true classes: {', '.join(f'{key} {count}' for key, count in counts.items())}")
+
+
 def _print_comparison(content: Mapping[str, Any]) -> None:
     from dermadeit.metrics.classification import HEADLINE_FIGURES
     from dermadeit.reporting.format import counted, difference
@@ -704,6 +709,9 @@ def _print_comparison(content: Mapping[str, Any]) -> None:
     for note in content["notes"]:
         typer.echo(note, err=True)
     typer.echo(f"{content['task']}: {counted(content['images'], 'image')} that every model has read")
+    for figures in list(content["models"].values())[:1]:
+        matrix = figures["confusion_matrix"]
+        _print_classes(dict(zip(matrix["classes"], map(sum, matrix["counts"]), strict=True)))
     for title, figures in content["models"].items():
         typer.echo(f"{title}, {counted(figures['views'], 'view')}")
         _print_headline_figures(figures)

@@ -35,7 +35,7 @@ from dermadeit.evaluation.predictions import (
 from dermadeit.inference.records import ABSTAIN
 from dermadeit.metrics.classification import FIGURES, percentile_intervals
 from dermadeit.models.specs import model_name
-from dermadeit.tasks import Task
+from dermadeit.tasks import OWN, Task
 from dermadeit.trust.gating import gate_status
 
 EXACT_BELOW = 25
@@ -410,14 +410,17 @@ def compare_all(compared: Sequence[ComparedModel]) -> dict[str, Any]:
         compared: As `gather_models` gives them.
 
     Returns:
-        `task`, `images`, `notes`, `models` (title to `model`, `views`, `left_out`, `weights_sha256` and figures),
-        `comparisons`, `kappas` and the number of `disagreements`.
+        `task`, `classes`, `target` where the classes are the user's own, `images`, `notes`, `models` (title to
+        `model`, `views`, `left_out`, `weights_sha256` and figures), `comparisons`, `kappas` and the number of
+        `disagreements`.
     """
     measured = {model.title: measure(model.predictions) for model in compared}
     first, *others = measured.values()
+    own = compared[0].predictions.task.key == OWN
     return {
         "task": compared[0].predictions.task.key,
         "classes": list(compared[0].predictions.task.classes),
+        **({"target": compared[0].predictions.task.target} if own else {}),
         "images": len(compared[0].predictions),
         "notes": list(dict.fromkeys(note for model in compared for note in model.predictions.notes)),
         "models": {

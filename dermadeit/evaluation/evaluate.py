@@ -67,6 +67,7 @@ class ModelMetrics(TypedDict, total=False):
 
     Attributes:
         task: Key of the task.
+        target: Key of the class that must not be missed, of classes of the user's own.
         views: Dihedral views whose logits were averaged.
         splits: Names of the splits that the images are of.
         n: How many images were read.
@@ -88,6 +89,7 @@ class ModelMetrics(TypedDict, total=False):
     """
 
     task: str
+    target: str
     views: int
     splits: list[str]
     n: int
@@ -258,7 +260,7 @@ def assemble_in_steps(
     measured = PredictionSet.of_records(
         task, model, views, predictions, [item.prediction for item in predictions]
     )
-    beginning = {"task": task.key, "views": views, "splits": sorted(filter(None, set(measured.splits)))}
+    beginning = {**_named_task(task), "views": views, "splits": sorted(filter(None, set(measured.splits)))}
     circumstances = _circumstances(failures, weights_sha256, excluded, ledger)
     sources: dict[str, Any] = {}
     trust: dict[str, Any] = dict.fromkeys(_TRUST_FIGURES)
@@ -305,13 +307,18 @@ def unmeasured_evaluation(
     The arguments are those of `assemble_evaluation`; `not_measured` says why there are none, of labelled images.
     """
     metrics = {
-        "task": task.key,
+        **_named_task(task),
         "views": views,
         "n": len(predictions),
         **({"not_measured": not_measured} if not_measured else {}),
         **_circumstances(failures, weights_sha256, excluded, ledger),
     }
     return Evaluation(task.key, model, tuple(predictions), tuple(failures), metrics)
+
+
+def _named_task(task: Task) -> dict[str, str]:
+    """The task for a result file; classes of the user's own don't say by themselves which must not be missed."""
+    return {"task": task.key, **({"target": task.target} if task.key == OWN else {})}
 
 
 def _circumstances(
@@ -445,6 +452,8 @@ def prediction_columns(
       `decision` at the `threshold` of an `operating_point`; `ledger` and `warnings` as sentences;
       `dermadeit_version` and `disclaimer`.
 
+    `write_evaluations` adds `target`, the class that must not be missed, where the classes are the user's own.
+
     Args:
         classes: Class keys of the task.
         network: Class keys of the logits; None for those of the task.
@@ -481,6 +490,8 @@ def write_evaluations(evaluations: Sequence[Evaluation], folder: Path, *, with_o
         tuple(dict.fromkeys(key for prediction in answered for key in _other_readings(prediction))),
         with_origin=with_origin,
     )
+    if "target" in evaluations[0].metrics:
+        columns += ("target",)
     write_csv(folder / "predictions.csv", columns, _prediction_rows(evaluations, with_origin))
     columns = (*_FAILURE_COLUMNS, *(_FAILURE_ORIGIN_COLUMNS if with_origin else ()))
     write_csv(folder / "failures.csv", columns, _failure_rows(evaluations, with_origin))
@@ -512,6 +523,7 @@ def _prediction_rows(evaluations: Sequence[Evaluation], with_origin: bool) -> It
                 "ood_score": prediction.ood_score,
                 "flips": prediction.stability and prediction.stability.flips,
                 "spread": prediction.stability and prediction.stability.spread,
+                **{name: evaluation.metrics[name] for name in ("target",) if name in evaluation.metrics},
                 **(_origin(evaluation, item) if with_origin else {}),
             }
 

@@ -6,7 +6,7 @@ known of its images, or assumed, and the notes say so.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -57,7 +57,8 @@ def complete_table(
 
     Args:
         table: At least `image_id`, and `p_<class>` or `logit_<class>` for every class of a task. Optional are
-            `task`, `model`, `views` (else 1), `label_true` or `label` or `diagnosis`, and `lesion_group`.
+            `task`, `model`, `views` (else 1), `label_true` or `label` or `diagnosis`, and `lesion_group`; `target`
+            of classes of one's own.
         path: Where it comes from, for the messages.
         task: The task that is asked for, where the table leaves that open.
         model: What to call the model, where the table does not.
@@ -78,15 +79,27 @@ def complete_table(
     if not table.rows:
         raise ResultFileError(f"“{path.name}” has no predictions.", code=ErrorCode.EMPTY_TABLE)
     named = {row.get("task", "").strip() for row in table.rows} - {""}
-    only_task = None if named - {OWN} else _find_task(table.columns, task, path)
+    only_task = None if named - {OWN} else _find_task(table, task, path, is_own=named == {OWN})
     given = {"model": model, "views": "1", **({"task": only_task.key} if only_task else {})}
     given = {name: text for name, text in given.items() if name not in table.columns}
     table = replace(
         table, columns=(*table.columns, *given), rows=tuple({**row, **given} for row in table.rows)
     )
+    ragged = _note_on_ragged(table)
     if "label_true" in table.columns and "lesion_group" in table.columns:
-        return CompletedTable(table, only_task, has_lesion_groups=True, notes=())
-    return _with_truth(table, only_task, path, known)
+        return CompletedTable(table, only_task, has_lesion_groups=True, notes=ragged)
+    completed = _with_truth(table, only_task, path, known)
+    return replace(completed, notes=(*ragged, *completed.notes))
+
+
+def _note_on_ragged(table: Table) -> tuple[str, ...]:
+    if not table.ragged:
+        return ()
+    shown = ", ".join(f"line {line}" for line, _ in table.ragged[:_SHOWN])
+    count = len(table.ragged)
+    return (
+        f"Left out: {count} rows that have more or fewer cells than the table has columns, such as {shown}.",
+    )
 
 
 def _with_plain_names(table: Table) -> Table:
@@ -105,20 +118,20 @@ def _with_plain_names(table: Table) -> Table:
     )
 
 
-def _find_task(columns: Sequence[str], asked: Task | None, path: Path) -> Task:
+def _find_task(table: Table, asked: Task | None, path: Path, *, is_own: bool) -> Task:
     """The task whose classes the table has: exactly these, else the one that is asked for, else the user's own."""
     of_prefix = {
-        prefix: [name.removeprefix(prefix) for name in columns if name.startswith(prefix)]
+        prefix: [name.removeprefix(prefix) for name in table.columns if name.startswith(prefix)]
         for prefix in _SCORES
     }
     classes = max(of_prefix.values(), key=len)
-    known = [*([asked] if asked else []), *TRAINABLE_TASKS.values()]
+    known = [*([asked] if asked else []), *(() if is_own else TRAINABLE_TASKS.values())]
     for task in known:
         if set(task.classes) == set(classes):
             return task
     if asked is not None and set(asked.classes) <= set(classes):
         return asked
-    for task in TRAINABLE_TASKS.values():
+    for task in () if is_own else TRAINABLE_TASKS.values():
         if set(task.classes) & set(classes):
             missing = [f"p_{key}" for key in task.classes if key not in classes]
             if missing and asked in (None, task):
@@ -127,7 +140,8 @@ def _find_task(columns: Sequence[str], asked: Task | None, path: Path) -> Task:
                     "each of its classes.",
                     code=ErrorCode.MISSING_COLUMN,
                 )
-    return create_own_task(classes)
+    targets = {row.get("target", "").strip() for row in table.rows} - {""}
+    return create_own_task(classes, target=targets.pop() if len(targets) == 1 else "")
 
 
 def _with_truth(table: Table, task: Task | None, path: Path, known: KnownImages) -> CompletedTable:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy.special import softmax
 
-from dermadeit.data.tabular import Table, read_csv
+from dermadeit.data.tabular import Table, read_table_file
 from dermadeit.errors import ErrorCode, ResultFileError
 from dermadeit.evaluation.plain_tables import (
     NO_LESION_GROUPS,
@@ -255,6 +255,7 @@ class Measurement:
             predictions.lesion_groups,
             predictions.task.classes,
             answers=predictions.decided,
+            target=predictions.task.target,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -310,7 +311,11 @@ def measure(predictions: PredictionSet) -> Measurement:
     return Measurement(
         predictions,
         classification_metrics(
-            predictions.labels, predictions.probabilities, predictions.task.classes, predictions.decided
+            predictions.labels,
+            predictions.probabilities,
+            predictions.task.classes,
+            predictions.decided,
+            predictions.task.target,
         ),
     )
 
@@ -342,7 +347,7 @@ def read_predictions(
         ResultFileError: The table can't be read or contradicts itself; the message names the line.
         TaskError: An unknown task.
     """
-    completed = complete_table(read_csv(path), path, task, model=model or path.stem, known=known)
+    completed = complete_table(read_table_file(path), path, task, model=model or path.stem, known=known)
     table = completed.table
     parts: dict[tuple[str, str, int], list[int]] = defaultdict(list)
     for index, (row, line) in enumerate(zip(table.rows, table.line_numbers, strict=True)):

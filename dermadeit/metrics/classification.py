@@ -81,6 +81,7 @@ def classification_metrics(
     probabilities: np.ndarray,
     classes: Sequence[str],
     answers: np.ndarray | None = None,
+    target: str = "",
 ) -> dict[str, Any]:
     """The figures of one model on one set of images: those of `WeightedMetrics` where each image counts once.
 
@@ -100,6 +101,7 @@ def classification_metrics(
         classes: The K class keys, in order.
         answers: int [N], the classes that were answered; None for the most probable ones. Only what counts right
             and wrong answers depends on them.
+        target: Key of the class that must not be missed; else as `tasks.target_class` finds it.
 
     Returns:
         JSON-ready: `n`, each of `FIGURES` (None where it is undefined on these images), and `confusion_matrix`
@@ -110,7 +112,7 @@ def classification_metrics(
     np.add.at(counts, (labels, probabilities.argmax(axis=1) if answers is None else answers), 1)
     figures = dict.fromkeys(FIGURES, np.nan)
     if len(labels):
-        once = WeightedMetrics(labels, probabilities, classes, answers)(np.ones((1, len(labels))))
+        once = WeightedMetrics(labels, probabilities, classes, answers, target)(np.ones((1, len(labels))))
         figures = {name: float(once[name][0]) for name in FIGURES}
     return {
         "n": len(labels),
@@ -126,6 +128,7 @@ def resampled_figures(
     classes: Sequence[str],
     *,
     answers: np.ndarray | None = None,
+    target: str = "",
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, np.ndarray]:
@@ -140,13 +143,14 @@ def resampled_figures(
         groups: N lesion names; images of one lesion are drawn together.
         classes: The K class keys, in order.
         answers: int [N], the classes that were answered; None for the most probable ones.
+        target: As of `classification_metrics`.
         resamples: How many times the lesions are drawn.
         seed: Decides the draws.
 
     Returns:
         Each of `FIGURES` to float [resamples], NaN where a resample leaves it undefined.
     """
-    weighted = WeightedMetrics(labels, probabilities, classes, answers)
+    weighted = WeightedMetrics(labels, probabilities, classes, answers, target)
     blocks = [weighted(weights) for weights in lesion_weights(groups, resamples, seed)]
     return {name: np.concatenate([block[name] for block in blocks]) for name in FIGURES}
 

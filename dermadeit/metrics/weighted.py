@@ -35,6 +35,7 @@ class WeightedMetrics:
         probabilities: float [N, K], rows summing to 1.
         classes: The K class keys, in order.
         answers: int [N], the classes that were answered; None for the most probable ones.
+        target: Key of the class that must not be missed; else as `tasks.target_class` finds it.
     """
 
     def __init__(
@@ -43,8 +44,10 @@ class WeightedMetrics:
         probabilities: np.ndarray,
         classes: Sequence[str],
         answers: np.ndarray | None = None,
+        target: str = "",
     ) -> None:
-        num_classes, target = len(classes), target_class(classes)
+        num_classes = len(classes)
+        target_index = list(classes).index(target) if target else target_class(classes)
         most_probable = probabilities.argmax(axis=1)
         predicted = most_probable if answers is None else answers
         self._shape = (num_classes, num_classes)
@@ -54,9 +57,9 @@ class WeightedMetrics:
             [brier_scores(labels, probabilities), log_losses(labels, probabilities)], axis=1
         )
         # With two classes, the second against the first is the whole story.
-        ranked = range(num_classes) if num_classes > 2 else [target]
+        ranked = range(num_classes) if num_classes > 2 else [target_index]
         self._rankings = {index: _Ranking.of(labels == index, probabilities[:, index]) for index in ranked}
-        self._target = target
+        self._target = target_index
         self._confidences = probabilities.max(axis=1)
         self._hits = most_probable == labels
         self._probabilities = probabilities

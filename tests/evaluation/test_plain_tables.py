@@ -125,3 +125,34 @@ def test_the_command_compares_a_table_with_a_shipped_model(table: Path, shipped,
     missing = CliRunner().invoke(app, ["compare", "nowhere.csv", *arguments[1:]])
     assert missing.exit_code == 2
     assert "nowhere.csv" in missing.output and "dermadeit" in missing.output
+
+
+def test_the_target_of_classes_of_ones_own_goes_into_a_comparison(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name, target in (("first", "wart"), ("second", "")):
+        lines = ["image_id,label,lesion_group,p_wart,p_cold_sore,target"]
+        for number, score in enumerate(rng.uniform(size=60)):
+            label = ("wart", "cold_sore")[number % 2]
+            lines.append(f"i{number},{label},i{number},{score:.4f},{1 - score:.4f},{target}")
+        (tmp_path / f"{name}.csv").write_text("\n".join(lines) + "\n")
+    [predictions] = read_predictions(tmp_path / "first.csv")
+    assert predictions.task.target == "wart"
+    assert read_predictions(tmp_path / "second.csv")[0].task.target == "cold_sore"
+    tables = [str(tmp_path / f"{name}.csv") for name in ("first", "second")]
+    result = CliRunner().invoke(app, ["compare", *tables, "--task", "own", "--output", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    assert "wart 30, cold_sore 30" in result.stdout
+    content = json.loads((tmp_path / "comparison.json").read_text())
+    assert content["target"] == "wart"
+    figures = measure(predictions).figures
+    at = np.sort(predictions.probabilities[predictions.labels == 1, 0])
+    reached = (predictions.probabilities[predictions.labels == 0, 0] > at[int(np.ceil(0.95 * 30)) - 1]).mean()
+    assert figures["sensitivity_at_95_specificity"] == pytest.approx(reached)
+
+
+def test_a_ragged_row_of_predictions_is_left_out_and_named(table: Path) -> None:
+    whole = len(read_predictions(table, MULTICLASS, known=read_test_images)[0])
+    table.write_text(table.read_text() + "ISIC_9,0.1\n")
+    [predictions] = read_predictions(table, MULTICLASS, known=read_test_images)
+    assert len(predictions) == whole
+    assert f"line {whole + 2}" in predictions.notes[0]

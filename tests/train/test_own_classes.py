@@ -5,19 +5,24 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from repository import ROOT
 
+from dermadeit.data.manifest import read_source
 from dermadeit.data.own_classes import has_own_classes, read_own_task
 from dermadeit.data.synthetic import write_dataset
 from dermadeit.errors import DermaDeiTError
 from dermadeit.evaluation.predictions import read_predictions
 from dermadeit.models.checkpoints import load_checkpoint
 from dermadeit.tasks import OWN
+from train.prepare_isic2019 import main as prepare
 
 TINY = {
     "train/distill.py": "--init none --image-size 32 --epochs 1 --batch-size 16 --device cpu",
@@ -98,3 +103,24 @@ def test_classes_that_make_no_task_are_refused(tmp_path: Path, text: str) -> Non
     (tmp_path / "classes.yaml").write_text(text)
     with pytest.raises(DermaDeiTError):
         read_own_task(tmp_path / "manifest.csv")
+
+
+def test_class_folders_of_any_names_are_classes_of_ones_own(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "made", lesions=32, seed=0, size=(96, 80))
+    photos = tmp_path / "photos"
+    for number, path in enumerate(sorted((tmp_path / "made" / "images").iterdir())):
+        folder = photos / ("Viral wart", "cold sore")[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        path.rename(folder / path.name)
+    archive = Path(shutil.make_archive(str(tmp_path / "photos"), "zip", photos))
+    for source in (photos, archive):
+        data = tmp_path / f"data of {source.name}"
+        assert prepare(["--class-folders", str(source), "--output", str(data), "--workers", "1"]) == 0
+        task = read_own_task(data / "manifest.csv")
+        assert task.classes == ("cold_sore", "viral_wart")
+        assert task.display_names["viral_wart"] == "Viral wart"
+        prepared = Counter(row.label for row in read_source(data / "manifest.csv", task).rows)
+        with ExitStack() as opened:
+            evaluated = Counter(row.label for row in read_source(source, task, opened=opened).rows)
+        assert prepared == evaluated
+        assert set(evaluated) == set(task.classes)

@@ -78,11 +78,18 @@ def log_summary(
     counts = Counter((row["split"], row["diagnosis"] or row["label"]) for row in rows)
     present = {key for _, key in counts}
     classes = [key for key in DIAGNOSES if key in present] + sorted(present - DIAGNOSES.keys())
-    logger.info("%-12s%8s%9s%s", "split", "images", "lesions", "".join(f"{key:>8}" for key in classes))
+    widths = {key: max(8, len(key) + 2) for key in classes}
+    logger.info(
+        "%-12s%8s%9s%s",
+        "split",
+        "images",
+        "lesions",
+        "".join(f"{key:>{width}}" for key, width in widths.items()),
+    )
     for split in SPLITS:
         members = [row for row in rows if row["split"] == split]
         lesions = len({row["lesion_group"] for row in members})
-        numbers = "".join(f"{counts[split, key]:>8,}" for key in classes)
+        numbers = "".join(f"{counts[split, key]:>{width},}" for key, width in widths.items())
         logger.info("%-12s%8s%9s%s", split, f"{len(members):,}", f"{lesions:,}", numbers)
     for split in SPLITS:
         if absent := [key for key in classes if not counts[split, key]]:
