@@ -50,7 +50,7 @@ from train.command_line import explaining_mistakes, parse_arguments
 from train.configuration import TrainingConfiguration
 from train.data.splitting import assign_splits
 from train.loaders import find_manifest
-from train.loop import EVALUATION_BATCH, Training
+from train.loop import EVALUATION_BATCH, FREE_BETWEEN_RUNS, Training
 from train.plan import settle
 from train.programme import PROGRAMME_FILE
 
@@ -238,6 +238,7 @@ def perform(run: PlannedRun, configuration: TrainingConfiguration, pool: Pool, p
         "seed": run.seed,
         "without": run.without,
         "arguments": list(run.arguments),
+        "settings": deciding_settings(configuration),
         "curves": training.curves,
         "threads": torch.get_num_threads(),
         "device": training.device.type,
@@ -315,6 +316,29 @@ def configure(run: PlannedRun, options: argparse.Namespace) -> TrainingConfigura
     return settle(configuration, download=False)
 
 
+def deciding_settings(configuration: TrainingConfiguration) -> dict[str, Any]:
+    """The settings that decide what a training answers: not where it is computed, nor where its files lie."""
+    return {
+        name: value
+        for name, value in configuration.settings.items()
+        if name not in FREE_BETWEEN_RUNS and name != "device"
+    }
+
+
+def refuse_other_settings(run: PlannedRun, options: argparse.Namespace) -> None:
+    """Raises `ConfigurationError` where a training is done already, and with other settings than now."""
+    path = options.output / f"{run.name}.npz"
+    if not path.is_file():
+        return
+    there, now = Answers.read(path).about["settings"], deciding_settings(configure(run, options))
+    differing = [name for name, value in there.items() if name in now and now[name] != value]
+    if differing:
+        raise ConfigurationError(
+            f"“{path}” was answered with other settings: {', '.join(differing)}. Choose another --output, or give "
+            "the arm another name."
+        )
+
+
 def run_if_free(run: PlannedRun, options: argparse.Namespace, pool: Pool) -> bool:
     """Does a training unless it is done or another process is at it; returns whether it is done."""
     path = options.output / f"{run.name}.npz"
@@ -365,6 +389,7 @@ def main(arguments: list[str] | None = None) -> int:
     # Before anything is trained: a mistake in the last arm should not wait for the first ones.
     for run in runs:
         configure(run, options)
+        refuse_other_settings(run, options)
     if options.list:
         for run in runs:
             sys.stdout.write(f"{run.name}\n")

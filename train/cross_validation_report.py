@@ -2,7 +2,9 @@
 
     python -m train.cross_validation_report --runs runs/search --output assets/benchmark/search
 
-Reads the answers that train.cross_validation has kept so far, and writes report.json and report.md.
+Reads the answers that train.cross_validation has kept so far, and writes report.json and report.md. Probabilities
+are measured as they would be served, calibrated: one slope and an intercept for each class, fitted on held-out
+lesions other than those that are measured.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from scipy.special import softmax
 
 from dermadeit.errors import ConfigurationError
 from dermadeit.evaluation.comparison import Difference
@@ -28,13 +31,14 @@ from dermadeit.metrics.classification import (
     lesion_weights,
     percentile_intervals,
 )
-from dermadeit.metrics.weighted import areas_under_roc, log_losses
+from dermadeit.metrics.weighted import areas_under_roc, log_losses, recalibrate
 from dermadeit.reporting.format import NOTHING, decimal, figure
 from dermadeit.reporting.markdown import difference_text, markdown_table
 from dermadeit.tasks import TRAINABLE_TASKS
 from train.answers import EXTERNAL, Answers, Images, positions
 from train.command_line import explaining_mistakes
 from train.cross_validation import SEARCH_FILE
+from train.data.splitting import fold_of
 
 logger = logging.getLogger("train.cross_validation_report")
 
@@ -50,6 +54,7 @@ READINGS: Mapping[str, str] = {
 
 TITLES: Mapping[str, str] = {
     "diagnosis_nll": "NLL, eight diagnoses",
+    "uncalibrated_diagnosis_nll": "NLL, eight diagnoses, uncalibrated",
     "diagnosis_roc_auc": "AUROC, eight diagnoses",
     "binary_nll": "NLL, binary",
     "binary_roc_auc": "AUROC, binary",
@@ -95,7 +100,8 @@ class Scores:
     Attributes:
         labels: str [N], keys of diagnoses; of other cameras `mel` or `benign`.
         sources: str [N].
-        probabilities: float [N, K].
+        probabilities: float [N, K], calibrated.
+        uncalibrated: float [N, K], as they were answered.
         named_sources: str [N], of `Answers`.
         classes: The K class keys.
     """
@@ -103,6 +109,7 @@ class Scores:
     labels: np.ndarray
     sources: np.ndarray
     probabilities: np.ndarray
+    uncalibrated: np.ndarray
     named_sources: np.ndarray
     classes: Sequence[str]
 
@@ -116,6 +123,8 @@ class Scores:
         for reading in ("binary", "malignancy"):
             areas = [self._reading(reading, weights, self.sources == name)["roc_auc"] for name in names]
             figures[f"sources_{reading}_roc_auc"] = np.mean(areas, axis=0)
+        truth = np.array([self.classes.index(label) for label in self.labels], dtype=int)
+        figures["uncalibrated_diagnosis_nll"] = _mean(log_losses(truth, self.uncalibrated), weights)
         asked = self.named_sources != ""
         if asked.any():
             right = self.named_sources == self.sources
@@ -160,6 +169,11 @@ class Scores:
             "roc_auc": np.mean(areas, axis=0),
             "accuracy": _mean(probabilities.argmax(axis=1) == labels, weights),
         }
+
+
+def _probabilities(answers: Answers) -> np.ndarray:
+    """Half precision rounds logarithms, so that their sum is made 1 again: float64 [N, K]."""
+    return softmax(answers.log_probabilities.astype(float), axis=1)
 
 
 def _mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -231,16 +245,45 @@ class Search:
 
     def _scores(self, parts: Sequence[tuple[Answers, np.ndarray, np.ndarray]]) -> tuple[np.ndarray, Scores]:
         rows = np.concatenate([own[mask] for _, own, mask in parts])
-        probabilities = np.exp(
-            np.concatenate([answers.log_probabilities[mask].astype(float) for answers, _, mask in parts])
+        answered = [_probabilities(answers) for answers, _, _ in parts]
+        calibrated = [
+            self._calibrate(probabilities, answers, own)
+            for probabilities, (answers, own, _) in zip(answered, parts, strict=True)
+        ]
+        probabilities, uncalibrated = (
+            np.concatenate([values[mask] for values, (_, _, mask) in zip(found, parts, strict=True)])
+            for found in (calibrated, answered)
         )
-        # Half precision rounds logarithms.
-        probabilities /= probabilities.sum(axis=1, keepdims=True)
         named = np.concatenate([answers.named_sources[mask] for answers, _, mask in parts])
         classes = parts[0][0].about["classes"]
         return rows, Scores(
-            self.images.labels[rows], self.images.sources[rows], probabilities, named, classes
+            self.images.labels[rows],
+            self.images.sources[rows],
+            probabilities,
+            uncalibrated,
+            named,
+            classes,
         )
+
+    def _calibrate(self, probabilities: np.ndarray, answers: Answers, rows: np.ndarray) -> np.ndarray:
+        """Calibrates each half of the held-out lesions on the other half, and all other photos on both."""
+        about, images = answers.about, self.images
+        fitting = (images.folds[rows] == about["fold"]) & (images.sources[rows] != about["without"])
+        halves = np.array([fold_of(lesion, 2) for lesion in images.lesions[rows].tolist()])
+        labels = np.zeros(len(rows), dtype=int)
+        labels[fitting] = [about["classes"].index(label) for label in images.labels[rows][fitting]]
+        calibrated = probabilities.copy()
+        for measured, fitted in (
+            (~fitting, fitting),
+            *((fitting & (halves == half), fitting & (halves != half)) for half in (0, 1)),
+        ):
+            once = np.ones((1, int(fitted.sum())))
+            slope, *intercepts = recalibrate(labels[fitted], probabilities[fitted], once)[0]
+            # Without every class there is nothing to fit.
+            if np.isfinite(slope):
+                scores = slope * np.log(probabilities[measured]) + np.array([0.0, *intercepts])
+                calibrated[measured] = softmax(scores, axis=1)
+        return calibrated
 
     @cached_property
     def sources(self) -> list[str]:

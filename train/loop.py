@@ -47,7 +47,9 @@ EVALUATION_BATCH = 64
 WARM_UP_STEPS = 4
 
 _ACCELERATE_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
-_FREE_BETWEEN_RUNS = ("output", "data", "init", "teacher_cache", "workers", "teacher", "precision")
+FREE_BETWEEN_RUNS = ("output", "data", "init", "teacher_cache", "workers", "teacher", "precision")
+"""Settings that may differ between two runs of one training."""
+
 _PASSES_BETWEEN_LOOKS = 50
 """How often losses are read from the device: each look waits until it has computed all that it was given."""
 
@@ -406,7 +408,7 @@ def _identify(training: Training, manifest: Manifest) -> dict[str, str | int | f
     for value in training.student.classifier.state_dict().values():
         weights.update(value.cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return {
-        **{name: value for name, value in settings.items() if name not in _FREE_BETWEEN_RUNS},
+        **{name: value for name, value in settings.items() if name not in FREE_BETWEEN_RUNS},
         "images of the manifest": hashlib.sha256(json.dumps(rows).encode()).hexdigest(),
         "first weights": weights.hexdigest(),
         "teacher": training.targets.identity if training.targets else "none",

@@ -158,6 +158,17 @@ def _cut_off(*_: object) -> None:
     raise KeyboardInterrupt
 
 
+def test_an_arm_whose_settings_have_changed_is_not_taken_for_done(
+    data: Path, search_file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = ["--data", str(data), "--search", str(search_file), "--output", str(tmp_path)]
+    words += ["--only", "plain/fold0-seed0", "--learning-rate"]
+    assert main([*words, "1e-3"]) == 0
+    assert main([*words, "1e-3", "--workers", "0"]) == 0
+    assert main([*words, "2e-3"]) == 2
+    assert "learning_rate" in caplog.text
+
+
 def test_answers_about_other_folds_are_not_mixed(data: Path, search_file: Path, tmp_path: Path) -> None:
     read_pool(data, 3).images.keep(tmp_path)
     before = (tmp_path / "images.npz").read_bytes()

@@ -5,12 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from scipy.optimize import minimize
+from scipy.special import log_softmax, softmax
 from sklearn.metrics import accuracy_score, log_loss, roc_auc_score
 
 from dermadeit.files import read_json
 from dermadeit.tasks import DIAGNOSIS
 from train.answers import EXTERNAL, Answers, Images
 from train.cross_validation_report import main
+from train.data.splitting import fold_of
 
 CLASSES = DIAGNOSIS.classes
 FOLDS, SOURCES = 2, ("east", "west")
@@ -57,6 +60,30 @@ def _write(
     return answers
 
 
+def _calibrated(answers: Answers, images: Images, fold: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Photos, probabilities as answered, and calibrated: each half of the fold's lesions on the other half."""
+    place = {name: index for index, name in enumerate(images.image_ids.tolist())}
+    rows = np.array([place[name] for name in answers.image_ids.tolist()])
+    logs = log_softmax(answers.log_probabilities.astype(float), axis=1)
+    held_out = images.folds[rows] == fold
+    halves = np.where(held_out, [fold_of(lesion, 2) for lesion in images.lesions[rows].tolist()], -1)
+    truth = np.array([CLASSES.index("nv" if label == "benign" else label) for label in images.labels[rows]])
+
+    def scores(parameters: np.ndarray) -> np.ndarray:
+        return parameters[0] * logs + np.append(0, parameters[1:])
+
+    calibrated = np.empty_like(logs)
+    for measured, fitted in ((-1, held_out), (0, halves == 1), (1, halves == 0)):
+        found = minimize(
+            lambda parameters, fitted=fitted: log_loss(
+                truth[fitted], softmax(scores(parameters)[fitted], axis=1), labels=range(8)
+            ),
+            np.array([1.0] + [0.0] * 7),
+        )
+        calibrated[halves == measured] = softmax(scores(found.x), axis=1)[halves == measured]
+    return rows, np.exp(logs), calibrated
+
+
 def _report(folder: Path) -> dict:
     plan = folder / "search.yaml"
     plan.write_text(yaml.safe_dump({"reference": "base", "arms": {"base": "", "better": "", "same": ""}}))
@@ -71,51 +98,54 @@ def test_figures_are_those_of_scikit_learn(images: Images, tmp_path: Path) -> No
     _write(tmp_path, images, "base", 0)
     figures = {name: found["value"] for name, found in _report(tmp_path)["better"]["figures"].items()}
 
-    truth = dict(zip(images.image_ids.tolist(), images.labels.tolist(), strict=True))
-    held_out = [answers.image_ids.astype(str).tolist() for answers in both]
-    rows = [
-        (truth[name], np.exp(logs.astype(float)))
-        for answers, names in zip(both, held_out, strict=True)
-        for name, logs in zip(names, answers.log_probabilities, strict=True)
-        if name.startswith("photo")
-    ]
-    labels, p = [label for label, _ in rows], np.stack([row for _, row in rows])
-    p /= p.sum(axis=1, keepdims=True)
-    index = [CLASSES.index(label) for label in labels]
-    assert figures["diagnosis_nll"] == pytest.approx(log_loss(index, p))
-    assert figures["diagnosis_roc_auc"] == pytest.approx(roc_auc_score(index, p, multi_class="ovr"))
-    assert figures["diagnosis_accuracy"] == pytest.approx(accuracy_score(index, p.argmax(axis=1)))
-    assert figures["binary_roc_auc"] == pytest.approx(
-        roc_auc_score([label != "nv" for label in labels], 1 - p[:, 1])
+    parts = [_calibrated(answers, images, fold) for fold, answers in enumerate(both)]
+    rows, raw, p = (
+        np.concatenate([part[index][images.folds[part[0]] == fold] for fold, part in enumerate(parts)])
+        for index in range(3)
     )
+    labels = images.labels[rows].tolist()
+    index = [CLASSES.index(label) for label in labels]
+    assert figures["uncalibrated_diagnosis_nll"] == pytest.approx(log_loss(index, raw))
+    assert figures["diagnosis_nll"] == pytest.approx(log_loss(index, p), abs=1e-4)
+    assert figures["diagnosis_roc_auc"] == pytest.approx(roc_auc_score(index, p, multi_class="ovr"), abs=1e-3)
+    assert figures["diagnosis_accuracy"] == pytest.approx(accuracy_score(index, p.argmax(axis=1)))
+    not_nevus = [label != "nv" for label in labels]
+    assert figures["binary_roc_auc"] == pytest.approx(roc_auc_score(not_nevus, 1 - p[:, 1]), abs=1e-3)
     malignant = p[:, [CLASSES.index(key) for key in ("mel", "bcc", "scc")]]
     positive = np.isin(labels, ["mel", "bcc", "scc"])
-    assert figures["malignancy_roc_auc"] == pytest.approx(roc_auc_score(positive, malignant.sum(axis=1)))
+    score = malignant.sum(axis=1)
+    assert figures["malignancy_roc_auc"] == pytest.approx(roc_auc_score(positive, score), abs=1e-3)
     of_three = malignant[positive] / malignant[positive].sum(axis=1, keepdims=True)
     which = [("mel", "bcc", "scc").index(label) for label in np.array(labels)[positive]]
-    assert figures["multiclass_nll"] == pytest.approx(log_loss(which, of_three))
-
-    sources = dict(zip(images.image_ids.tolist(), images.sources.tolist(), strict=True))
-    of_rows = np.array([sources[name] for names in held_out for name in names if name.startswith("photo")])
-    areas = [
-        roc_auc_score(positive[of_rows == source], malignant.sum(axis=1)[of_rows == source])
-        for source in SOURCES
-    ]
-    assert figures["sources_malignancy_roc_auc"] == pytest.approx(np.mean(areas))
+    assert figures["multiclass_nll"] == pytest.approx(log_loss(which, of_three), abs=1e-4)
+    of_rows = images.sources[rows]
+    areas = [roc_auc_score(positive[of_rows == source], score[of_rows == source]) for source in SOURCES]
+    assert figures["sources_malignancy_roc_auc"] == pytest.approx(np.mean(areas), abs=1e-3)
     assert figures["source_named"] == pytest.approx((of_rows == "east").mean())
 
     # Each fold's network has answered about other cameras: the mean of both.
     external = []
-    for answers in both:
-        other = np.char.startswith(answers.image_ids.astype(str), "other")
-        scores = np.exp(answers.log_probabilities[other].astype(float))
-        scores /= scores.sum(axis=1, keepdims=True)
-        malignant = scores[:, [CLASSES.index(key) for key in ("mel", "bcc", "scc")]].sum(axis=1)
-        external.append(
-            roc_auc_score([truth[name] == "mel" for name in answers.image_ids[other].tolist()], malignant)
-        )
-    assert figures["external_malignancy_roc_auc"] == pytest.approx(np.mean(external))
+    for own, _, calibrated in parts:
+        other = images.folds[own] == EXTERNAL
+        score = calibrated[other][:, [CLASSES.index(key) for key in ("mel", "bcc", "scc")]].sum(axis=1)
+        external.append(roc_auc_score(images.labels[own][other] == "mel", score))
+    assert figures["external_malignancy_roc_auc"] == pytest.approx(np.mean(external), abs=1e-3)
     assert "left_out_malignancy_roc_auc" not in figures
+
+
+def test_a_prior_or_a_temperature_alone_makes_no_arm_better(images: Images, tmp_path: Path) -> None:
+    images.keep(tmp_path)
+    base = _write(tmp_path, images, "base", 0, skill=2)
+    shifted = log_softmax(0.5 * base.log_probabilities.astype(float) + np.linspace(-1, 1, 8), axis=1)
+    about = dict(base.about) | {"arm": "better"}
+    Answers(base.image_ids, shifted.astype(np.float16), base.named_sources, about).write(
+        tmp_path / "better" / "fold0-seed0.npz"
+    )
+    differences = {
+        name: found["difference"] for name, found in _report(tmp_path)["better"]["differences"].items()
+    }
+    assert differences.pop("uncalibrated_diagnosis_nll") > 0.1
+    assert max(map(abs, differences.values())) < 5e-3
 
 
 def test_arms_are_compared_on_the_trainings_that_both_have(images: Images, tmp_path: Path) -> None:
