@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from dermadeit.errors import CheckpointError, ModelError
 from dermadeit.inference.predictor import Predictor, load_predictor
-from dermadeit.models.checkpoints import CHECKPOINT_ROOT, find_checkpoint
+from dermadeit.models.checkpoints import CHECKPOINT_ROOT, find_checkpoint, load_checkpoint
 from dermadeit.models.specs import COMPARED_MODELS, get_spec
+from dermadeit.tasks import OWN, TASKS, Task, get_task
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,10 @@ class ZooEntry:
 class ModelZoo:
     """Every compared model that has a checkpoint, loaded when first asked for. Safe to share between threads.
 
+    Attributes:
+        tasks: What can be asked, that of the predictors that are there already first. Classes of one's own stand
+            alone: no other model knows them.
+
     Args:
         root: Folder that holds the checkpoints as `<task>/<model>/`.
         loaded: Predictors that are there already, by task and model.
@@ -48,12 +53,18 @@ class ModelZoo:
     ) -> None:
         self._root = root
         self._loaded = dict(loaded or {})
+        answered = {task: predictor.checkpoint.task for (task, _), predictor in self._loaded.items()}
+        self.tasks: Sequence[Task] = tuple((answered if OWN in answered else answered | dict(TASKS)).values())
         self._lock = threading.Lock()
+
+    def task(self, key: str) -> Task:
+        """The task called `key`; raises `TaskError` for one that can't be asked here."""
+        return get_task(key, {task.key: task for task in self.tasks})
 
     def entries(self, task: str) -> tuple[ZooEntry, ...]:
         """All compared models for a task, those without a checkpoint too; loads nothing."""
         return tuple(
-            ZooEntry(name, get_spec(name).title, self._missing(task, name)) for name in COMPARED_MODELS
+            ZooEntry(name, get_spec(name).title, self._missing(task, name)) for name in self._names(task)
         )
 
     def predictor(self, task: str, model: str) -> Predictor:
@@ -64,11 +75,17 @@ class ModelZoo:
         """
         with self._lock:
             # Elsewhere a model may be named by its folder. These names come from strangers.
-            if model not in (*COMPARED_MODELS, *(name for _, name in self._loaded)):
-                raise ModelError(f"There is no model “{model}”. Choose one of {', '.join(COMPARED_MODELS)}.")
+            if model not in (names := self._names(task)):
+                raise ModelError(f"There is no model “{model}”. Choose one of {', '.join(names)}.")
             if (task, model) not in self._loaded:
                 self._loaded[task, model] = load_predictor(task, model, root=self._root)
             return self._loaded[task, model]
+
+    def _names(self, task: str) -> tuple[str, ...]:
+        """The models of a task, those that are compared only because they are there already first."""
+        others = () if task == OWN else COMPARED_MODELS
+        loaded = (name for key, name in self._loaded if key == task and name not in others)
+        return (*loaded, *others)
 
     def _missing(self, task: str, name: str) -> str:
         if (task, name) in self._loaded:
@@ -78,3 +95,33 @@ class ModelZoo:
         except CheckpointError as error:
             return error.user_message
         return ""
+
+
+def load_answering(folder: Path | None = None) -> dict[str, Predictor]:
+    """What answers each task of the app, in the order in which the tasks are offered.
+
+    Args:
+        folder: A checkpoint that answers its tasks in place of the embedded one. One with classes of one's own
+            answers alone. None for the embedded ones.
+
+    Raises:
+        DermaDeiTError: The checkpoint, or an embedded one, can't be used.
+    """
+    answering = {} if folder is None else _by_task(Predictor(load_checkpoint(folder)))
+    if OWN in answering:
+        return answering
+    for key in TASKS:
+        if key not in answering:
+            # What is there already stays, and keeps its place.
+            answering |= _by_task(load_predictor(key)) | answering
+    return answering
+
+
+def _by_task(predictor: Predictor) -> dict[str, Predictor]:
+    """One network, asked each of its tasks."""
+    return {task.key: predictor.for_task(task.key) for task in predictor.checkpoint.tasks}
+
+
+def tasks_of(predictors: Mapping[str, Predictor]) -> dict[str, Task]:
+    """Task key to the task that is asked of each predictor."""
+    return {key: predictor.checkpoint.task for key, predictor in predictors.items()}

@@ -9,7 +9,7 @@ from typing import Any
 
 from dermadeit.models.specs import model_name
 from dermadeit.reporting.format import counted
-from dermadeit.tasks import BINARY, TRAINABLE_TASKS, Task
+from dermadeit.tasks import DIAGNOSES, TRAINABLE_TASKS, Task
 
 Metrics = Mapping[str, Any]
 """The `metrics` of a `records.Evaluation`, with the name of its model as `model`."""
@@ -101,9 +101,10 @@ def model_of(metrics: Metrics) -> str:
 
 
 def class_name(metrics: Metrics, key: str) -> str:
-    """The name of a class of the task that was evaluated, for people."""
+    """The name of a class of the task that was evaluated, for people; `class_names` names those of one's own."""
     task = TRAINABLE_TASKS.get(metrics.get("task", ""))
-    return task.display_names.get(key, key) if task else key
+    names = metrics.get("class_names") or (task.display_names if task else {})
+    return names.get(key, key)
 
 
 def score_name(*, calibrated: bool) -> str:
@@ -130,9 +131,14 @@ def score_meaning(*, calibrated: bool, views: int) -> str:
     )
 
 
+def is_conditional(task: Task) -> bool:
+    """Whether a task leaves diagnoses out: its answer holds only for a lesion that has one of the others."""
+    return 0 < len(task.class_of_diagnosis) < len(DIAGNOSES)
+
+
 def task_title(task: Task) -> str:
     """The title of a task over its answer, with the condition that the answer is given under."""
-    return task.title if task == BINARY else f"If malignant: {task.title}"
+    return f"If malignant: {task.title}" if is_conditional(task) else task.title
 
 
 def threshold_rule(task: Task, key: str) -> str:

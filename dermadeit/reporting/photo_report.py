@@ -21,7 +21,7 @@ from dermadeit.reporting.names import (
     score_name,
     task_title,
 )
-from dermadeit.tasks import TRAINABLE_TASKS
+from dermadeit.tasks import OWN, TRAINABLE_TASKS, Task, create_own_task
 from dermadeit.trust.calibration import operating_point_title
 from dermadeit.trust.gating import SHOWS_NO_SKIN, warning_sentences
 from dermadeit.trust.neighbours import describe_outside, describe_votes
@@ -112,7 +112,7 @@ def _picture(figure: ReportFigure) -> dict[str, Any]:
 
 def _reading(reading: Mapping[str, Any]) -> dict[str, Any]:
     """What the template asks for of one answer."""
-    task, answered = TRAINABLE_TASKS[reading["task"]], _answered(reading)
+    task, answered = _task(reading), _answered(reading)
     calibrated, overridden = reading["calibrated"], bool(reading.get("overridden"))
     is_hidden = reading["verdict"] == ABSTAIN and not overridden
     return {
@@ -140,6 +140,13 @@ def _reading(reading: Mapping[str, Any]) -> dict[str, Any]:
         "point": _point_name(reading),
         "weights_sha256": reading.get("weights_sha256"),
     }
+
+
+def _task(reading: Mapping[str, Any]) -> Task:
+    if reading["task"] != OWN:
+        return TRAINABLE_TASKS[reading["task"]]
+    names = reading["class_names"]
+    return create_own_task(tuple(names), names, title=reading["title"])
 
 
 def _answered(reading: Mapping[str, Any]) -> str:
@@ -221,7 +228,7 @@ def _votes(reading: Mapping[str, Any]) -> str:
         return "not looked up"
     if not _is_weighed(reading):
         return "no vote, because the photo differs from all training photos"
-    task = TRAINABLE_TASKS[reading["task"]]
+    task = _task(reading)
     return "; ".join(filter(None, (describe_votes(votes, reading["label"], task), describe_outside(votes))))
 
 

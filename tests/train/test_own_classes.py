@@ -15,11 +15,13 @@ from pathlib import Path
 import pytest
 from repository import ROOT
 
+import app
 from dermadeit.data.manifest import read_source
 from dermadeit.data.own_classes import has_own_classes, read_own_task
 from dermadeit.data.synthetic import write_dataset
 from dermadeit.errors import DermaDeiTError
 from dermadeit.evaluation.predictions import read_predictions
+from dermadeit.inference.zoo import load_answering
 from dermadeit.models.checkpoints import load_checkpoint
 from dermadeit.tasks import OWN
 from train.prepare_isic2019 import main as prepare
@@ -63,6 +65,7 @@ def test_the_lines_of_the_documentation_work(tmp_path: Path, lines: tuple[str, l
     write_photos(tmp_path / "photos", 160)
     (tmp_path / "photos" / "classes.yaml").write_text(described, encoding="utf-8")
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    *commands, opening = commands
     for line in commands:
         words = shlex.split(line, comments=True)
         words += next((options.split() for word, options in TINY.items() if word in words), [])
@@ -76,6 +79,10 @@ def test_the_lines_of_the_documentation_work(tmp_path: Path, lines: tuple[str, l
     assert checkpoint.task.classes == ("mole", "dark")
     assert checkpoint.task.display_names["dark"] == "Dark spot"
     assert checkpoint.task.target == checkpoint.calibration.target == "dark"
+    python, program, *arguments = shlex.split(opening)
+    assert (python, program) == ("python", "app.py")
+    answering = load_answering(tmp_path / app.read_arguments(arguments))
+    assert answering[OWN].checkpoint.weights_sha256 == checkpoint.weights_sha256
     [predictions] = read_predictions(tmp_path / "own_test" / "predictions.csv")
     assert predictions.task.classes == ("mole", "dark")
     content = json.loads((tmp_path / "own_comparison" / "comparison.json").read_text())

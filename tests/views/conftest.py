@@ -57,11 +57,11 @@ def event_loops():
 def start_app(event_loops, predictors, zoo):
     """Builds and launches an app on a free port: `start_app()` gives the app and its address.
 
-    `start_app(predictors)` takes others than those with random weights.
+    `start_app(predictors, zoo)` takes others than those with random weights.
     """
     from dermadeit.views.application import build_app, launch_options
 
-    def start(predictors=predictors):
+    def start(predictors=predictors, zoo=zoo):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]

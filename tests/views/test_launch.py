@@ -52,9 +52,9 @@ def test_serves_the_embedded_checkpoints(served: str, monkeypatch: pytest.Monkey
 def test_a_missing_checkpoint_ends_with_its_sentence(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def refuse(task: str) -> None:
-        raise CheckpointError(f"There is no checkpoint for “{task}”.", code="no_checkpoint")
+    def refuse(folder: Path | None) -> None:
+        raise CheckpointError("There is no checkpoint for “binary”.", code="no_checkpoint")
 
-    monkeypatch.setattr(app, "load_predictor", refuse)
+    monkeypatch.setattr(app, "load_answering", refuse)
     assert app.main() == 2
     assert capsys.readouterr().err == "There is no checkpoint for “binary”.\n"

@@ -8,7 +8,6 @@ from typing import Any
 import gradio as gr
 
 from dermadeit.inference.zoo import ModelZoo
-from dermadeit.tasks import BINARY, get_task
 from dermadeit.views.api.docstrings import documented
 from dermadeit.views.api.photo import make_failed_record
 from dermadeit.views.comparison.files import export, read_table_models
@@ -32,7 +31,7 @@ def compare_models(zoo: ModelZoo, image: Any, task: str) -> Iterator[Sequence[Ma
         The records of all models, after each of them. A photo that can't be read is one failed record.
     """
     try:
-        asked = get_task(str(task))
+        asked = zoo.task(str(task))
         with open_photo(image) as photo:
             steps = compare_photo(zoo, asked, photo)
         # A caller who has left is noticed at a yield.
@@ -53,7 +52,8 @@ def add_compare_endpoint(zoo: ModelZoo) -> None:
 
         Args:
             image: The image file.
-            task: `binary` (nevus or others) or `multiclass` (given malignancy: mel, bcc or scc).
+            task: `binary` (nevus or others) or `multiclass` (given malignancy: mel, bcc or scc). Or
+                `own`, the only task of an app that serves classes of your own.
 
         Returns:
             A list with one record for each model, after each of them; the last is whole. Status `ok`: as
@@ -65,7 +65,7 @@ def add_compare_endpoint(zoo: ModelZoo) -> None:
 
     with gr.Column(visible=False):
         image = PhotoInput(type="filepath", label="Image")
-        task = gr.Textbox(BINARY.key, label="Task")
+        task = gr.Textbox(zoo.tasks[0].key, label="Task")
         records = gr.JSON(label="Records")
         gr.Button().click(
             compare, [image, task], [records], api_name="compare", preprocess=False, **COMPARE_EVENT
@@ -85,8 +85,9 @@ def add_compare_predictions_endpoint(zoo: ModelZoo) -> None:
             files: 1 to 12 predictions.csv files as `/evaluate` and “python -m dermadeit evaluate” write them: one
                 for each model, or one that holds several. A table of your own model with `image_id` and
                 `p_<class>` is enough; true classes that it lacks are taken from the shipped test images.
-            task: `binary` (nevus or others) or `multiclass` (given malignancy: mel, bcc or scc). Predictions of
-                the other task are left aside.
+            task: `binary` (nevus or others) or `multiclass` (given malignancy: mel, bcc or scc). Or
+                `own`, the only task of an app that serves classes of your own. Predictions of other tasks are left
+                aside.
             models: Models whose shipped predictions of the test images are compared too, such as `dermadeit`.
 
         Yields:
@@ -96,7 +97,7 @@ def add_compare_predictions_endpoint(zoo: ModelZoo) -> None:
             answers of every two; and the number of `disagreements`.
         """
         with refuse_failures():
-            asked = get_task(str(task))
+            asked = zoo.task(str(task))
             shipped = [str(model) for model in models] if isinstance(models, list) else []
             begun = ImagesComparison(asked, read_table_models(files, asked, shipped))
             for sentence, found in compare_in_steps(zoo, begun):
@@ -106,7 +107,7 @@ def add_compare_predictions_endpoint(zoo: ModelZoo) -> None:
 
     with gr.Column(visible=False):
         files = FilesInput(file_count="multiple", label="Predictions")
-        task = gr.Textbox(BINARY.key, label="Task")
+        task = gr.Textbox(zoo.tasks[0].key, label="Task")
         models = JsonInput({"type": "array", "items": {"type": "string"}}, [], label="Shipped models")
         answer = gr.JSON(label="Comparison")
         gr.Button().click(

@@ -12,7 +12,8 @@ from dermadeit.errors import ConfigurationError
 from dermadeit.inference.decision import OWN_THRESHOLD, DecisionSettings
 from dermadeit.inference.predictor import Predictor
 from dermadeit.inference.records import ABSTAIN, ANSWER, Prediction
-from dermadeit.tasks import BINARY, get_task
+from dermadeit.inference.zoo import tasks_of
+from dermadeit.tasks import get_task
 from dermadeit.trust.calibration import DEFAULT_OPERATING_POINT, Calibration, check_operating_point
 from dermadeit.trust.files import CALIBRATE_COMMAND
 from dermadeit.trust.gating import WARNINGS
@@ -42,6 +43,7 @@ _ROUNDING = 1e-3
 
 def add_decide_endpoint(predictors: Mapping[str, Predictor]) -> None:
     """Adds the endpoint to the Blocks that is being built."""
+    tasks = tasks_of(predictors)
 
     @documented
     def decide(
@@ -57,7 +59,8 @@ def add_decide_endpoint(predictors: Mapping[str, Predictor]) -> None:
 
         Args:
             record: What `/predict` gave; or the probability of `others` alone, 0 to 1, for the task `binary`.
-            task: `binary` (nevus or others) or `multiclass` (given malignancy: mel, bcc or scc).
+            task: `binary` (nevus or others) or `multiclass` (given malignancy: mel, bcc or scc). Or
+                `own`, the only task of an app that serves classes of your own.
             operating_point: Where to decide: `sensitivity_95`, `specificity_95` or `balanced`; none for
                 `balanced`.
             threshold: Your own in place of an operating point: the probability of the target class (`others` or
@@ -75,7 +78,7 @@ def add_decide_endpoint(predictors: Mapping[str, Predictor]) -> None:
             checked.
         """
         with refuse_failures():
-            predictor = predictors[get_task(str(task)).key]
+            predictor = predictors[get_task(str(task), tasks).key]
             settings = check_settings(operating_point, threshold, prevalence)
             exported = export_answer(read_answer(record, predictor), predictor, settings)
             is_read = isinstance(record, Mapping | list)
@@ -88,7 +91,7 @@ def add_decide_endpoint(predictors: Mapping[str, Predictor]) -> None:
 
     with gr.Column(visible=False):
         record = JsonInput(_RECORD_SCHEMA, label="Record or probability")
-        task = gr.Textbox(BINARY.key, label="Task")
+        task = gr.Textbox(next(iter(tasks)), label="Task")
         operating_point = gr.Textbox(None, label="Operating point")
         threshold = gr.Number(None, label="Threshold")
         prevalence = gr.Number(None, label="Prevalence")

@@ -12,7 +12,6 @@ from dermadeit.about import APP, DISCLAIMER
 from dermadeit.evaluation.batch import Progress
 from dermadeit.inference.predictor import DEFAULT_VIEWS
 from dermadeit.inference.zoo import ModelZoo
-from dermadeit.tasks import BINARY
 from dermadeit.views.api.docstrings import documented
 from dermadeit.views.batch.exports import draw_curves, draw_matrices, notes_of, write_files
 from dermadeit.views.batch.run import Order, evaluate_batch, read_batch
@@ -21,6 +20,7 @@ from dermadeit.views.page.events import BATCH_EVENT
 from dermadeit.views.page.failures import refuse_failures
 from dermadeit.views.page.gradio_patches import FilesInput, JsonInput
 from dermadeit.views.page.job import FilesJob
+from dermadeit.views.page.pickers import available_models
 
 
 def add_evaluate_endpoint(zoo: ModelZoo) -> None:
@@ -39,7 +39,8 @@ def add_evaluate_endpoint(zoo: ModelZoo) -> None:
                 predictions.csv alone. The `orig_name` of an uploaded file may be its path in a folder, such as
                 `nevus/a.jpg`: folders named after classes or diagnoses label what is in them, as those of a ZIP
                 do.
-            task: `binary` (nevus or others) or `multiclass` (given malignancy: mel, bcc or scc).
+            task: `binary` (nevus or others) or `multiclass` (given malignancy: mel, bcc or scc). Or
+                `own`, the only task of an app that serves classes of your own.
             models: Names of models, such as `dermadeit`.
             views: Dihedral views whose logits are averaged, 1 to 8.
 
@@ -61,10 +62,11 @@ def add_evaluate_endpoint(zoo: ModelZoo) -> None:
             folder.mkdir()
             yield _answer(session), str(write_files(result, evaluations, figures, folder).everything)
 
+    models_there = [name for _, name in available_models(zoo, zoo.tasks[0].key)]
     with gr.Column(visible=False):
         files = FilesInput(file_count="multiple", label="Files")
-        task = gr.Textbox(BINARY.key, label="Task")
-        models = JsonInput({"type": "array", "items": {"type": "string"}}, ["dermadeit"], label="Models")
+        task = gr.Textbox(zoo.tasks[0].key, label="Task")
+        models = JsonInput({"type": "array", "items": {"type": "string"}}, models_there[:1], label="Models")
         views = gr.Number(DEFAULT_VIEWS, precision=0, label="Views")
         answer = gr.JSON(label="Figures")
         everything = gr.File(label="Everything")

@@ -17,7 +17,8 @@ from dermadeit.inference.faithfulness import check_saliency
 from dermadeit.inference.predictor import Predictor
 from dermadeit.inference.records import ANSWER, FailedRecord, ItemFailure, PredictionRecord
 from dermadeit.inference.saliency import DEFAULT_METHOD, DEFAULT_OPACITY, SALIENCY_METHODS
-from dermadeit.tasks import BINARY, get_task
+from dermadeit.inference.zoo import tasks_of
+from dermadeit.tasks import get_task
 from dermadeit.views.api.docstrings import documented
 from dermadeit.views.page.events import MODEL_EVENT
 from dermadeit.views.page.failures import presentable, refuse_failures
@@ -31,6 +32,7 @@ MOST_NEIGHBOURS = 50
 
 def add_photo_endpoints(predictors: Mapping[str, Predictor]) -> None:
     """Adds `/predict` and `/explain` to the Blocks that is being built."""
+    tasks = tasks_of(predictors)
 
     @documented
     def predict(
@@ -40,7 +42,8 @@ def add_photo_endpoints(predictors: Mapping[str, Predictor]) -> None:
 
         Args:
             image: The image file.
-            task: `binary` (nevus or others) or `multiclass` (given malignancy: mel, bcc or scc).
+            task: `binary` (nevus or others) or `multiclass` (given malignancy: mel, bcc or scc). Or
+                `own`, the only task of an app that serves classes of your own.
             operating_point: Where `operating_point` of the record decides: `sensitivity_95`, `specificity_95` or
                 `balanced`; none for `balanced`. Only a calibrated checkpoint has them.
             neighbours: How many similar training lesions to name, 0 to 50. Only a calibrated checkpoint has them.
@@ -50,14 +53,14 @@ def add_photo_endpoints(predictors: Mapping[str, Predictor]) -> None:
             probabilities (`calibrated` or not), or status `failed` with an error code and message.
         """
         try:
-            predictor, count = predictors[get_task(str(task)).key], _count(neighbours)
+            predictor, count = predictors[get_task(str(task), tasks).key], _count(neighbours)
             with open_photo(image) as photo:
                 records = predictor.predict(
                     [photo], operating_point=operating_point or None, neighbours=count
                 )
                 return [record.to_dict() for record in records]
         except Exception as error:
-            return [make_failed_record(error, image, task, predictors[BINARY.key].checkpoint.model)]
+            return [make_failed_record(error, image, task, next(iter(predictors.values())).checkpoint.model)]
 
     @documented
     def explain(
@@ -69,7 +72,7 @@ def add_photo_endpoints(predictors: Mapping[str, Predictor]) -> None:
 
         Args:
             image: The image file.
-            task: `binary` or `multiclass`.
+            task: As for `/predict`.
             class_key: A class of the task; none or an empty text for the predicted class.
             method: `grad-cam`, or `attention-rollout`, which is the same for every class.
 
@@ -80,7 +83,7 @@ def add_photo_endpoints(predictors: Mapping[str, Predictor]) -> None:
             `warning_codes`.
         """
         with refuse_failures():
-            predictor = predictors[get_task(str(task)).key]
+            predictor = predictors[get_task(str(task), tasks).key]
             method = method or DEFAULT_METHOD
             if method not in tuple(SALIENCY_METHODS):
                 raise ConfigurationError(
@@ -105,7 +108,7 @@ def add_photo_endpoints(predictors: Mapping[str, Predictor]) -> None:
 
     with gr.Column(visible=False):
         image = PhotoInput(type="filepath", label="Image")
-        task = gr.Textbox(BINARY.key, label="Task")
+        task = gr.Textbox(next(iter(tasks)), label="Task")
         operating_point = gr.Textbox(None, label="Operating point")
         neighbours = gr.Number(0, precision=0, label="Similar cases")
         # The empty text makes it optional: Gradio asks callers for everything that has no value.

@@ -9,7 +9,8 @@ import gradio as gr
 
 from dermadeit.inference.predictor import Predictor
 from dermadeit.inference.saliency import DEFAULT_METHOD, DEFAULT_OPACITY
-from dermadeit.tasks import BINARY, get_task
+from dermadeit.inference.zoo import tasks_of
+from dermadeit.tasks import get_task
 from dermadeit.views.api.decide import calibration_of, check_settings
 from dermadeit.views.api.docstrings import documented
 from dermadeit.views.page.events import MODEL_EVENT
@@ -23,6 +24,7 @@ from dermadeit.views.single.reading import add_heatmap, read_labels
 
 def add_report_endpoint(predictors: Mapping[str, Predictor]) -> None:
     """Adds the endpoint to the Blocks that is being built."""
+    tasks = tasks_of(predictors)
 
     @documented
     def report(
@@ -40,7 +42,7 @@ def add_report_endpoint(predictors: Mapping[str, Predictor]) -> None:
         Args:
             image: The image file.
             task: `binary` (nevus or others) or `multiclass` (given malignancy: mel, bcc or scc; below the binary
-                reading).
+                reading). Or `own`, the only task of an app that serves classes of your own.
             operating_point: Where to decide: `sensitivity_95`, `specificity_95` or `balanced`; none for
                 `balanced`. Only a calibrated checkpoint has them.
             threshold: Your own in place of an operating point: the probability of the target class (`others` or
@@ -55,7 +57,7 @@ def add_report_endpoint(predictors: Mapping[str, Predictor]) -> None:
             `readings` one for each task with all that `/predict` and `/decide` give.
         """
         with refuse_failures():
-            key = get_task(str(task)).key
+            key = get_task(str(task), tasks).key
             settings = check_settings(operating_point, threshold, prevalence, override)
             if operating_point or threshold is not None or prevalence is not None:
                 calibration_of(predictors[key])
@@ -70,7 +72,7 @@ def add_report_endpoint(predictors: Mapping[str, Predictor]) -> None:
 
     with gr.Column(visible=False):
         image = PhotoInput(type="filepath", label="Image")
-        task = gr.Textbox(BINARY.key, label="Task")
+        task = gr.Textbox(next(iter(tasks)), label="Task")
         operating_point = gr.Textbox(None, label="Operating point")
         threshold = gr.Number(None, label="Threshold")
         prevalence = gr.Number(None, label="Prevalence")

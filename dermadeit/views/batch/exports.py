@@ -32,7 +32,6 @@ from dermadeit.reporting.figures import (
     slice_figure,
 )
 from dermadeit.reporting.format import count, counted
-from dermadeit.tasks import get_task
 from dermadeit.views.batch.session import LIKELIEST, Session
 from dermadeit.views.batch.tables import views_of
 
@@ -158,8 +157,11 @@ def notes_of(result: BatchResult) -> list[str]:
 
 def _report(result: BatchResult, evaluations: Sequence[Evaluation], figures: Sequence[DrawnFigure]) -> str:
     return evaluation_report(
-        f"Evaluation of {counted(len(result.items), 'image')}: {get_task(result.task.key).title}",
-        [{**evaluation.metrics, "model": evaluation.model} for evaluation in evaluations],
+        f"Evaluation of {counted(len(result.items), 'image')}: {result.task.title}",
+        [
+            {**evaluation.metrics, "model": evaluation.model, "class_names": result.task.display_names}
+            for evaluation in evaluations
+        ],
         [(drawn.caption, drawn.figure) for drawn in figures],
         [_failure(model, item, record) for model in result.models for item, record in result.failed(model)],
         notes_of(result),

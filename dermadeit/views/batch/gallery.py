@@ -16,7 +16,7 @@ from dermadeit.evaluation.slices import diagnosis_name
 from dermadeit.inference.records import Prediction
 from dermadeit.reporting.drawing import readable_on
 from dermadeit.reporting.templates import render
-from dermadeit.tasks import Task, get_task
+from dermadeit.tasks import Task
 from dermadeit.trust.gating import gate_status
 from dermadeit.views.batch.tables import figure_name
 from dermadeit.views.page.html import score_name
@@ -115,10 +115,13 @@ def point_figures_html(task: Task, target: int, figures: Mapping[str, float | No
     )
 
 
-def gallery_html(title: str, pictures: Sequence[Picture], page: int, *, is_of_cell: bool = False) -> str:
+def gallery_html(
+    task: Task, title: str, pictures: Sequence[Picture], page: int, *, is_of_cell: bool = False
+) -> str:
     """One page of images with truth, answer and score.
 
     Args:
+        task: Names the classes.
         title: What they have in common.
         pictures: All of them.
         page: Which page, from 0.
@@ -130,17 +133,18 @@ def gallery_html(title: str, pictures: Sequence[Picture], page: int, *, is_of_ce
         "views/batch/gallery.html",
         title=title,
         is_of_cell=is_of_cell,
-        shown=[(jpeg_address(picture[0].thumbnail), _caption(*picture)) for picture in shown],
+        shown=[(jpeg_address(picture[0].thumbnail), _caption(task, *picture)) for picture in shown],
         number=page,
         page_size=PAGE_SIZE,
         total=len(pictures),
     )
 
 
-def viewer_html(pictures: Sequence[Picture], place: int) -> str:
+def viewer_html(task: Task, pictures: Sequence[Picture], place: int) -> str:
     """One image large, for `assets/viewer.js`, with all that its small picture says and buttons for the others.
 
     Args:
+        task: Names the classes.
         pictures: All that it can be left for.
         place: Which one, from 0.
     """
@@ -150,14 +154,14 @@ def viewer_html(pictures: Sequence[Picture], place: int) -> str:
         # Never the same text twice, so that the page notices when the same picture is opened again.
         key=uuid4().hex,
         address=jpeg_address(item.picture or item.thumbnail),
-        caption=_caption(*pictures[place]),
+        caption=_caption(task, *pictures[place]),
         place=place,
         total=len(pictures),
     )
 
 
-def _caption(item: BatchItem, record: Prediction, decided: str) -> _Caption:
-    image, names = item.image, get_task(record.task).display_names
+def _caption(task: Task, item: BatchItem, record: Prediction, decided: str) -> _Caption:
+    image, names = item.image, task.display_names
     words = f"answer {names[decided]}"
     if image.label:
         words += f", truth {names[image.label]}{_finer(item, names[image.label])}"

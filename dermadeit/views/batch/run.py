@@ -16,7 +16,6 @@ from dermadeit.inference.predictor import check_views
 from dermadeit.inference.zoo import ModelZoo
 from dermadeit.publishing.benchmark import find_shipped_beside, read_test_images
 from dermadeit.reporting.drawing import model_title
-from dermadeit.tasks import get_task
 from dermadeit.trust.calibration import Calibration
 from dermadeit.views.batch.session import Session
 from dermadeit.views.page.uploads import take_uploads
@@ -53,7 +52,7 @@ def read_batch(zoo: ModelZoo, order: Order, session: Session) -> Iterator[Progre
     Raises:
         DermaDeiTError: The order or the files can't be used.
     """
-    task = get_task(str(order.task))
+    task = zoo.task(str(order.task))
     job = session.job
     with take_uploads(order.payload, job.folder) as files:
         if not files:

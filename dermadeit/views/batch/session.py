@@ -163,7 +163,7 @@ class Session:
         else:
             truth, answer = (task.display_names[task.classes[index]] for index in self.cell)
             title = f"{counted(len(pictures), 'image')}: truth {truth}, answer {answer}"
-        return gallery_html(title, pictures, self.page, is_of_cell=self.cell is not None)
+        return gallery_html(task, title, pictures, self.page, is_of_cell=self.cell is not None)
 
     def opened(self, value: str) -> str:
         """HTML of one of these images in large, for the button `open number`; empty where there is no such."""
@@ -171,7 +171,7 @@ class Session:
         if word != "open" or not place.isdecimal():
             return ""
         pictures = self._pictures()
-        return viewer_html(pictures, int(place)) if int(place) < len(pictures) else ""
+        return viewer_html(self.result.task, pictures, int(place)) if int(place) < len(pictures) else ""
 
     def table(self) -> pd.DataFrame:
         """The model's answers, one row an image."""

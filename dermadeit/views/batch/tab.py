@@ -14,8 +14,9 @@ from dermadeit.errors import ErrorCode
 from dermadeit.evaluation.batch import Progress
 from dermadeit.inference.decision import OWN_THRESHOLD
 from dermadeit.inference.zoo import ModelZoo
+from dermadeit.reporting.names import is_conditional
 from dermadeit.reporting.templates import render
-from dermadeit.tasks import BINARY, TASKS, Task
+from dermadeit.tasks import Task
 from dermadeit.views.batch import tables as batch_tables
 from dermadeit.views.batch.exports import (
     BatchFiles,
@@ -33,7 +34,13 @@ from dermadeit.views.page.examples import SAMPLE_SET, pack_sample_set, sample_se
 from dermadeit.views.page.failures import Failure, presentable
 from dermadeit.views.page.html import failure_html, heading_html, status_html
 from dermadeit.views.page.job import FilesJob
-from dermadeit.views.page.pickers import add_files_choice, add_views_choice, available_models
+from dermadeit.views.page.pickers import (
+    add_files_choice,
+    add_task_choice,
+    add_views_choice,
+    available_models,
+    have_diagnoses,
+)
 from dermadeit.views.page.scripts import ANNOUNCE, SAVE_FILE
 from dermadeit.views.page.theme import VIEWER_SCRIPT
 from dermadeit.views.page.uploads import SESSION_SECONDS, private_folder
@@ -66,26 +73,21 @@ class BatchLayout:
             self._render_lists()
 
     def _render_choices(self) -> None:
-        self._task = gr.Radio(
-            [(task.title, task.key) for task in TASKS.values()],
-            value=BINARY.key,
-            label="Task",
-            info="The second task is only for malignant lesions.",
-            elem_id="batch-task",
-        )
-        self._models = gr.CheckboxGroup(
-            **self._model_choices(BINARY.key), label="Models", elem_id="batch-models"
-        )
-        self._missing = gr.HTML(self._missing_html(BINARY.key))
-        self._views = add_views_choice("batch-views")
+        first = self._zoo.tasks[0].key
+        self._task = add_task_choice(self._zoo.tasks, "batch-task")
+        self._models = gr.CheckboxGroup(**self._model_choices(first), label="Models", elem_id="batch-models")
+        self._missing = gr.HTML(self._missing_html(first))
+        self._views = add_views_choice("batch-views", self._zoo.tasks)
 
     def _render_files(self) -> None:
         self._files = add_files_choice("batch-files", "batch-start", "batch-folder", 190)
-        gr.HTML(render("views/batch/help.html", templates=[_template(task) for task in TASKS.values()]))
+        gr.HTML(render("views/batch/help.html", templates=[_template(task) for task in self._zoo.tasks]))
         with gr.Row(elem_classes="dd-buttons"):
             self._start = gr.Button("Start", variant="primary", elem_id="batch-start")
             self._cancel = gr.Button("Cancel", interactive=False, elem_id="batch-cancel")
-        with gr.Row(elem_classes="dd-buttons", visible=SAMPLE_SET.is_dir()):
+        with gr.Row(
+            elem_classes="dd-buttons", visible=SAMPLE_SET.is_dir() and have_diagnoses(self._zoo.tasks)
+        ):
             self._sample = gr.Button(
                 "Load the sample set", size="md", scale=0, min_width=200, elem_id="batch-sample"
             )
@@ -276,8 +278,11 @@ class BatchEvaluationTab(BatchLayout):
         }
 
     def _load_sample_set(self, task_key: str) -> Updates:
-        """Puts the set into the box as if it was uploaded; of the other task it holds one class only."""
-        switched = {} if task_key == BINARY.key else {self._task: BINARY.key, **self._switch_task(BINARY.key)}
+        """Puts the set into the box as if it was uploaded; of a conditional task it holds one class only."""
+        switched: Updates = {}
+        if is_conditional(self._zoo.task(task_key)):
+            whole = next(task.key for task in self._zoo.tasks if not is_conditional(task))
+            switched = {self._task: whole, **self._switch_task(whole)}
         return {self._files: [str(pack_sample_set())], **switched}
 
     def _prepare(self, payload: Any, previous: Session | None) -> Updates:

@@ -24,7 +24,6 @@ from dermadeit.reporting.names import (
     capitalised,
 )
 from dermadeit.reporting.templates import render
-from dermadeit.tasks import get_task
 from dermadeit.trust.calibration import OPERATING_POINTS, operating_point_title
 
 _MOST_ROWS = 200
@@ -50,7 +49,7 @@ def missing_models_html(entries: Sequence[ZooEntry]) -> str:
 def overview_html(result: BatchResult) -> str:
     """What was read, what was not, and what had to be assumed."""
     read, failed = result.read(result.models[0]), result.failed(result.models[0])
-    facts = [("Task", get_task(result.task.key).title), ("Images read", count(len(read)))]
+    facts = [("Task", result.task.title), ("Images read", count(len(read)))]
     if result.labelled:
         labels = Counter(item.image.label for item, _ in read)
         parts = (f"{result.task.display_names[key]} {count(labels[key])}" for key in result.task.classes)

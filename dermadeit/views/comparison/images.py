@@ -12,7 +12,7 @@ from dermadeit.errors import ErrorCode
 from dermadeit.evaluation.batch import Progress, gather_batch_models
 from dermadeit.evaluation.comparison import ComparedModel
 from dermadeit.inference.zoo import ModelZoo
-from dermadeit.tasks import BINARY, Task, get_task
+from dermadeit.tasks import Task
 from dermadeit.views.batch.gallery import PICKING
 from dermadeit.views.batch.run import Order, read_batch
 from dermadeit.views.batch.tables import missing_models_html, progress_html
@@ -24,6 +24,7 @@ from dermadeit.views.comparison.files import (
     store_disagreements,
 )
 from dermadeit.views.comparison.images_run import IMAGES, SHIPPED, TABLES, ImagesRun
+from dermadeit.views.comparison.published import is_published
 from dermadeit.views.comparison.steps import ImagesComparison, compare_in_steps
 from dermadeit.views.comparison.teacher import NEVER_ASKED, TEACHER_TITLE
 from dermadeit.views.page.case_pictures import case_folder
@@ -74,16 +75,19 @@ class ComparisonLayout:
         gr.HTML(heading_html("Your own images", _ABOUT_IMAGES, "small"))
         self._files = add_files_choice("compare-files", "compare-start", "compare-folder", 170)
         self._models = gr.CheckboxGroup(
-            **self._model_choices(BINARY.key), label="Models", elem_id="compare-models"
+            **self._model_choices(self._zoo.tasks[0].key), label="Models", elem_id="compare-models"
         )
-        self._missing = gr.HTML(self._missing_html(BINARY.key))
-        self._views = add_views_choice("compare-views")
+        self._missing = gr.HTML(self._missing_html(self._zoo.tasks[0].key))
+        self._views = add_views_choice("compare-views", self._zoo.tasks)
         self._start = gr.Button("Compare on these images", variant="primary", elem_id="compare-start")
 
     def _render_predictions(self) -> None:
         gr.HTML(heading_html("Or predictions, without images and weights", _ABOUT_PREDICTIONS, "small"))
         self._shipped = gr.Button(
-            "Compare the shipped test predictions", variant="primary", elem_id="compare-shipped"
+            "Compare the shipped test predictions",
+            variant="primary",
+            visible=any(map(is_published, self._zoo.tasks)),
+            elem_id="compare-shipped",
         )
         self._tables = FilesInput(
             label="Or your own predictions.csv files, all at once",
@@ -117,7 +121,8 @@ class ComparisonLayout:
         }
 
     def _missing_html(self, task_key: str) -> str:
-        teacher = note_html(f"{TEACHER_TITLE}: {NEVER_ASKED}")
+        is_asked = is_published(self._zoo.task(task_key))
+        teacher = note_html(f"{TEACHER_TITLE}: {NEVER_ASKED}") if is_asked else ""
         return f"{missing_models_html(self._zoo.entries(task_key))}{teacher}"
 
 
@@ -248,7 +253,7 @@ class BatchSection(ComparisonLayout):
         yield gr.skip()
 
     def _steps(self, task_key: Any, models: Any, views: Any, run: ImagesRun) -> Iterator[Updates]:
-        task = get_task(str(task_key))
+        task = self._zoo.task(str(task_key))
         yield from self._read(Order(run.job.payload, task.key, models, views), run)
         compared = self._gather_models(task, run)
         begun = ImagesComparison(task, compared, is_shipped=run.source == SHIPPED)

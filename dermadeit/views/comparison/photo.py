@@ -10,7 +10,7 @@ import gradio as gr
 
 from dermadeit.imaging.decode import LesionImage, shrink
 from dermadeit.inference.zoo import ModelZoo
-from dermadeit.tasks import BINARY, Task, get_task
+from dermadeit.tasks import Task
 from dermadeit.trust.calibration import DEFAULT_OPERATING_POINT
 from dermadeit.views.comparison import photo_cards as cards
 from dermadeit.views.comparison.photo_run import PhotoComparison, Run, compare_photo
@@ -63,13 +63,13 @@ class PhotoSection:
         self.run = gr.State(None, time_to_live=CACHE_SECONDS)
         with gr.Row(elem_classes="dd-columns", equal_height=False):
             with gr.Column(scale=5, min_width=300, elem_classes="dd-input"):
-                self.photo, self._examples = add_photo_choice("compare-photo")
+                self.photo, self._examples = add_photo_choice("compare-photo", self._zoo.tasks)
             with gr.Column(scale=6, min_width=300, elem_classes="dd-output"):
                 self._render_output()
         gr.HTML(heading_html("Model by model", kind="small"))
         with gr.Row(elem_classes="dd-controls", equal_height=False):
             self._class = gr.Radio(
-                _class_choices(BINARY),
+                _class_choices(self._zoo.tasks[0]),
                 value=cards.OWN_ANSWER,
                 label="Heatmaps for",
                 elem_id="compare-class",
@@ -83,7 +83,7 @@ class PhotoSection:
                 min_width=280,
             )
         self._scale = gr.HTML(cards.scale_html())
-        self._cards = gr.HTML(self._empty_cards(BINARY), elem_id="compare-cards", min_height=320)
+        self._cards = gr.HTML(self._empty_cards(self._zoo.tasks[0]), elem_id="compare-cards", min_height=320)
         gr.HTML(note_html(_ABOUT_TIMES))
         self._connect()
 
@@ -152,7 +152,7 @@ class PhotoSection:
         """Takes the result of the last photo away, before the next one is read."""
         if previous is not None:
             previous.job.supersede()
-        task = get_task(task_key)
+        task = self._zoo.task(task_key)
         source = source_of(payload)
         run = Run(source, task.key, point=_known_point(point), job=Job() if source else Job.nothing())
         return {self.run: run, **self._start(task, running=run.is_running)}
@@ -160,7 +160,7 @@ class PhotoSection:
     def _switch_task(
         self, run: Run | None, result: PhotoComparison | None, task_key: str, point: str
     ) -> Updates:
-        task = get_task(task_key)
+        task = self._zoo.task(task_key)
         if run is not None and run.is_running:
             # The reading that goes on notices, and starts again with the photo that it has open.
             run.task_key, run.shown_class = task.key, cards.OWN_ANSWER
@@ -223,7 +223,7 @@ class PhotoSection:
             if not run.job.is_superseded:
                 yield {
                     self.photo: None,
-                    **self._start(get_task(run.task_key), running=False),
+                    **self._start(self._zoo.task(run.task_key), running=False),
                     self.status: failure_html(presentable(error)),
                 }
 
@@ -237,7 +237,7 @@ class PhotoSection:
         asked = None
         while asked != run.task_key and not run.job.is_superseded:
             asked = run.task_key
-            for result in compare_photo(self._zoo, get_task(asked), photo):
+            for result in compare_photo(self._zoo, self._zoo.task(asked), photo):
                 if run.job.is_superseded or run.task_key != asked:
                     break
                 yield self._step(result, run)

@@ -21,11 +21,12 @@ from dermadeit.inference.zoo import ZooEntry
 from dermadeit.models.checkpoints import training_command
 from dermadeit.reporting.document import data_address
 from dermadeit.reporting.format import counted, decimal, megabytes, millions, percent
-from dermadeit.reporting.names import WITHHELD
+from dermadeit.reporting.names import WITHHELD, is_conditional
 from dermadeit.reporting.templates import render
-from dermadeit.tasks import BINARY, Task
+from dermadeit.tasks import Task
 from dermadeit.trust.calibration import OPERATING_POINTS
 from dermadeit.trust.gating import warning_sentences
+from dermadeit.views.comparison.published import is_published
 from dermadeit.views.comparison.teacher import teacher_card_html
 from dermadeit.views.page.failures import Failure
 from dermadeit.views.page.html import badge_html, check_finding, check_state, score_name
@@ -71,7 +72,7 @@ def cards_html(
             _card(entry, outcomes.get(entry.name), task, preview, shown_class, point, running=running)
             for entry in entries
         ],
-        teacher=teacher_card_html(task),
+        teacher=teacher_card_html(task) if is_published(task) else "",
     )
 
 
@@ -130,7 +131,7 @@ def _reading(
         "answer": answer,
         "withheld": WITHHELD if answer.verdict == ABSTAIN else "",
         "label": task.display_names[answer.label],
-        "is_conditional": task is not BINARY,
+        "is_conditional": is_conditional(task),
         "warnings": warning_sentences(answer.warning_codes),
         "score_name": score_name(answer),
         "scores": [

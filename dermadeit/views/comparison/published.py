@@ -18,11 +18,16 @@ from dermadeit.publishing.benchmark_table import (
 )
 from dermadeit.reporting.names import capitalised
 from dermadeit.reporting.templates import render
-from dermadeit.tasks import Task
+from dermadeit.tasks import OWN, Task
 from dermadeit.views.comparison.teacher import headline_names
 
 ORIGINAL_FILE = "original_reported.json"
 """Figures of the original project, where they come from, and why they can't be compared."""
+
+
+def is_published(task: Task) -> bool:
+    """Whether there are published predictions or figures of a task."""
+    return (BENCHMARK_ROOT / task.key).is_dir()
 
 
 def benchmark_html(task: Task) -> str:
@@ -32,9 +37,12 @@ def benchmark_html(task: Task) -> str:
         _measured(task, read_json(path), read_json(BENCHMARK_ROOT / MODELS_FILE)) if path.is_file() else {}
     )
     original = read_json_if_there(BENCHMARK_ROOT / ORIGINAL_FILE)
+    # Of a task that the original has not.
+    original = original if original.get("tasks", {}).get(task.key) else {}
     return render(
         "views/comparison/published.html",
         task=task,
+        is_own=task.key == OWN,
         names=headline_names(),
         shown=tuple(HEADLINE_FIGURES),
         original=original,

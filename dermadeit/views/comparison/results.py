@@ -13,6 +13,7 @@ from dermadeit.reporting.format import decimal
 from dermadeit.reporting.templates import render
 from dermadeit.tasks import Task
 from dermadeit.views.batch.tables import failures_html, overview_html
+from dermadeit.views.comparison.published import is_published
 from dermadeit.views.comparison.steps import ImagesComparison
 from dermadeit.views.comparison.teacher import (
     NEVER_ASKED,
@@ -122,7 +123,7 @@ def _figures_html(found: ImagesComparison, batch: BatchResult | None) -> str:
         found.task,
         found.compared,
         found.figures,
-        with_teacher=is_asked and not has_teacher,
+        with_teacher=is_asked and not has_teacher and is_published(found.task),
         is_shipped=found.is_shipped,
     )
 

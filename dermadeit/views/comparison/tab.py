@@ -5,11 +5,17 @@ from __future__ import annotations
 import gradio as gr
 
 from dermadeit.inference.zoo import ModelZoo
-from dermadeit.tasks import BINARY, TASKS, get_task
 from dermadeit.views.comparison.images import BatchSection
 from dermadeit.views.comparison.photo import PhotoSection
-from dermadeit.views.comparison.published import benchmark_html
+from dermadeit.views.comparison.published import benchmark_html, is_published
 from dermadeit.views.page.events import PAGE_EVENT
+from dermadeit.views.page.html import note_html
+from dermadeit.views.page.pickers import add_task_choice
+
+_ALONE = (
+    "There are no other models with these classes, so only this one is shown. You can compare it with predictions "
+    "of another model: give both predictions.csv under “Labelled images”."
+)
 
 
 class ModelComparisonTab:
@@ -25,22 +31,19 @@ class ModelComparisonTab:
     def render(self) -> None:
         """Adds the tab's content to the Blocks that is being built, within a `gr.Tab`."""
         with gr.Column(elem_classes="dd-comparison"):
-            task = gr.Radio(
-                [(task.title, task.key) for task in TASKS.values()],
-                value=BINARY.key,
-                label="Task",
-                info="The second task is only for malignant lesions.",
-                elem_id="compare-task",
-            )
+            tasks = self._zoo.tasks
+            task = add_task_choice(tasks, "compare-task")
+            if not any(map(is_published, tasks)) and len(self._zoo.entries(tasks[0].key)) == 1:
+                gr.HTML(note_html(_ALONE), elem_id="compare-alone")
             with gr.Tabs(elem_id="compare-parts", overflow_behavior="wrap"):
                 with gr.Tab("One photo", elem_id="compare-part-photo"):
                     PhotoSection(self._zoo, task).render()
                 with gr.Tab("Labelled images", elem_id="compare-part-batch"):
                     BatchSection(self._zoo, task).render()
                 with gr.Tab("Published figures", elem_id="compare-part-published"):
-                    published = gr.HTML(benchmark_html(BINARY), elem_id="compare-published")
+                    published = gr.HTML(benchmark_html(tasks[0]), elem_id="compare-published")
         task.input(
-            lambda key: benchmark_html(get_task(key)),
+            lambda key: benchmark_html(self._zoo.task(key)),
             [task],
             [published],
             queue=False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -16,8 +17,9 @@ from dermadeit.inference.zoo import ModelZoo
 from dermadeit.models.specs import OURS, get_spec
 from dermadeit.publishing.benchmark import BENCHMARK_ROOT, METRICS_FILE
 from dermadeit.reporting.format import percent
+from dermadeit.reporting.names import is_conditional
 from dermadeit.reporting.templates import render
-from dermadeit.tasks import BINARY, TASKS
+from dermadeit.tasks import Task
 from dermadeit.views.page.events import INSTANT_EVENT
 from dermadeit.views.page.examples import read_examples
 from dermadeit.views.page.gradio_patches import UNLISTED_IMAGES, FilesInput
@@ -39,35 +41,59 @@ _OTHER_KINDS = (".csv", ".tsv", *UNLISTED_IMAGES)
 class PhotoPanel:
     """Layout of task, photo and examples.
 
+    Args:
+        tasks: What can be asked.
+
     Attributes:
         task: The task selector; its value is a task key.
         photo: The photo input.
         examples: Path of each shipped example and the button that chooses it.
     """
 
+    def __init__(self, tasks: Sequence[Task]) -> None:
+        self._tasks = tasks
+
     def render(self) -> None:
         """Adds the panel to the Blocks that is being built."""
-        self.task = gr.Radio(
-            [(task.title, task.key) for task in TASKS.values()],
-            value=BINARY.key,
-            label="Task",
-            info="The second task is only for malignant lesions.",
-            elem_id="task",
-        )
-        self.photo, self.examples = add_photo_choice("photo")
+        self.task = add_task_choice(self._tasks, "task")
+        self.photo, self.examples = add_photo_choice("photo", self._tasks)
 
 
-def add_photo_choice(elem_id: str) -> tuple[PhotoBox, list[tuple[Path, gr.Button]]]:
+def add_task_choice(tasks: Sequence[Task], elem_id: str) -> gr.Radio:
+    """Adds the choice of a task to the Blocks that is being built; a single task needs none, and is not seen.
+
+    Args:
+        tasks: What can be asked. The first is chosen.
+        elem_id: Id on the page.
+    """
+    conditional = " and ".join(f"“{task.title}”" for task in tasks if is_conditional(task))
+    return gr.Radio(
+        [(task.title, task.key) for task in tasks],
+        value=tasks[0].key,
+        label="Task",
+        info=f"{conditional}: only for malignant lesions." if conditional else None,
+        visible=len(tasks) > 1,
+        elem_id=elem_id,
+    )
+
+
+def have_diagnoses(tasks: Sequence[Task]) -> bool:
+    """Whether the diagnoses of the shipped photos belong to what can be asked, and not to classes of one's own."""
+    return any(task.class_of_diagnosis for task in tasks)
+
+
+def add_photo_choice(elem_id: str, tasks: Sequence[Task]) -> tuple[PhotoBox, list[tuple[Path, gr.Button]]]:
     """Adds a photo input and the examples to the Blocks that is being built.
 
     Args:
         elem_id: Id of the photo input on the page.
+        tasks: What can be asked.
 
     Returns:
         The input; and path of each shipped example and the button that chooses it.
     """
     photo = add_photo_box(elem_id)
-    return photo, _add_examples(elem_id, photo)
+    return photo, _add_examples(elem_id, photo) if have_diagnoses(tasks) else []
 
 
 def _add_examples(elem_id: str, photo: PhotoBox) -> list[tuple[Path, gr.Button]]:
@@ -113,28 +139,30 @@ def add_files_choice(elem_id: str, start: str, folder: str, height: int) -> File
     return files
 
 
-def add_views_choice(elem_id: str) -> gr.Radio:
+def add_views_choice(elem_id: str, tasks: Sequence[Task]) -> gr.Radio:
     """Adds the choice of how many views of each image are read."""
+    measured = views_info(tasks)
     return gr.Radio(
         [
             (f"{DEFAULT_VIEWS} views: turned and mirrored, averaged", DEFAULT_VIEWS),
-            ("Fast: one view, as accurate on test", 1),
+            ("Fast: one view, as accurate on test" if measured else "Fast: one view", 1),
         ],
         value=DEFAULT_VIEWS,
         label="Views of each photo",
-        info=views_info(),
+        info=measured,
         elem_id=elem_id,
     )
 
 
-def views_info(root: Path = BENCHMARK_ROOT) -> str | None:
+def views_info(tasks: Sequence[Task], root: Path = BENCHMARK_ROOT) -> str | None:
     """The accuracy of our model on the test images with one view and with all, of each task; None without figures.
 
     Args:
+        tasks: What can be asked.
         root: The benchmark, laid out as `publishing.benchmark` describes.
     """
     measured = []
-    for task in TASKS.values():
+    for task in tasks:
         path = root / task.key / METRICS_FILE
         by_views = read_json(path)["models"][OURS]["views"] if path.is_file() else {}
         if {"1", str(DEFAULT_VIEWS)} <= by_views.keys():

@@ -17,13 +17,20 @@ from dermadeit.inference.predictor import NOT_CALIBRATED
 from dermadeit.inference.records import ABSTAIN, Prediction
 from dermadeit.metrics.classification import TARGET_FIGURE_NAMES
 from dermadeit.reporting.format import NOTHING, counted, percent, percent_span
-from dermadeit.reporting.names import EMPTY_SET, WITHHELD, capitalised, score_meaning, task_title
+from dermadeit.reporting.names import (
+    EMPTY_SET,
+    WITHHELD,
+    capitalised,
+    is_conditional,
+    score_meaning,
+    task_title,
+)
 from dermadeit.reporting.templates import render
-from dermadeit.tasks import BINARY, Task, get_task
+from dermadeit.tasks import Task
 from dermadeit.trust.calibration import Calibration
 from dermadeit.trust.gating import SHOWS_NO_SKIN, warning_sentences
 from dermadeit.views.page.html import score_name
-from dermadeit.views.single.reading import Reading, ViewScores, tasks_shown
+from dermadeit.views.single.reading import Reading, ViewScores
 
 _DOT_WIDTH = 0.028
 """Of the line that the dots stand on: closer dots are stacked."""
@@ -45,7 +52,7 @@ Calibrations = Mapping[str, Calibration | None]
 def result_html(
     reading: Reading, task_key: str, calibrations: Calibrations, settings: DecisionSettings | None = None
 ) -> str:
-    """The answers that belong to a chosen task: the binary one, then the conditional one.
+    """The answers that belong to a chosen task: before a conditional one, one that leaves nothing out.
 
     Args:
         reading: The photo's reading.
@@ -59,8 +66,8 @@ def result_html(
         "views/single/result.html",
         warnings=reading.preview.warnings,
         answers=[
-            _answer(reading, get_task(key), calibrations.get(key), settings, chosen=key == task_key)
-            for key in tasks_shown(task_key)
+            _answer(reading, reading.tasks[key], calibrations.get(key), settings, chosen=key == task_key)
+            for key in reading.tasks_shown(task_key)
         ],
         scores_meaning=score_meaning(calibrated=answer.calibrated, views=answer.views),
     )
@@ -77,9 +84,9 @@ def announcement(
     """The result in one sentence, for the status line."""
     settings = settings or DecisionSettings()
     parts = []
-    for key in tasks_shown(task_key):
-        answer, task = reading.predictions[key], get_task(key)
-        condition = "" if task is BINARY else "if malignant: "
+    for key in reading.tasks_shown(task_key):
+        answer, task = reading.predictions[key], reading.tasks[key]
+        condition = "if malignant: " if is_conditional(task) else ""
         if answer.verdict == ABSTAIN and not settings.override:
             parts.append(f"{condition}{WITHHELD.lower()}. {' '.join(answer.abstain_reasons).rstrip('.')}")
             continue
@@ -114,7 +121,7 @@ def _answer(
     shown = {
         "task": task.key,
         "title": task_title(task),
-        "is_conditional": task is not BINARY,
+        "is_conditional": is_conditional(task),
         "verdict": answer.verdict,
         "badge": _badge(answer, settings),
         "is_hidden": is_hidden(answer, settings),

@@ -18,23 +18,24 @@ from dermadeit.inference.decision import (
 from dermadeit.inference.records import ABSTAIN
 from dermadeit.reporting.names import threshold_rule
 from dermadeit.reporting.templates import render
-from dermadeit.tasks import BINARY, get_task
+from dermadeit.tasks import Task, get_task
 from dermadeit.trust.calibration import DEFAULT_OPERATING_POINT, Calibration
 from dermadeit.trust.files import CALIBRATE_COMMAND
 from dermadeit.views.page.events import INSTANT_EVENT, Updates
 from dermadeit.views.page.html import heading_html
-from dermadeit.views.single.reading import Reading, tasks_shown
+from dermadeit.views.single.reading import Reading
 
 
 class DecisionControls:
     """Renders the controls, and turns what they hold into a `DecisionSettings`.
 
     Args:
+        tasks: Task key to every task that can be asked.
         calibrations: Task key to what was fitted for its checkpoint; None where nothing was.
     """
 
-    def __init__(self, calibrations: Mapping[str, Calibration | None]) -> None:
-        self._calibrations = calibrations
+    def __init__(self, tasks: Mapping[str, Task], calibrations: Mapping[str, Calibration | None]) -> None:
+        self._tasks, self._calibrations = tasks, calibrations
 
     def render_override(self) -> None:
         """Adds the way out of an abstention, hidden until there is one."""
@@ -47,8 +48,9 @@ class DecisionControls:
         )
 
     def render(self) -> None:
-        """Adds the rest, as the binary task has it."""
-        calibration = self._calibrations.get(BINARY.key)
+        """Adds the rest, as the first task has it."""
+        task = next(iter(self._tasks.values()))
+        calibration = self._calibrations.get(task.key)
         with gr.Column(visible=calibration is not None, elem_classes="dd-decision") as self._panel:
             gr.HTML(heading_html("Decision", kind="small"))
             self.operating_point = gr.Radio(
@@ -65,7 +67,7 @@ class DecisionControls:
                     _percent(get_threshold(calibration, DEFAULT_OPERATING_POINT) if calibration else 0.5),
                     step=0.1,
                     label="Threshold (%)",
-                    info=_threshold_info(BINARY.key),
+                    info=_threshold_info(task),
                     elem_id="threshold",
                     min_width=260,
                     buttons=[],
@@ -76,7 +78,7 @@ class DecisionControls:
                     maximum=100,
                     step=0.1,
                     label="Prevalence (%)",
-                    info=_prevalence_info(BINARY.key),
+                    info=_prevalence_info(task),
                     elem_id="prevalence",
                     min_width=180,
                 )
@@ -128,7 +130,7 @@ class DecisionControls:
 
     def for_task(self, task_key: str, settings: DecisionSettings) -> Updates:
         """The controls as a task has them, after another task had them."""
-        calibration = self._calibrations.get(task_key)
+        task, calibration = get_task(task_key, self._tasks), self._calibrations.get(task_key)
         settings = settings.for_other_task()
         return {
             self._panel: gr.update(visible=calibration is not None),
@@ -136,9 +138,9 @@ class DecisionControls:
             self.operating_point: settings.operating_point,
             self.threshold: gr.update(
                 value=_percent(get_threshold(calibration, settings.operating_point) if calibration else 0.5),
-                info=_threshold_info(task_key),
+                info=_threshold_info(task),
             ),
-            self.prevalence: gr.update(value=_prevalence(calibration), info=_prevalence_info(task_key)),
+            self.prevalence: gr.update(value=_prevalence(calibration), info=_prevalence_info(task)),
         }
 
     def at_point(self, task_key: str, settings: DecisionSettings) -> Updates:
@@ -151,7 +153,7 @@ class DecisionControls:
     def for_reading(self, reading: Reading | None, task_key: str) -> Updates:
         """Offers to override where a shown answer is withheld."""
         withheld = reading is not None and any(
-            reading.predictions[key].verdict == ABSTAIN for key in tasks_shown(task_key)
+            reading.predictions[key].verdict == ABSTAIN for key in reading.tasks_shown(task_key)
         )
         return {self.override: gr.update(visible=withheld)}
 
@@ -175,12 +177,10 @@ def _prevalence(calibration: Calibration | None) -> float:
     return 50.0 if calibration is None else _percent(read_calibration_prevalence(calibration))
 
 
-def _threshold_info(task_key: str) -> str:
-    task = get_task(task_key)
+def _threshold_info(task: Task) -> str:
     return threshold_rule(task, task.target)
 
 
-def _prevalence_info(task_key: str) -> str:
-    task = get_task(task_key)
+def _prevalence_info(task: Task) -> str:
     _, plural = task.nouns[task.target]
     return f"Share of the lesions that are {plural}, where you use the answer."

@@ -8,7 +8,6 @@ from typing import Any
 import gradio as gr
 
 from dermadeit.inference.predictor import Predictor
-from dermadeit.tasks import get_task
 from dermadeit.views.page.events import MODEL_EVENT, PAGE_EVENT, Updates
 from dermadeit.views.page.failures import presentable
 from dermadeit.views.page.html import NO_READING, failure_html, heading_html, status_html
@@ -17,7 +16,7 @@ from dermadeit.views.page.uploads import store_json
 from dermadeit.views.single.decision_controls import DecisionControls
 from dermadeit.views.single.exports import export, file_stem, find_untested, report, store_report
 from dermadeit.views.single.heatmap import HeatmapPanel, as_share
-from dermadeit.views.single.reading import Reading, add_heatmap, tasks_shown
+from dermadeit.views.single.reading import Reading, add_heatmap
 from dermadeit.views.single.turn import Visit
 
 
@@ -88,7 +87,10 @@ class Downloads:
         _, _, opacity, *controls = rest
 
         def make(reading: Reading) -> str:
-            settings, shown = self._controls.read_settings(*controls), self._find_shown(task_key, rest)
+            settings, shown = (
+                self._controls.read_settings(*controls),
+                self._find_shown(reading, task_key, rest),
+            )
             html = report(reading, self._predictors, task_key, settings, shown, as_share(opacity))
             return store_report(reading, html)
 
@@ -102,12 +104,12 @@ class Downloads:
         _, _, _, *controls = rest
         # Nothing is kept of it: while the photo is being read, only its reading may add to what is known.
         reading = visit.reading
-        if reading is None or any(key not in reading.predictions for key in tasks_shown(task_key)):
+        if reading is None or not reading.has_answers(task_key):
             yield {self._file: None, self._status: status_html(NO_READING)}
             return
         try:
             settings = self._controls.read_settings(*controls)
-            missing = find_untested(reading, task_key, settings, self._find_shown(task_key, rest))
+            missing = find_untested(reading, task_key, settings, self._find_shown(reading, task_key, rest))
             if missing:
                 yield {self._status: status_html("Checking the heatmap for the file …")}
             for wanted in missing:
@@ -117,10 +119,10 @@ class Downloads:
         except Exception as error:
             yield {self._file: None, self._status: failure_html(presentable(error))}
 
-    def _find_shown(self, task_key: str, rest: Sequence[Any]) -> tuple[str, str] | None:
+    def _find_shown(self, reading: Reading, task_key: str, rest: Sequence[Any]) -> tuple[str, str] | None:
         """Method and class of the heatmap that is on the page; None for none."""
         chosen, method, *_ = rest
         shown_task, _, class_key = (chosen or "").partition("/")
-        if shown_task != task_key or class_key not in get_task(task_key).classes:
+        if shown_task != task_key or class_key not in reading.tasks[task_key].classes:
             return None
         return self._heatmap.known_method(method), class_key

@@ -14,14 +14,14 @@ from dermadeit.inference.records import ABSTAIN, Decision, Prediction
 from dermadeit.inference.saliency import DEFAULT_METHOD
 from dermadeit.reporting.names import METHOD_TITLES
 from dermadeit.reporting.photo_report import ReportFigure, single_image_report
-from dermadeit.tasks import DIAGNOSES, get_task
+from dermadeit.tasks import DIAGNOSES, Task
 from dermadeit.trust.neighbours import Neighbour
 from dermadeit.views.page.case_pictures import ISIC_ADDRESS, isic_id
 from dermadeit.views.page.html import check_finding, check_state
 from dermadeit.views.page.uploads import private_folder
 from dermadeit.views.single.answer_card import is_hidden, outside_set
 from dermadeit.views.single.heatmap import draw_outlined_overlay
-from dermadeit.views.single.reading import Reading, tasks_shown
+from dermadeit.views.single.reading import Reading
 
 WITHHELD_NOTE = (
     "This answer is withheld. The label and the probabilities are kept for checks only. Do not show them "
@@ -78,7 +78,7 @@ def export(
             _reading(
                 reading, predictors[key], key, settings if key == task_key else settings.for_other_task()
             )
-            for key in tasks_shown(task_key)
+            for key in reading.tasks_shown(task_key)
         ],
     }
 
@@ -120,7 +120,7 @@ def find_untested(
     Returns:
         Task, class key and method of each: that on the page, and that of every answer that is not withheld.
     """
-    answers = [reading.predictions[key] for key in tasks_shown(task_key)]
+    answers = [reading.predictions[key] for key in reading.tasks_shown(task_key)]
     heatmaps = [
         (answer.task, answer.label, DEFAULT_METHOD) for answer in answers if not is_hidden(answer, settings)
     ]
@@ -154,7 +154,7 @@ def export_answer(answer: Prediction, predictor: Predictor, settings: DecisionSe
         predictor: That gave it.
         settings: What was set for its task.
     """
-    task = get_task(answer.task)
+    task = predictor.checkpoint.task
     decision = decide_with_settings(answer, predictor.checkpoint.calibration, settings)
     if decision:
         at_point = Decision(decision.operating_point, decision.threshold, decision.decision)
@@ -175,23 +175,29 @@ def _reading(reading: Reading, predictor: Predictor, key: str, settings: Decisio
     answer = reading.predictions[key]
     return export_answer(answer, predictor, settings) | {
         "view_scores": asdict(reading.views[key]),
-        "neighbours": _cases(answer.neighbours),
+        "neighbours": _cases(answer.neighbours, reading.tasks[key]),
     }
 
 
-def _cases(neighbours: Sequence[Neighbour]) -> list[dict[str, Any]]:
+def _cases(neighbours: Sequence[Neighbour], task: Task) -> list[dict[str, Any]]:
     return [
         asdict(near)
         | {
-            "diagnosis_name": DIAGNOSES.get(near.diagnosis.upper(), near.diagnosis),
+            "diagnosis_name": case_name(near, task),
             "isic_url": (public := isic_id(near.image_id)) and ISIC_ADDRESS.format(public),
         }
         for near in neighbours
     ]
 
 
+def case_name(near: Neighbour, task: Task) -> str:
+    """The diagnosis of a similar case for people, or its class of one's own."""
+    own = task.display_names if not task.class_of_diagnosis else {}
+    return own.get(near.diagnosis) or DIAGNOSES.get(near.diagnosis.upper(), near.diagnosis)
+
+
 def _figure(reading: Reading, task_key: str, method: str, class_key: str, opacity: float) -> ReportFigure:
-    name, title = get_task(task_key).display_names[class_key], METHOD_TITLES[method]
+    name, title = reading.tasks[task_key].display_names[class_key], METHOD_TITLES[method]
     check = reading.checks.get(task_key, {}).get((method, class_key))
     return ReportFigure(
         title=f"{title} for {name}",

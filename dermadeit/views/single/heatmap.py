@@ -13,7 +13,7 @@ from dermadeit.inference.predictor import Predictor
 from dermadeit.inference.saliency import DEFAULT_METHOD, DEFAULT_OPACITY, SALIENCY_METHODS
 from dermadeit.reporting.names import METHOD_TITLES
 from dermadeit.reporting.templates import render
-from dermadeit.tasks import BINARY, get_task
+from dermadeit.tasks import Task
 from dermadeit.views.page.events import Updates
 from dermadeit.views.page.html import badge_html, heading_html, legend_html
 from dermadeit.views.page.scripts import ANNOUNCE
@@ -29,6 +29,7 @@ class HeatmapPanel:
     """
 
     def __init__(self, predictors: Mapping[str, Predictor]) -> None:
+        self._first = next(iter(predictors.values())).checkpoint.task
         # A choice that only works for one of the tasks would have to come and go.
         self._has_rollout = all(
             predictor.checkpoint.classifier.spec.is_transformer for predictor in predictors.values()
@@ -51,7 +52,7 @@ class HeatmapPanel:
         self.legend = gr.HTML(no_heatmap_html("none"), elem_id="legend", min_height=96)
         with gr.Row(elem_classes="dd-controls"):
             self.chosen_class = gr.Radio(
-                class_choices(BINARY.key), label="Heatmap for the class", elem_id="class", min_width=260
+                class_choices(self._first), label="Heatmap for the class", elem_id="class", min_width=260
             )
             self.method = gr.Radio(
                 [(title, key) for key, title in METHOD_TITLES.items()],
@@ -90,7 +91,7 @@ class HeatmapPanel:
             return self.clear_figure(no_heatmap_html("withheld"))
         if (method, class_key) not in reading.maps.get(task_key, {}):
             return self.clear_figure()
-        task = get_task(task_key)
+        task = reading.tasks[task_key]
         name, title = task.display_names[class_key], METHOD_TITLES[method]
         return {
             self.overlay: gr.update(
@@ -110,7 +111,7 @@ class HeatmapPanel:
         legend = legend_html(
             check,
             METHOD_TITLES[method],
-            get_task(task_key).display_names[class_key],
+            reading.tasks[task_key].display_names[class_key],
             of_class=method == DEFAULT_METHOD,
             has_outline=bool(drawn.values.any()),
         )
@@ -134,10 +135,9 @@ def no_heatmap_html(state: Literal["none", "stopped", "withheld"]) -> str:
     return render("views/single/no_heatmap.html", state=state)
 
 
-def class_choices(task_key: str) -> list[tuple[str, str]]:
+def class_choices(task: Task) -> list[tuple[str, str]]:
     """Names and values of the classes of a task."""
     # The task is part of the value: after a switch, a late choice can't be taken for one of the new task.
-    task = get_task(task_key)
     return [(task.display_names[key], f"{task.key}/{key}") for key in task.classes]
 
 

@@ -13,7 +13,9 @@ from dermadeit.inference.faithfulness import SaliencyCheck, check_saliency
 from dermadeit.inference.predictor import Predictor
 from dermadeit.inference.records import ItemFailure, Prediction
 from dermadeit.inference.saliency import DEFAULT_METHOD, SALIENCY_METHODS, SaliencyMap
-from dermadeit.tasks import BINARY, get_task
+from dermadeit.inference.zoo import tasks_of
+from dermadeit.reporting.names import is_conditional
+from dermadeit.tasks import Task, get_task
 from dermadeit.trust.neighbours import NEIGHBOURS
 from dermadeit.views.page.case_pictures import load_pictures
 
@@ -69,6 +71,7 @@ class Reading:
     Attributes:
         preview: The photo, at most `PREVIEW_SIDE` pixels a side.
         size: Width and height of the photo itself, in pixels.
+        tasks: Task key to every task that can be asked.
         inputs: Task key to the photo as its model takes it: squashed to a square, 8-bit.
         predictions: Task key to answer.
         photo_checks: Task key to what was measured on the photo.
@@ -79,9 +82,10 @@ class Reading:
 
     preview: LesionImage
     size: tuple[int, int]
-    inputs: Mapping[str, LesionImage]
-    predictions: Mapping[str, Prediction]
-    photo_checks: Mapping[str, PhotoCheck]
+    tasks: Mapping[str, Task]
+    inputs: Mapping[str, LesionImage] = field(default_factory=dict)
+    predictions: Mapping[str, Prediction] = field(default_factory=dict)
+    photo_checks: Mapping[str, PhotoCheck] = field(default_factory=dict)
     maps: Mapping[str, Maps] = field(default_factory=dict)
     checks: Mapping[str, Checks] = field(default_factory=dict)
     pictures: Mapping[str, bytes] = field(default_factory=dict)
@@ -89,12 +93,32 @@ class Reading:
     @property
     def views(self) -> Mapping[str, ViewScores]:
         """Task key to what the single views say."""
-        return {key: _view_scores(answer) for key, answer in self.predictions.items()}
+        return {key: _view_scores(answer, self.tasks[key]) for key, answer in self.predictions.items()}
+
+    def tasks_shown(self, task_key: str) -> tuple[str, ...]:
+        """As the function."""
+        return tasks_shown(self.tasks, task_key)
+
+    def has_answers(self, task_key: str) -> bool:
+        """Whether all answers are there that are shown for a chosen task."""
+        return all(key in self.predictions for key in self.tasks_shown(task_key))
 
 
-def tasks_shown(task_key: str) -> tuple[str, ...]:
-    """The tasks whose answers are shown for a chosen one: the binary reading always comes first."""
-    return tuple(dict.fromkeys((BINARY.key, get_task(task_key).key)))
+def tasks_shown(tasks: Mapping[str, Task], task_key: str) -> tuple[str, ...]:
+    """The tasks whose answers are shown for a chosen one: before a conditional one, one that leaves nothing out.
+
+    Args:
+        tasks: Task key to every task that can be asked.
+        task_key: The chosen one.
+
+    Raises:
+        TaskError: It is none of these.
+    """
+    chosen = get_task(task_key, tasks)
+    if not is_conditional(chosen):
+        return (task_key,)
+    whole = [key for key, task in tasks.items() if not is_conditional(task)]
+    return (*whole[:1], task_key)
 
 
 def predict_one(predictor: Predictor, image: LesionImage) -> Prediction:
@@ -113,8 +137,8 @@ def predict_one(predictor: Predictor, image: LesionImage) -> Prediction:
 
 def read_labels(predictors: Mapping[str, Predictor], image: LesionImage, task_key: str) -> Reading:
     """The answers that are shown for a task, without heatmaps: as fast as it gets."""
-    reading = Reading(shrink(image, PREVIEW_SIDE), (image.width, image.height), {}, {}, {})
-    for key in tasks_shown(task_key):
+    reading = Reading(shrink(image, PREVIEW_SIDE), (image.width, image.height), tasks_of(predictors))
+    for key in reading.tasks_shown(task_key):
         reading = _add_answer(reading, predictors[key], image, key)
     return reading
 
@@ -201,8 +225,8 @@ def _add_answer(reading: Reading, predictor: Predictor, image: LesionImage, key:
     )
 
 
-def _view_scores(answer: Prediction) -> ViewScores:
-    index = get_task(answer.task).index_of(answer.label)
+def _view_scores(answer: Prediction, task: Task) -> ViewScores:
+    index = task.index_of(answer.label)
     return ViewScores(
         answer.label,
         tuple(shares[index] for shares in answer.view_probabilities),

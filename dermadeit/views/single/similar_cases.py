@@ -10,11 +10,12 @@ from dermadeit.inference.records import Prediction
 from dermadeit.reporting.document import data_address
 from dermadeit.reporting.names import capitalised
 from dermadeit.reporting.templates import render
-from dermadeit.tasks import DIAGNOSES, get_task
+from dermadeit.tasks import Task
 from dermadeit.trust.gating import SHOWS_NO_SKIN
 from dermadeit.trust.neighbours import Neighbour, describe_outside, describe_votes
 from dermadeit.views.page.case_pictures import FOLDER_VARIABLE, ISIC_ADDRESS, isic_id
 from dermadeit.views.single.answer_card import is_hidden
+from dermadeit.views.single.exports import case_name
 from dermadeit.views.single.reading import Reading
 
 
@@ -26,38 +27,35 @@ def cases_html(reading: Reading, task_key: str, settings: DecisionSettings) -> s
         task_key: The chosen task.
         settings: What the visitor has set: the cases are withheld with the answer.
     """
-    answer = reading.predictions[task_key]
+    answer, task = reading.predictions[task_key], reading.tasks[task_key]
     votes = answer.neighbour_votes
     if not answer.neighbours or votes is None:
         return ""
     return render(
         "views/single/similar_cases.html",
         is_hidden=is_hidden(answer, settings),
-        vote=_vote(answer, votes, task_key),
+        vote=_vote(answer, votes, task),
         disagree=answer.neighbour_disagreement,
-        cases=[_case(near, task_key, reading.pictures) for near in answer.neighbours],
-        folder_variable="" if reading.pictures else FOLDER_VARIABLE,
+        cases=[_case(near, task, reading.pictures) for near in answer.neighbours],
+        folder_variable=FOLDER_VARIABLE if task.class_of_diagnosis and not reading.pictures else "",
     )
 
 
-def _vote(answer: Prediction, votes: Mapping[str, int], task_key: str) -> str:
+def _vote(answer: Prediction, votes: Mapping[str, int], task: Task) -> str:
     """The vote of the most similar cases for the most probable class, as sentences."""
     if not SHOWS_NO_SKIN.isdisjoint(answer.abstain_codes):
         return "No vote, because the photo differs from all training photos."
-    task = get_task(task_key)
     sentences = (describe_votes(votes, answer.label, task), describe_outside(votes))
     return " ".join(f"{sentence}." for sentence in sentences if sentence)
 
 
-def _case(near: Neighbour, task_key: str, pictures: Mapping[str, bytes]) -> dict[str, Any]:
-    names = get_task(task_key).display_names
-    diagnosis = DIAGNOSES.get(near.diagnosis.upper()) or names.get(near.diagnosis, near.diagnosis)
+def _case(near: Neighbour, task: Task, pictures: Mapping[str, bytes]) -> dict[str, Any]:
     public, picture = isic_id(near.image_id), pictures.get(near.image_id)
     return {
         "image_id": near.image_id,
         "public_id": public,
         "address": ISIC_ADDRESS.format(public) if public else "",
-        "diagnosis": capitalised(diagnosis),
+        "diagnosis": capitalised(case_name(near, task)),
         "distance": near.distance,
         "picture": data_address(picture, "png") if picture else "",
     }

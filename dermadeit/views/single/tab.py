@@ -12,6 +12,7 @@ import gradio as gr
 
 from dermadeit.inference.decision import OWN_THRESHOLD, DecisionSettings
 from dermadeit.inference.predictor import Predictor
+from dermadeit.inference.zoo import tasks_of
 from dermadeit.tasks import get_task
 from dermadeit.views.page.case_pictures import case_folder
 from dermadeit.views.page.events import INSTANT_EVENT, LATEST_EVENT, MODEL_EVENT, PAGE_EVENT, Updates
@@ -51,11 +52,11 @@ class SingleImageTab:
     """
 
     def __init__(self, predictors: Mapping[str, Predictor]) -> None:
-        self._predictors = predictors
+        self._predictors, self._tasks = predictors, tasks_of(predictors)
         self._calibrations = {key: predictor.checkpoint.calibration for key, predictor in predictors.items()}
-        self._controls = DecisionControls(self._calibrations)
+        self._controls = DecisionControls(self._tasks, self._calibrations)
         self.heatmap = HeatmapPanel(predictors)
-        self._input = PhotoPanel()
+        self._input = PhotoPanel(tuple(self._tasks.values()))
         self.downloads = Downloads(predictors, self._controls, self.heatmap)
         self._case_folder = case_folder()
 
@@ -251,7 +252,9 @@ class SingleImageTab:
         updates = {
             self.visit: visit,
             **self._controls.for_task(task_key, settings),
-            self.heatmap.chosen_class: gr.update(choices=class_choices(task_key), value=None),
+            self.heatmap.chosen_class: gr.update(
+                choices=class_choices(get_task(task_key, self._tasks)), value=None
+            ),
         }
         if turn is None:
             # The page may still show what has expired; without a photo on it there is nothing to take away.
@@ -324,7 +327,7 @@ class SingleImageTab:
             turn.method, turn.opacity = self.heatmap.known_method(method), as_share(opacity)
             if task_key != turn.task_key or not turn.has_answer:
                 return gr.skip()
-            get_task(task_key).index_of(class_key)
+            get_task(task_key, self._tasks).index_of(class_key)
             turn.class_key = class_key
             return {
                 self.visit: visit,
@@ -392,7 +395,7 @@ class SingleImageTab:
             **self._announce(turn),
             **self.heatmap.for_class(reading, turn.task_key, turn.class_key, turn.method, turn.opacity),
             self.heatmap.chosen_class: gr.update(
-                choices=class_choices(turn.task_key),
+                choices=class_choices(reading.tasks[turn.task_key]),
                 value=turn.class_key and f"{turn.task_key}/{turn.class_key}",
             ),
             **self.downloads.enable(True),

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from dermadeit.inference.decision import DecisionSettings
 from dermadeit.inference.saliency import DEFAULT_METHOD, DEFAULT_OPACITY
 from dermadeit.views.page.job import Job
-from dermadeit.views.single.reading import Reading, tasks_shown
+from dermadeit.views.single.reading import Reading
 
 
 class WantedMap(NamedTuple):
@@ -60,8 +60,7 @@ class Turn:
     @property
     def has_answer(self) -> bool:
         """Whether the answers that are shown for the chosen task are there."""
-        known = self.reading.predictions if self.reading else {}
-        return all(key in known for key in tasks_shown(self.task_key))
+        return self.reading is not None and self.reading.has_answers(self.task_key)
 
     @property
     def wanted(self) -> WantedMap | None:

@@ -26,7 +26,7 @@ from dermadeit.inference.predictor import Predictor
 from dermadeit.inference.records import ABSTAIN, ANSWER, Prediction
 from dermadeit.inference.saliency import attention_rollout
 from dermadeit.reporting.names import SIMILAR_CASES, WITHHELD
-from dermadeit.tasks import BINARY
+from dermadeit.tasks import BINARY, TASKS
 from dermadeit.trust.calibration import OPERATING_POINTS, OperatingPoint
 from dermadeit.trust.gating import warning_sentences
 from dermadeit.trust.neighbours import VOTERS, describe_votes
@@ -167,18 +167,18 @@ def test_uncalibrated_answers_are_not_decided(reading, calibrations):
 
 @pytest.mark.parametrize("raw", [None, "50", float("nan"), float("inf"), True, [], {}])
 def test_what_a_control_never_sends_becomes_a_default(calibrations, raw):
-    settings = DecisionControls(calibrations).read_settings(raw, raw, raw, raw)
+    settings = DecisionControls(TASKS, calibrations).read_settings(raw, raw, raw, raw)
     assert (settings.operating_point, settings.threshold, settings.prevalence) == ("balanced", 0.5, None)
     assert settings.override is (raw is True)
 
 
 def test_percentages_beyond_their_range_are_held_in_it(calibrations):
-    settings = DecisionControls(calibrations).read_settings(OWN_THRESHOLD, 250, -3, False)
+    settings = DecisionControls(TASKS, calibrations).read_settings(OWN_THRESHOLD, 250, -3, False)
     assert (settings.threshold, settings.prevalence) == (1.0, 0.0)
 
 
 def test_the_prevalence_box_shows_what_is_reckoned_with(calibrations):
-    settled = DecisionControls(calibrations).settle_prevalence
+    settled = DecisionControls(TASKS, calibrations).settle_prevalence
     assert settled("binary", 200) == 100
     assert settled("binary", -3) == 0
     assert settled("binary", None) == 50
