@@ -104,7 +104,7 @@ def _prepare_output() -> None:
 @app.command()
 def predict(
     images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")],
-    task: TaskOption,
+    task: AnyTaskOption = None,
     model: ModelOption = "dermadeit",
     views: ViewsOption = 8,
     saliency: Annotated[
@@ -125,25 +125,32 @@ def predict(
     operating_point: Annotated[
         str | None, typer.Option(help="sensitivity_95, specificity_95 or balanced; balanced by default.")
     ] = None,
+    lesion: Annotated[
+        bool, typer.Option("--lesion", help="All photos show one lesion: one more record, of their mean.")
+    ] = False,
     output_format: FormatOption = OutputFormat.table,
 ) -> None:
     """Read images, one record each; a bad file never stops the others."""
     with _user_errors():
+        from dermadeit.inference.lesion import join_photos
         from dermadeit.inference.predictor import load_predictor
         from dermadeit.inference.records import ABSTAIN, ItemFailure, Prediction
+        from dermadeit.trust.calibration import DEFAULT_OPERATING_POINT
 
         if saliency is not None:
             require_folder(saliency)
         images = _list_images(images)
-        predictor = load_predictor(task.value, model)
+        predictor = load_predictor(task and task.value, model)
         if output_format is OutputFormat.table and (caveat := predictor.checkpoint.task.caveat):
             typer.echo(caveat, err=True)
-        some_failed = False
+        some_failed, read = False, []
         records = predictor.predict_iter(
             images, views, operating_point=operating_point, neighbours=neighbours
         )
         for file, record in zip(images, records, strict=True):
             some_failed |= isinstance(record, ItemFailure)
+            if lesion:
+                read.append(record)
             overlay, written = {}, None
             if isinstance(record, Prediction) and (saliency is not None or check_saliency):
                 hidden = record.verdict == ABSTAIN and not even_if_withheld
@@ -155,6 +162,11 @@ def predict(
             # The argument itself: it tells two files of one name apart.
             line = record.to_dict() | {"file": file} | overlay
             typer.echo(json.dumps(line) if output_format is OutputFormat.jsonl else _prediction_line(line))
+        if lesion:
+            joint = join_photos(predictor, read, views, operating_point or DEFAULT_OPERATING_POINT)
+            # The photos' own records are the lines above.
+            found = {"lesion": images, **joint.to_dict(), "photos": len(images)}
+            typer.echo(json.dumps(found) if output_format is OutputFormat.jsonl else _lesion_line(found))
     raise typer.Exit(EXIT_SOME_FAILED if some_failed else 0)
 
 
@@ -163,8 +175,8 @@ def evaluate(
     source: Annotated[
         Path, typer.Argument(help="A folder or ZIP with class subfolders or a table, or a table.")
     ],
-    task: TaskOption,
     output: Annotated[Path, typer.Option(help="Folder for metrics.json, predictions.csv, failures.csv.")],
+    task: AnyTaskOption = None,
     images: ImagesOption = None,
     model: Annotated[list[str] | None, typer.Option(help="A model name or folder; repeat for more.")] = None,
     views: ViewsOption = 8,
@@ -195,7 +207,9 @@ def evaluate(
         )
         if split is None and any(row.split == "train" for row in manifest.rows):
             typer.echo("The table includes training images; --split test leaves them out.", err=True)
-        predictors = [load_predictor(task.value, name) for name in dict.fromkeys(model or ["dermadeit"])]
+        predictors = [
+            load_predictor(manifest.task.key, name) for name in dict.fromkeys(model or ["dermadeit"])
+        ]
         _refuse_repeated([predictor.checkpoint.model for predictor in predictors])
         attributes = describe_images(manifest.rows) if slices else None
         evaluations = []
@@ -358,8 +372,8 @@ def robustness(
     source: Annotated[
         Path, typer.Argument(help="A folder or ZIP with class subfolders or a table, or a table.")
     ],
-    task: TaskOption,
     output: Annotated[Path, typer.Option(help="Folder for robustness.json.")],
+    task: AnyTaskOption = None,
     images: ImagesOption = None,
     model: ModelOption = "dermadeit",
     views: Annotated[int, typer.Option(min=1, max=8, help="Views whose logits are averaged.")] = 1,
@@ -386,7 +400,7 @@ def robustness(
         with tqdm(total=len(manifest.rows), unit="image", disable=None) as bar:
             measured = measure_robustness(
                 manifest,
-                load_predictor(task.value, model),
+                load_predictor(manifest.task.key, model),
                 views=views,
                 seed=seed,
                 progress=partial(bar.update, 1),
@@ -512,7 +526,7 @@ def _checked(manifest: Manifest, *, allow_leaks: bool) -> Manifest:
 
 def _open_manifest(
     source: Path,
-    task: TaskName,
+    task: TaskName | None,
     images: Path | None,
     model: str,
     *,
@@ -527,9 +541,10 @@ def _open_manifest(
     from dermadeit.data.manifest import read_source
     from dermadeit.models.checkpoints import find_checkpoint, read_task
 
-    asked = (
-        read_task(find_checkpoint(OWN, model)) if task.value == OWN else get_task(task.value, TRAINABLE_TASKS)
-    )
+    if task is None or task.value == OWN:
+        asked = read_task(find_checkpoint(task and task.value, model))
+    else:
+        asked = get_task(task.value, TRAINABLE_TASKS)
     manifest = _checked(read_source(source, asked, images, opened=opened), allow_leaks=allow_leaks)
     return manifest if split is None else manifest.select(split)
 
@@ -555,11 +570,17 @@ def _model_rows() -> Iterator[dict[str, Any]]:
     from dermadeit.models.classifier import count_parameters
     from dermadeit.models.specs import MODEL_SPECS
 
+    listed = set()
     for task in TASKS.values():
         for name in MODEL_SPECS:
             row = {"model": name, "task": task.key, "parameters": None, "megabytes": None}
             try:
-                checkpoint = load_checkpoint(find_checkpoint(task.key, name), task.key)
+                folder = find_checkpoint(task.key, name)
+                if folder in listed:
+                    continue
+                listed.add(folder)
+                checkpoint = load_checkpoint(folder)
+                row["task"] = checkpoint.network.key
                 row["parameters"] = checkpoint.parameters
                 row["megabytes"] = round(checkpoint.weights_bytes / 1e6, 1)
                 row["from"] = "embedded"
@@ -634,6 +655,21 @@ def _explain(
     name = f"{image.sha256[:16]}_{prediction.task}_{prediction.model}_{prediction.label}.png"
     write_atomically(folder / name, lambda partial: partial.write_bytes(encode_png(overlay)))
     return prediction, str(folder / name)
+
+
+def _lesion_line(lesion: dict[str, Any]) -> str:
+    photos = lesion["photos"]
+    if lesion["verdict"] != "answer":
+        return f"lesion, 0 of {photos} photos\tabstain\tNo photo of the lesion has an answer."
+    scores = "  ".join(f"{key} {value:.1%}" for key, value in lesion["probabilities"].items())
+    notes = [
+        f"{lesion['photos_agreeing']} of {lesion['photos_used']} photos agree, spread {lesion['spread']:.1%}"
+    ]
+    if lesion["operating_point"]:
+        notes.append("{name}: {decision}".format(**lesion["operating_point"]))
+    if lesion["conformal_set"] is not None:
+        notes.append(f"still possible: {', '.join(lesion['conformal_set']) or 'none'}")
+    return "\t".join([f"lesion, {lesion['photos_used']} of {photos} photos", lesion["label"], scores, *notes])
 
 
 def _prediction_line(line: dict[str, Any]) -> str:

@@ -240,39 +240,19 @@ class Predictor:
     def _record(self, image: _Prepared, outputs: ViewOutputs, request: _Request) -> Prediction | ItemFailure:
         if not np.isfinite(outputs.logits).all():
             return self._failure(image.name, image.sha256, "non_finite_output", NOT_FINITE)
-        checkpoint, trust = self.checkpoint, self.checkpoint.trust
-        calibration = checkpoint.calibration
-        if calibration is None or request.views not in calibration.by_views:
-            trust = calibration = None
+        checkpoint = self.checkpoint
+        trust, calibration = _fitted_for(checkpoint, request.views)
         logits = outputs.logits.mean(axis=0)
-        network = checkpoint.network.classes
-        class_probabilities = (
-            softmax(logits.astype(float))
-            if calibration is None
-            else calibration.class_probabilities(logits, request.views)
-        )
-        readings = {
-            task.key: _read(task, trust, checkpoint.network, class_probabilities, request)
-            for task in checkpoint.tasks
-            if trust is None or task.key in trust.calibrations
-        }
-        asked = readings[checkpoint.task.key]
         record = Prediction(
             file=image.name,
             sha256=image.sha256,
             task=checkpoint.task.key,
             model=checkpoint.model,
-            label=asked.label,
-            probabilities=asked.probabilities,
-            logits=dict(zip(network, logits.tolist(), strict=True)),
+            logits=dict(zip(checkpoint.network.classes, logits.tolist(), strict=True)),
             views=request.views,
             ledger=image.ledger,
             warnings=image.warnings if trust is not None else (*image.warnings, NOT_CALIBRATED),
-            calibrated=trust is not None,
-            operating_point=asked.operating_point,
-            conformal_set=asked.conformal_set,
-            class_probabilities=dict(zip(network, class_probabilities.tolist(), strict=True)),
-            readings=readings,
+            **answer_logits(checkpoint, logits, request.views, request.operating_point),
         )
         if trust is not None:
             record = replace(record, **_apply_gates(trust, image, outputs))
@@ -306,8 +286,58 @@ class Predictor:
         )
 
 
+def answer_logits(
+    checkpoint: Checkpoint, logits: np.ndarray, views: int, operating_point: str
+) -> dict[str, Any]:
+    """What a checkpoint makes of logits: its readings, and that of the task that is asked.
+
+    Args:
+        checkpoint: The network, asked a task.
+        logits: float [N], of the network's classes.
+        views: How many views of a photo were averaged.
+        operating_point: One of `calibration.OPERATING_POINTS`.
+
+    Returns:
+        The fields of a `Prediction` that rest on its probabilities, by their names.
+    """
+    trust, calibration = _fitted_for(checkpoint, views)
+    shares = (
+        softmax(logits.astype(float))
+        if calibration is None
+        else calibration.class_probabilities(logits, views)
+    )
+    readings = {
+        task.key: _read(task, trust, checkpoint.network, shares, views, operating_point)
+        for task in checkpoint.tasks
+        if trust is None or task.key in trust.calibrations
+    }
+    asked = readings[checkpoint.task.key]
+    return {
+        "label": asked.label,
+        "probabilities": asked.probabilities,
+        "calibrated": trust is not None,
+        "operating_point": asked.operating_point,
+        "conformal_set": asked.conformal_set,
+        "class_probabilities": dict(zip(checkpoint.network.classes, shares.tolist(), strict=True)),
+        "readings": readings,
+    }
+
+
+def _fitted_for(checkpoint: Checkpoint, views: int) -> tuple[Trust | None, Calibration | None]:
+    """What was fitted for the task that is asked, with this number of views; neither where nothing was."""
+    calibration = checkpoint.calibration
+    if calibration is None or views not in calibration.by_views:
+        return None, None
+    return checkpoint.trust, calibration
+
+
 def _read(
-    task: Task, trust: Trust | None, network: Task, class_probabilities: np.ndarray, request: _Request
+    task: Task,
+    trust: Trust | None,
+    network: Task,
+    class_probabilities: np.ndarray,
+    views: int,
+    operating_point: str,
 ) -> TaskReading:
     """The reading of a task from the probabilities of the network's classes, float64 [N]."""
     groups = task.group(network.classes)
@@ -320,8 +350,8 @@ def _read(
     return TaskReading(
         by_class,
         task.classes[int(calibration.answers(probabilities))],
-        decide_at_point(by_class, calibration, request.operating_point, request.views),
-        calibration.conformal_set(list(by_class.values()), request.views),
+        decide_at_point(by_class, calibration, operating_point, views),
+        calibration.conformal_set(list(by_class.values()), views),
     )
 
 

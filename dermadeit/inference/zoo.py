@@ -42,7 +42,7 @@ class ModelZoo:
             alone: no other model knows them.
 
     Args:
-        root: Folder that holds the checkpoints as `<task>/<model>/`.
+        root: Folder that holds the checkpoints, as `find_checkpoint` takes it.
         loaded: Predictors that are there already, by task and model.
     """
 
@@ -78,7 +78,7 @@ class ModelZoo:
             if model not in (names := self._names(task)):
                 raise ModelError(f"There is no model “{model}”. Choose one of {', '.join(names)}.")
             if (task, model) not in self._loaded:
-                self._loaded[task, model] = load_predictor(task, model, root=self._root)
+                self._loaded[task, model] = self._load(task, model)
             return self._loaded[task, model]
 
     def _names(self, task: str) -> tuple[str, ...]:
@@ -86,6 +86,14 @@ class ModelZoo:
         others = () if task == OWN else COMPARED_MODELS
         loaded = (name for key, name in self._loaded if key == task and name not in others)
         return (*loaded, *others)
+
+    def _load(self, task: str, model: str) -> Predictor:
+        folder = find_checkpoint(task, model, self._root)
+        for other in self._loaded.values():
+            # One network in memory answers all its tasks.
+            if other.checkpoint.folder == folder:
+                return other.for_task(task)
+        return load_predictor(task, model, root=self._root)
 
     def _missing(self, task: str, name: str) -> str:
         if (task, name) in self._loaded:

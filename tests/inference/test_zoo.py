@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from eight_diagnoses import eight_diagnoses_root
 
 from dermadeit.errors import CheckpointError, ModelError
 from dermadeit.inference.predictor import Predictor
@@ -45,3 +46,11 @@ def test_a_predictor_that_is_there_already_is_taken(predictors: dict[str, Predic
     zoo = ModelZoo(tmp_path, {("binary", "dermadeit"): predictors["binary"]})
     assert zoo.predictor("binary", "dermadeit") is predictors["binary"]
     assert [entry.name for entry in zoo.entries("binary") if entry.available] == ["dermadeit"]
+
+
+def test_one_network_serves_all_its_tasks(synthetic_data: Path) -> None:
+    zoo = ModelZoo(eight_diagnoses_root(synthetic_data))
+    binary, malignancy = (zoo.predictor(task, "dermadeit") for task in ("binary", "malignancy"))
+    assert binary.checkpoint.classifier is malignancy.checkpoint.classifier
+    assert (binary.checkpoint.task.key, malignancy.checkpoint.task.key) == ("binary", "malignancy")
+    assert [entry.name for entry in zoo.entries("diagnosis") if entry.available] == ["dermadeit"]
