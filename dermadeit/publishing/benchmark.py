@@ -2,11 +2,14 @@
 
 <task>/images.csv     the test images: image_id, label, lesion_group (empty where the image is the only one of
                       its lesion), source, split
-<task>/<model>.csv    image_id and, for each number of views, logit_<class>_views<n>, to four decimals
+<task>/<model>.csv    image_id and, for each number of views, logit_<class>_views<n>, to four decimals; and
+                      answer_<task>_views<n> where the answer is not always the most probable class
 <task>/weights.json   SHA-256 of the weights behind a model's file, where they were one checkpoint's
 <task>/leak_meter/image/      the same for models trained and tested on a split by image
 <task>/leak_meter/lesion/     their partners, of the same recipe on the split by lesion, where it is not that of
                               the models above
+
+A network of all eight diagnoses is filed once, under diagnosis, and read for every task.
 """
 
 from __future__ import annotations
@@ -29,13 +32,14 @@ from dermadeit.evaluation.predictions import (
     Measurement,
     PredictionSet,
     finite_numbers,
+    keep_shared_images,
     measure,
     measure_sources,
     read_predictions,
 )
 from dermadeit.files import ASSETS, read_json_if_there, write_json
 from dermadeit.models.specs import MODEL_SPECS, OURS
-from dermadeit.tasks import Task
+from dermadeit.tasks import DIAGNOSIS, TRAINABLE_TASKS, Task
 
 BENCHMARK_ROOT = ASSETS / "benchmark"
 """Where the published predictions lie."""
@@ -102,6 +106,12 @@ def add_predictions(
         table = path / "predictions.csv" if path.is_dir() else path
         for predictions in read_predictions(table):
             key = predictions.task.key, predictions.model
+            if predictions.network:
+                raise ResultFileError(
+                    f"The predictions of {predictions.model} for the task {predictions.task.key} are of a network "
+                    "of more classes. Evaluate it without naming a task: that file holds what it says for each.",
+                    code=ErrorCode.PREDICTIONS_DIFFER,
+                )
             if predictions.views in sets_of[key]:
                 raise ResultFileError(
                     f"There are two sets of predictions of {predictions.model} with {predictions.views} views. "
@@ -134,15 +144,24 @@ def read_benchmark(folder: Path, task: Task) -> FiledModels:
         ResultFileError: A file is missing, or contradicts `images.csv`.
     """
     paths = sorted(path for path in folder.glob("*.csv") if path.name != IMAGES_FILE)
-    if not paths:
+    images = read_csv(folder / IMAGES_FILE).rows if paths else []
+    models = {path.stem: _read_model(path, task, images) for path in paths}
+    weights = read_json_if_there(folder / WEIGHTS_FILE)
+    shared = folder.parent / DIAGNOSIS.key
+    if folder.name == task.key != DIAGNOSIS.key and (shared / IMAGES_FILE).is_file():
+        of_eight = read_benchmark(shared, DIAGNOSIS)
+        beside = next(iter(models.values()), {})
+        for model in of_eight.models.keys() - models.keys():
+            models[model] = _read_as(of_eight.models[model], task, beside)
+            weights |= {model: of_eight.weights_sha256.get(model, "")}
+    if not models:
         raise ResultFileError(
             f"The benchmark has no model for the task {task.key}. File one with “benchmark add”.",
             code=ErrorCode.EMPTY_BENCHMARK,
         )
-    images = read_csv(folder / IMAGES_FILE).rows
     return FiledModels(
-        {path.stem: _read_model(path, task, images) for path in paths},
-        read_json_if_there(folder / WEIGHTS_FILE),
+        {model: models[model] for model in sorted(models)},
+        {model: digest for model, digest in weights.items() if digest},
     )
 
 
@@ -183,10 +202,27 @@ def read_test_images(task: Task) -> dict[str, dict[str, str]]:
     """Identifier to label, lesion group, source and split of a task's test images, as far as they are filed."""
     path = BENCHMARK_ROOT / task.key / IMAGES_FILE
     if not path.is_file():
-        return {}
+        return {} if task.key == DIAGNOSIS.key else _read_test_images_as(task)
     return {
         row["image_id"]: {**row, "lesion_group": row["lesion_group"] or row["image_id"]}
         for row in read_csv(path).rows
+    }
+
+
+def _read_test_images_as(task: Task) -> dict[str, dict[str, str]]:
+    """The test images of all diagnoses that lie in a task; none where the eight can't form its classes."""
+    groups = task.group(DIAGNOSIS.classes)
+    if groups is None:
+        return {}
+    class_of = {
+        DIAGNOSIS.classes[index]: key
+        for key, members in zip(task.classes, groups.members, strict=True)
+        for index in members
+    }
+    return {
+        image_id: {**image, "label": class_of[image["label"]]}
+        for image_id, image in read_test_images(DIAGNOSIS).items()
+        if image["label"] in class_of
     }
 
 
@@ -231,7 +267,7 @@ def find_shipped_beside(sets: Sequence[PredictionSet], models: Sequence[str]) ->
     """
     task = sets[0].task
     folder = BENCHMARK_ROOT / task.key
-    if any(part.model in MODEL_SPECS for part in sets) or not (folder / IMAGES_FILE).is_file():
+    if any(part.model in MODEL_SPECS for part in sets) or not read_test_images(task):
         return ()
     filed = read_benchmark(folder, task).models
     wished = [model for model in dict.fromkeys(models) if model in filed]
@@ -266,6 +302,11 @@ def _write_model(
         )
         for row in rows:
             row |= dict(zip(names, logits_of[row["image_id"]], strict=True))
+        for key, answers in _weighed_answers(predictions).items():
+            columns.append(_answer_column(key, views))
+            answer_of = dict(zip(predictions.image_ids, answers, strict=True))
+            for row in rows:
+                row[columns[-1]] = answer_of[row["image_id"]]
     write_csv(folder / IMAGES_FILE, _IMAGE_COLUMNS, images)
     write_csv(folder / f"{model}.csv", columns, rows)
     known = read_json_if_there(folder / WEIGHTS_FILE) | {model: weights}
@@ -336,8 +377,65 @@ def _read_model(path: Path, task: Task, images: Sequence[Mapping[str, str]]) -> 
     by_views = {}
     for views in sorted({int(match[1]) for match in matches}, reverse=True):
         logits = finite_numbers(table, _logit_columns(task, views), path)
-        by_views[views] = replace(labelled, views=views, logits=logits, probabilities=softmax(logits, axis=1))
+        answers = {
+            key: tuple(row[_answer_column(key, views)] for row in table.rows)
+            for key in TRAINABLE_TASKS
+            if _answer_column(key, views) in table.columns
+        }
+        own = answers.pop(task.key, ())
+        by_views[views] = replace(
+            labelled,
+            views=views,
+            logits=logits,
+            probabilities=softmax(logits, axis=1),
+            decided=np.array([task.index_of(key) for key in own]) if own else None,
+            other_answers=answers,
+        )
     return by_views
+
+
+def _read_as(
+    of_eight: Mapping[int, PredictionSet], task: Task, beside: Mapping[int, PredictionSet]
+) -> dict[int, PredictionSet]:
+    """The predictions of a network of eight diagnoses for a task, in the order of a model that is there already.
+
+    Args:
+        of_eight: Number of views to predictions.
+        task: The task.
+        beside: The predictions of the other model; empty for none.
+    """
+    read: dict[int, PredictionSet] = {}
+    for views, part in of_eight.items():
+        found = part.read_as(task)
+        assert found is not None, "eight diagnoses form every task"
+        for first in list(beside.values())[:1]:
+            if set(first.image_ids) != set(found.image_ids):
+                raise ResultFileError(
+                    f"The predictions of {part.model} for all diagnoses are of other images than those for the "
+                    f"task {task.key}. File every model again with “benchmark add”.",
+                    code=ErrorCode.PREDICTIONS_DIFFER,
+                )
+            _, found = keep_shared_images((first, found))
+        read[views] = found
+    return read
+
+
+def _weighed_answers(predictions: PredictionSet) -> dict[str, tuple[str, ...]]:
+    """Key of each task to what was answered, where that is not always the most probable class."""
+    others = (predictions.read_as(TRAINABLE_TASKS[key]) for key in predictions.other_answers)
+    kept = {
+        part.task.key: predictions.other_answers[part.task.key]
+        for part in others
+        if part is not None and part.decided is not None
+    }
+    if predictions.decided is not None:
+        classes = predictions.task.classes
+        kept[predictions.task.key] = tuple(classes[index] for index in predictions.decided)
+    return kept
+
+
+def _answer_column(key: str, views: int) -> str:
+    return f"answer_{key}_views{views}"
 
 
 def _logit_columns(task: Task, views: int) -> list[str]:

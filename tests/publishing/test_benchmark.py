@@ -4,11 +4,12 @@ import csv
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 from typer.testing import CliRunner
 
 from dermadeit.cli import app
@@ -21,7 +22,7 @@ from dermadeit.publishing.benchmark_table import (
     render_summary,
     render_tables,
 )
-from dermadeit.tasks import TASKS, get_task
+from dermadeit.tasks import BINARY, DIAGNOSIS, MALIGNANCY, MULTICLASS, TASKS, TRAINABLE_TASKS, get_task
 
 IMAGES = 90
 MODELS = {
@@ -41,7 +42,7 @@ def _write_predictions(
     overwrite: Mapping | None = None,
 ) -> Path:
     """A table as `evaluate` writes it, of the same images for every model, with some columns overwritten."""
-    classes = get_task(task).classes
+    classes = get_task(task, TRAINABLE_TASKS).classes
     labels = np.random.default_rng(0).integers(0, len(classes), IMAGES)
     noise = np.random.default_rng([len(model), views]).normal(size=(IMAGES, len(classes)))
     rows = [
@@ -314,3 +315,47 @@ def test_missing_and_damaged_files_are_explained(root: Path, results: Path, tmp_
     for path in (root / "binary").glob("*.csv"):
         path.unlink()
     assert "has no model" in _write_tables(root, results, exit_code=2).stderr
+
+
+def _rewrite(folder: Path, change: Callable[[dict, int], dict]) -> list[dict]:
+    """Changes the rows of a table that `_write_predictions` wrote."""
+    with (folder / "predictions.csv").open() as stream:
+        rows = [row | change(row, index) for index, row in enumerate(csv.DictReader(stream))]
+    with (folder / "predictions.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return rows
+
+
+def test_a_network_of_eight_is_filed_once_and_read_for_every_task(tmp_path: Path) -> None:
+    # A network that weighs classes doesn't always answer the most probable one.
+    rows = _rewrite(
+        _write_predictions(tmp_path / "eight", "dermadeit", 3, "diagnosis"),
+        lambda _row, _index: {"answer_multiclass": "scc"},
+    )
+    root = tmp_path / "root"
+    _benchmark("add", tmp_path / "eight", "--root", root)
+    filed = {
+        task.key: read_benchmark(root / task.key, task).models["dermadeit"][8]
+        for task in (BINARY, MALIGNANCY, MULTICLASS)
+    }
+    logits = np.array([[float(row[f"logit_{key}"]) for key in DIAGNOSIS.classes] for row in rows])
+    shares = softmax(logits, axis=1)
+    np.testing.assert_allclose(filed["binary"].probabilities[:, 0], shares[:, 1], atol=1e-4)
+    malignant = shares[:, [DIAGNOSIS.index_of(key) for key in MULTICLASS.classes]].sum(axis=1)
+    np.testing.assert_allclose(filed["malignancy"].probabilities[:, 1], malignant, atol=1e-4)
+    nevi = [row["label_true"] == "nv" for row in rows]
+    np.testing.assert_array_equal(filed["binary"].labels == 0, nevi)
+    assert len(filed["multiclass"]) == sum(row["label_true"] in MULTICLASS.classes for row in rows)
+    assert set(filed["multiclass"].answers.tolist()) == {MULTICLASS.index_of("scc")}
+    # A network of two classes stands beside it, on the same images in the same order.
+    _rewrite(
+        _write_predictions(tmp_path / "two", "deit", 1),
+        lambda _row, index: {"label_true": "nevus" if nevi[index] else "others"},
+    )
+    _benchmark("add", tmp_path / "two", "--root", root)
+    models = read_benchmark(root / "binary", BINARY).models
+    assert list(models) == ["deit", "dermadeit"]
+    assert models["deit"][8].image_ids == models["dermadeit"][8].image_ids
+    assert models["deit"][8].labels.tolist() == models["dermadeit"][8].labels.tolist()
