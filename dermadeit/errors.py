@@ -145,6 +145,7 @@ class ErrorCode(StrEnum):
     )
     UPLOAD_EXPIRED = "upload_expired", "The uploaded file was deleted by the time that it was read."
     UPLOAD_REFUSED = "upload_refused", "The uploaded files can't be used."
+    WEAK_TEACHER = "weak_teacher", "The teacher is no better than a plain training."
     WEIGHTS_DIFFER = "weights_differ", "The predictions of one model come from different weights."
     WEIGHTS_DO_NOT_FIT = "weights_do_not_fit", "The pretrained weights are of another network."
     WEIGHTS_NOT_FINITE = "weights_not_finite", "A weight is not a finite number."

@@ -82,7 +82,7 @@ class DataSettings(Settings):
     """What is learnt from which images."""
 
     task: str = setting(
-        "binary",
+        "diagnosis",
         f"what to tell apart: {', '.join(TRAINABLE_TASKS)}, or own for the classes of the manifest; where no "
         "task is named, the manifest decides whether it is own",
     )
@@ -124,7 +124,7 @@ class ModelSettings(Settings):
     colour_constancy: Literal["none", "shades_of_grey"] = setting(
         "none", "take the colour of the light out of every photo, in training as when it is served"
     )
-    drop_path: float = setting(0.1, "stochastic depth rate", least=0)
+    drop_path: float = setting(0.15, "stochastic depth rate", least=0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -137,8 +137,12 @@ class TeacherSettings(Settings):
 
     teacher: str = setting(
         "auto",
-        "derm-foundation, medsiglip, monet or dinov2, checkpoint:FOLDER[,FOLDER...], none, or auto for the best "
-        "that can be had here (none for a model without a distillation token)",
+        "filed (the answers that come with this project), file:PATH, derm-foundation, medsiglip, monet or dinov2, "
+        "checkpoint:FOLDER[,FOLDER...], none, or auto for the best that can be had here (none for a model without "
+        "a distillation token)",
+    )
+    allow_weak_teacher: bool = setting(
+        False, "learn also from a teacher that was found to be no better than a plain training"
     )
     teacher_cache: str = setting("", "folder of what teachers say; runs/teacher_cache without it")
     target_normalisation: Literal["standardise", "none"] = setting(
@@ -147,8 +151,23 @@ class TeacherSettings(Settings):
     consistent_views: bool = setting(
         True, "pair every image with the teacher's answer to the same dihedral view, or to the unturned image"
     )
+    lesion_mean: bool = setting(
+        True, "hold an image to the mean of what the teacher says of all photos and views of its lesion"
+    )
+    teacher_views: Literal["cached", "augmented"] = setting(
+        "cached",
+        "ask the teacher once about each dihedral view, or in every step about the augmented image itself, "
+        "which takes a pass of each of its networks and so a GPU",
+    )
+    distil_into: Literal["answering_head", "distillation_head"] = setting(
+        "answering_head",
+        "the logits that are compared with the teacher's: those that answer and that the labels are compared "
+        "with, or those of a head of its own that is thrown away",
+    )
     distil_from: Literal["distillation_token", "class_token", "last_patch"] = setting(
-        "distillation_token", "the output that is compared; last_patch is the original's mistake"
+        "distillation_token",
+        "the output that is compared with embeddings, and that a distillation head reads; last_patch is the "
+        "original's mistake",
     )
     projector: Literal["gelu", "relu"] = setting("gelu", "two layers with an open end, or the original's")
 
@@ -167,10 +186,19 @@ class LossSettings(Settings):
     )
     classification_weight: float = setting(1.0, "weight of that loss", least=0)
     gamma: float = setting(2.0, "exponent of the focal loss", least=0)
+    label_smoothing: float = setting(
+        0.05, "share of each label that all classes get, except in the focal loss", least=0, most=1
+    )
+    logit_adjustment: float = setting(
+        0.5,
+        "how much of the log class frequencies is added to the logits in the losses, so that rare classes are "
+        "named more often; balanced_softmax is 1, and the sampler leaves none",
+        least=0,
+    )
     embedding_loss: Literal["cosine_smooth_l1", "kl"] = setting(
         "cosine_smooth_l1", "loss of the projector against the teacher's embedding; kl is the original's"
     )
-    alpha: float = setting(0.5, "weight of the embedding loss", least=0)
+    alpha: float = setting(0.0, "weight of the embedding loss", least=0)
     temperature: float = setting(1.0, "of the softmax over embedding dimensions in kl", above=0)
     logit_weight: float = setting(1.0, "weight of the loss against the teacher's soft logits", least=0)
     logit_temperature: float = setting(2.0, "temperature of that loss, for student and teacher", above=0)
@@ -257,6 +285,9 @@ class OptimisationSettings(Settings):
     clip_norm: float = setting(1.0, "largest gradient norm; 0 for no clipping", least=0)
     ema_decay: float = setting(
         0.998, "decay of the moving average of the weights, which is validated and saved; 0 for none", least=0
+    )
+    keep: Literal["last", "best"] = setting(
+        "last", "the weights that are saved: of the last epoch, or of the best one on validation"
     )
 
     def __post_init__(self) -> None:
@@ -346,6 +377,13 @@ class TrainingConfiguration:
                 "The original's pipeline turns images by itself, unknown to the teacher. Use it with "
                 "--no-consistent-views."
             )
+        if self.teacher.teacher_views == "augmented":
+            if self.augmentation.pipeline == "original":
+                raise ConfigurationError("The original's pipeline has no --teacher-views augmented.")
+            if self.loss.alpha or not self.loss.logit_weight:
+                raise ConfigurationError(
+                    "With --teacher-views augmented only the teacher's logits are compared. Use --alpha 0."
+                )
         if teacher not in ("auto", "none") and not self.loss.alpha and not self.loss.logit_weight:
             raise ConfigurationError(
                 "With alpha and logit_weight 0 the teacher is never asked; use --teacher none."
@@ -374,6 +412,16 @@ class TrainingConfiguration:
     def output_folder(self) -> Path:
         """The checkpoint folder, with the default filled in."""
         return Path(self.run.output or Path("runs") / self.data.task / self.model.model)
+
+    @property
+    def prior_shift(self) -> float:
+        """How much of the log class frequencies the losses add to the logits.
+
+        None where the sampler draws every class equally often: then there is nothing to make up for.
+        """
+        if self.data.class_balancing == "sampler":
+            return 0.0
+        return 1.0 if self.loss.classification_loss == "balanced_softmax" else self.loss.logit_adjustment
 
     @property
     def layer_decay(self) -> float:

@@ -20,6 +20,7 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
@@ -49,7 +50,7 @@ from train.smoke import run_smoke
 logger = logging.getLogger("train.distill")
 
 SELECTION_METRIC = {"binary": "accuracy", "multiclass": "cohen_kappa", "diagnosis": "cohen_kappa"}
-"""What decides the best epoch, on the validation split, as in the original work."""
+"""What decides the best epoch with `--keep best`, on the validation split, as in the original work."""
 
 STATE_FILE = "state.pt"
 LOGS_FOLDER = "tensorboard"
@@ -123,18 +124,15 @@ def train(configuration: TrainingConfiguration) -> Path:
 
 
 def _keep_epoch(training: Training, manifest: Manifest) -> None:
-    """Writes what an epoch has brought: the checkpoint if it is the best so far, curves, and the state."""
-    output, metric = (
-        training.configuration.output_folder,
-        SELECTION_METRIC.get(training.task.key, "cohen_kappa"),
-    )
-    curve, best = training.curves[-1], _best(training)
+    """Writes what an epoch has brought: the checkpoint if it is to be kept, curves, and the state."""
+    output, curve = training.configuration.output_folder, training.curves[-1]
     logger.info(
-        "Epoch %d of %d: loss %.3f, validation %s %.4f (best %.4f, epoch %d), %.0f s",
-        curve["epoch"], training.configuration.optimisation.epochs, curve["loss"], metric, curve[metric],
-        best[metric], best["epoch"], curve["seconds"],
+        "Epoch %d of %d: loss %.3f, validation NLL %s, AUROC %s, accuracy %s, %.0f s",
+        curve["epoch"], training.configuration.optimisation.epochs, curve["loss"],
+        *(_shown(curve, name) for name in ("nll", "roc_auc", "accuracy")), curve["seconds"],
     )  # fmt: skip
-    if best is curve:
+    # Also before the last epoch, so that a training that is cut off leaves a checkpoint.
+    if _kept(training) is curve:
         save_checkpoint(output, training.classifier, manifest.task, training.preprocessing)
     write_json(output / TRAINING_FILE, describe(training, manifest))
     write_atomically(output / STATE_FILE, partial(torch.save, training.state()))
@@ -147,10 +145,20 @@ def _keep_epoch(training: Training, manifest: Manifest) -> None:
                 board.add_scalar(name, value, curve["epoch"])
 
 
-def _best(training: Training) -> dict[str, float]:
-    return max(
-        training.curves, key=lambda curve: curve[SELECTION_METRIC.get(training.task.key, "cohen_kappa")]
-    )
+def _kept(training: Training) -> dict[str, float]:
+    """The epoch whose weights the checkpoint holds."""
+    if training.configuration.optimisation.keep == "last":
+        return training.curves[-1]
+    return max(training.curves, key=lambda curve: curve[_selection_metric(training)])
+
+
+def _selection_metric(training: Training) -> str:
+    return SELECTION_METRIC.get(training.task.key, "cohen_kappa")
+
+
+def _shown(curve: Mapping[str, float], name: str) -> str:
+    # A validation split without a class leaves some undefined.
+    return f"{curve[name]:.4f}" if name in curve else "undefined"
 
 
 # ------------------------------------------------------------------------------------------- at the end
@@ -158,17 +166,11 @@ def _best(training: Training) -> dict[str, float]:
 
 def _validate_checkpoint(training: Training, manifest: Manifest) -> None:
     """Evaluates the checkpoint on the validation split; the float16 copy, since that is what is served."""
-    output, metric = (
-        training.configuration.output_folder,
-        SELECTION_METRIC.get(training.task.key, "cohen_kappa"),
-    )
+    output = training.configuration.output_folder
     predictor = Predictor(load_checkpoint(output, task=training.task.key), training.device)
     evaluation = evaluate(manifest.select("validation"), predictor)
     write_evaluations([evaluation], output / VALIDATION_FOLDER)
-    best = _best(training)
-    logger.info(
-        "Best epoch %d of %d: validation %s %.4f", best["epoch"], training.epoch, metric, best[metric]
-    )
+    logger.info("The weights are those of epoch %d of %d", _kept(training)["epoch"], training.epoch)
     logger.info("The checkpoint is in %s", output)
 
 
@@ -216,8 +218,12 @@ def describe(training: Training, manifest: Manifest) -> dict[str, Any]:
             "processes": training.accelerator.num_processes,
             "precision": training.precision,
         },
-        "selection_metric": SELECTION_METRIC.get(training.task.key, "cohen_kappa"),
-        "best_epoch": _best(training)["epoch"],
+        "kept_epoch": configuration.optimisation.keep,
+        # The last epoch is fixed in advance; this is then what to judge the training by.
+        "selection_metric": _selection_metric(training)
+        if configuration.optimisation.keep == "best"
+        else "nll",
+        "best_epoch": _kept(training)["epoch"],
         "curves": training.curves,
     }
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import psutil
 import torch
+import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
 from timm.utils import ModelEmaV3
@@ -35,11 +36,11 @@ from train.augment.mixing import draw_mix
 from train.configuration import TrainingConfiguration
 from train.data.splitting import leave_out_fold
 from train.loaders import create_train_loader
-from train.losses import balanced_softmax_loss, cosine_smooth_l1, focal_loss, soft_logits_kl
+from train.losses import cosine_smooth_l1, focal_loss, mean_over_networks, shift_by_prior, soft_logits_kl
 from train.optimization import create_optimizer, learning_rate_factor
 from train.original import OriginalDataset, embedding_kl
 from train.student import Student, StudentOutput
-from train.teachers.targets import load_targets
+from train.teachers.targets import AugmentedTargets, TargetBatch, load_targets
 
 logger = logging.getLogger(__name__)
 
@@ -96,8 +97,9 @@ class Training:
             manifest.select("train"), configuration.data.folds, configuration.data.held_out_fold
         )
         with self.accelerator.main_process_first():
-            self.targets = load_targets(configuration, self.train_split, self.device)
+            self.targets = load_targets(configuration, self.train_split, self.device, manifest)
         of_teacher = (self.targets.spaces, self.targets.dim, self.targets.num_logits) if self.targets else ()
+        self.embedding_dims = self.targets.dims if self.targets else ()
         student = Student(classifier, configuration, *of_teacher)
         if classifier.spec.distilled and student.distillation_head is not classifier.backbone.head_dist:
             # Several processes wait for a gradient of every parameter that may have one.
@@ -210,16 +212,17 @@ class Training:
             images = pixels.to(self.device)
         else:
             images = self.augmentation(pixels.to(self.device).float().div_(255), views, self.chance)
+        target = self._target(images, indices, views)
         mix = draw_mix(augmentation, len(labels), images.shape[-1], self.chance)
         if mix is not None:
             images = mix.to(self.device).images(images)
         if augmentation.pipeline != "original":
             images = self.preprocessing.normalise(images)
         output = self.model(images)
-        parts = self._parts(output, labels, indices, views)
+        parts = self._parts(output, labels, target)
         if mix is not None:
             partner = mix.partner
-            others = self._parts(output, labels[partner], indices[partner], views[partner])
+            others = self._parts(output, labels[partner], target and target.of(partner))
             weight = mix.weight.to(self.device)
             parts = {name: weight * parts[name] + (1 - weight) * others[name] for name in parts}
         means = {name: values.mean() for name, values in parts.items()}
@@ -231,37 +234,45 @@ class Training:
         return {"loss": loss, **means}
 
     def _parts(
-        self, output: StudentOutput, labels: torch.Tensor, indices: torch.Tensor, views: torch.Tensor
+        self, output: StudentOutput, labels: torch.Tensor, target: TargetBatch | None
     ) -> dict[str, torch.Tensor]:
-        """Each loss of each image, [B], if the image were of these labels, indices and views."""
+        """Each loss of each image, [B], if the image were of these labels and targets."""
         settings = self.configuration.loss
         labels = labels.to(self.device)
-        if settings.classification_loss == "balanced_softmax":
-            loss = balanced_softmax_loss(output.logits, labels, self.class_counts)
-            parts = {"classification_loss": loss}
-        else:
-            gamma = settings.gamma if settings.classification_loss == "focal" else 0.0
-            parts = {"classification_loss": focal_loss(output.logits, labels, gamma)}
-        if self.targets is None:
+        # Label and teacher are compared with the same logits, since both speak of the train split's frequencies.
+        logits = shift_by_prior(output.logits, self.class_counts, self.configuration.prior_shift)
+        parts = {
+            "classification_loss": focal_loss(logits, labels, settings.gamma)
+            if settings.classification_loss == "focal"
+            else F.cross_entropy(logits, labels, reduction="none", label_smoothing=settings.label_smoothing)
+        }
+        if target is None:
             return parts
-        consistent = self.configuration.teacher.consistent_views
-        target = self.targets(indices, views if consistent else torch.zeros_like(views))
         if output.projected is not None:
             projected = output.projected[torch.arange(len(labels)), target.spaces]
-            embeddings = target.embeddings.to(self.device)
-            parts["embedding_loss"] = (
-                embedding_kl(projected, embeddings, settings.temperature)
+            loss = (
+                partial(embedding_kl, temperature=settings.temperature)
                 if settings.embedding_loss == "kl"
-                else cosine_smooth_l1(projected, embeddings)
+                else cosine_smooth_l1
             )
-        if output.distillation_logits is not None:
-            assert target.log_probabilities is not None
+            embeddings = target.embeddings.to(self.device)
+            parts["embedding_loss"] = mean_over_networks(loss, projected, embeddings, self.embedding_dims)
+        if target.log_probabilities is not None:
             parts["logit_loss"] = soft_logits_kl(
-                output.distillation_logits,
+                logits if output.distillation_logits is None else output.distillation_logits,
                 target.log_probabilities.to(self.device),
                 settings.logit_temperature,
             )
         return parts
+
+    def _target(self, images: torch.Tensor, indices: torch.Tensor, views: torch.Tensor) -> TargetBatch | None:
+        """What the teacher says of augmented images, float [B, 3, S, S] from 0 to 1, or of their originals."""
+        if self.targets is None:
+            return None
+        if isinstance(self.targets, AugmentedTargets):
+            return self.targets(images, indices)
+        consistent = self.configuration.teacher.consistent_views
+        return self.targets(indices, views if consistent else torch.zeros_like(views))
 
     def _read_losses(
         self, unread: Sequence[tuple[torch.Tensor, dict[str, torch.Tensor]]], sums: dict[str, float]

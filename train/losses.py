@@ -1,9 +1,11 @@
-"""The losses: of the class token against the labels, of the distillation token against the teacher.
+"""The losses: of the class token against labels and teacher, of the distillation token against the teacher.
 
 Every loss is one value an image, so that mixed images can weigh the losses of their two originals.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -30,22 +32,21 @@ def focal_loss(logits: torch.Tensor, labels: torch.Tensor, gamma: float) -> torc
     return -((-torch.expm1(log_p)).clamp_min(SMALLEST_COMPLEMENT) ** gamma) * log_p
 
 
-def balanced_softmax_loss(
-    logits: torch.Tensor, labels: torch.Tensor, class_counts: torch.Tensor
-) -> torch.Tensor:
-    """Cross-entropy of logits shifted by the log of the class counts (Ren et al. 2020, 2007.10740).
+def shift_by_prior(logits: torch.Tensor, class_counts: torch.Tensor, strength: float) -> torch.Tensor:
+    """Logits plus the log class frequencies (logit adjustment, Menon et al. 2021, 2007.07314).
 
-    The logits themselves then answer as if every class were equally frequent.
+    Trained so, the logits themselves answer as if the classes were more even: with strength 1 equally frequent,
+    which is balanced softmax (Ren et al. 2020, 2007.10740).
 
     Args:
         logits: float [B, K].
-        labels: int64 [B], 0 to K - 1.
         class_counts: float [K], images of each class in the train split, each above 0.
+        strength: 0 leaves the logits as they are.
 
     Returns:
-        float [B].
+        float [B, K], answers under the frequencies of the train split.
     """
-    return F.cross_entropy(logits + class_counts.log(), labels, reduction="none")
+    return logits + strength * (class_counts / class_counts.sum()).log() if strength else logits
 
 
 def cosine_smooth_l1(projected: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
@@ -83,3 +84,24 @@ def soft_logits_kl(logits: torch.Tensor, target_logits: torch.Tensor, temperatur
         log_target=True,
     )
     return divergence.sum(dim=-1) * temperature**2
+
+
+def mean_over_networks(
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    projected: torch.Tensor,
+    target: torch.Tensor,
+    dims: Sequence[int],
+) -> torch.Tensor:
+    """An embedding loss for each network of a teacher, and their mean: a wide network weighs no more than others.
+
+    Args:
+        loss: Of float [B, d] against float [B, d], giving float [B].
+        projected: The student's projection, float [B, D].
+        target: The networks' embeddings side by side, float [B, D].
+        dims: Length of each network's embedding, D in all.
+
+    Returns:
+        float [B].
+    """
+    parts = zip(projected.split(list(dims), dim=-1), target.split(list(dims), dim=-1), strict=True)
+    return torch.stack([loss(own, of_teacher) for own, of_teacher in parts]).mean(dim=0)

@@ -12,8 +12,10 @@ from dermadeit.errors import ConfigurationError, ErrorCode
 from dermadeit.models.specs import get_spec
 from dermadeit.reporting.format import count, counted, duration, millions
 from train.configuration import TrainingConfiguration
-from train.loaders import find_manifest
+from train.loaders import find_manifest, load_manifest
+from train.teachers.file import FILED, FILED_PATH, read_teacher_file
 from train.teachers.networks import available_teacher
+from train.teachers.targets import AugmentedTargets
 
 if TYPE_CHECKING:
     from train.loop import Training
@@ -50,11 +52,26 @@ def settle(configuration: TrainingConfiguration, *, download: bool) -> TrainingC
     if not spec.distilled:
         logger.info("%s is trained without a teacher.", spec.title)
         return configuration.replace(teacher="none")
-    name, reason = available_teacher(configuration.data.task)
+    name, reason = _filed_teacher(configuration) or available_teacher(configuration.data.task)
     if name == "none":
         raise ConfigurationError(f"There is no teacher to distil from. {reason}", code=ErrorCode.NO_TEACHER)
     logger.info("Teacher: %s. %s", name, reason)
     return configuration.replace(teacher=name)
+
+
+def _filed_teacher(configuration: TrainingConfiguration) -> tuple[str, str] | None:
+    """The filed answers, and why they are taken; None where there are none of these data."""
+    if (
+        not FILED_PATH.is_file()
+        or configuration.loss.alpha
+        or configuration.teacher.teacher_views != "cached"
+    ):
+        return None
+    manifest = load_manifest(configuration.data)
+    file = read_teacher_file(FILED, manifest.task.classes)
+    if file.missing(manifest.select("train")) or file.outside(manifest):
+        return None
+    return FILED, "Its answers to these images are filed with the project."
 
 
 def refuse_lost_processes(environment: Mapping[str, str]) -> None:
@@ -98,6 +115,13 @@ def describe_plan(training: Training, manifest: Manifest, seconds_per_pass: floa
             for split, part in rows.items()
         ),
         f"  teacher: {training.targets.identity if training.targets else 'none'}",
+        *(
+            [
+                f"  teacher's passes: {counted(training.targets.passes, 'pass', 'passes')} an image in every step"
+            ]
+            if isinstance(training.targets, AugmentedTargets)
+            else []
+        ),
         f"  student: {get_spec(configuration.model.model).title}, {millions(parameters)} parameters",
         f"  input: {training.preprocessing.size} × {training.preprocessing.size} pixels",
         f"  batch: {settings.batch_size} images in {counted(settings.accumulation, 'pass', 'passes')}",

@@ -49,9 +49,9 @@ def read_trainings(programme: Mapping[str, Any]) -> Iterator[PlannedTraining]:
     """All trainings of a programme, the content of programme.yaml, in order."""
     for stage, content in programme["stages"].items():
         for task, of_task in content.get("tasks", {"": ""}).items():
-            so_far = ""
+            so_far = of_all = content.get("arguments", "")
             for name, own in content["trainings"].items():
-                so_far = f"{so_far} {own}" if content.get("cumulative") else own
+                so_far = f"{so_far if content.get('cumulative') else of_all} {own}"
                 for seed, repetition in repetitions(name, content).items():
                     arguments = so_far if seed is None else f"{so_far} --seed {seed}"
                     if task:

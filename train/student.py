@@ -19,9 +19,9 @@ class StudentOutput(NamedTuple):
 
     Attributes:
         logits: From the class token, float [B, K].
-        projected: Distillation token in each of the teacher's spaces, float [B, spaces, D]; None without a
-            teacher.
-        distillation_logits: From the distillation token, float [B, C]; None without a teacher.
+        projected: Distillation token in each of the teacher's spaces, float [B, spaces, D]; None where no
+            embeddings are compared.
+        distillation_logits: From a head of their own, float [B, C]; None where the answering head is distilled.
     """
 
     logits: torch.Tensor
@@ -59,10 +59,10 @@ class Student(nn.Module):
         self.projector = self.distillation_head = None
         if not spaces:
             return
-        if configuration.loss.alpha:
+        if configuration.loss.alpha and teacher_dim:
             create = relu_projector if configuration.teacher.projector == "relu" else _projector
             self.projector = create(classifier.embedding_dim, spaces * teacher_dim)
-        if configuration.loss.logit_weight:
+        if configuration.loss.logit_weight and configuration.teacher.distil_into == "distillation_head":
             own_fits = classifier.spec.distilled and teacher_classes == classifier.head.out_features
             self.distillation_head = (
                 classifier.backbone.head_dist

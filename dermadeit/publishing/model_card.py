@@ -400,7 +400,11 @@ def _training(known: _Evidence) -> list[str]:
         "Environment: " + ", ".join(environment) + ".",
         folded(f"Settings: {len(rows)}", markdown_table(["setting", "value"], rows)),
     ]
-    if "best_epoch" in training:
+    if training.get("kept_epoch") == "last":
+        lines.append(
+            f"The weights are those of epoch {training['best_epoch']}, the last, as fixed in advance."
+        )
+    elif "best_epoch" in training:
         chosen = f"Epoch {training['best_epoch']} of {len(training.get('curves', ()))} was chosen"
         lines.append(f"{chosen} by {training.get('selection_metric', 'a figure')} on validation.")
     return lines

@@ -27,6 +27,7 @@ from train.augment.mixing import Mix
 from train.command_line import parse_arguments
 from train.configuration import OptimisationSettings, TrainingConfiguration
 from train.loaders import load_manifest
+from train.losses import soft_logits_kl
 from train.optimization import create_optimizer, learning_rate_factor
 from train.plan import describe_plan, refuse_lost_processes
 from train.student import Student
@@ -68,6 +69,7 @@ def settings(synthetic_data: Path, checkpoint_root: Path, tmp_path: Path) -> dic
         "ema_decay": 0.0,
         "classification_loss": "focal",
         "class_balancing": "sampler",
+        "alpha": 0.5,
         "init": "none",
         "image_size": 32,
         "epochs": 2,
@@ -143,6 +145,7 @@ def test_train_kill_resume_reload_predict(
         {"target_normalisation": "none", "consistent_views": False, "distil_from": "last_patch"},
         {"logit_weight": 0.0, "projector": "relu"},
         {"model": "mobilenetv2", "classification_loss": "balanced_softmax", "class_balancing": "none"},
+        {"distil_into": "distillation_head", "keep": "best", "lesion_mean": False},
         {"pipeline": "original", "consistent_views": False, "image_size": 64, "precision": "bf16"},
     ],
 )
@@ -168,7 +171,17 @@ what this test finds, and say so in the commit."""
 def test_a_training_gives_the_losses_that_it_gave_before(settings: dict, recipe: str) -> None:
     own = {"image_size": 64, "model": "dermadeit"} if recipe == "original" else {"image_size": 32}
     own |= {"teacher": "none"} if recipe == "plain" else {"teacher": settings["teacher"]}
-    places = ("data", "output", "teacher_cache", "init", "epochs", "batch_size", "device", "precision")
+    places = (
+        "task",
+        "data",
+        "output",
+        "teacher_cache",
+        "init",
+        "epochs",
+        "batch_size",
+        "device",
+        "precision",
+    )
     given = {name: settings[name] for name in places} | own
     words = [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     folder = distill.train(parse_arguments(["--recipe", recipe, *words]).configuration)
@@ -354,7 +367,7 @@ def test_a_mixed_image_counts_for_both_of_its_originals(
     settings: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     configuration = TrainingConfiguration.create(
-        **settings | STILL | {"flip": True, "classification_loss": "cross_entropy"}
+        **settings | STILL | {"flip": True, "classification_loss": "cross_entropy", "label_smoothing": 0.0}
     )
     training = loop.Training(configuration, load_manifest(configuration.data))
     training.student.eval()
@@ -365,21 +378,115 @@ def test_a_mixed_image_counts_for_both_of_its_originals(
         return targets(indices, views)
 
     partner = torch.tensor([2, 0, 1])
+    targets = training.targets
     training.targets = recording
     monkeypatch.setattr(loop, "draw_mix", lambda *_: Mix(partner, torch.full((3,), 0.25)))
     pixels, _, indices = next(iter(training.loader))
     pixels, labels, indices = pixels[:3], torch.tensor([0, 1, 1]), indices[:3]
     found = training.losses(pixels, labels, indices)
 
-    # Each image is asked for in the view it was shown in, and its partner in the partner's.
-    (own, own_views), (others, other_views) = asked
-    assert own == indices.tolist() and others == indices[partner].tolist()
-    assert set(own_views) <= {0, 4} and other_views == [own_views[index] for index in partner]
+    # Each image is asked for in the view it was shown in.
+    ((own, own_views),) = asked
+    assert own == indices.tolist() and set(own_views) <= {0, 4}
     shown = torch.stack([apply_dihedral(image, view) for image, view in zip(pixels, own_views, strict=True)])
     mixed = 0.25 * shown / 255 + 0.75 * shown[partner] / 255
     logits = training.student(training.preprocessing.normalise(mixed)).logits
     expected = 0.25 * F.cross_entropy(logits, labels) + 0.75 * F.cross_entropy(logits, labels[partner])
     assert found["classification_loss"].item() == pytest.approx(expected.item(), rel=1e-4)
+    soft = targets(indices, torch.tensor(own_views)).log_probabilities
+    parts = [soft_logits_kl(logits, of, configuration.loss.logit_temperature) for of in (soft, soft[partner])]
+    assert found["logit_loss"].item() == pytest.approx(
+        (0.25 * parts[0] + 0.75 * parts[1]).mean().item(), rel=1e-4
+    )
+
+
+@pytest.mark.parametrize("into", ["answering_head", "distillation_head"])
+def test_soft_logits_teach_the_head_that_answers_unless_it_has_a_twin(settings: dict, into: str) -> None:
+    changes = {"distil_into": into, "alpha": 0.0, "classification_weight": 0.0, "logit_weight": 1.0}
+    configuration = TrainingConfiguration.create(**settings | changes)
+    training = loop.Training(configuration, load_manifest(configuration.data))
+    training.losses(*next(iter(training.loader)))["loss"].backward()
+    backbone = training.student.classifier.backbone
+    own, twin = (
+        head.weight.grad is not None and bool(head.weight.grad.abs().sum() > 0)
+        for head in (backbone.head, backbone.head_dist)
+    )
+    assert (own, twin) == (into == "answering_head", into == "distillation_head")
+    assert backbone.blocks[0].attn.qkv.weight.grad.abs().sum() > 0
+
+
+def test_label_and_teacher_see_the_logits_under_the_frequencies_of_the_classes(settings: dict) -> None:
+    changes = STILL | {
+        "flip": False, "classification_loss": "cross_entropy", "class_balancing": "none", "alpha": 0.0,
+        "logit_adjustment": 0.5, "label_smoothing": 0.1, "logit_temperature": 1.0,
+    }  # fmt: skip
+    configuration = TrainingConfiguration.create(**settings | changes)
+    training = loop.Training(configuration, load_manifest(configuration.data))
+    training.student.eval()
+    pixels, labels, indices = next(iter(training.loader))
+    found = training.losses(pixels, labels, indices)
+    logits = training.student(training.preprocessing.normalise(pixels / 255)).logits
+    counts = torch.tensor(list(training.train_split.class_counts.values()), dtype=torch.float32)
+    shifted = logits + 0.5 * (counts / counts.sum()).log()
+    hard = F.cross_entropy(shifted, labels, label_smoothing=0.1)
+    soft = soft_logits_kl(
+        shifted, training.targets(indices, torch.zeros_like(indices)).log_probabilities, 1.0
+    )
+    assert found["classification_loss"].item() == pytest.approx(hard.item(), rel=1e-4)
+    assert found["logit_loss"].item() == pytest.approx(soft.mean().item(), rel=1e-4)
+
+
+def test_the_last_weights_are_kept_unless_the_best_are_wanted(
+    settings: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accuracies = {}
+
+    def falling(training: loop.Training) -> dict:
+        accuracies[training.epoch] = 0.9 - 0.1 * training.epoch
+        return {"accuracy": accuracies[training.epoch], "nll": 0.5, "roc_auc": 0.7}
+
+    monkeypatch.setattr(loop.Training, "validate", falling)
+    kept = {}
+    for keep in ("last", "best"):
+        output = tmp_path / keep
+        folder = distill.train(
+            TrainingConfiguration.create(**settings | PLAIN | {"keep": keep, "output": str(output)})
+        )
+        record = json.loads((folder / "training.json").read_text())
+        kept[keep] = record["best_epoch"]
+        last = torch.load(folder / "state.pt", weights_only=True)["student"][
+            "classifier.backbone.head.weight"
+        ]
+        saved = load_file(folder / "model.safetensors")["head.weight"]
+        assert torch.equal(saved, last.half()) == (keep == "last")
+    assert kept == {"last": 2, "best": 1}
+
+
+def test_a_teacher_that_is_asked_about_augmented_images_trains_and_goes_on(
+    settings: dict, tmp_path: Path, own_checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = [own_checkpoint(f"fold{fold}", folds=2, held_out_fold=fold) for fold in range(2)]
+    settings |= {
+        "teacher": f"checkpoint:{folders[0]},{folders[1]}", "teacher_views": "augmented", "alpha": 0.0,
+        "mixup": 0.4,
+    }  # fmt: skip
+    whole = distill.train(TrainingConfiguration.create(**settings))
+    settings["output"] = str(tmp_path / "interrupted")
+    run_epoch = loop.Training.run_epoch
+
+    def killed_in_second_epoch(training: loop.Training) -> dict:
+        if training.epoch == 1:
+            raise KeyboardInterrupt
+        return run_epoch(training)
+
+    monkeypatch.setattr(loop.Training, "run_epoch", killed_in_second_epoch)
+    with pytest.raises(KeyboardInterrupt):
+        distill.train(TrainingConfiguration.create(**settings))
+    monkeypatch.undo()
+    resumed = distill.train(TrainingConfiguration.create(**settings))
+    expected, found = (load_file(folder / "model.safetensors") for folder in (whole, resumed))
+    assert all(torch.equal(expected[key], found[key]) for key in expected)
+    assert not (tmp_path / "teacher_cache").exists()
 
 
 def test_two_processes_train_as_one(settings: dict, tmp_path: Path) -> None:

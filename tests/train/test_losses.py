@@ -6,7 +6,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from train.losses import balanced_softmax_loss, cosine_smooth_l1, focal_loss, soft_logits_kl
+from train.losses import (
+    cosine_smooth_l1,
+    focal_loss,
+    mean_over_networks,
+    shift_by_prior,
+    soft_logits_kl,
+)
 from train.original import embedding_kl
 
 
@@ -46,10 +52,23 @@ def test_embedding_kl_is_zero_for_a_perfect_student() -> None:
     assert embedding_kl(target + 3, target, temperature=1).tolist() == pytest.approx([0] * 4, abs=1e-6)
 
 
-def test_balanced_softmax_by_hand() -> None:
+def test_balanced_softmax_and_its_half_by_hand() -> None:
     # Counts 1 and 3 turn even logits into the probabilities 1/4 and 3/4.
-    loss = balanced_softmax_loss(torch.zeros(2, 2), torch.tensor([0, 1]), torch.tensor([1.0, 3.0]))
-    assert loss.tolist() == pytest.approx([math.log(4), math.log(4 / 3)], rel=1e-5)
+    logits, labels, counts = torch.zeros(2, 2), torch.tensor([0, 1]), torch.tensor([1.0, 3.0])
+    whole = F.cross_entropy(shift_by_prior(logits, counts, 1.0), labels, reduction="none")
+    assert whole.tolist() == pytest.approx([math.log(4), math.log(4 / 3)], rel=1e-5)
+    half = shift_by_prior(logits, counts, 0.5).softmax(dim=-1)[0]
+    assert (half[1] / half[0]).item() == pytest.approx(math.sqrt(3), rel=1e-5)
+    assert torch.equal(shift_by_prior(logits, counts, 0.0), logits)
+
+
+def test_a_wide_network_weighs_no_more_than_a_narrow_one() -> None:
+    # The narrow network is met, the wide one missed: half the loss, although it has 98 of 100 dimensions.
+    target = torch.randn(3, 100)
+    projected = torch.cat([target[:, :2], -target[:, 2:]], dim=1)
+    found = mean_over_networks(cosine_smooth_l1, projected, target, (2, 98))
+    missed = cosine_smooth_l1(projected[:, 2:], target[:, 2:])
+    torch.testing.assert_close(found, missed / 2, atol=1e-6, rtol=1e-5)
 
 
 def test_cosine_smooth_l1_by_hand() -> None:

@@ -109,7 +109,7 @@ def create_teachers(name: str, device: torch.device) -> tuple[Teacher, ...]:
     kind, _, folder = name.partition(":")
     if kind not in FOUNDATION_MODELS:
         raise ConfigurationError(
-            f"There is no teacher “{kind}”. Choose none, checkpoint:FOLDER[,FOLDER…], or one of "
+            f"There is no teacher “{kind}”. Choose none, filed, file:PATH, checkpoint:FOLDER[,FOLDER…], or one of "
             f"{', '.join(FOUNDATION_MODELS)} (each also as NAME:FOLDER, with a local copy)."
         )
     encoder, identity = load_encoder(FOUNDATION_MODELS[kind], Path(folder) if folder else None, device)

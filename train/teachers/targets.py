@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.special import softmax
+import torch.nn.functional as F
+from scipy.special import log_softmax, softmax
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -26,6 +27,7 @@ from dermadeit.tasks import Task
 from train.configuration import TrainingConfiguration
 from train.data.splitting import fold_of
 from train.teachers.cache import CachedEmbeddings, cached_embeddings, teacher_cache_folder
+from train.teachers.file import is_file_teacher, read_teacher_file, require_advantage
 from train.teachers.networks import Teacher, create_teachers, unseen
 
 logger = logging.getLogger(__name__)
@@ -52,6 +54,13 @@ class TargetBatch(NamedTuple):
     spaces: torch.Tensor
     log_probabilities: torch.Tensor | None
 
+    def of(self, chosen: torch.Tensor) -> TargetBatch:
+        """Those of some images; `chosen` is int64 [n], their positions in the batch."""
+        log_probabilities = self.log_probabilities
+        if log_probabilities is not None:
+            log_probabilities = log_probabilities[chosen.to(log_probabilities.device)]
+        return TargetBatch(self.embeddings[chosen], self.spaces[chosen], log_probabilities)
+
 
 class TeacherTargets:
     """Teacher answers for a manifest, looked up image by image and view by view.
@@ -68,7 +77,8 @@ class TeacherTargets:
     Attributes:
         identity: Names the teacher.
         spaces: Number of embedding spaces.
-        dim: Length of a target in each of them.
+        dims: Length of each network's embedding in a space.
+        dim: Length of a target in each of them, which is all those side by side.
         num_logits: Number of soft logits, those of the student's classes; 0 where none were asked for.
     """
 
@@ -90,7 +100,9 @@ class TeacherTargets:
             self._space_of[positions] = space
             self._place_of[positions] = np.arange(len(positions))
         assert (self._space_of >= 0).all(), "an image has no teacher"
-        self.dim = sum(cache.embedding_dim for cache in self._caches[0])
+        self.dims = tuple(cache.embedding_dim for cache in self._caches[0])
+        self.dim = sum(self.dims)
+        self._wants_embeddings = bool(configuration.loss.alpha)
         self._standardisations = [_fit(caches, self.dim, configuration) for caches in self._caches]
         self._log_probabilities = None
         self._view_index = {view: index for index, view in enumerate(views)}
@@ -101,6 +113,10 @@ class TeacherTargets:
             self._log_probabilities = np.empty(shape, np.float32)
             for positions, caches in spaces:
                 self._log_probabilities[positions] = _soft_logits(manifest, positions, caches, classes, views)
+            if configuration.teacher.lesion_mean:
+                lesions = [row.lesion_group for row in manifest.rows]
+                means = lesion_means(self._log_probabilities, lesions)
+                self._log_probabilities = np.broadcast_to(means[:, None], shape)
 
     def __call__(self, indices: torch.Tensor, views: torch.Tensor) -> TargetBatch:
         """Targets of B images.
@@ -110,13 +126,14 @@ class TeacherTargets:
             views: int64 [B], the dihedral view that each image is shown in.
 
         Returns:
-            The targets, on the CPU. In each dimension, standardised embeddings have zero mean and unit deviation
+            The targets, on the CPU; embeddings are 0 where they have no weight in the loss. In each dimension,
+            standardised embeddings have zero mean and unit deviation
             over the images and views of a space.
         """
         positions, view_numbers = indices.numpy(), views.numpy()
         spaces = self._space_of[positions]
-        embeddings = np.empty((len(positions), self.dim), np.float32)
-        for space in np.unique(spaces):
+        embeddings = np.zeros((len(positions), self.dim), np.float32)
+        for space in np.unique(spaces) if self._wants_embeddings else ():
             chosen = spaces == space
             places = self._place_of[positions[chosen]]
             parts = [cache.embeddings(places, view_numbers[chosen]) for cache in self._caches[space]]
@@ -128,23 +145,110 @@ class TeacherTargets:
         return TargetBatch(torch.from_numpy(embeddings), torch.from_numpy(spaces), log_probabilities)
 
 
+class AugmentedTargets:
+    """What a teacher's networks say of augmented images; each answers only for lesions that it did not see.
+
+    Args:
+        teachers: Classifiers.
+        manifest: The N images that are trained on.
+
+    Attributes:
+        identity: Names the teacher.
+        spaces: Number of embedding spaces.
+        dims: Nothing, since no embeddings are compared.
+        dim: Always 0.
+        num_logits: Number of the student's classes.
+        passes: Forward passes of the networks for each image.
+
+    Raises:
+        ConfigurationError: A network is no classifier or answers another task, or a fold is missing.
+    """
+
+    def __init__(self, teachers: Sequence[Teacher], manifest: Manifest) -> None:
+        if not all(teacher.classes for teacher in teachers):
+            raise ConfigurationError(
+                "--teacher-views augmented needs a teacher that answers with classes, such as checkpoint:FOLDER. "
+                "Use --teacher-views cached.",
+                code=ErrorCode.TEACHER_OF_ANOTHER_TASK,
+            )
+        self._groups = embedding_spaces(teachers)
+        self._memberships = [
+            class_membership(member.classes or (), manifest.task) for member in self._groups[0]
+        ]
+        self._space_of = np.full(len(manifest.rows), -1)
+        for space, members in enumerate(self._groups):
+            self._space_of[unseen(members[0], manifest)] = space
+        self.identity = "+".join(teacher.identity for teacher in teachers)
+        self.spaces = len(self._groups)
+        self.dims: tuple[int, ...] = ()
+        self.dim = 0
+        self.num_logits = len(manifest.task.classes)
+        self.passes = len(self._groups[0])
+
+    def __call__(self, images: torch.Tensor, indices: torch.Tensor) -> TargetBatch:
+        """Targets of B images.
+
+        Args:
+            images: float [B, 3, S, S], 0 to 1, of any size: each network gets them at its own.
+            indices: int64 [B], positions in the manifest.
+
+        Returns:
+            The targets, on the CPU.
+        """
+        spaces = self._space_of[indices.numpy()]
+        log_probabilities = np.empty((len(spaces), self.num_logits), np.float32)
+        for space in np.unique(spaces):
+            chosen = np.flatnonzero(spaces == space)
+            log_probabilities[chosen] = self._ask(self._groups[space], images[torch.from_numpy(chosen)])
+        return TargetBatch(
+            torch.zeros(len(spaces), 0), torch.from_numpy(spaces), torch.from_numpy(log_probabilities)
+        )
+
+    def _ask(self, members: Sequence[Teacher], images: torch.Tensor) -> np.ndarray:
+        total = np.zeros((len(images), self.num_logits))
+        for member, membership in zip(members, self._memberships, strict=True):
+            size = member.encoder.resizing.size
+            with torch.no_grad():
+                resized = F.interpolate(
+                    images.float(), (size, size), mode="bicubic", antialias=True, align_corners=False
+                )
+                _, logits = member.encoder.encode((resized * 255).round().clamp(0, 255).byte())
+            assert logits is not None
+            total += grouped_probabilities(logits.cpu().numpy(), membership) / len(members)
+        return np.log(total)
+
+
 def load_targets(
-    configuration: TrainingConfiguration, manifest: Manifest, device: torch.device
-) -> TeacherTargets | None:
+    configuration: TrainingConfiguration,
+    manifest: Manifest,
+    device: torch.device,
+    whole: Manifest | None = None,
+) -> TeacherTargets | AugmentedTargets | None:
     """The targets that a configuration asks for, computed where no cache has them; None without a teacher.
+
+    Args:
+        configuration: What is asked for.
+        manifest: The images that are trained on.
+        device: Where the teacher computes.
+        whole: The images of all splits; a file that was made with another split is then refused.
 
     Raises:
         ConfigurationError: The teacher can't be had, its cache is of something else, or its folds don't match.
     """
+    views = configuration.augmentation.views if configuration.teacher.consistent_views else (0,)
+    if is_file_teacher(configuration.teacher.teacher):
+        return _read_targets(configuration, manifest, views, whole)
     teachers = create_teachers(configuration.teacher.teacher, device)
     if not teachers:
         return None
+    require_advantage({}, manifest.task.key, allow_weak=configuration.teacher.allow_weak_teacher)
     if not teachers[0].folds and any(teacher.classes for teacher in teachers):
         logger.warning(
             "The teacher's checkpoints were not cross-fitted: if they were trained on these images, what they "
             "say of them is too good to be true. Train them with --folds 3 --held-out-fold 0, 1 and 2."
         )
-    views = configuration.augmentation.views if configuration.teacher.consistent_views else (0,)
+    if configuration.teacher.teacher_views == "augmented":
+        return AugmentedTargets(teachers, manifest)
     spaces = []
     groups = embedding_spaces(teachers)
     for members in groups:
@@ -160,6 +264,33 @@ def load_targets(
     identity = "+".join(teacher.identity for teacher in teachers)
     classes = [member.classes for member in groups[0]]
     return TeacherTargets(identity, manifest, views, spaces, classes, configuration)
+
+
+def _read_targets(
+    configuration: TrainingConfiguration,
+    manifest: Manifest,
+    views: tuple[int, ...],
+    whole: Manifest | None,
+) -> TeacherTargets:
+    """The targets of a teacher that has said elsewhere what it says."""
+    settings = configuration.teacher
+    file = read_teacher_file(settings.teacher, manifest.task.classes)
+    require_advantage(file.description, manifest.task.key, allow_weak=settings.allow_weak_teacher)
+    if settings.teacher_views == "augmented":
+        raise ConfigurationError("A file has no answers to augmented images. Use --teacher-views cached.")
+    if file.classes and configuration.loss.alpha:
+        raise ConfigurationError(
+            f"“{file.path.name}” has log-probabilities and no embeddings. Use --alpha 0.",
+            code=ErrorCode.TEACHER_UNREADABLE,
+        )
+    if whole is not None and (seen := file.outside(whole)):
+        raise ConfigurationError(
+            f"“{file.path.name}” was made with another split: the teacher was trained on {len(seen)} images that "
+            f"are kept back here, such as {seen[0]}. Use the split that it was made with.",
+            code=ErrorCode.TEACHER_UNREADABLE,
+        )
+    spaces = [(np.arange(len(manifest.rows)), [file.open(manifest, views)])]
+    return TeacherTargets(file.identity, manifest, views, spaces, [file.classes], configuration)
 
 
 def embedding_spaces(teachers: Sequence[Teacher]) -> list[list[Teacher]]:
@@ -221,6 +352,23 @@ def _soft_logits(
             assert logits is not None
             probabilities[:, index] += grouped_probabilities(logits, membership) / len(caches)
     return np.log(probabilities)
+
+
+def lesion_means(log_probabilities: np.ndarray, lesions: Sequence[str]) -> np.ndarray:
+    """What is said of a lesion as a whole: the mean over its photos and their views.
+
+    Args:
+        log_probabilities: float [N, V, K], of N photos in V views each.
+        lesions: The lesion that each photo shows.
+
+    Returns:
+        Log-probabilities, float32 [N, K], the same for all photos of a lesion.
+    """
+    _, lesion_of = np.unique(np.asarray(lesions), return_inverse=True)
+    sums = np.zeros((lesion_of.max() + 1, log_probabilities.shape[-1]))
+    np.add.at(sums, lesion_of, log_probabilities.mean(axis=1, dtype=np.float64))
+    means = sums / np.bincount(lesion_of)[:, None]
+    return log_softmax(means, axis=-1).astype(np.float32)[lesion_of]
 
 
 def grouped_probabilities(logits: np.ndarray, membership: np.ndarray) -> np.ndarray:

@@ -87,6 +87,8 @@ def _facts(record: TrainingRecord) -> list[tuple[str, Any]]:
 def _chosen(training: Mapping[str, Any]) -> str:
     if "best_epoch" not in training:
         return ""
+    if training.get("kept_epoch") == "last":
+        return f"epoch {training['best_epoch']}, the last, as fixed in advance"
     by = words(str(training.get("selection_metric", "a figure")))
     return f"epoch {training['best_epoch']} of {len(training.get('curves', ()))}, by {by} on validation"
 

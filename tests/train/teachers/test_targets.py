@@ -14,7 +14,7 @@ from train.configuration import TrainingConfiguration
 from train.data.splitting import fold_of, leave_out_fold
 from train.teachers import targets as targets_module
 from train.teachers.networks import TeacherOutput
-from train.teachers.targets import create_head, load_targets
+from train.teachers.targets import create_head, lesion_means, load_targets
 
 VIEWS = 2
 NUMBER_OF_ROWS = 60
@@ -58,7 +58,10 @@ def manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Manifest:
 
 def _targets(manifest: Manifest, teachers: list, tmp_path: Path, monkeypatch, **settings):
     monkeypatch.setattr(targets_module, "create_teachers", lambda *_: tuple(teachers))
-    settings = {"quarter_turns": False, "target_normalisation": "none", "logit_weight": 0.0} | settings
+    settings = {
+        "quarter_turns": False, "target_normalisation": "none", "alpha": 0.5, "logit_weight": 0.0,
+        "lesion_mean": False,
+    } | settings  # fmt: skip
     configuration = TrainingConfiguration.create(
         teacher="fake", teacher_cache=str(tmp_path / "cache"), **settings
     )
@@ -159,3 +162,32 @@ def test_embeddings_alone_get_a_head_that_has_not_seen_the_lesion(
     embeddings = batch.embeddings.numpy()
     assert (create_head(NUMBER_OF_ROWS, 300).fit(embeddings, labels).predict(embeddings) == labels).all()
     assert agreement < 0.8
+
+
+def test_all_photos_and_views_of_a_lesion_have_the_same_target() -> None:
+    # A lesion of two photos and one of a single photo, in two views.
+    said = np.log(np.array([[[0.9, 0.1], [0.8, 0.2]], [[0.5, 0.5], [0.4, 0.6]], [[0.3, 0.7], [0.3, 0.7]]]))
+    found = np.exp(lesion_means(said, ["a", "a", "b"]))
+    odds = (9 * 4 * 1 * 4 / 6) ** (1 / 4)
+    assert found[0].tolist() == found[1].tolist() == pytest.approx([odds / (1 + odds), 1 / (1 + odds)])
+    assert found[2].tolist() == pytest.approx([0.3, 0.7])
+
+
+def test_the_lesion_mean_is_a_setting(manifest: Manifest, tmp_path: Path, monkeypatch) -> None:
+    class Brightness(FakeTeacher):
+        def embed(self, images: list[np.ndarray], views: list[int]) -> TeacherOutput:
+            output = super().embed(images, views)
+            output.logits[..., 1] = output.embeddings[..., 0] / 100
+            return output
+
+    photos, views = torch.tensor([0, 1, 2, 3]), torch.tensor([0, 4, 0, 0])
+    teacher = Brightness("bright", task=BINARY)
+    means, own = (
+        _targets(manifest, [teacher], tmp_path, monkeypatch, logit_weight=1.0, lesion_mean=lesion_mean)(
+            photos, views
+        ).log_probabilities
+        for lesion_mean in (True, False)
+    )
+    assert torch.equal(means[0], means[1]) and torch.equal(means[0], means[2])
+    assert not torch.equal(means[0], means[3])
+    assert len(torch.unique(own[:3], dim=0)) == 3

@@ -1,0 +1,273 @@
+"""File what a teacher says about the train split, so that a machine without its networks can distil from it.
+
+    python -m train.file_teacher --teacher checkpoint:NET/fold0,NET/fold1,OTHER/fold0,OTHER/fold1
+
+Takes cross-fitted checkpoints (recipe `ensemble`, every fold of every network). Of each lesion the networks that
+did not see it are asked; their log-probabilities are averaged over networks, views and all photos of the lesion.
+Age and sex, which no student is shown, are then added by a regression that is fitted on other lesions. The answers
+go to assets/benchmark/teacher, for `--teacher filed`, with what the teacher is and how far it is ahead of one
+network on a single photo. What the networks say is cached: the same command goes on where it was cut off.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.special import log_softmax
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from dermadeit.about import VERSION
+from dermadeit.data.manifest import Manifest
+from dermadeit.errors import ConfigurationError, ErrorCode
+from dermadeit.files import require_folder, write_atomically, write_json
+from dermadeit.imaging.preprocessing import DIHEDRAL_VIEWS
+from dermadeit.metrics.classification import (
+    classification_metrics,
+    percentile_intervals,
+    resampled_figures,
+)
+from dermadeit.tasks import DIAGNOSIS, TRAINABLE_TASKS, get_task
+from train.command_line import explaining_mistakes
+from train.configuration import DataSettings, RunSettings, TeacherSettings
+from train.data.splitting import fold_of
+from train.loaders import load_manifest
+from train.teachers.cache import cached_embeddings, teacher_cache_folder
+from train.teachers.file import FILED_PATH, require_advantage
+from train.teachers.networks import Teacher, create_teachers, unseen
+from train.teachers.targets import HEAD_FOLDS, SMALLEST_PROBABILITY, embedding_spaces, lesion_means
+
+logger = logging.getLogger("train.file_teacher")
+
+READINGS = ("diagnosis", "binary", "malignancy", "multiclass")
+MEASURED = ("accuracy", "nll", "roc_auc")
+RESAMPLES = 500
+CONTEXT = ("age", "sex")
+METHOD = f"held-out lesions of the train split; 95 %, percentile bootstrap of lesions, {RESAMPLES} resamples"
+
+_CENTURY = 100.0
+
+
+def ask(teachers: Sequence[Teacher], manifest: Manifest, views: Sequence[int], cache: Path) -> np.ndarray:
+    """What each network says of images whose lesion it did not see.
+
+    Args:
+        teachers: M networks in F folds each: M × F classifiers of the manifest's classes.
+        manifest: N images.
+        views: The V views.
+        cache: Where what they say is kept.
+
+    Returns:
+        Log-probabilities, float32 [M, N, V, K].
+
+    Raises:
+        ConfigurationError: They are not cross-fitted classifiers of these classes, or a fold is missing.
+    """
+    for teacher in teachers:
+        if not teacher.folds or teacher.classes != manifest.task.classes:
+            raise ConfigurationError(
+                f"{teacher.name} is no cross-fitted network of the task “{manifest.task.key}”. Train it with "
+                "--recipe ensemble --held-out-fold 0, and so on for every fold.",
+                code=ErrorCode.INCOMPLETE_FOLDS,
+            )
+    groups = embedding_spaces(teachers)
+    answers = np.empty(
+        (len(groups[0]), len(manifest.rows), len(views), len(manifest.task.classes)), np.float32
+    )
+    for members in groups:
+        positions = np.flatnonzero(unseen(members[0], manifest))
+        rows = Manifest(manifest.task, tuple(manifest.rows[position] for position in positions), ())
+        for number, member in enumerate(members):
+            folder = teacher_cache_folder(cache, member, views)
+            said = cached_embeddings(member, rows, views, folder)
+            places = np.arange(len(positions))
+            for index, view in enumerate(views):
+                logits = said.logits(places, np.full(len(places), view))
+                assert logits is not None
+                answers[number, positions, index] = log_softmax(logits, axis=-1)
+    return answers
+
+
+def add_context(log_probabilities: np.ndarray, manifest: Manifest) -> np.ndarray:
+    """Adds age and sex: a multinomial logistic regression, fitted on other lesions than those it answers for.
+
+    Args:
+        log_probabilities: float [N, K].
+        manifest: The N images, with `age` and `sex` where they are known.
+
+    Returns:
+        Log-probabilities, float32 [N, K].
+    """
+    features = np.hstack([log_probabilities, _context_of(manifest)])
+    labels = np.array([manifest.task.index_of(row.label) for row in manifest.rows])
+    folds = np.array([fold_of(row.lesion_group, HEAD_FOLDS) for row in manifest.rows])
+    answers = np.full(log_probabilities.shape, SMALLEST_PROBABILITY)
+    for fold in np.unique(folds):
+        held_out = folds == fold
+        model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+        model.fit(features[~held_out], labels[~held_out])
+        answers[np.ix_(held_out, model.classes_)] += model.predict_proba(features[held_out])
+    return np.log(answers / answers.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def _context_of(manifest: Manifest) -> np.ndarray:
+    """Age, its square, whether it is missing, and whether the sex is female or male: float [N, 5]."""
+    rows = []
+    for row in manifest.rows:
+        try:
+            age = float(row.metadata.get("age", "")) / _CENTURY
+        except ValueError:
+            age = np.nan
+        known, sex = np.isfinite(age), row.metadata.get("sex", "").strip().lower()
+        age = age if known else 0.5
+        rows.append((age, age**2, not known, sex == "female", sex == "male"))
+    return np.array(rows, dtype=float)
+
+
+def measure(
+    teacher: np.ndarray, plain: np.ndarray, manifest: Manifest
+) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
+    """How good a teacher is, and how far ahead of a plain network, in every reading of the classes.
+
+    Args:
+        teacher: Log-probabilities, float [N, K].
+        plain: Those of the network that it is compared with.
+        manifest: The N images.
+
+    Returns:
+        `teacher` and `plain` to reading to figures with intervals; and reading to figure to `difference` and
+        `interval`.
+    """
+    lesions = np.array([row.lesion_group for row in manifest.rows])
+    labels = np.array([manifest.task.index_of(row.label) for row in manifest.rows])
+    figures: dict[str, dict[str, Any]] = {"teacher": {}, "plain": {}}
+    advantage: dict[str, dict[str, Any]] = {}
+    for key in READINGS:
+        task = manifest.task if key == manifest.task.key else get_task(key, TRAINABLE_TASKS)
+        groups = task.group(manifest.task.classes)
+        if groups is None:
+            continue
+        own = groups.regroup(labels)
+        inside = own >= 0
+        resampled = {}
+        for name, answers in (("teacher", teacher), ("plain", plain)):
+            probabilities = groups.read(np.exp(answers[inside].astype(np.float64)))
+            found = classification_metrics(own[inside], probabilities, task.classes)
+            resampled[name] = resampled_figures(
+                own[inside], probabilities, lesions[inside].tolist(), task.classes, resamples=RESAMPLES
+            )
+            figures[name][key] = {
+                "n": found["n"],
+                **{figure: found[figure] for figure in MEASURED},
+                "intervals": percentile_intervals({figure: resampled[name][figure] for figure in MEASURED}),
+            }
+        intervals = percentile_intervals(
+            {figure: resampled["teacher"][figure] - resampled["plain"][figure] for figure in MEASURED}
+        )
+        advantage[key] = {
+            figure: {
+                "difference": figures["teacher"][key][figure] - figures["plain"][key][figure],
+                "interval": intervals.get(figure),
+            }
+            for figure in MEASURED
+            if figures["teacher"][key][figure] is not None
+        }
+    return figures, advantage
+
+
+def write_teacher(
+    path: Path, log_probabilities: np.ndarray, manifest: Manifest, description: Mapping[str, Any]
+) -> None:
+    """Writes the file that `--teacher filed` reads, and its JSON beside it."""
+
+    def write(partial: Path) -> None:
+        # Through a file: numpy adds a suffix to a path.
+        with partial.open("wb") as file:
+            np.savez_compressed(
+                file,
+                image_id=np.array([row.image_id for row in manifest.rows]),
+                classes=np.array(manifest.task.classes),
+                log_probabilities=log_probabilities.astype(np.float16),
+            )
+
+    write_atomically(path, write)
+    write_json(path.with_suffix(".json"), description)
+
+
+@explaining_mistakes
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Files a teacher; returns the exit code: 0, or 2 for a mistake that the message explains."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    options = _parse(arguments)
+    require_folder(options.output.parent)
+    manifest = load_manifest(DataSettings(task=DIAGNOSIS.key, data=options.data)).select("train")
+    device = RunSettings(device=options.device).resolve_device()
+    views, cache = range(options.views), TeacherSettings(teacher_cache=options.teacher_cache).cache_root
+    teachers = create_teachers(options.teacher, device)
+    answers = ask(teachers, manifest, views, cache)
+    plain_teachers = create_teachers(options.plain, device) if options.plain else teachers[:1]
+    of_plain = ask(plain_teachers, manifest, views, cache)[0] if options.plain else answers[0]
+    lesions = [row.lesion_group for row in manifest.rows]
+    filed = lesion_means(answers.mean(axis=0), lesions)
+    if options.context:
+        filed = add_context(filed, manifest)
+    logger.info("Measuring %d images of %d lesions", len(lesions), len(set(lesions)))
+    # As a student answers: one network, one photo, the mean of its views.
+    figures, advantage = measure(filed, log_softmax(of_plain.mean(axis=1), axis=-1), manifest)
+    description = {
+        "dermadeit_version": VERSION,
+        "images": len(lesions),
+        "lesions": len(set(lesions)),
+        "classes": manifest.task.classes,
+        "networks": [
+            {"name": teacher.name, "identity": teacher.identity, "preprocessing": dict(teacher.preprocessing)}
+            for teacher in teachers
+        ],
+        "views": len(views),
+        "averaged": "log-probabilities over networks, views, and all photos of a lesion",
+        "context": list(CONTEXT) if options.context else [],
+        "plain": f"{plain_teachers[0].name.partition('-fold')[0]}, one network on a single photo",
+        "method": METHOD,
+        "figures": figures,
+        "advantage": advantage,
+    }
+    write_teacher(options.output, filed, manifest, description)
+    for key, ahead in advantage.items():
+        logger.info(
+            "%s: %s", key,
+            ", ".join(f"{name} {figures['teacher'][key][name]:.4f} ({difference['difference']:+.4f})"
+                      for name, difference in ahead.items()),
+        )  # fmt: skip
+    require_advantage(description, DIAGNOSIS.key, allow_weak=True)
+    logger.info("The teacher's answers are in %s", options.output)
+    return 0
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="File what a teacher says about the train split.")
+    parser.add_argument(
+        "--teacher", required=True, help="checkpoint:FOLDER,FOLDER…, every fold of every network"
+    )
+    parser.add_argument(
+        "--plain", default="", help="the plain network to compare with, all folds; else the teacher's first"
+    )
+    parser.add_argument("--data", default="", help="data folder")
+    parser.add_argument("--views", type=int, choices=range(1, DIHEDRAL_VIEWS + 1), default=DIHEDRAL_VIEWS)
+    parser.add_argument(
+        "--context", action=argparse.BooleanOptionalAction, default=True, help="add age and sex"
+    )
+    parser.add_argument("--teacher-cache", default="", help="folder of what the networks say")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    parser.add_argument("--output", type=Path, default=FILED_PATH, help="the .npz to write")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
