@@ -21,6 +21,13 @@ from dermadeit.models.specs import get_spec
 from dermadeit.tasks import OWN, TRAINABLE_TASKS, get_task
 
 CHECKPOINT_PREFIX = "checkpoint:"
+FILE_PREFIX = "file:"
+FILED = "filed"
+
+
+def is_file_teacher(name: str) -> bool:
+    """Whether `--teacher` names a file with what a teacher has said elsewhere."""
+    return name == FILED or name.startswith(FILE_PREFIX)
 
 
 def setting(

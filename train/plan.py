@@ -11,9 +11,9 @@ from dermadeit.data.manifest import Manifest
 from dermadeit.errors import ConfigurationError, ErrorCode
 from dermadeit.models.specs import get_spec
 from dermadeit.reporting.format import count, counted, duration, millions
-from train.configuration import TrainingConfiguration
+from train.configuration import FILED, TrainingConfiguration
 from train.loaders import find_manifest, load_manifest
-from train.teachers.file import FILED, FILED_PATH, read_teacher_file
+from train.teachers.file import FILED_PATH, read_teacher_file
 from train.teachers.networks import available_teacher
 from train.teachers.targets import AugmentedTargets
 

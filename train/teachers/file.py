@@ -22,12 +22,11 @@ from dermadeit.data.manifest import Manifest
 from dermadeit.errors import ConfigurationError, ErrorCode
 from dermadeit.files import ASSETS, file_sha256, read_json_if_there
 from dermadeit.tasks import DIAGNOSES
+from train.configuration import FILE_PREFIX, FILED
 from train.teachers.cache import CachedEmbeddings
 
 logger = logging.getLogger(__name__)
 
-FILE_PREFIX = "file:"
-FILED = "filed"
 FILED_PATH = ASSETS / "benchmark" / "teacher" / "log_probabilities.npz"
 
 LEAST_ADVANTAGE = {"accuracy": 0.01, "roc_auc": 0.005}
@@ -117,11 +116,6 @@ class TeacherFile:
             hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else file_sha256(content)
             for content in contents
         ]
-
-
-def is_file_teacher(name: str) -> bool:
-    """Whether `--teacher` names a file."""
-    return name == FILED or name.startswith(FILE_PREFIX)
 
 
 def read_teacher_file(name: str, classes: Sequence[str]) -> TeacherFile:

@@ -18,7 +18,7 @@ from dermadeit.imaging.preprocessing import apply_dihedral
 from dermadeit.models.checkpoints import CONFIG_FILE, TRAINING_FILE, Checkpoint, load_checkpoint, read_task
 from dermadeit.models.specs import MODEL_SPECS
 from dermadeit.tasks import DIAGNOSIS
-from train.configuration import CHECKPOINT_PREFIX
+from train.configuration import CHECKPOINT_PREFIX, is_file_teacher
 from train.data.splitting import fold_of
 from train.teachers.foundation import (
     FOUNDATION_MODELS,
@@ -107,6 +107,11 @@ def create_teachers(name: str, device: torch.device) -> tuple[Teacher, ...]:
         folders = [Path(folder) for folder in name.removeprefix(CHECKPOINT_PREFIX).split(",")]
         return _tell_apart([_create_checkpoint_teacher(folder, device) for folder in folders])
     kind, _, folder = name.partition(":")
+    if is_file_teacher(name):
+        raise ConfigurationError(
+            "A file answers only for the images that are in it. Name a teacher that can be asked, such as "
+            "checkpoint:FOLDER."
+        )
     if kind not in FOUNDATION_MODELS:
         raise ConfigurationError(
             f"There is no teacher “{kind}”. Choose none, filed, file:PATH, checkpoint:FOLDER[,FOLDER…], or one of "

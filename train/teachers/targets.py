@@ -24,10 +24,10 @@ from sklearn.preprocessing import StandardScaler
 from dermadeit.data.manifest import Manifest
 from dermadeit.errors import ConfigurationError, ErrorCode
 from dermadeit.tasks import Task
-from train.configuration import TrainingConfiguration
+from train.configuration import TrainingConfiguration, is_file_teacher
 from train.data.splitting import fold_of
 from train.teachers.cache import CachedEmbeddings, cached_embeddings, teacher_cache_folder
-from train.teachers.file import is_file_teacher, read_teacher_file, require_advantage
+from train.teachers.file import read_teacher_file, require_advantage
 from train.teachers.networks import Teacher, create_teachers, unseen
 
 logger = logging.getLogger(__name__)

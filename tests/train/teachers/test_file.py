@@ -17,6 +17,7 @@ from train import distill
 from train.configuration import DataSettings, TrainingConfiguration
 from train.loaders import load_manifest
 from train.teachers import file as file_module
+from train.teachers.networks import create_teachers
 from train.teachers.targets import load_targets
 
 DERM_FOUNDATION = 6144
@@ -194,3 +195,8 @@ def test_filed_is_the_file_of_the_project(
     monkeypatch.setattr(file_module, "FILED_PATH", tmp_path / "not-there.npz")
     with pytest.raises(ConfigurationError, match="No teacher is filed"):
         _load(synthetic_data, "filed")
+
+
+def test_a_file_can_not_be_asked_about_other_images() -> None:
+    with pytest.raises(ConfigurationError, match="only for the images that are in it"):
+        create_teachers("filed", torch.device("cpu"))
