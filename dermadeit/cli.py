@@ -723,6 +723,10 @@ def _print_figures(evaluation: Any) -> None:
     if classes:
         _print_classes({key: classes[key] for key in evaluation.predictions[0].prediction.probabilities})
     _print_headline_figures(metrics)
+    if lesions := metrics["lesions"]:
+        several = f"{count(lesions['several_photos'])} with several photos, answered together"
+        typer.echo(f"  {counted(lesions['n'], 'lesion')}, {several}:")
+        _print_headline_figures(lesions)
 
 
 def _print_headline_figures(figures: Mapping[str, Any]) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypedDict, cast
@@ -74,6 +75,8 @@ class ModelMetrics(TypedDict, total=False):
         confusion_matrix: `classes`, and `counts` with a row for each true class.
         intervals: `method`, number of `lesions`, and figure name to [lower, upper].
         sources: Name of a collection to its own figures with intervals.
+        lesions: The same figures where the photos of a lesion are answered together, with `n` lesions and
+            `several_photos`, how many of them have more than one; None where no lesion has, or none is known.
         risk_coverage: `aurc`, and `curve` of `coverage` and `risk`, as `shares.risk_coverage` gives them.
         stability: How often turning the photo changes the answer, as `shares.stability_figures` gives it.
         calibration: `scaling`, and calibration figures `before` and `after` it.
@@ -96,6 +99,7 @@ class ModelMetrics(TypedDict, total=False):
     confusion_matrix: dict[str, Any]
     intervals: dict[str, Any]
     sources: dict[str, dict[str, Any]]
+    lesions: dict[str, Any] | None
     risk_coverage: dict[str, Any] | None
     stability: dict[str, Any] | None
     calibration: dict[str, Any] | None
@@ -263,13 +267,22 @@ def assemble_in_steps(
     beginning = {**_named_task(task), "views": views, "splits": sorted(filter(None, set(measured.splits)))}
     circumstances = _circumstances(failures, weights_sha256, excluded, ledger)
     sources: dict[str, Any] = {}
+    lesions: dict[str, Any] | None = None
     trust: dict[str, Any] = dict.fromkeys(_TRUST_FIGURES)
     slices: dict[str, Any] | None = None
     measurement = measure(measured)
     figures = measurement.figures
 
     def so_far() -> Evaluation:
-        metrics = {**beginning, **figures, "sources": sources, **trust, "slices": slices, **circumstances}
+        metrics = {
+            **beginning,
+            **figures,
+            "sources": sources,
+            "lesions": lesions,
+            **trust,
+            "slices": slices,
+            **circumstances,
+        }
         return Evaluation(task.key, model, tuple(predictions), tuple(failures), metrics)
 
     yield so_far()
@@ -277,6 +290,11 @@ def assemble_in_steps(
     yield so_far()
     sources = measure_sources(measured)
     yield so_far()
+    together = join_lesions(measured, predictions, calibration)
+    if together is not None:
+        several = sum(count > 1 for count in Counter(measured.lesion_groups).values())
+        lesions = {"several_photos": several, **measure(together).to_dict()}
+        yield so_far()
     for name, found in _trust_figures(measured, predictions, calibration, attributes):
         trust = trust | {name: found}
         yield so_far()
@@ -288,6 +306,47 @@ def assemble_in_steps(
         }
         slices = {**(slices or {}), attribute: measure_slices(measured, only)[attribute]}
         yield so_far()
+
+
+def join_lesions(
+    measured: PredictionSet, predictions: Sequence[LabelledPrediction], calibration: Calibration | None
+) -> PredictionSet | None:
+    """The answers for whole lesions, each by the mean logit of its photos.
+
+    Args:
+        measured: The answers for each photo.
+        predictions: The same, as they were served.
+        calibration: Of the model; None without, or where its weights are not here.
+
+    Returns:
+        One row a lesion, without those whose photos have different labels. None where every lesion has one photo,
+        or where the answers are calibrated by what is not here.
+    """
+    names, lesion = np.unique(np.array(measured.lesion_groups), return_inverse=True)
+    served = any(item.prediction.calibrated for item in predictions)
+    if len(names) == len(measured) or (served and calibration is None):
+        return None
+    photos = np.bincount(lesion)
+    logits = np.stack([np.bincount(lesion, column) / photos for column in measured.logits.T], axis=1)
+    firsts = np.array([int(np.flatnonzero(lesion == index)[0]) for index in range(len(names))])
+    agree = np.bincount(lesion, measured.labels != measured.labels[firsts][lesion]) == 0
+    if served and calibration is not None:
+        probabilities = calibration.probabilities(logits, measured.views)
+        decided = calibration.answers(probabilities) if calibration.class_weights else None
+    else:
+        groups = measured.task.group(measured.network or measured.task.classes)
+        assert groups is not None, "the network has answered the task"
+        probabilities, decided = groups.read(softmax(logits, axis=1)), None
+    lesions = replace(
+        measured.take(firsts),
+        image_ids=tuple(names.tolist()),
+        logits=logits,
+        probabilities=probabilities,
+        decided=decided,
+        served=(),
+        other_answers={},
+    )
+    return lesions.take(np.flatnonzero(agree)) if agree.any() else None
 
 
 def unmeasured_evaluation(

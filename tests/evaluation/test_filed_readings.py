@@ -8,10 +8,11 @@ import pytest
 from eight_diagnoses import VIEWS, eight_diagnoses_root, labelled_photos
 from sklearn.metrics import f1_score
 
-from dermadeit.data.manifest import Manifest, read_source
+from dermadeit.data.manifest import Manifest, ManifestRow, read_source
 from dermadeit.evaluation.comparison import gather_models
 from dermadeit.evaluation.evaluate import evaluate, write_evaluations
 from dermadeit.evaluation.predictions import PredictionSet, measure, read_predictions
+from dermadeit.inference.lesion import join_photos
 from dermadeit.inference.predictor import load_predictor
 from dermadeit.inference.records import Evaluation
 from dermadeit.tasks import BINARY, DIAGNOSIS, MALIGNANCY, MULTICLASS, TRAINABLE_TASKS, Task
@@ -133,3 +134,54 @@ def test_the_evaluation_measures_what_was_fitted_for_its_task(evaluation: Evalua
 
 def test_every_task_is_one_that_the_file_can_be_read_as(filed: PredictionSet) -> None:
     assert all(filed.read_as(task) is not None for task in TRAINABLE_TASKS.values())
+
+
+def _in_pairs(manifest: Manifest) -> Manifest:
+    """The same photos, every two of one diagnosis showing one lesion."""
+    rows = sorted(manifest.rows, key=lambda row: row.label)
+    seen: dict[str, int] = {}
+    paired = []
+    for row in rows:
+        number = seen[row.label] = seen.get(row.label, -1) + 1
+        paired.append(replace(row, lesion_group=f"{row.label} {number // 2}"))
+    return replace(manifest, rows=tuple(paired))
+
+
+@pytest.mark.parametrize("calibrated", [True, False])
+def test_photos_of_one_lesion_are_answered_together(
+    synthetic_data: Path, photos: Manifest, calibrated: bool
+) -> None:
+    predictor = load_predictor("malignancy", root=eight_diagnoses_root(synthetic_data, calibrated=calibrated))
+    malignant = {"mel", "bcc", "scc"}
+    paired = _in_pairs(photos)
+    rows = [replace(row, label="malignant" if row.label in malignant else "benign") for row in paired.rows]
+    found = evaluate(replace(paired, task=MALIGNANCY, rows=tuple(rows)), predictor, VIEWS)
+    joined = {
+        group: join_photos(
+            predictor,
+            [
+                replace(item.prediction, verdict="answer")
+                for item in found.predictions
+                if item.lesion_group == group
+            ],
+            VIEWS,
+        ).label
+        for group in dict.fromkeys(row.lesion_group for row in rows)
+    }
+    truth = {row.lesion_group: row.label for row in rows}
+    lesions = found.metrics["lesions"]
+    assert lesions["n"] == len(joined)
+    assert lesions["several_photos"] == sum(len(rows) > 1 for rows in _groups(rows).values())
+    assert lesions["accuracy"] == pytest.approx(
+        sum(joined[group] == truth[group] for group in joined) / len(joined)
+    )
+
+
+def test_lesions_with_one_photo_each_are_not_measured_twice(evaluation: Evaluation) -> None:
+    assert evaluation.metrics["lesions"] is None
+
+
+def _groups(rows: list[ManifestRow]) -> dict[str, list[ManifestRow]]:
+    return {
+        group: [row for row in rows if row.lesion_group == group] for group in {r.lesion_group for r in rows}
+    }
