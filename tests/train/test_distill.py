@@ -297,7 +297,7 @@ def test_learning_rate_warms_up_then_falls() -> None:
 
 
 def test_early_layers_learn_slower_and_norms_are_not_decayed(checkpoint_root: Path) -> None:
-    configuration = TrainingConfiguration.create(layer_decay=0.5, learning_rate=1.0)
+    configuration = TrainingConfiguration.create(layer_decay=0.5, learning_rate=1.0, alpha=0.5)
     classifier = load_checkpoint(checkpoint_root / "binary" / "dermadeit").classifier
     student = Student(classifier, configuration, spaces=1, teacher_dim=8, teacher_classes=8)
     groups = create_optimizer(student.requires_grad_(True), configuration).param_groups
@@ -346,7 +346,7 @@ def test_the_warm_up_leaves_no_trace(settings: dict) -> None:
     )
     assert "MobileNetV2" in plan and "none" in plan and "2.0 GiB" in plan
     passes = len(training.loader) * 2
-    assert f"{passes // 2} h {30 * (passes % 2):02d} min" in plan
+    assert f"about {passes // 2} h" in plan and ("30 min" in plan) == bool(passes % 2)
 
 
 def test_the_moving_average_is_what_is_saved(settings: dict) -> None:
