@@ -658,12 +658,14 @@ def _explain(
 
 
 def _lesion_line(lesion: dict[str, Any]) -> str:
+    from dermadeit.reporting.format import percent
+
     photos = lesion["photos"]
     if lesion["verdict"] != "answer":
         return f"lesion, 0 of {photos} photos\tabstain\tNo photo of the lesion has an answer."
-    scores = "  ".join(f"{key} {value:.1%}" for key, value in lesion["probabilities"].items())
+    scores = "  ".join(f"{key} {percent(value)}" for key, value in lesion["probabilities"].items())
     notes = [
-        f"{lesion['photos_agreeing']} of {lesion['photos_used']} photos agree, spread {lesion['spread']:.1%}"
+        f"{lesion['photos_agreeing']} of {lesion['photos_used']} photos agree, spread {percent(lesion['spread'])}"
     ]
     if lesion["operating_point"]:
         notes.append("{name}: {decision}".format(**lesion["operating_point"]))

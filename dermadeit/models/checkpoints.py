@@ -373,8 +373,9 @@ def find_checkpoint(task: str | None, model: str, root: Path = CHECKPOINT_ROOT) 
     if network is not None and task is not None:
         _pick_task(shared, network, task)
     wanted = task or DIAGNOSIS.key
+    others = f" It has one for {' and '.join(having)}." if having else ""
     raise CheckpointError(
-        f"There is no checkpoint of {spec.title} for the task “{wanted}”. Train one with "
+        f"There is no checkpoint of {spec.title} for the task “{wanted}”.{others} Train one with "
         f"“{training_command(wanted, model)}”, then give its folder "
         f"runs/{wanted}/{spec.name} in place of the name.",
         code=ErrorCode.NO_CHECKPOINT,
