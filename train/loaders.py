@@ -14,7 +14,7 @@ from dermadeit.data.dataset import LesionDataset, collate
 from dermadeit.data.manifest import Manifest, check_leaks, read_source
 from dermadeit.data.own_classes import read_own_task
 from dermadeit.errors import ConfigurationError, ErrorCode, TableError
-from dermadeit.tasks import OWN, TRAINABLE_TASKS, get_task
+from dermadeit.tasks import BINARY, OWN, TRAINABLE_TASKS, get_task
 from train.configuration import DataSettings, TrainingConfiguration
 from train.data.splitting import DEFAULT_SHARES, advise_shares
 from train.original import OriginalDataset, SeededDraws
@@ -51,21 +51,23 @@ def load_manifest(settings: DataSettings) -> Manifest:
         if missing:
             raise TableError(
                 f"The split “{split}” has no image of the class {', '.join(missing)}. Every class must be in "
-                f"train and validation. {_advice(manifest)}",
+                f"train and validation. {_advice(manifest, path)}",
                 code=ErrorCode.MISSING_CLASS,
             )
     return manifest
 
 
-def _advice(manifest: Manifest) -> str:
-    labels = [row.label for row in manifest.rows]
-    absent = [key for key in manifest.task.classes if key not in labels]
+def _advice(manifest: Manifest, path: Path) -> str:
+    label_of = {row.image_id: row.label for row in manifest.rows}
+    absent = [key for key in manifest.task.classes if key not in label_of.values()]
     if absent:
         return f"The whole table has no image of {', '.join(absent)}."
+    # Images outside the task are split with the others, and every diagnosis has a class in this one.
+    rows = manifest.rows if manifest.task.key == OWN else read_source(path, BINARY).rows
     return advise_shares(
-        [row.lesion_group for row in manifest.rows],
-        [(row.metadata.get("diagnosis") or row.label, row.source) for row in manifest.rows],
-        labels,
+        [row.lesion_group for row in rows],
+        [(row.metadata.get("diagnosis") or row.label, row.source) for row in rows],
+        [label_of.get(row.image_id, "") for row in rows],
         DEFAULT_SHARES,
         seed=0,
     )

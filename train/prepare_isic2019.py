@@ -32,6 +32,7 @@ from dermadeit.data.vocabulary import SPLITS
 from dermadeit.errors import ConfigurationError, ErrorCode, TableError
 from dermadeit.files import require_folder
 from dermadeit.imaging.decode import MAX_ASPECT, MIN_SIDE, decode_image
+from dermadeit.tasks import TRAINABLE_TASKS, Task
 from train.command_line import explaining_mistakes
 from train.data.images import JOURNAL, PreparedImage, prepare_images
 from train.data.isic2019 import BASE_URL, get_archives, open_isic2019
@@ -47,7 +48,9 @@ from train.data.near_duplicates import find_near_duplicates
 from train.data.report import log_summary, write_tables
 from train.data.splitting import (
     DEFAULT_SHARES,
+    NEEDED_SPLITS,
     advise_shares,
+    classes_in,
     complete_splits,
     lesion_groups,
     missing_classes,
@@ -180,7 +183,7 @@ def prepare(collection: Collection, output: Path, settings: PreparationSettings)
                 f"{refused[0].detail}",
                 code=ErrorCode.NO_IMAGES,
             )
-        rows, left_out = _arrange(images, prepared, output, settings)
+        rows, left_out = _arrange(images, prepared, output, settings, collection.task)
         exclusions = [*collection.exclusions, *refused, *left_out]
         settings_record = dataclasses.asdict(settings)
         del settings_record["workers"]
@@ -194,6 +197,7 @@ def _arrange(
     prepared: dict[str, PreparedImage],
     output: Path,
     settings: PreparationSettings,
+    task: Task | None,
 ) -> tuple[list[dict[str, str | int]], list[ExcludedImage]]:
     """Rows of the manifest, and images that must not be in it."""
     pairs = find_near_duplicates(
@@ -210,14 +214,16 @@ def _arrange(
     kept = [index for index in range(len(images)) if index not in contradicting]
     images = [images[index] for index in kept]
     groups = [groups[index] for index in kept]
+    units = [image.image_id for image in images] if settings.image_level_split else groups
     splits, leaking = complete_splits(
-        [image.image_id for image in images] if settings.image_level_split else groups,
+        units,
         _strata(images),
         ["" if settings.resplit else image.split for image in images],
         dict(zip(SPLITS, settings.shares, strict=True)),
         settings.seed,
     )
-    _warn_of_missing_classes(images, groups, splits, settings)
+    used = ["" if index in leaking else split for index, split in enumerate(splits)]
+    _warn_of_missing_classes(images, units, used, settings, task)
     left_out += [
         _excluded(images[index], prepared, "lesion_in_other_split", detail)
         for index, detail in leaking.items()
@@ -235,15 +241,25 @@ def _strata(images: Sequence[SourceImage]) -> list[tuple[str, str]]:
 
 
 def _warn_of_missing_classes(
-    images: Sequence[SourceImage], groups: Sequence[str], splits: Sequence[str], settings: PreparationSettings
+    images: Sequence[SourceImage],
+    groups: Sequence[str],
+    splits: Sequence[str],
+    settings: PreparationSettings,
+    own: Task | None,
 ) -> None:
-    labels = [image.diagnosis or image.label for image in images]
-    missing = missing_classes(splits, labels, SPLITS)
-    if missing:
-        lacking = "; ".join(f"“{split}” lacks {', '.join(classes)}" for split, classes in missing.items())
-        shares: dict[str, float] = dict(zip(SPLITS, settings.shares, strict=True))
-        advice = advise_shares(groups, _strata(images), labels, shares, settings.seed)
-        logger.warning("A split lacks a class: %s. %s", lacking, advice)
+    """For each task whose classes there are: the splits that lack one, and which shares would help."""
+    names = [image.label or image.diagnosis for image in images]
+    shares: dict[str, float] = dict(zip(SPLITS, settings.shares, strict=True))
+    for task in [own] if own else TRAINABLE_TASKS.values():
+        labels = classes_in(task, names)
+        missing = missing_classes(splits, labels, SPLITS)
+        if missing and {*task.classes} <= {*labels}:
+            lacking = "; ".join(f"“{split}” lacks {', '.join(classes)}" for split, classes in missing.items())
+            trainable = missing.keys().isdisjoint(NEEDED_SPLITS)
+            advice = advise_shares(
+                groups, _strata(images), labels, shares, settings.seed, trainable=trainable
+            )
+            logger.warning("Task %s: %s. %s", task.key, lacking, advice)
 
 
 def _contradicting(images: Sequence[SourceImage], pairs: np.ndarray) -> dict[int, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import logging
 import shlex
@@ -15,11 +14,10 @@ from dermadeit.about import VERSION
 from dermadeit.data.manifest import SPLITS
 from dermadeit.data.synthetic import MANIFEST_COLUMNS
 from dermadeit.data.tabular import write_csv
-from dermadeit.data.vocabulary import Vocabulary
-from dermadeit.errors import TableError
 from dermadeit.files import write_json
 from dermadeit.tasks import BINARY, DIAGNOSES, OWN, TRAINABLE_TASKS, Task
 from train.data.layouts import ExcludedImage
+from train.data.splitting import NEEDED_SPLITS, classes_in, missing_classes
 
 logger = logging.getLogger(__name__)
 
@@ -107,14 +105,11 @@ def log_summary(
 
 def _trainable_tasks(rows: Sequence[Mapping[str, Any]], own: Task | None) -> list[str]:
     """Keys of the tasks of which every class has images in train and validation, as a training demands."""
+    names = [str(row["label"] or row["diagnosis"]) for row in rows]
+    splits = [str(row["split"]) for row in rows]
     found = []
     for task in [own] if own else TRAINABLE_TASKS.values():
-        vocabulary, classes = Vocabulary(task), {"train": set(), "validation": set()}
-        for row in rows:
-            meaning = vocabulary.meaning(str(row["label"] or row["diagnosis"]))
-            if row["split"] in classes and meaning is not None:
-                with contextlib.suppress(TableError):
-                    classes[row["split"]].add(meaning.class_of(task))
-        if all(set(task.classes) <= there for there in classes.values()):
+        labels = classes_in(task, names)
+        if {*task.classes} <= {*labels} and not missing_classes(splits, labels, NEEDED_SPLITS):
             found.append(task.key)
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,9 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from dermadeit.data.manifest import Manifest
+from dermadeit.data.vocabulary import Vocabulary
 from dermadeit.errors import TableError
+from dermadeit.tasks import Task
 
 _STRICTEST_FIRST = ("test", "calibration", "validation")
 """Where a lesion is given to several splits, its images stay in the one that is used last."""
@@ -24,7 +27,12 @@ DEFAULT_SHARES: Mapping[str, float] = MappingProxyType(
 )
 """Split to share of the images, where nobody says otherwise."""
 
+NEEDED_SPLITS = ("train", "validation")
+"""The splits in which a training needs every class."""
+
 _SHARE_STEPS = 20
+
+_SEEDS = 5
 
 
 def lesion_groups(image_ids: Sequence[str], lesion_ids: Sequence[str], pairs: np.ndarray) -> list[str]:
@@ -140,37 +148,15 @@ def complete_splits(
     return splits, left_out
 
 
-def find_shares(
-    groups: Sequence[str],
-    strata: Sequence[tuple[str, ...]],
-    labels: Sequence[str],
-    shares: Mapping[str, float],
-    seed: int,
-) -> dict[str, float] | None:
-    """The shares nearest to the given ones with which every split gets every class.
-
-    Args:
-        groups: Of `assign_splits`.
-        strata: Of `assign_splits`.
-        labels: Class of each image.
-        shares: The given shares; those to try lie between them and equal ones.
-        seed: Of `assign_splits`.
-
-    Returns:
-        Split to share of 1, in percent steps; None where even equal shares leave a class out of a split.
-    """
-    whole = sum(shares.values())
-    for step in range(_SHARE_STEPS + 1):
-        equal = step / _SHARE_STEPS
-        tried = {
-            split: round((1 - equal) * share / whole + equal / len(shares), 2)
-            for split, share in shares.items()
-        }
-        if min(tried.values()) > 0 and not missing_classes(
-            assign_splits(groups, strata, tried, seed), labels, tuple(shares)
-        ):
-            return tried
-    return None
+def classes_in(task: Task, names: Sequence[str]) -> list[str]:
+    """The class of a task that each label or diagnosis belongs to; an empty string where it is in none."""
+    vocabulary = Vocabulary(task)
+    class_of: dict[str, str] = dict.fromkeys(names, "")
+    for name in class_of:
+        if (meaning := vocabulary.meaning(name)) is not None:
+            with contextlib.suppress(TableError):
+                class_of[name] = meaning.class_of(task) or ""
+    return [class_of[name] for name in names]
 
 
 def missing_classes(
@@ -180,14 +166,49 @@ def missing_classes(
 
     Args:
         splits: Split of each of N images.
-        labels: Class of each image.
+        labels: Class of each image; an empty string where it has none of those that are needed.
         wanted: The splits that need every class.
     """
     found: dict[str, set[str]] = {split: set() for split in wanted}
     for split, label in zip(splits, labels, strict=True):
         found.setdefault(split, set()).add(label)
-    lacking = {split: sorted(set(labels) - found[split]) for split in wanted}
+    lacking = {split: sorted({*labels} - found[split] - {""}) for split in wanted}
     return {split: classes for split, classes in lacking.items() if classes}
+
+
+def find_shares(
+    groups: Sequence[str],
+    strata: Sequence[tuple[str, ...]],
+    labels: Sequence[str],
+    shares: Mapping[str, float],
+    seed: int,
+    wanted: Sequence[str] = (),
+) -> dict[str, float] | None:
+    """The shares nearest to the given ones with which the wanted splits get every class.
+
+    Args:
+        groups: Of `assign_splits`.
+        strata: Of `assign_splits`.
+        labels: Of `missing_classes`.
+        shares: The given shares; those to try lie between them and equal ones.
+        seed: Of `assign_splits`.
+        wanted: The splits that need every class; all of them by default.
+
+    Returns:
+        Split to share of 1, in percent steps; None where even equal shares leave a class out of a wanted split.
+    """
+    whole = sum(shares.values())
+    for step in range(_SHARE_STEPS + 1):
+        equal = step / _SHARE_STEPS
+        tried = {
+            split: round((1 - equal) * share / whole + equal / len(shares), 2)
+            for split, share in shares.items()
+        }
+        if min(tried.values()) > 0 and not missing_classes(
+            assign_splits(groups, strata, tried, seed), labels, wanted or tuple(shares)
+        ):
+            return tried
+    return None
 
 
 def advise_shares(
@@ -196,20 +217,43 @@ def advise_shares(
     labels: Sequence[str],
     shares: Mapping[str, float],
     seed: int,
+    *,
+    trainable: bool = False,
 ) -> str:
-    """What to do about a split that lacks a class, as a sentence; arguments as for `find_shares`."""
-    found = find_shares(groups, strata, labels, shares, seed)
-    if found is not None:
-        given = ",".join(f"{share:g}" for share in found.values())
-        return f"Prepare the data again with --resplit --shares {given}. Then every split has every class."
+    """What to do about a split that lacks a class, as a sentence.
+
+    Where not every split can have every class, those that a training needs come first.
+
+    Args:
+        groups: Of `assign_splits`.
+        strata: Of `assign_splits`.
+        labels: Of `missing_classes`.
+        shares: Of `find_shares`.
+        seed: Of `assign_splits`.
+        trainable: Whether the splits that a training needs have every class already.
+    """
     lesions: dict[str, set[str]] = defaultdict(set)
     for group, label in zip(groups, labels, strict=True):
-        lesions[label].add(group)
+        if label:
+            lesions[label].add(group)
     rarest = min(lesions, key=lambda label: (len(lesions[label]), label))
-    return (
-        f"No --shares can help: every class needs at least one lesion for each of the {len(shares)} splits, and "
-        f"“{rarest}” has {len(lesions[rarest])}."
-    )
+    for wanted in (tuple(shares), *([] if trainable else [NEEDED_SPLITS])):
+        if len(lesions[rarest]) < len(wanted):
+            continue
+        for tried in dict.fromkeys((seed, *range(_SEEDS))):
+            if found := find_shares(groups, strata, labels, shares, tried, wanted):
+                given = ",".join(f"{share:g}" for share in found.values())
+                other = f" --seed {tried}" if tried != seed else ""
+                which = "every split has" if len(wanted) == len(shares) else f"{' and '.join(wanted)} have"
+                return f"Prepare the data again with --resplit --shares {given}{other}. Then {which} every class."
+    if trainable:
+        return "A training can start. No --shares were found that give every split every class."
+    if len(lesions[rarest]) < len(NEEDED_SPLITS):
+        return (
+            f"No --shares can help: {' and '.join(NEEDED_SPLITS)} need at least one lesion of every class each, "
+            f"and “{rarest}” has {len(lesions[rarest])}."
+        )
+    return "No --shares give train and validation every class. Add lesions of the rare classes."
 
 
 def fold_of(lesion_group: str, folds: int) -> int:

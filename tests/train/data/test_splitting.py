@@ -1,6 +1,7 @@
 """Groups stay together, strata keep their proportions, and nothing depends on the order of files."""
 
 import random
+import re
 from collections import Counter
 
 import numpy as np
@@ -124,6 +125,21 @@ def test_shares_are_advised_with_which_every_split_has_every_class() -> None:
     assert not missing_classes(assign_splits(groups, strata, found, seed=0), labels, tuple(SHARES))
     advice = advise_shares(groups, strata, labels, SHARES, seed=0)
     assert ",".join(f"{share:g}" for share in found.values()) in advice
-    few = labels[6:]
-    assert find_shares(groups[6:], strata[6:], few, SHARES, seed=0) is None
-    assert "“wart” has 2" in advise_shares(groups[6:], strata[6:], few, SHARES, seed=0)
+    few = labels[7:]
+    assert find_shares(groups[7:], strata[7:], few, SHARES, seed=0) is None
+    assert "“wart” has 1" in advise_shares(groups[7:], strata[7:], few, SHARES, seed=0)
+
+
+def test_where_not_every_split_can_have_every_class_those_of_a_training_come_first() -> None:
+    # Two warts are enough for train and validation, and what has no class of the task is not asked for.
+    labels = ["wart"] * 2 + ["mole"] * 60 + [""]
+    groups = [f"lesion {number}" for number in range(len(labels))]
+    strata = [(label or "other",) for label in labels]
+    assert find_shares(groups, strata, labels, SHARES, seed=0) is None
+    advice = advise_shares(groups, strata, labels, SHARES, seed=0)
+    shares, seed = re.search(r"--shares ([\d.,]*\d)(?: --seed (\d+))?", advice).groups()
+    given = dict(zip(SHARES, map(float, shares.split(",")), strict=True))
+    splits = assign_splits(groups, strata, given, int(seed or 0))
+    assert not missing_classes(splits, labels, ("train", "validation"))
+    assert "--shares" in (said := advise_shares(groups, strata, labels, SHARES, seed=0, trainable=True))
+    assert "--resplit" not in said
