@@ -330,7 +330,8 @@ class Training:
             logits.append(gathered[0].cpu())
             labels.append(gathered[1].cpu())
         probabilities = torch.cat(logits).softmax(dim=-1).double().numpy()
-        return classification_metrics(torch.cat(labels).numpy(), probabilities, self.task.classes)
+        true = torch.cat(labels).numpy()
+        return classification_metrics(true, probabilities, self.task.classes, target=self.task.target)
 
     # -------------------------------------------------------------------------------------------- state
 

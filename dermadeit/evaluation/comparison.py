@@ -120,7 +120,7 @@ class Comparison:
         second: Name of the second model.
         differences: Each of `metrics.FIGURES` to its difference, first minus second.
         mcnemar: Test of the errors.
-        delong: Test of the AUROC of the class that `tasks.target_class` names, against the rest; None
+        delong: Test of the AUROC of the class that must not be missed, `Task.target`, against the rest; None
             where there are fewer than two images on either side.
     """
 

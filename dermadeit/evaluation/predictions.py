@@ -159,7 +159,7 @@ class PredictionSet:
 
     @property
     def target_scores(self) -> np.ndarray:
-        """Float [N], the probability of the class that `tasks.target_class` names."""
+        """Float [N], the probability of the class that must not be missed, `Task.target`."""
         return self.probabilities[:, self.task.index_of(self.task.target)]
 
     def take(self, indices: Sequence[int] | np.ndarray) -> PredictionSet:

@@ -88,10 +88,10 @@ def classification_metrics(
     - Precision, recall and F1 are macro averages over the classes that are true or predicted somewhere; a class
       that is never predicted counts as precision 0. Balanced accuracy is the mean recall of the true classes,
       so the two recalls differ only where a class without images is predicted.
-    - AUROC and average precision (AUPRC as a sum of steps, not trapezoids) are those of the second class with
-      two classes, else the macro average of one class against the rest (Hand and Till's alternative is one
+    - AUROC and average precision (AUPRC as a sum of steps, not trapezoids) are those of `target` with two
+      classes, else the macro average of one class against the rest (Hand and Till's alternative is one
       against one).
-    - The operating points are about one class against the rest: melanoma where there is one, else the last.
+    - The operating points are about one class, `target`, against the rest.
     - Brier score, negative log-likelihood, expected calibration error and calibration slope are defined in
       `weighted`.
 

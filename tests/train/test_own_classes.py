@@ -12,6 +12,7 @@ from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 
+import numpy as np
 import pytest
 from repository import ROOT
 
@@ -21,9 +22,13 @@ from dermadeit.data.own_classes import has_own_classes, read_own_task
 from dermadeit.data.synthetic import write_dataset
 from dermadeit.errors import DermaDeiTError
 from dermadeit.evaluation.predictions import read_predictions
+from dermadeit.inference.predictor import Predictor
 from dermadeit.inference.zoo import load_answering
+from dermadeit.metrics.classification import classification_metrics
 from dermadeit.models.checkpoints import load_checkpoint
 from dermadeit.tasks import OWN
+from train import distill
+from train.configuration import TrainingConfiguration
 from train.prepare_isic2019 import main as prepare
 
 TINY = {
@@ -131,3 +136,39 @@ def test_class_folders_of_any_names_are_classes_of_ones_own(tmp_path: Path) -> N
             evaluated = Counter(row.label for row in read_source(source, task, opened=opened).rows)
         assert prepared == evaluated
         assert set(evaluated) == set(task.classes)
+
+
+@pytest.mark.slow
+def test_training_measures_the_target_that_was_named(tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos", 160)
+    (tmp_path / "photos" / "classes.yaml").write_text("mole: Mole\ndark_spot: Dark spot\ntarget: mole\n")
+    table, shares = str(tmp_path / "photos" / "labels.csv"), "0.4,0.3,0.15,0.15"
+    assert prepare(["--csv", table, "--output", str(tmp_path / "data"), "--shares", shares]) == 0
+    configuration = TrainingConfiguration.create(
+        task=OWN,
+        data=str(tmp_path / "data"),
+        output=str(tmp_path / "run"),
+        teacher="none",
+        model="mobilenetv2",
+        init="none",
+        image_size=32,
+        epochs=1,
+        batch_size=16,
+        device="cpu",
+        precision="fp32",
+    )
+    folder = distill.train(configuration)
+    checkpoint = load_checkpoint(folder)
+    task = checkpoint.task
+    assert (task.classes, task.target) == (("mole", "dark_spot"), "mole")
+    rows = read_source(tmp_path / "data" / "manifest.csv", task).select("validation").rows
+    labels = np.array([task.index_of(row.label) for row in rows])
+    predictions = Predictor(checkpoint).predict([row.path for row in rows], views=1)
+    probabilities = np.array([list(prediction.probabilities.values()) for prediction in predictions])
+    [curve] = json.loads((folder / "training.json").read_text())["curves"]
+    of_target, of_last = (
+        classification_metrics(labels, probabilities, task.classes, target=key)["average_precision"]
+        for key in task.classes
+    )
+    assert curve["average_precision"] == pytest.approx(of_target, abs=0.02)
+    assert abs(of_target - of_last) > 0.04
