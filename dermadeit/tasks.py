@@ -127,10 +127,10 @@ class Task:
         if not self.target:
             object.__setattr__(self, "target", self.classes[target_class(self.classes)])
 
-    @property
-    def target_name(self) -> str:
-        """That class for people."""
-        return self.display_names[self.target]
+    def name_in_text(self, class_key: str) -> str:
+        """The name of a class inside a sentence: in small letters, unless the user has named it ("HPV wart")."""
+        name = self.display_names[class_key]
+        return name if self.key == OWN else name.lower()
 
     def index_of(self, class_key: str) -> int:
         """Position of a class in the logits; raises `TaskError` for an unknown class."""

@@ -151,7 +151,7 @@ class Agreement:
         total = sum(map(len, self.votes.values()))
         if not total:
             return "All answers are withheld." if self.withheld else "No model has read this photo."
-        names = {key: self.task.display_names[key].lower() for key in self.votes}
+        names = {key: self.task.name_in_text(key) for key in self.votes}
         (first, voters), *others = self.votes.items()
         if total == 1:
             text = f"{voters[0]}: {names[first]}"

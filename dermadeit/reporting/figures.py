@@ -356,17 +356,17 @@ def _ranking_title(name: str, sets: Sequence[PredictionSet]) -> tuple[str, str]:
     if not sets:
         return name, _NO_IMAGES
     task = sets[0].task
-    index = task.index_of(task.target)
-    target = task.display_names[task.classes[index]]
-    rest = task.display_names[task.classes[1 - index]].lower() if len(task.classes) == 2 else "the rest"
-    title = f"{name}: {target.lower()} against {rest}"
+    target, *others = (
+        task.name_in_text(key) for key in sorted(task.classes, key=lambda key: key != task.target)
+    )
+    title = f"{name}: {target} against {others[0] if len(others) == 1 else 'the rest'}"
     for part in sets:
         positive, _ = _target(part)
         if not len(part):
             return title, _NO_IMAGES
         if positive.all() or not positive.any():
             only = "Every" if positive.all() else "No"
-            return title, f"{only} image is labelled {target.lower()}. It needs images of both classes."
+            return title, f"{only} image is labelled {target}. It needs images of both classes."
     return title, ""
 
 

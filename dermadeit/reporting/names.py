@@ -143,4 +143,4 @@ def task_title(task: Task) -> str:
 
 def threshold_rule(task: Task, key: str) -> str:
     """What a threshold of the score of a class does, as a sentence."""
-    return f"At or above this probability the answer is “{task.display_names[key].lower()}”."
+    return f"At or above this probability the answer is “{task.name_in_text(key)}”."

@@ -158,15 +158,18 @@ def _decision(reading: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What the threshold decides and how good it is, each with its name."""
     decision, known = reading.get("decision"), []
     if decision:
-        target = _class_name(reading, decision["target"])
+        task, key = _task(reading), decision["target"]
         rule = (
-            f"{operating_point_title(decision['operating_point'])}: the answer is “{target.lower()}” at "
+            f"{operating_point_title(decision['operating_point'])}: the answer is “{task.name_in_text(key)}” at "
             f"{percent(decision['threshold'])} or above"
         )
         known += [("Operating point", rule), ("Decision", _class_name(reading, decision["decision"]))]
         known += [
-            (f"{capitalised(TARGET_FIGURE_NAMES[key])} for {target}", _share(decision.get(key)))
-            for key in ("sensitivity", "specificity")
+            (
+                f"{capitalised(TARGET_FIGURE_NAMES[name])} for {task.display_names[key]}",
+                _share(decision.get(name)),
+            )
+            for name in ("sensitivity", "specificity")
         ]
         share = f"at a prevalence of {percent(decision['prevalence'])}"
         known += [

@@ -306,7 +306,7 @@ def _diagnosis_name(key: str, count: int, task: Task) -> str:
     known = DIAGNOSIS if key.lower() in DIAGNOSIS.classes else task
     if key.lower() not in known.classes:
         return key
-    return known.display_names[key.lower()].lower() if count == 1 else known.nouns[key.lower()][1]
+    return known.name_in_text(key.lower()) if count == 1 else known.nouns[key.lower()][1]
 
 
 def _directions(embeddings: np.ndarray) -> np.ndarray:

@@ -27,9 +27,7 @@ from dermadeit.views.comparison.tab import ModelComparisonTab
 from dermadeit.views.single.tab import SingleImageTab
 from dermadeit.views.single.turn import Visit
 
-WARTS = create_own_task(
-    ("wart", "mole"), {"mole": "Mole", "wart": "Viral wart"}, target="wart", title="Warts"
-)
+WARTS = create_own_task(("wart", "mole"), {"mole": "Mole", "wart": "HPV wart"}, target="wart", title="Warts")
 SIDE = 64
 
 
@@ -48,7 +46,7 @@ def photos(tmp_path_factory, encoded_photo):
     """Synthetic photos in a folder for each class."""
     root = tmp_path_factory.mktemp("photos")
     for seed in range(48):
-        path = root / ("Viral wart", "mole")[seed % 2] / f"{seed}.jpg"
+        path = root / ("HPV wart", "mole")[seed % 2] / f"{seed}.jpg"
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(encoded_photo(seed))
     return root
@@ -111,7 +109,9 @@ def test_every_endpoint_of_a_photo_answers_for_ones_own_classes(client, photo):
     assert check["class_key"] == "wart"
     report, exported = client.predict(handle_file(photo), override=True, api_name="/report")
     assert [reading["title"] for reading in exported["readings"]] == ["Warts"]
-    assert "Viral wart" in Path(report).read_text(encoding="utf-8")
+    written = Path(report).read_text(encoding="utf-8")
+    assert "HPV wart" in written
+    assert "hpv wart" not in written
     [compared] = client.submit(handle_file(photo), OWN, api_name="/compare").result()
     assert (compared["status"], compared["model"]) == ("ok", "deit")
     [refused] = client.predict(handle_file(photo), "binary", api_name="/predict")
@@ -130,7 +130,7 @@ def test_a_zip_of_labelled_photos_is_evaluated_with_ones_own_titles(client, phot
     with zipfile.ZipFile(everything) as archive:
         report = archive.read("report.html").decode()
         (tmp_path / "predictions.csv").write_bytes(archive.read("predictions.csv"))
-    assert "Viral wart" in report
+    assert "HPV wart" in report
     again, _ = client.submit(
         [handle_file(tmp_path / "predictions.csv")], OWN, [], 1, api_name="/evaluate"
     ).result()
@@ -156,11 +156,12 @@ def test_the_page_shows_titles_and_offers_no_other_task(tab, cache, uploaded, ph
     for step in tab.read(record, visit, "grad-cam", 0.5):
         seen |= step if step.get("__type__") != "update" else {}
     [result] = [value for part, value in seen.items() if part is tab.result]
-    assert "Viral wart" in result
+    assert "HPV wart" in result
     assert "If malignant" not in result
     assert "Done." in seen[tab.status]
     shown = tab.override(visit, OWN, "balanced", 50, 50, True, "grad-cam", 0.5)
-    assert "Viral wart" in shown[tab.result]
+    assert "HPV wart" in shown[tab.result]
+    assert "hpv wart" not in result + shown[tab.result]
 
 
 def texts(build):
@@ -175,6 +176,9 @@ def test_tabs_do_not_speak_of_models_and_diagnoses_that_are_not_here(event_loops
     assert "MobileNetV2" not in compared
     batch = texts(BatchEvaluationTab(own_zoo).render)
     assert "Nevus or not" not in batch
+    assert "wart/" in batch
+    assert "nevus/" not in batch
+    assert "MEL/" not in batch
     assert "p_wart,p_mole" in batch.replace("%2C", ",")
     assert "ISIC 2016" not in texts(SingleImageTab(answering).render)
 

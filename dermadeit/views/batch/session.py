@@ -132,11 +132,6 @@ class Session:
         return self.result.task.classes[self.decisions().target]
 
     @property
-    def target_name(self) -> str:
-        """The same, for people."""
-        return self.result.task.display_names[self.target]
-
-    @property
     def score_name(self) -> str:
         """What the scores of the model may be called."""
         read = self.answers()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from functools import partial
 from types import MappingProxyType
@@ -81,7 +81,7 @@ class BatchLayout:
 
     def _render_files(self) -> None:
         self._files = add_files_choice("batch-files", "batch-start", "batch-folder", 190)
-        gr.HTML(render("views/batch/help.html", templates=[_template(task) for task in self._zoo.tasks]))
+        gr.HTML(_help_html(self._zoo.tasks))
         with gr.Row(elem_classes="dd-buttons"):
             self._start = gr.Button("Start", variant="primary", elem_id="batch-start")
             self._cancel = gr.Button("Cancel", interactive=False, elem_id="batch-cancel")
@@ -167,6 +167,15 @@ class BatchLayout:
 
     def _missing_html(self, task_key: str) -> str:
         return batch_tables.missing_models_html(self._zoo.entries(task_key))
+
+
+def _help_html(tasks: Sequence[Task]) -> str:
+    return render(
+        "views/batch/help.html",
+        classes=tasks[0].classes[:2],
+        have_diagnoses=have_diagnoses(tasks),
+        templates=[_template(task) for task in tasks],
+    )
 
 
 def _template(task: Task) -> dict[str, str]:
@@ -465,7 +474,7 @@ class BatchEvaluationTab(BatchLayout):
         }
 
     def _slider(self, session: Session) -> Updates:
-        score, target = session.score_name.lower(), session.target_name.lower()
+        score, target = session.score_name.lower(), session.result.task.name_in_text(session.target)
         label = f"Threshold: at or above this {score} the answer is “{target}”"
         return {self._threshold: gr.update(value=round(session.own_threshold, 3), label=label)}
 

@@ -45,7 +45,7 @@ def disagreements_html(
         "views/comparison/disagreements.html",
         total=len(found),
         images=comparison.images,
-        target=task.target_name.lower(),
+        target=task.name_in_text(task.target),
         is_shipped=comparison.is_shipped,
         is_labelled=comparison.is_labelled,
         titles=[model.title for model in comparison.compared],

@@ -95,7 +95,7 @@ def agreement_html(found: Agreement | None, *, only_one: bool = False) -> str:
         only_one=only_one,
         titles=list(dict.fromkeys(title for pair in pairs for title in pair)),
         pairs=pairs,
-        target=found.task.target_name.lower() if found else "",
+        target=found.task.name_in_text(found.task.target) if found else "",
     )
 
 
@@ -159,7 +159,7 @@ def _decision(reading: ModelReading, task: Task, point: str) -> list[tuple[str, 
         return []
     return [
         (f"Decision, {POINT_TITLES[point].lower()}", task.display_names[decision.decision]),
-        (f"Threshold for “{task.target_name.lower()}”", percent(decision.threshold)),
+        (f"Threshold for “{task.name_in_text(task.target)}”", percent(decision.threshold)),
     ]
 
 

@@ -112,7 +112,7 @@ def differences_html(task: Task, reference: str, results: Sequence[PairedResult]
         results=results,
         names=headline_names(),
         shown=tuple(HEADLINE_FIGURES),
-        target=task.target_name.lower(),
+        target=task.name_in_text(task.target),
     )
 
 

@@ -176,11 +176,11 @@ def _warning_text(answer: Prediction) -> str:
 
 def _rule(answer: Prediction, task: Task, decision: ThresholdDecision) -> str:
     """What the threshold decides, as sentences."""
-    target = task.display_names[decision.target]
+    target = task.name_in_text(decision.target)
     own = decision.operating_point == OWN_THRESHOLD
     title = OPERATING_POINT_TITLES[decision.operating_point]
     place = "At your own threshold" if own else f"Operating point “{title}”"
-    text = f"{place}: the answer is “{target.lower()}” at {percent(decision.threshold)} or above."
+    text = f"{place}: the answer is “{target}” at {percent(decision.threshold)} or above."
     if decision.decision != answer.label:
         text += f" The most probable class is {task.display_names[answer.label]}, but the threshold decides."
     return text
@@ -245,20 +245,20 @@ def _figure(figure: Figure | None) -> dict[str, str]:
 
 def _figures_note(task: Task, decision: ThresholdDecision) -> str:
     """What the figures are about and where they come from, as sentences."""
-    target = task.display_names[decision.target]
+    name, in_text = task.display_names[decision.target], task.name_in_text(decision.target)
     bounds = (
         " At your own threshold they lie between those of the nearest operating points."
         if any(known.low != known.high for known in (decision.sensitivity, decision.specificity))
         else ""
     )
     origin = (
-        f"At this threshold the answer is {'never' if decision.threshold else 'always'} “{target.lower()}”."
+        f"At this threshold the answer is {'never' if decision.threshold else 'always'} “{in_text}”."
         if decision.operating_point == OWN_THRESHOLD and decision.threshold in (0, 1)
         else "Sensitivity and specificity were measured on the calibration images. The thresholds were "
         "chosen on the same images."
     )
     return (
-        f"All four figures are about the class “{target}”. {origin}{bounds} The predictive values are for a "
+        f"All four figures are about the class “{name}”. {origin}{bounds} The predictive values are for a "
         f"prevalence of {percent(decision.prevalence)}."
     )
 

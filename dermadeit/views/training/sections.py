@@ -26,7 +26,7 @@ from dermadeit.views.training.record import TrainingRecord, read_record
 
 
 def model_html(model: str, checkpoints: Path, benchmark: Path) -> str:
-    """A model's trainings, a card a task.
+    """The trainings of a shipped model, a card a task; a checkpoint of one's own brings no tasks here.
 
     Args:
         model: Key of `MODEL_SPECS`.
