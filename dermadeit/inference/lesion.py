@@ -31,8 +31,8 @@ class LesionPrediction:
         probabilities: Class key to probability, of the mean of the photos' logits.
         class_probabilities: The same for the network's own classes.
         readings: Key of each task that the network answers to what it says.
-        calibrated: Whether these are calibrated probabilities. They were fitted for single photos: the mean of
-            several is a little too cautious.
+        calibrated: Whether these are calibrated probabilities. They were fitted for single photos; how well they
+            hold for the mean of several was not measured.
         views: Number of dihedral views of each photo that were averaged.
         operating_point: The decision at the operating point that was asked for.
         conformal_set: The classes that can't be ruled out.
