@@ -14,11 +14,13 @@ import unicodedata
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import openpyxl
+import pillow_heif
 import pytest
+from encoded_images import dicom_file, smooth_pixels
 from PIL import Image
 from repository import ROOT
 from typer.testing import CliRunner
@@ -51,6 +53,9 @@ class Given:
         code: Of the refusal, by evaluate and the app.
         archive: The same images in a ZIP.
         prepare: The option of the preparation that reads it; an empty string where it has none.
+        unreadable: Stems of images that are found, but that hold no picture which can be decoded.
+        output_is_taken: A file has the name of the folder for results.
+        code_page: Of the command's redirected output.
     """
 
     images: Path
@@ -59,6 +64,9 @@ class Given:
     code: str = ""
     archive: Path | None = None
     prepare: str = "--csv"
+    unreadable: tuple[str, ...] = ()
+    output_is_taken: bool = False
+    code_page: str = "utf-8"
 
 
 Maker = Callable[[Path, list[bytes]], Given]
@@ -339,6 +347,51 @@ def table_of_chinese_windows(folder: Path, photos: list[bytes]) -> Given:
     return _table_in_code_page(folder, photos, "痣病", "gbk")
 
 
+@case
+def a_header_that_contradicts_its_pixels(folder: Path, photos: list[bytes]) -> Given:
+    images = _images(folder, photos, "{key}/{stem}.jpg")
+    (images / "NV" / "p0.jpg").unlink()
+    (images / "NV" / "p0.dcm").write_bytes(dicom_file(smooth_pixels(), "YBR_FULL_422"))
+    (images / "NV" / "p1.jpg").unlink()
+    (images / "NV" / "p1.dcm").write_bytes(dicom_file(smooth_pixels(), "RGB"))
+    return Given(images, expected=_without("p0"), prepare="--class-folders", unreadable=("p0",))
+
+
+@case
+def photos_of_phones_and_of_the_web(folder: Path, photos: list[bytes]) -> Given:
+    images = _images(folder, photos, "{key}/{stem}.jpg")
+    for name, kind in (("NV/p0", "heic"), ("NV/p1", "gif"), ("MEL/p3", "avif"), ("MEL/p4", "webp")):
+        with Image.open(images / f"{name}.jpg") as picture:
+            if kind == "heic":
+                pillow_heif.from_pillow(picture).save(images / f"{name}.{kind}", quality=90)
+            else:
+                picture.save(images / f"{name}.{kind}")
+        (images / f"{name}.jpg").unlink()
+    # AVIF is refused with its reason.
+    return Given(images, expected=_without("p3"), prepare="--class-folders", unreadable=("p3",))
+
+
+@case
+def a_small_set_with_patients(folder: Path, photos: list[bytes]) -> Given:
+    return Given(_images(folder, photos), _table(folder, "image,class,patient_id", "{id},{key},P{n}"))
+
+
+@case
+def an_output_that_is_a_file(folder: Path, photos: list[bytes]) -> Given:
+    table = _table(folder, "file,diagnosis", "{id}.jpg,{key}")
+    return Given(_images(folder, photos), table, output_is_taken=True)
+
+
+@case
+def output_redirected_on_windows(folder: Path, photos: list[bytes]) -> Given:
+    given = decomposed_names(folder, photos)
+    assert given.table is not None
+    # The command prints the label that it does not know, and these letters are not in the code page.
+    given.table.write_text(given.table.read_text().replace("BCC", "基底"))
+    expected = {stem: label for stem, label in (given.expected or {}).items() if not stem.endswith("p5")}
+    return replace(given, expected=expected, code_page="cp1252")
+
+
 def _zipped_in_code_page(folder: Path, photos: list[bytes], name: str, code_page: str) -> Given:
     images = _images(folder, photos, f"{name}_{{stem}}.jpg")
     archive = folder / "photos.zip"
@@ -407,12 +460,15 @@ def _evaluated(given: Given, output: Path) -> dict[str, str] | str:
         "--output",
         str(output),
     ]
-    result = CliRunner().invoke(app, command)
+    result = CliRunner(charset=given.code_page).invoke(app, command)
     if result.exit_code == 2:
         return result.stderr
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == (3 if given.unreadable else 0), result.output
     metrics = json.loads((output / "metrics.json").read_text())["dermadeit"]
-    assert sum(entry["images"] for entry in metrics["ledger"]["labels"] if entry["taken_for"]) == metrics["n"]
+    labelled = sum(entry["images"] for entry in metrics["ledger"]["labels"] if entry["taken_for"])
+    assert labelled == metrics["n"] + metrics["failed"]
+    failures = read_csv(output / "failures.csv").rows if given.unreadable else []
+    assert {_stem(row["file"]) for row in failures if row["message"]} == set(given.unreadable)
     rows = read_csv(output / "predictions.csv").rows
     counts = f"nevus {sum(row['label_true'] == 'nevus' for row in rows)}"
     assert counts in result.stdout
@@ -423,6 +479,8 @@ def _prepared(given: Given, output: Path) -> dict[str, str] | int:
     code = prepare([given.prepare, *_source(given), "--output", str(output), "--workers", "1"])
     if code:
         return code
+    left_out = {_stem(row["file"]) for row in read_csv(output / "exclusions.csv").rows if row["detail"]}
+    assert left_out >= set(given.unreadable)
     rows = read_source(output / "manifest.csv", BINARY).rows
     return {_stem(f"{row.image_id}.jpg"): row.label for row in rows}
 
@@ -456,7 +514,9 @@ def api(monkeypatch: pytest.MonkeyPatch, predictors: dict[str, Predictor], tmp_p
         except DermaDeiTError as error:
             return error.code
         assert session.result.ledger is not None
-        return {_stem(item.image.file): item.image.label for item in session.result.items}
+        failed = {_stem(item.image.file) for item, _ in session.result.failed("dermadeit")}
+        assert failed == set(given.unreadable)
+        return {_stem(item.image.file): item.image.label for item, _ in session.result.read("dermadeit")}
 
     return read
 
@@ -476,8 +536,13 @@ def test_every_entrance_reads_the_same(
         assert "Only images of the class" in message
         assert _prepared(given, tmp_path / "data") == 2
         return
-    assert _collected(given) == given.expected
+    assert _collected(given) == given.expected | {stem: WHOLE[stem] for stem in given.unreadable}
     assert api(given) == given.expected
+    if given.output_is_taken:
+        (tmp_path / "out").touch()
+        assert "Choose another" in _evaluated(given, tmp_path / "out")
+        assert _prepared(given, tmp_path / "out") == 2
+        return
     assert _evaluated(given, tmp_path / "out") == given.expected
     assert _prepared(given, tmp_path / "data") == given.expected
 
