@@ -69,7 +69,7 @@ class Source:
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences on what was passed over, and on tables that can't be read."""
-        said = tuple(
+        sentences = tuple(
             f"The table “{given.name}” was not used: {given.refusal.user_message}"
             for given in self.tables
             if given.refusal is not None
@@ -77,8 +77,8 @@ class Source:
         if self.passed_over:
             names, count = ", ".join(self.passed_over[:_SHOWN]), len(self.passed_over)
             more = f" and {count - _SHOWN:,} more" if count > _SHOWN else ""
-            said += (f"Passed over, because they are no images: {count:,} ({names}{more}).",)
-        return said
+            sentences += (f"Passed over, because they are no images: {count:,} ({names}{more}).",)
+        return sentences
 
 
 def is_zip(path: Path) -> bool:
@@ -181,10 +181,12 @@ def read_with_table(
     if given.table is None:
         raise given.refusal or TableError(f"The table “{given.name}” can't be read.")
 
-    def attempt(table: Table, search: FileSearch, said: tuple[str, ...] = ()) -> tuple[Reading, FileSearch]:
+    def attempt(
+        table: Table, search: FileSearch, renamed: tuple[str, ...] = ()
+    ) -> tuple[Reading, FileSearch]:
         joined, notes = join(table, others, search)
         reading = read_rows(joined, search, vocabulary, name=given.name, given=columns)
-        return replace(reading, notes=(*said, *reading.notes, *notes)), search
+        return replace(reading, notes=(*renamed, *reading.notes, *notes)), search
 
     best = attempt(given.table, search)
     if _missing(best[0]) == 0:
@@ -193,9 +195,9 @@ def read_with_table(
         tables = [given.table]
         if not is_utf8(given.source):
             tables.append(read_table_file(given.source, given.name, code_page))
-        said = (f"The names of the files were read as {code_page.upper()}.",)
+        renamed = (f"The names of the files were read as {code_page.upper()}.",)
         searches: list[tuple[FileSearch, tuple[str, ...]]] = [
-            (FileSearch(partial(tuple, files)), said) for files in _renamings(search.files, code_page)
+            (FileSearch(partial(tuple, files)), renamed) for files in _renamings(search.files, code_page)
         ]
         if len(tables) > 1:
             searches.append((search, ()))
