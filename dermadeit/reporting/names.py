@@ -43,6 +43,17 @@ METHOD_TITLES: Mapping[str, str] = MappingProxyType(
 )
 """Each method of `saliency.SALIENCY_METHODS` and its name."""
 
+PHOTO_MEASURES: Mapping[str, str] = MappingProxyType(
+    {
+        "sharpness": "Sharpness",
+        "contrast": "Contrast",
+        "black_share": "Black share of the photo",
+        "overexposed_share": "Overexposed share of the photo",
+        "short_side": "Short side",
+    }
+)
+"""The measures of a `quality.QualityReport`."""
+
 SET_FIGURES: Mapping[str, str] = MappingProxyType(
     {
         "coverage": "images whose prediction set contains the true class",

@@ -10,10 +10,11 @@ from typing import Any
 from dermadeit.inference.records import ABSTAIN
 from dermadeit.metrics.classification import TARGET_FIGURE_NAMES
 from dermadeit.reporting.document import data_address, render_document
-from dermadeit.reporting.format import decimal, percent
+from dermadeit.reporting.format import count, decimal, percent
 from dermadeit.reporting.names import (
     EMPTY_SET,
     HEATMAP_STATES,
+    PHOTO_MEASURES,
     PREDICTION_SET,
     SIMILAR_CASES,
     capitalised,
@@ -27,13 +28,6 @@ from dermadeit.trust.gating import SHOWS_NO_SKIN, warning_sentences
 from dermadeit.trust.neighbours import describe_outside, describe_votes
 
 _NOT_CALIBRATED = "none: not calibrated"
-_MEASURES: Mapping[str, str] = {
-    "sharpness": "Sharpness, in grey levels",
-    "contrast": "Contrast, in grey levels",
-    "black_share": "Black share of the photo",
-    "overexposed_share": "Overexposed share of the photo",
-    "short_side": "Short side, in pixels",
-}
 
 
 @dataclass(frozen=True)
@@ -250,11 +244,15 @@ def _quality(readings: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     found = next((reading["quality"] for reading in readings if reading.get("quality")), None)
     return found and {
         "problems": found["problems"],
-        "measures": [
-            (_MEASURES[key], percent(value) if key.endswith("share") else f"{value:.4g}")
-            for key, value in found["measures"].items()
-        ],
+        "measures": [(PHOTO_MEASURES[key], _measure(key, value)) for key, value in found["measures"].items()],
     }
+
+
+def _measure(key: str, value: float) -> str:
+    """A measure of the photo with its unit."""
+    if key == "short_side":
+        return f"{count(round(value))}\u00a0px"
+    return percent(value) if key.endswith("share") else f"{decimal(value, 1)} grey levels"
 
 
 def _withheld(readings: Sequence[Mapping[str, Any]]) -> str:

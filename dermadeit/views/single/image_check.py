@@ -5,6 +5,7 @@ from __future__ import annotations
 from dermadeit.imaging.decode import LOW_RESOLUTION_SIDE
 from dermadeit.inference.records import Prediction
 from dermadeit.reporting.format import count, decimal, percent
+from dermadeit.reporting.names import PHOTO_MEASURES
 from dermadeit.reporting.templates import render
 from dermadeit.trust.gating import NOT_SKIN, OUT_OF_DISTRIBUTION
 from dermadeit.views.single.reading import PhotoCheck, Reading
@@ -40,7 +41,7 @@ def _measures(check: PhotoCheck, answer: Prediction) -> list[tuple[str, str, str
     side = round(found["short_side"])
     rows = [
         (
-            "Sharpness",
+            PHOTO_MEASURES["sharpness"],
             _word("blurred", "slightly blurred", "blurred", answer)
             if sharp < limits.least_sharpness
             else "just sharp enough"
@@ -60,7 +61,7 @@ def _measures(check: PhotoCheck, answer: Prediction) -> list[tuple[str, str, str
             dark <= limits.most_black_share and bright <= limits.most_overexposed_share,
         ),
         (
-            "Uniformity",
+            PHOTO_MEASURES["contrast"],
             _word("uniform", "little contrast", "almost one shade", answer)
             if contrast < limits.least_contrast
             else "enough contrast",
@@ -68,9 +69,9 @@ def _measures(check: PhotoCheck, answer: Prediction) -> list[tuple[str, str, str
             contrast >= limits.least_contrast,
         ),
         (
-            "Size",
+            PHOTO_MEASURES["short_side"],
             "low resolution" if side < LOW_RESOLUTION_SIDE else "large enough",
-            f"short side {count(side)} px",
+            f"{count(side)} px",
             side >= LOW_RESOLUTION_SIDE,
         ),
     ]
