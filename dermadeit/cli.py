@@ -659,25 +659,34 @@ def _explain(
 
 def _lesion_line(lesion: dict[str, Any]) -> str:
     from dermadeit.reporting.format import percent
+    from dermadeit.reporting.names import WITHHELD
 
     photos = lesion["photos"]
     if lesion["verdict"] != "answer":
-        return f"lesion, 0 of {photos} photos\tabstain\tNo photo of the lesion has an answer."
+        return f"lesion, 0 of {photos} photos\t{WITHHELD.lower()}\tNo photo of the lesion has an answer."
     scores = "  ".join(f"{key} {percent(value)}" for key, value in lesion["probabilities"].items())
     notes = [
         f"{lesion['photos_agreeing']} of {lesion['photos_used']} photos agree, spread {percent(lesion['spread'])}"
     ]
-    if lesion["operating_point"]:
-        notes.append("{name}: {decision}".format(**lesion["operating_point"]))
-    if lesion["conformal_set"] is not None:
-        notes.append(f"still possible: {', '.join(lesion['conformal_set']) or 'none'}")
+    notes += _decision_notes(lesion)
     return "\t".join([f"lesion, {lesion['photos_used']} of {photos} photos", lesion["label"], scores, *notes])
+
+
+def _decision_notes(line: dict[str, Any]) -> list[str]:
+    """What a photo or a lesion is decided to be, and what it may still be."""
+    from dermadeit.trust.calibration import operating_point_title
+
+    notes, point = [], line["operating_point"]
+    if point:
+        notes.append(f"{operating_point_title(point['name'])}: {point['decision']}")
+    if line["conformal_set"] is not None:
+        notes.append(f"still possible: {', '.join(line['conformal_set']) or 'none'}")
+    return notes
 
 
 def _prediction_line(line: dict[str, Any]) -> str:
     from dermadeit.reporting.format import percent
     from dermadeit.reporting.names import HEATMAP_STATES, WITHHELD
-    from dermadeit.trust.calibration import operating_point_title
 
     # A file name may hold terminal control sequences.
     file = "".join(mark if mark.isprintable() else "\ufffd" for mark in line["file"])
@@ -693,11 +702,7 @@ def _prediction_line(line: dict[str, Any]) -> str:
         return "\t".join([file, WITHHELD.lower(), *line["abstain"]["reasons"], *notes, *warnings])
     if line.get("warning_codes"):
         notes.insert(0, "answer with a warning")
-    if line["operating_point"]:
-        point = line["operating_point"]
-        notes.append(f"{operating_point_title(point['name'])}: {point['decision']}")
-    if line["conformal_set"] is not None:
-        notes.append(f"still possible: {', '.join(line['conformal_set']) or 'none'}")
+    notes += _decision_notes(line)
     if line["neighbours"]:
         vote = f"{line['neighbour_votes'][line['label']]} of {sum(line['neighbour_votes'].values())}"
         named = ", ".join(f"{near['diagnosis']} {near['image_id']}" for near in line["neighbours"])

@@ -144,7 +144,7 @@ class TeacherSettings(Settings):
 
     teacher: str = setting(
         "auto",
-        "filed (the answers that come with this project), file:PATH, derm-foundation, medsiglip, monet or dinov2, "
+        "filed (the answers in assets/benchmark/teacher), file:PATH, derm-foundation, medsiglip, monet or dinov2, "
         "checkpoint:FOLDER[,FOLDER...], none, or auto for the best that can be had here (none for a model without "
         "a distillation token)",
     )
@@ -424,7 +424,7 @@ class TrainingConfiguration:
     def prior_shift(self) -> float:
         """How much of the log class frequencies the losses add to the logits.
 
-        None where the sampler draws every class equally often: then there is nothing to make up for.
+        Nothing where the sampler draws every class equally often: then there is nothing to make up for.
         """
         if self.data.class_balancing == "sampler":
             return 0.0

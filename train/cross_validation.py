@@ -366,7 +366,11 @@ def run_if_free(run: PlannedRun, options: argparse.Namespace, pool: Pool) -> boo
 def main(arguments: list[str] | None = None) -> int:
     """Runs the search; returns 0 when all of it is done, 3 when some is not, 2 for a mistake in the call."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    parser = argparse.ArgumentParser(description="Run the trainings of train/search.yaml.")
+    parser = argparse.ArgumentParser(
+        description="Run the trainings of train/search.yaml.",
+        # Unknown options are those of a training, such as --seed beside --seeds.
+        allow_abbrev=False,
+    )
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder with manifest.csv")
     parser.add_argument("--search", type=Path, default=SEARCH_FILE, help="YAML file with the arms")
     parser.add_argument("--output", type=Path, default=Path("runs/search"), help="folder of all answers")

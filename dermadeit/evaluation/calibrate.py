@@ -127,6 +127,7 @@ def fit_trust(
     both = _Seen((*seen.rows, *more.rows), (*seen.outputs, *more.outputs))
     check_lesions(both.labels(checkpoint.network), both.groups, checkpoint.network.classes)
     labels = seen.labels(checkpoint.network)
+    check_lesions(labels, seen.groups, checkpoint.network.classes, least=1)
     scalings = {count: fit_scaling(seen.logits(count), labels, seen.groups) for count in range(1, views + 1)}
     fitted, tried = _fit_gates(manifest.rows, predictor, not_skin)
     return Trust(

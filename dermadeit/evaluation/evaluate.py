@@ -22,6 +22,7 @@ from dermadeit.files import write_json
 from dermadeit.inference.predictor import DEFAULT_VIEWS, Predictor
 from dermadeit.inference.records import (
     ABSTAIN,
+    ANSWER,
     Evaluation,
     ItemFailure,
     LabelledFailure,
@@ -48,6 +49,7 @@ SINGLE_CLASS_LEFT = (
 _TRUST_FIGURES = (
     "risk_coverage", "stability", "calibration", "operating_points", "conformal", "abstention",
 )  # fmt: skip
+_ROUNDED = 1e-4
 _ORIGIN_COLUMNS = (
     "diagnosis", "sha256", "weights_sha256", "operating_point", "threshold", "decision", "ledger", "warnings",
     "dermadeit_version", "disclaimer",
@@ -314,7 +316,7 @@ def join_lesions(
     """The answers for whole lesions, each by the mean logit of its photos.
 
     Args:
-        measured: The answers for each photo.
+        measured: The answers for each photo. Withheld ones don't count, as in `inference.lesion`.
         predictions: The same, as they were served.
         calibration: Of the model; None without, or where its weights are not here.
 
@@ -322,13 +324,16 @@ def join_lesions(
         One row a lesion, without those whose photos have different labels. None where every lesion has one photo,
         or where the answers are calibrated by what is not here.
     """
-    names, lesion = np.unique(np.array(measured.lesion_groups), return_inverse=True)
+    answered = [item.prediction.verdict == ANSWER for item in predictions]
+    measured = measured.take(np.flatnonzero(answered))
+    names, firsts, lesion = np.unique(
+        np.array(measured.lesion_groups), return_index=True, return_inverse=True
+    )
     served = any(item.prediction.calibrated for item in predictions)
-    if len(names) == len(measured) or (served and calibration is None):
+    if len(names) == len(measured) or (served and not (calibration and _are_of(measured, calibration))):
         return None
     photos = np.bincount(lesion)
     logits = np.stack([np.bincount(lesion, column) / photos for column in measured.logits.T], axis=1)
-    firsts = np.array([int(np.flatnonzero(lesion == index)[0]) for index in range(len(names))])
     agree = np.bincount(lesion, measured.labels != measured.labels[firsts][lesion]) == 0
     if served and calibration is not None:
         probabilities = calibration.probabilities(logits, measured.views)
@@ -347,6 +352,14 @@ def join_lesions(
         other_answers={},
     )
     return lesions.take(np.flatnonzero(agree)) if agree.any() else None
+
+
+def _are_of(measured: PredictionSet, calibration: Calibration) -> bool:
+    """Whether the logits are those that the probabilities were made of; a table may give probabilities alone."""
+    if measured.views not in calibration.by_views or measured.logits.shape[1] != len(calibration.network):
+        return False
+    again = calibration.probabilities(measured.logits, measured.views)
+    return np.allclose(again, measured.probabilities, atol=_ROUNDED)
 
 
 def unmeasured_evaluation(

@@ -98,7 +98,7 @@ def _note_on_ragged(table: Table) -> tuple[str, ...]:
     shown = ", ".join(f"line {line}" for line, _ in table.ragged[:_SHOWN])
     count = len(table.ragged)
     return (
-        f"Left out: {count} rows that have more or fewer cells than the table has columns, such as {shown}.",
+        f"Rows left out because they have more or fewer cells than there are columns: {count}, such as {shown}.",
     )
 
 

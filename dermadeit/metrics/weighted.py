@@ -56,7 +56,7 @@ class WeightedMetrics:
         self._losses = np.stack(
             [brier_scores(labels, probabilities), log_losses(labels, probabilities)], axis=1
         )
-        # With two classes, the second against the first is the whole story.
+        # With two classes, the target against the other is the whole story.
         ranked = range(num_classes) if num_classes > 2 else [target_index]
         self._rankings = {index: _Ranking.of(labels == index, probabilities[:, index]) for index in ranked}
         self._target = target_index

@@ -444,20 +444,23 @@ def operating_point_title(key: str) -> str:
     return _POINT_TITLES.get(key, key.replace("_", " "))
 
 
-def check_lesions(labels: np.ndarray, groups: Sequence[str], classes: Sequence[str]) -> None:
-    """Raises `TableError` where a class has fewer lesions than `SMALLEST_CLASS`.
+def check_lesions(
+    labels: np.ndarray, groups: Sequence[str], classes: Sequence[str], least: int = SMALLEST_CLASS
+) -> None:
+    """Raises `TableError` where a class has too few lesions.
 
     Args:
         labels: int [N].
         groups: N lesion names.
         classes: The K class keys.
+        least: Lesions that each class needs.
     """
     for index, key in enumerate(classes):
         lesions = len(set(np.asarray(groups)[labels == index]))
-        if lesions < SMALLEST_CLASS:
+        if lesions < least:
             raise TableError(
                 f"The calibration images have {lesions} lesions of the class “{key}”; at least "
-                f"{SMALLEST_CLASS} are needed. Give more rows the split “calibration”.",
+                f"{least} are needed. Give more rows the split “calibration”.",
                 code=ErrorCode.TOO_FEW_IMAGES,
             )
 

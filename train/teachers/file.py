@@ -21,6 +21,7 @@ import numpy as np
 from dermadeit.data.manifest import Manifest
 from dermadeit.errors import ConfigurationError, ErrorCode
 from dermadeit.files import ASSETS, file_sha256, read_json_if_there
+from dermadeit.metrics.classification import FIGURE_NAMES
 from dermadeit.tasks import DIAGNOSES
 from train.configuration import FILE_PREFIX, FILED
 from train.teachers.cache import CachedEmbeddings
@@ -167,25 +168,24 @@ def require_advantage(description: Mapping[str, Any], task: str, *, allow_weak: 
         ConfigurationError: Its advantage is too small.
     """
     advantages = description.get("advantage", {})
-    found = advantages.get(task) or advantages.get("diagnosis")
-    if not found:
+    found = advantages.get(task) or advantages.get("diagnosis") or {}
+    if not any(name in found for name in LEAST_ADVANTAGE):
         logger.warning(
             "Nobody has measured whether this teacher is better than a plain training. A student learns little "
             "from a teacher that is not. `python -m train.file_teacher` measures one."
         )
         return
-    differences = {name: found[name]["difference"] for name in LEAST_ADVANTAGE}
-    if any(differences[name] >= least for name, least in LEAST_ADVANTAGE.items()):
+    differences = {name: found[name]["difference"] for name in LEAST_ADVANTAGE if name in found}
+    if any(difference >= LEAST_ADVANTAGE[name] for name, difference in differences.items()):
         return
-    told = (
-        f"On held-out lesions this teacher is ahead of a plain training by {differences['accuracy']:+.4f} in "
-        f"accuracy and {differences['roc_auc']:+.4f} in AUROC."
+    told = "On held-out lesions this teacher is ahead of a plain training by " + " and ".join(
+        f"{difference:+.4f} in {FIGURE_NAMES[name]}" for name, difference in differences.items()
     )
     if allow_weak:
-        logger.warning("%s It is used all the same.", told)
+        logger.warning("%s. It is used all the same.", told)
         return
     raise ConfigurationError(
-        f"{told} A student needs a teacher that is ahead by {LEAST_ADVANTAGE['accuracy']} in accuracy or "
+        f"{told}. A student needs a teacher that is ahead by {LEAST_ADVANTAGE['accuracy']} in accuracy or "
         f"{LEAST_ADVANTAGE['roc_auc']} in AUROC. Train with --teacher none, or use --allow-weak-teacher.",
         code=ErrorCode.WEAK_TEACHER,
     )

@@ -127,8 +127,7 @@ class TeacherTargets:
 
         Returns:
             The targets, on the CPU; embeddings are 0 where they have no weight in the loss. In each dimension,
-            standardised embeddings have zero mean and unit deviation
-            over the images and views of a space.
+            standardised embeddings have zero mean and unit deviation over the images and views of a space.
         """
         positions, view_numbers = indices.numpy(), views.numpy()
         spaces = self._space_of[positions]
