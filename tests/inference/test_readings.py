@@ -1,13 +1,15 @@
 """One network of eight diagnoses read as four tasks, which never contradict each other."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from eight_diagnoses import VIEWS, eight_diagnoses_root
+from eight_diagnoses import VIEWS, eight_diagnoses_root, labelled_photos
 
-from dermadeit.errors import CheckpointError, ConfigurationError
+from dermadeit.errors import CheckpointError, ConfigurationError, TableError
+from dermadeit.evaluation.calibrate import fit_trust
 from dermadeit.imaging.decode import decode_image
 from dermadeit.imaging.preprocessing import Preprocessing
 from dermadeit.inference.faithfulness import check_saliency
@@ -157,6 +159,21 @@ def test_a_model_with_one_network_is_found_before_one_for_each_task(
     (tmp_path / "multiclass").symlink_to(checkpoint_root / "multiclass")
     assert find_checkpoint("binary", "dermadeit", tmp_path) == tmp_path / "dermadeit"
     assert find_checkpoint("multiclass", "dermadeit", tmp_path) == tmp_path / "multiclass" / "dermadeit"
+
+
+def test_a_class_without_calibration_lesions_is_named(synthetic_data: Path, root: Path) -> None:
+    photos = labelled_photos(synthetic_data, root)
+    # Enough lesions of every class with those of validation, which the thresholds don't see.
+    rows = tuple(row if row.label != "df" else replace(row, split="validation") for row in photos.rows)
+    photos = replace(photos, rows=rows)
+    with pytest.raises(TableError, match="0 lesions of the class “df”"):
+        fit_trust(
+            photos.select("calibration"),
+            None,
+            load_predictor(root=root),
+            validation=photos.select("validation"),
+            views=1,
+        )
 
 
 def test_a_group_is_explained_by_the_sum_of_its_classes(root: Path, lesion_files: list[Path]) -> None:
