@@ -144,7 +144,7 @@ class TeacherSettings(Settings):
 
     teacher: str = setting(
         "auto",
-        "filed (the answers in assets/benchmark/teacher), file:PATH, derm-foundation, medsiglip, monet or dinov2, "
+        "filed (what train.file_teacher has filed), file:PATH, derm-foundation, medsiglip, monet or dinov2, "
         "checkpoint:FOLDER[,FOLDER...], none, or auto for the best that can be had here (none for a model without "
         "a distillation token)",
     )

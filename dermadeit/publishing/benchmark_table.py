@@ -115,8 +115,14 @@ def render_tables(root: Path = BENCHMARK_ROOT) -> str:
 
 def _render_task(task: Task, metrics: Mapping[str, Any], models: Mapping[str, Any]) -> str:
     ours, target = published_title(OURS, models), task.target
-    size = f"{counted(metrics['images'], 'test image')} of {counted(metrics['lesions'], 'lesion')}."
-    caption = " ".join([size, _CAPTION, *([ENSEMBLE_CAPTION] if metrics["ensemble"] else [])])
+    size = f"{counted(metrics['images'], 'test image')} of {counted(metrics['lesions'], 'lesion')}"
+    caption = " ".join(
+        [
+            f"{size}: {_class_counts(task, metrics)}.",
+            _CAPTION,
+            *([ENSEMBLE_CAPTION] if metrics["ensemble"] else []),
+        ]
+    )
     parts = [f"### {task.title}", caption, _model_table(task, metrics, models)]
     if OURS in metrics["models"]:
         caption = f"{ours} by source, and by number of views:"
@@ -127,6 +133,15 @@ def _render_task(task: Task, metrics: Mapping[str, Any], models: Mapping[str, An
     if metrics["leak_meter"]["image"]:
         parts += [_LEAK_CAPTION, _leak_table(metrics, models)]
     return "\n\n".join(parts) + "\n"
+
+
+def _class_counts(task: Task, metrics: Mapping[str, Any]) -> str:
+    """How many images each class has, which all models share."""
+    matrix = get_figures_of_most_views(next(iter(metrics["models"].values())))["confusion_matrix"]
+    return ", ".join(
+        f"{task.name_in_text(key)} {count(sum(row))}"
+        for key, row in zip(matrix["classes"], matrix["counts"], strict=True)
+    )
 
 
 def _model_table(task: Task, metrics: Mapping[str, Any], models: Mapping[str, Any]) -> str:

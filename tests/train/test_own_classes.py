@@ -142,8 +142,12 @@ def test_class_folders_of_any_names_are_classes_of_ones_own(tmp_path: Path) -> N
 def test_training_measures_the_target_that_was_named(tmp_path: Path) -> None:
     write_photos(tmp_path / "photos", 160)
     (tmp_path / "photos" / "classes.yaml").write_text("mole: Mole\ndark_spot: Dark spot\ntarget: mole\n")
-    table, shares = str(tmp_path / "photos" / "labels.csv"), "0.4,0.3,0.15,0.15"
-    assert prepare(["--csv", table, "--output", str(tmp_path / "data"), "--shares", shares]) == 0
+    table, shares = tmp_path / "photos" / "labels.csv", "0.4,0.3,0.15,0.15"
+    # Three of four are moles, so that precision of one class is not that of the other.
+    lines = table.read_text().splitlines()
+    lines[1 : len(lines) // 2] = [line.replace("Dark spot", "Mole") for line in lines[1 : len(lines) // 2]]
+    table.write_text("\n".join(lines) + "\n")
+    assert prepare(["--csv", str(table), "--output", str(tmp_path / "data"), "--shares", shares]) == 0
     configuration = TrainingConfiguration.create(
         task=OWN,
         data=str(tmp_path / "data"),
@@ -171,4 +175,4 @@ def test_training_measures_the_target_that_was_named(tmp_path: Path) -> None:
         for key in task.classes
     )
     assert curve["average_precision"] == pytest.approx(of_target, abs=0.02)
-    assert abs(of_target - of_last) > 0.04
+    assert abs(of_target - of_last) > 0.2
