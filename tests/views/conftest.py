@@ -36,7 +36,7 @@ def zoo(checkpoint_root, predictors):
     )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="session", autouse=True)
 def event_loops():
     """Closes what Gradio leaves: it makes event loops, in every `Blocks`, that it neither runs nor closes."""
     loops, create_loop = [], asyncio.new_event_loop
