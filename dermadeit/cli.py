@@ -341,9 +341,10 @@ def compare(
                 sets.append((name, read_predictions(Path(name), asked, known=read_test_images)))
                 # Of classes of one's own, the first table gives the order and the target.
                 asked = asked or sets[0][1][0].task
-        if names and asked is not None:
+        assert asked is not None, "without a task every argument is a table, which has one"
+        if names:
             sets.append(("shipped", read_shipped_predictions(asked, names)))
-        compared = gather_models(sets, asked or sets[0][1][0].task)
+        compared = gather_models(sets, asked)
         content = compare_all(compared)
         write_json(
             output / COMPARISON_FILE,

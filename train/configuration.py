@@ -24,6 +24,9 @@ CHECKPOINT_PREFIX = "checkpoint:"
 FILE_PREFIX = "file:"
 FILED = "filed"
 
+LEAST_BLUR = 0.004
+"""The smallest deviation of the Gaussian that blurs an image, as a share of the side."""
+
 
 def is_file_teacher(name: str) -> bool:
     """Whether `--teacher` names a file with what a teacher has said elsewhere."""
@@ -248,7 +251,9 @@ class AugmentationSettings(Settings):
     downscale_probability: float = setting(0.3, "share of images that are scaled down and up again", least=0)
     downscale_to: float = setting(0.35, "smallest share of the side that they are scaled to", above=0, most=1)
     blur_probability: float = setting(0.1, "share of images that are blurred by a Gaussian", least=0)
-    blur: float = setting(0.012, "largest deviation of that Gaussian, as a share of the side", least=0.004)
+    blur: float = setting(
+        0.012, "largest deviation of that Gaussian, as a share of the side", least=LEAST_BLUR
+    )
     noise: float = setting(0.02, "largest deviation of Gaussian noise; pixels are 0 to 1", least=0)
     jpeg_probability: float = setting(0.0, "share of images that are compressed as JPEG does", least=0)
     vignette_probability: float = setting(0.1, "share of images that get dark corners", least=0)

@@ -34,7 +34,7 @@ from dermadeit.metrics.classification import (
 from dermadeit.metrics.weighted import areas_under_roc, log_losses, recalibrate
 from dermadeit.reporting.format import NOTHING, decimal, figure
 from dermadeit.reporting.markdown import difference_text, markdown_table
-from dermadeit.tasks import TRAINABLE_TASKS
+from dermadeit.tasks import DIAGNOSIS, TRAINABLE_TASKS, readable_tasks
 from train.answers import EXTERNAL, Answers, Images, positions
 from train.command_line import explaining_mistakes
 from train.cross_validation import SEARCH_FILE
@@ -44,13 +44,6 @@ logger = logging.getLogger("train.cross_validation_report")
 
 Key = tuple[int, int, str]
 """Fold, seed and left-out source of a training; an empty string where it saw all sources."""
-
-READINGS: Mapping[str, str] = {
-    "diagnosis": "eight diagnoses",
-    "binary": "not a nevus",
-    "malignancy": "malignant",
-    "multiclass": "MEL, BCC or SCC",
-}
 
 TITLES: Mapping[str, str] = {
     "diagnosis_nll": "NLL, eight diagnoses",
@@ -116,15 +109,14 @@ class Scores:
     def held_out(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """The figures on held-out lesions of known sources, for weights [R, N]: each float [R]."""
         figures: dict[str, np.ndarray] = {}
-        for reading in READINGS:
-            own = self._reading(reading, weights)
-            figures |= {f"{reading}_{name}": values for name, values in own.items()}
+        for task in readable_tasks(DIAGNOSIS):
+            own = self._reading(task.key, weights)
+            figures |= {f"{task.key}_{name}": values for name, values in own.items()}
         names = sorted(set(self.sources))
         for reading in ("binary", "malignancy"):
             areas = [self._reading(reading, weights, self.sources == name)["roc_auc"] for name in names]
             figures[f"sources_{reading}_roc_auc"] = np.mean(areas, axis=0)
-        truth = np.array([self.classes.index(label) for label in self.labels], dtype=int)
-        figures["uncalibrated_diagnosis_nll"] = _mean(log_losses(truth, self.uncalibrated), weights)
+        figures["uncalibrated_diagnosis_nll"] = _mean(log_losses(self._truth, self.uncalibrated), weights)
         asked = self.named_sources != ""
         if asked.any():
             right = self.named_sources == self.sources
@@ -150,18 +142,23 @@ class Scores:
             "left_out_diagnosis_nll": self._reading("diagnosis", weights)["nll"],
         }
 
+    @cached_property
+    def _truth(self) -> np.ndarray:
+        """Int [N], indices of the diagnoses among the classes; only of known sources."""
+        return np.array([self.classes.index(label) for label in self.labels], dtype=int)
+
     def _reading(
         self, name: str, weights: np.ndarray, among: np.ndarray | None = None
     ) -> dict[str, np.ndarray]:
         task = TRAINABLE_TASKS[name]
-        class_of = {diagnosis.lower(): own for diagnosis, own in task.class_of_diagnosis.items()}
-        chosen = np.isin(self.labels, list(class_of))
-        if among is not None:
-            chosen &= among
         groups = task.group(self.classes)
         assert groups is not None
-        probabilities, weights = groups.read(self.probabilities[chosen]), weights[:, chosen]
-        labels = np.array([task.classes.index(class_of[label]) for label in self.labels[chosen]], dtype=int)
+        labels = groups.regroup(self._truth)
+        chosen = labels >= 0
+        if among is not None:
+            chosen &= among
+        labels, probabilities = labels[chosen], groups.read(self.probabilities[chosen])
+        weights = weights[:, chosen]
         ranked = range(len(task.classes)) if len(task.classes) > 2 else [1]
         areas = [areas_under_roc(labels == index, probabilities[:, index], weights) for index in ranked]
         return {

@@ -34,7 +34,7 @@ from dermadeit.metrics.classification import (
     percentile_intervals,
     resampled_figures,
 )
-from dermadeit.tasks import DIAGNOSIS, TRAINABLE_TASKS, get_task
+from dermadeit.tasks import DIAGNOSIS, readable_tasks
 from train.command_line import explaining_mistakes
 from train.configuration import DataSettings, RunSettings, TeacherSettings
 from train.data.splitting import fold_of
@@ -46,7 +46,6 @@ from train.teachers.targets import HEAD_FOLDS, SMALLEST_PROBABILITY, embedding_s
 
 logger = logging.getLogger("train.file_teacher")
 
-READINGS = ("diagnosis", "binary", "malignancy", "multiclass")
 MEASURED = ("accuracy", "nll", "roc_auc")
 RESAMPLES = 500
 CONTEXT = ("age", "sex")
@@ -149,11 +148,9 @@ def measure(
     labels = np.array([manifest.task.index_of(row.label) for row in manifest.rows])
     figures: dict[str, dict[str, Any]] = {"teacher": {}, "plain": {}}
     advantage: dict[str, dict[str, Any]] = {}
-    for key in READINGS:
-        task = manifest.task if key == manifest.task.key else get_task(key, TRAINABLE_TASKS)
-        groups = task.group(manifest.task.classes)
-        if groups is None:
-            continue
+    for task in readable_tasks(manifest.task):
+        key, groups = task.key, task.group(manifest.task.classes)
+        assert groups is not None, "it can be read"
         own = groups.regroup(labels)
         inside = own >= 0
         resampled = {}

@@ -38,7 +38,7 @@ class FoundFile:
         read: Gives the encoded bytes or a path to them; raises `ImageError`.
         given: The name or path that it was given under, which others may share; as `sanitise_path` gives it.
         path: Where it lies, if it was found on disk.
-        size: Its number of bytes, where that is known without reading it.
+        size: Its number of bytes; None where `path` tells.
     """
 
     file: str
@@ -114,12 +114,9 @@ def find_copies(files: Sequence[FoundFile]) -> list[list[FoundFile]]:
 
     Empty files are no copies: they hold no photo.
     """
-    sizes = [_size_of(item) for item in files]
-    all_known = None not in sizes
-    of_size: dict[int | None, list[FoundFile]] = defaultdict(list)
-    for item, size in zip(files, sizes, strict=True):
-        # One of unknown size may be the same as any other.
-        of_size[size if all_known else None].append(item)
+    of_size: dict[int, list[FoundFile]] = defaultdict(list)
+    for item in files:
+        of_size[_size_of(item)].append(item)
     alike: dict[str, list[FoundFile]] = defaultdict(list)
     of_size.pop(0, None)
     for same_size in of_size.values():
@@ -128,8 +125,9 @@ def find_copies(files: Sequence[FoundFile]) -> list[list[FoundFile]]:
     return [items for items in alike.values() if len(items) > 1]
 
 
-def _size_of(item: FoundFile) -> int | None:
+def _size_of(item: FoundFile) -> int:
     if item.path is None:
+        assert item.size is not None, "a file that lies nowhere on disk comes with its size"
         return item.size
     try:
         return item.path.stat().st_size

@@ -13,10 +13,11 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
+from train.configuration import LEAST_BLUR
+
 Effect = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
 
 MOST_HAIRS = 14
-LEAST_BLUR = 0.004
 JPEG_QUALITIES = (15, 75)
 
 
