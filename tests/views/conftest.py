@@ -54,7 +54,7 @@ def event_loops():
 
 
 @pytest.fixture(scope="session")
-def start_app(event_loops, predictors, zoo):
+def start_app(predictors, zoo):
     """Builds and launches an app on a free port: `start_app()` gives the app and its address.
 
     `start_app(predictors, zoo)` takes others than those with random weights.

@@ -142,7 +142,7 @@ def test_a_zip_of_labelled_photos_is_evaluated_with_ones_own_titles(client, phot
 
 
 @pytest.fixture(params=["calibrated", "bare"])
-def tab(request, folder, bare_folder, event_loops):
+def tab(request, folder, bare_folder):
     made = SingleImageTab(load_answering(folder if request.param == "calibrated" else bare_folder))
     with gr.Blocks():
         made.render()
@@ -170,7 +170,7 @@ def texts(build):
     return json.dumps(page.get_config_file()["components"], default=str)
 
 
-def test_tabs_do_not_speak_of_models_and_diagnoses_that_are_not_here(event_loops, cache, own_zoo, answering):
+def test_tabs_do_not_speak_of_models_and_diagnoses_that_are_not_here(cache, own_zoo, answering):
     compared = texts(ModelComparisonTab(own_zoo).render)
     assert "no other models with these classes" in compared
     assert "MobileNetV2" not in compared

@@ -47,7 +47,7 @@ def client(app_url, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_every_public_event_says_what_it_does_takes_and_gives(event_loops, predictors, zoo):
+def test_every_public_event_says_what_it_does_takes_and_gives(predictors, zoo):
     app = build_app(predictors, zoo)
     events = [event for event in app.fns.values() if event.fn is not None]
     assert {event.api_visibility for event in events} == {"public", "private"}

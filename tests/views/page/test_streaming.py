@@ -15,7 +15,7 @@ UPDATES = (
 
 
 @pytest.fixture
-def event(event_loops):
+def event():
     """An app and its only event, which has two outputs."""
     with StreamedBlocks(analytics_enabled=False) as app:
         button, text = gr.Button(), gr.HTML()

@@ -48,7 +48,7 @@ def mixed(checkpoint_root, synthetic_data, predictors):
 
 
 @pytest.fixture(scope="module")
-def tab(event_loops, mixed):
+def tab(mixed):
     made = SingleImageTab(mixed)
     with gr.Blocks(analytics_enabled=False):
         made.render()
@@ -56,7 +56,7 @@ def tab(event_loops, mixed):
 
 
 @pytest.fixture(scope="module")
-def section(event_loops, zoo):
+def section(zoo):
     with gr.Blocks(analytics_enabled=False):
         made = PhotoSection(zoo, gr.Radio(["binary", "multiclass"], value="binary"))
         made.render()
@@ -418,7 +418,7 @@ def test_a_program_that_compares_can_leave_after_each_model(zoo):
     steps.close()
 
 
-def test_single_photos_do_not_wait_behind_comparisons_and_batches(event_loops, predictors, zoo):
+def test_single_photos_do_not_wait_behind_comparisons_and_batches(predictors, zoo):
     queues = {}
     for event in build_app(predictors, zoo).fns.values():
         queues.setdefault(event.concurrency_id, set()).add(event.api_name)

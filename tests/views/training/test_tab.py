@@ -143,7 +143,7 @@ def test_the_card_fits_below_the_headings_of_the_tab(tmp_path):
     assert "python -m dermadeit model-card" in read_card(tmp_path / "missing.md")
 
 
-def test_the_tab_is_filled_once_and_not_again_with_each_visit(event_loops):
+def test_the_tab_is_filled_once_and_not_again_with_each_visit():
     tab = TrainingAndCardTab()
     with gr.Blocks(analytics_enabled=False), gr.Tab("Training") as panel:
         tab.render(panel)
