@@ -39,7 +39,7 @@ from dermadeit.views.page.uploads import SESSION_SECONDS, store_json
 
 _ABOUT_IMAGES = (
     "With their true classes, as in the batch tab: a folder or a ZIP with a folder for each class, or images "
-    "and a CSV."
+    "and a table."
 )
 _ABOUT_PREDICTIONS = (
     "The batch tab and “python -m dermadeit evaluate” write a predictions.csv. Give one for each model, or one "

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from dermadeit.data.archives import MAX_INFLATED_BYTES
 from dermadeit.data.collection import MAX_IMAGES
+from dermadeit.data.tabular import TABLE_SUFFIXES
 from dermadeit.files import read_json
 from dermadeit.inference.predictor import DEFAULT_VIEWS
 from dermadeit.inference.zoo import ModelZoo
@@ -34,7 +35,7 @@ _ABOUT_EXAMPLES = (
     "al. 2016, arXiv:1605.01397."
 )
 
-_OTHER_KINDS = (".csv", ".tsv", *UNLISTED_IMAGES)
+_OTHER_KINDS = (*TABLE_SUFFIXES, *UNLISTED_IMAGES)
 """Suffixes that are taken besides those that browsers know to be images."""
 
 
@@ -130,7 +131,7 @@ def add_files_choice(elem_id: str, start: str, folder: str, height: int) -> File
     files = FilesInput(
         file_count="multiple",
         file_types=["image", ".zip", *_OTHER_KINDS],
-        label="Images, a ZIP or a CSV, up to 100 MB each",
+        label="Images, a ZIP or a table, up to 100 MB each",
         height=height,
         elem_id=elem_id,
     )

@@ -4,6 +4,7 @@ import json
 import zipfile
 
 import httpx
+import openpyxl
 import pytest
 from visitor import Visit
 
@@ -65,6 +66,22 @@ def test_a_folder_is_evaluated_by_its_class_folders(open_tab, folder, tmp_path):
     assert [(row["file"], row["label_true"]) for row in rows] == [
         (f"set/{name}", name.split("/")[0]) for name in TAKEN
     ]
+
+
+@pytest.mark.browser
+def test_an_excel_table_names_the_classes(open_tab, folder, tmp_path):
+    workbook = openpyxl.Workbook()
+    for row in (("file", "label"), ("a.jpg", "nevus"), ("b.jpg", "nevus"), ("c.jpg", "others")):
+        workbook.active.append(row)
+    workbook.save(tmp_path / "labels.xlsx")
+    page = open_tab("batch")
+    photos = [folder / name for name in ("nevus/a.jpg", "nevus/b.jpg", "others/deep/c.jpg")]
+    page.set_input_files("#batch-files input[type=file]", [*photos, tmp_path / "labels.xlsx"])
+    wait_for_files(page, 4)
+    page.locator("#batch-views").locator("input[value='1']").check()
+    page.click("#batch-start")
+    page.wait_for_selector(DONE)
+    assert f"Nevus 2, {BINARY.display_names['others']} 1" in page.inner_text("#batch-overview")
 
 
 @pytest.mark.browser
