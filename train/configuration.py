@@ -105,6 +105,16 @@ class DataSettings(Settings):
     )
     folds: int = setting(0, "parts that the lesions are dealt into for cross-fitting; 0 for none", least=0)
     held_out_fold: int = setting(0, "with folds, the part that this training does not see, from 0", least=0)
+    label_share: float = setting(
+        1.0,
+        "share of the lesions whose labels are learnt from; of the others only what the teacher says is learnt, "
+        "and nothing without one",
+        above=0,
+        most=1,
+    )
+    label_noise: float = setting(
+        0.0, "share of the lesions that get a wrong label, to measure what such labels cost", least=0, most=1
+    )
     workers: int = setting(
         0,
         "processes that decode images in each epoch; with 0 they are decoded once, if they fit into 6 GiB",
@@ -117,6 +127,10 @@ class DataSettings(Settings):
             get_task(self.task, TRAINABLE_TASKS)
         if self.folds and not (self.folds > 1 and self.held_out_fold < self.folds):
             raise ConfigurationError("folds must be 0, or at least 2 with a held_out_fold below it.")
+        if self.label_share < 1 and self.class_balancing in ("sampler", "class_within_source"):
+            raise ConfigurationError(
+                f"class_balancing {self.class_balancing} needs all labels; use it with label_share 1."
+            )
 
     @property
     def folder(self) -> Path:
@@ -279,6 +293,10 @@ class OptimisationSettings(Settings):
     """How the weights are changed: AdamW, its schedule, and the average that is kept."""
 
     epochs: int = setting(12, "passes over the train split", least=1)
+    epoch_steps: int = setting(
+        0, "steps that count as an epoch, so that trainings on more or fewer images take as many; 0 for a pass "
+        "over the images", least=0,
+    )  # fmt: skip
     batch_size: int = setting(32, "images a step, over all processes and accumulated passes", least=1)
     accumulation: int = setting(1, "passes that a batch is computed in, to fit into less memory", least=1)
     learning_rate: float = setting(5e-4, "peak learning rate, of the last layers if layers decay", above=0)

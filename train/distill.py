@@ -219,10 +219,12 @@ def describe(training: Training, manifest: Manifest) -> dict[str, Any]:
             "precision": training.precision,
         },
         "kept_epoch": configuration.optimisation.keep,
-        # The last epoch is fixed in advance; this is then what to judge the training by.
-        "selection_metric": _selection_metric(training)
-        if configuration.optimisation.keep == "best"
-        else "nll",
+        # The last epoch is fixed in advance: then no figure has chosen it.
+        **(
+            {"selection_metric": _selection_metric(training)}
+            if configuration.optimisation.keep == "best"
+            else {}
+        ),
         "best_epoch": _kept(training)["epoch"],
         "curves": training.curves,
     }

@@ -100,16 +100,17 @@ def create_train_loader(
             f"A batch of {settings.batch_size} can't be shared evenly by {processes} processes in "
             f"{settings.accumulation} passes. Choose another --batch-size."
         )
+    images = settings.epoch_steps * settings.batch_size or len(dataset)
     if configuration.data.class_balancing != "none":
         weights = sampling_weights(configuration.data.class_balancing, dataset)
-        sampler = WeightedRandomSampler(weights.tolist(), len(dataset), generator=generator)
+        sampler = WeightedRandomSampler(weights.tolist(), images, generator=generator)
     else:
-        sampler = RandomSampler(dataset, generator=generator)
+        sampler = RandomSampler(dataset, num_samples=images, generator=generator)
     draws: Any = sampler
     if isinstance(dataset, OriginalDataset):
         # Pairs, where a sampler of torch's gives numbers.
         draws = SeededDraws(sampler, generator)
-    drop_last = len(dataset) > batch_size * processes
+    drop_last = images > batch_size * processes
     batches = BatchSampler(draws, batch_size * processes, drop_last)
     return DataLoader(
         dataset,

@@ -34,6 +34,7 @@ from dermadeit.models.classifier import LesionClassifier, create_classifier
 from train.augment.augmentation import BatchAugmentation
 from train.augment.mixing import draw_mix
 from train.configuration import TrainingConfiguration
+from train.data.labels import confuse_labels, hide_labels, keep_labelled
 from train.data.splitting import leave_out_fold
 from train.loaders import create_train_loader
 from train.losses import cosine_smooth_l1, focal_loss, mean_over_networks, shift_by_prior, soft_logits_kl
@@ -93,9 +94,7 @@ class Training:
             drop_path_rate=settings.drop_path,
         )
         self.preprocessing = _preprocessing_of(classifier, configuration)
-        self.train_split = leave_out_fold(
-            manifest.select("train"), configuration.data.folds, configuration.data.held_out_fold
-        )
+        self.train_split = _learnt_from(manifest.select("train"), configuration)
         with self.accelerator.main_process_first():
             self.targets = load_targets(configuration, self.train_split, self.device, manifest)
         of_teacher = (self.targets.spaces, self.targets.dim, self.targets.num_logits) if self.targets else ()
@@ -204,7 +203,7 @@ class Training:
         self, pixels: torch.Tensor, labels: torch.Tensor, indices: torch.Tensor
     ) -> dict[str, torch.Tensor]:
         """The losses of a batch: `loss`, and unweighted its parts `classification_loss`, `embedding_loss` and
-        `logit_loss`, as scalars on the device.
+        `logit_loss`, as scalars on the device. Images without a label have a classification loss of 0.
         """
         weights, augmentation = self.configuration.loss, self.configuration.augmentation
         views = self.views[torch.randint(len(self.views), (len(labels),), generator=self.chance)]
@@ -239,6 +238,7 @@ class Training:
         """Each loss of each image, [B], if the image were of these labels and targets."""
         settings = self.configuration.loss
         labels = labels.to(self.device)
+        known, labels = labels >= 0, labels.clamp_min(0)
         # Label and teacher are compared with the same logits, since both speak of the train split's frequencies.
         logits = shift_by_prior(output.logits, self.class_counts, self.configuration.prior_shift)
         parts = {
@@ -246,6 +246,7 @@ class Training:
             if settings.classification_loss == "focal"
             else F.cross_entropy(logits, labels, reduction="none", label_smoothing=settings.label_smoothing)
         }
+        parts["classification_loss"] = parts["classification_loss"] * known
         if target is None:
             return parts
         if output.projected is not None:
@@ -398,6 +399,19 @@ class Training:
         used = torch.cuda.max_memory_allocated() if on_gpu else psutil.Process().memory_info().rss
         # The first pass also pays for what is set up only once.
         return statistics.median(seconds[1:] or seconds), used + moments
+
+
+def _learnt_from(manifest: Manifest, configuration: TrainingConfiguration) -> Manifest:
+    """The images that a training learns from, with the labels that it is told."""
+    data, seed = configuration.data, configuration.run.seed
+    if data.label_noise:
+        manifest = confuse_labels(manifest, data.label_noise, seed)
+    if data.label_share < 1:
+        # Before a fold is left out, so that networks of all folds are told the same labels.
+        manifest = hide_labels(manifest, data.label_share, seed)
+        if configuration.teacher.teacher == "none":
+            manifest = keep_labelled(manifest)
+    return leave_out_fold(manifest, data.folds, data.held_out_fold)
 
 
 def _preprocessing_of(classifier: LesionClassifier, configuration: TrainingConfiguration) -> Preprocessing:

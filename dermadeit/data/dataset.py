@@ -24,7 +24,7 @@ class Sample:
     Attributes:
         pixels: uint8 [3, S, S], resized but neither augmented nor normalised; float32 and both from the
             original's pipeline.
-        label: Index of the class.
+        label: Index of the class; -1 where the manifest has no label.
         index: Position in the manifest.
     """
 
@@ -48,7 +48,9 @@ class LesionDataset(Dataset):
     ) -> None:
         self.manifest = manifest
         self.preprocessing = preprocessing
-        self.labels = torch.tensor([manifest.task.index_of(row.label) for row in manifest.rows])
+        self.labels = torch.tensor(
+            [manifest.task.index_of(row.label) if row.label else -1 for row in manifest.rows]
+        )
         shape = (len(manifest.rows), 3, preprocessing.size, preprocessing.size)
         self._cache: torch.Tensor | None = None
         if torch.Size(shape).numel() <= cache_bytes:

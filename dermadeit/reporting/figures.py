@@ -257,9 +257,11 @@ def training_curves(training: Mapping[str, Any]) -> Figure:
         return words_only(title, "The checkpoint has no record of its training.")
     figure, panels = new_figure(6.6, rows=(1.2, 1.2, 0.7), sharex=True)
     epochs = [point["epoch"] for point in curves]
-    chosen = training.get("selection_metric", "accuracy")
+    # The last epoch is kept where no figure has chosen one.
+    chosen = training.get("selection_metric")
     losses = [name for name in curves[0] if name.endswith("loss")]
-    figures = [chosen, *(name for name in HEADLINE_FIGURES if name != chosen and name in curves[0])]
+    figures = [name for name in HEADLINE_FIGURES if name != chosen and name in curves[0]]
+    figures[:0] = [chosen] if chosen else []
     for axes, names, label in zip(
         panels,
         (losses, figures, ["learning_rate"]),
@@ -285,7 +287,7 @@ def training_curves(training: Mapping[str, Any]) -> Figure:
     kept = f"Epoch {best['epoch']} of {len(curves)} was kept"
     value = (
         ""
-        if best.get(chosen) is None
+        if chosen is None or best.get(chosen) is None
         else f", with a validation {_figure_name(chosen)} of {decimal(best[chosen])}"
     )
     return finish(figure, title, f"Losses, validation figures and learning rate by epoch. {kept}{value}.")

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 import yaml
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from dermadeit.data.dataset import LesionDataset, collate
 from dermadeit.data.manifest import read_source
 from dermadeit.data.synthetic import write_dataset
 from dermadeit.errors import ConfigurationError, TableError, TrainingError
@@ -450,12 +452,77 @@ def test_the_last_weights_are_kept_unless_the_best_are_wanted(
         )
         record = json.loads((folder / "training.json").read_text())
         kept[keep] = record["best_epoch"]
+        assert ("selection_metric" in record) == (keep == "best")
         last = torch.load(folder / "state.pt", weights_only=True)["student"][
             "classifier.backbone.head.weight"
         ]
         saved = load_file(folder / "model.safetensors")["head.weight"]
         assert torch.equal(saved, last.half()) == (keep == "last")
     assert kept == {"last": 2, "best": 1}
+
+
+def test_hidden_labels_are_not_learnt_from_but_the_teacher_is(
+    settings: dict, synthetic_data: Path, tmp_path: Path
+) -> None:
+    settings |= STILL | {"class_balancing": "none", "classification_loss": "cross_entropy"}
+    settings |= {
+        "alpha": 0.0,
+        "label_share": 0.5,
+        "label_smoothing": 0.1,
+        "epoch_steps": 3,
+        "task": "diagnosis",
+    }
+    manifest = load_manifest(TrainingConfiguration.create(**settings).data)
+    ids = [row.image_id for row in manifest.select("train").rows]
+    said = np.log(np.random.default_rng(0).dirichlet(np.ones(8), len(ids)))
+    path = tmp_path / "said.npz"
+    np.savez(path, image_id=np.array(ids), classes=manifest.task.classes, log_probabilities=said)
+    taught = loop.Training(TrainingConfiguration.create(**settings | {"teacher": f"file:{path}"}), manifest)
+    plain = loop.Training(TrainingConfiguration.create(**settings | PLAIN), manifest)
+    told = [row for row in taught.train_split.rows if row.label]
+    assert [row.image_id for row in taught.train_split.rows] == ids
+    assert list(plain.train_split.rows) == told and 0 < len(told) < len(ids)
+    # Fewer images, as many steps.
+    for training in (taught, plain):
+        assert training.steps_per_epoch == 3
+        assert sum(len(labels) for _, labels, _ in training.loader) == 3 * settings["batch_size"]
+
+    numbers = torch.arange(16)
+    dataset = LesionDataset(taught.train_split, taught.preprocessing)
+    pixels, labels, _ = collate([dataset[number] for number in range(16)])
+    known = labels >= 0
+    assert known.any() and not known.all()
+    taught.student.eval()
+    found = taught.losses(pixels, labels, numbers)
+    logits = taught.student(taught.preprocessing.normalise(pixels.float() / 255)).logits
+    shifted = logits + 0.5 * torch.log(taught.class_counts / len(told))
+    hard = F.cross_entropy(shifted[known], labels[known], label_smoothing=0.1, reduction="sum") / 16
+    assert found["classification_loss"].item() == pytest.approx(hard.item(), rel=1e-3)
+    assert found["logit_loss"].item() > 0
+
+
+def test_dinov2_learns_the_eight_diagnoses_by_its_recipe_and_answers_every_task(
+    synthetic_data: Path, tmp_path: Path
+) -> None:
+    # A stand-in for the weights of the Hub, which are of 518 pixels.
+    backbone = timm.create_model("vit_small_patch14_dinov2", num_classes=0)
+    save_file(backbone.state_dict(), tmp_path / "dinov2.safetensors")
+    assert backbone.patch_embed.img_size == (518, 518)
+    arguments = [
+        "--recipe",
+        "dinov2",
+        "--data",
+        str(synthetic_data),
+        "--init",
+        str(tmp_path / "dinov2.safetensors"),
+    ]
+    arguments += ["--image-size", "28", "--epochs", "1", "--output", str(tmp_path / "run")]
+    assert distill.main(arguments) == 0
+    checkpoint = load_checkpoint(tmp_path / "run")
+    assert (checkpoint.model, checkpoint.task.key) == ("dinov2", "diagnosis")
+    [record] = Predictor(checkpoint).predict([next((synthetic_data / "images").iterdir())], views=1)
+    assert set(record.readings) == {"diagnosis", "malignancy", "binary", "multiclass"}
+    assert sum(record.readings["malignancy"].probabilities.values()) == pytest.approx(1)
 
 
 def test_a_teacher_that_is_asked_about_augmented_images_trains_and_goes_on(

@@ -452,7 +452,8 @@ def create_head(num_images: int, dim: int) -> Pipeline:
     components = min(COMPONENTS, dim, num_images - 1)
     return make_pipeline(
         StandardScaler(),
-        PCA(components, whiten=True, svd_solver="covariance_eigh"),
+        # Of the 6144 numbers of Derm Foundation all eigenvectors would take minutes; it then draws the first ones.
+        PCA(components, whiten=True, svd_solver="auto", random_state=0),
         LogisticRegression(C=INVERSE_REGULARISATION, max_iter=1000),
     )
 
@@ -471,21 +472,21 @@ def cross_fitted_log_probabilities(
         float32 [N, V, K].
     """
     rows = [manifest.rows[position] for position in positions]
-    labels = np.array([manifest.task.index_of(row.label) for row in rows])
-    folds = np.array([fold_of(row.lesion_group, HEAD_FOLDS) for row in rows])
+    labels = np.array([manifest.task.index_of(row.label) if row.label else -1 for row in rows])
+    folds, labelled = np.array([fold_of(row.lesion_group, HEAD_FOLDS) for row in rows]), labels >= 0
     num_images, num_views, dim = embeddings.shape
     answers = np.full((num_images, num_views, len(manifest.task.classes)), -np.inf, np.float32)
     for fold in range(HEAD_FOLDS):
         held_out = folds == fold
         if not held_out.any():
             continue
-        fitted_on = ~held_out
+        fitted_on = ~held_out & labelled
         head = create_head(int(fitted_on.sum()), dim)
         head.fit(embeddings[fitted_on, 0], labels[fitted_on])
         flat = embeddings[held_out].reshape(-1, dim)
         log_probabilities = head.predict_log_proba(flat).reshape(-1, num_views, len(head.classes_))
         answers[np.ix_(held_out, np.arange(num_views), head.classes_)] = log_probabilities
-    agreement = (answers[:, 0].argmax(axis=1) == labels).mean()
+    agreement = (answers[:, 0].argmax(axis=1) == labels)[labelled].mean()
     logger.info("The cross-fitted head on the teacher's embeddings is right for %.1f %%", 100 * agreement)
     # A class that a fold lacked would be impossible for ever.
     return np.maximum(answers, np.log(1e-6), dtype=np.float32)

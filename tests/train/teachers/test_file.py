@@ -107,11 +107,11 @@ def test_embeddings_of_derm_foundations_size_teach(
     }
     output = tmp_path / "run"
     configuration = _configuration(
-        synthetic_data, f"file:{path}", **settings, logit_weight=0.0, precision="fp32", output=str(output)
+        synthetic_data, f"file:{path}", **settings, precision="fp32", output=str(output)
     )
     distill.train(configuration)
     record = json.loads((output / "training.json").read_text())
-    assert record["curves"][0]["embedding_loss"] > 0
+    assert record["curves"][0]["embedding_loss"] > 0 and record["curves"][0]["logit_loss"] > 0
     assert record["configuration"]["teacher"].startswith(path.name) and str(tmp_path) not in json.dumps(
         record
     )
