@@ -149,12 +149,36 @@ class Predictor:
         neighbours: int = 0,
     ) -> Iterator[Prediction | ItemFailure]:
         """Like `predict`, but yields each record as soon as its batch is done and holds one batch in memory."""
-        check_views(views)
-        self._check_calibrated(operating_point, neighbours)
-        request = _Request(views, operating_point or DEFAULT_OPERATING_POINT, neighbours)
-        remaining = iter(sources)
-        while batch := list(islice(remaining, BATCH_IMAGES)):
-            yield from self._predict_batch(batch, request)
+        request = self._check_request(views, operating_point, neighbours)
+        for [record] in self._predict_in_batches(sources, request, [self]):
+            yield record
+
+    def predict_tasks(
+        self,
+        sources: Iterable[Source],
+        views: int = DEFAULT_VIEWS,
+        *,
+        operating_point: str | None = None,
+        neighbours: int = 0,
+    ) -> Iterator[dict[str, Prediction | ItemFailure]]:
+        """Reads images for every task that the network answers, in one pass through it.
+
+        Args:
+            sources: As for `predict`, and so are the others.
+            views: Dihedral views whose logits are averaged, 1 to 8.
+            operating_point: One of `calibration.OPERATING_POINTS`, the balanced one by default.
+            neighbours: How many similar training lesions to name.
+
+        Yields:
+            For each source, in order, the key of each task to the record that `predict` gives when it is asked.
+
+        Raises:
+            ConfigurationError: As `predict`.
+        """
+        request = self._check_request(views, operating_point, neighbours)
+        asked = [self.for_task(task.key) for task in self.checkpoint.tasks]
+        for records in self._predict_in_batches(sources, request, asked):
+            yield {record.task: record for record in records}
 
     def outputs(self, images: Sequence[LesionImage], views: int = DEFAULT_VIEWS) -> list[ViewOutputs]:
         """What the model itself says of decoded images, before anything is made of it.
@@ -180,7 +204,8 @@ class Predictor:
             found = shallow_embeddings(self.checkpoint.classifier, batch.to(self.device))
         return found.float().cpu().numpy()
 
-    def _check_calibrated(self, operating_point: str | None, neighbours: int) -> None:
+    def _check_request(self, views: int, operating_point: str | None, neighbours: int) -> _Request:
+        check_views(views)
         if operating_point is not None:
             check_operating_point(operating_point)
         trust = self.checkpoint.trust
@@ -194,6 +219,7 @@ class Predictor:
                 f"The checkpoint “{self.checkpoint.folder.name}” has no index of similar cases. Run "
                 f"“{CALIBRATE_COMMAND}” for it, or ask for no neighbours."
             )
+        return _Request(views, operating_point or DEFAULT_OPERATING_POINT, neighbours)
 
     def _outputs(self, preprocessed: Sequence[torch.Tensor], views: int) -> list[ViewOutputs]:
         """N normalised images [3, S, S], N may be 0, through the model."""
@@ -212,14 +238,21 @@ class Predictor:
         per_image = zip(torch.stack(logits, dim=1).numpy(), *of_first_view, strict=True)
         return [ViewOutputs(*parts) for parts in per_image]
 
-    def _predict_batch(self, sources: Sequence[Source], request: _Request) -> list[Prediction | ItemFailure]:
-        prepared = [self._prepare(source) for source in sources]
-        tensors = [item.tensor for item in prepared if isinstance(item, _Prepared)]
-        outputs = iter(self._outputs(tensors, request.views))
-        return [
-            self._record(item, next(outputs), request) if isinstance(item, _Prepared) else item
-            for item in prepared
-        ]
+    def _predict_in_batches(
+        self, sources: Iterable[Source], request: _Request, asked: Sequence[Predictor]
+    ) -> Iterator[list[Prediction | ItemFailure]]:
+        """The record of each source for each of these, which are this network asked one task each."""
+        remaining = iter(sources)
+        while batch := list(islice(remaining, BATCH_IMAGES)):
+            prepared = [self._prepare(source) for source in batch]
+            tensors = [item.tensor for item in prepared if isinstance(item, _Prepared)]
+            outputs = iter(self._outputs(tensors, request.views))
+            for item in prepared:
+                if isinstance(item, _Prepared):
+                    found = next(outputs)
+                    yield [one._record(item, found, request) for one in asked]
+                else:
+                    yield [replace(item, task=one.checkpoint.task.key) for one in asked]
 
     def _prepare(self, source: Source) -> _Prepared | ItemFailure:
         try:

@@ -75,17 +75,30 @@ def test_what_is_asked_decides_the_fields_and_not_the_readings(
         assert (answer.verdict, answer.warning_codes) == (record.verdict, record.warning_codes)
 
 
-def test_one_pass_answers_everything(
-    root: Path, lesion_files: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def passes(root: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Predictor, list[int]]:
+    """A predictor, and a list of the sizes of the batches that go through its network."""
     predictor = load_predictor("malignancy", root=root)
     backbone = predictor.checkpoint.classifier.backbone
-    passes, forward_features = [], backbone.forward_features
+    counted: list[int] = []
+    forward_features = backbone.forward_features
     monkeypatch.setattr(
-        backbone, "forward_features", lambda images: passes.append(len(images)) or forward_features(images)
+        backbone, "forward_features", lambda images: counted.append(len(images)) or forward_features(images)
     )
-    predictor.predict(lesion_files[:3], VIEWS)
-    assert passes == [3] * VIEWS
+    return predictor, counted
+
+
+def test_one_pass_answers_everything(
+    passes: tuple[Predictor, list[int]], root: Path, lesion_files: list[Path], tmp_path: Path
+) -> None:
+    predictor, counted = passes
+    (tmp_path / "notes.jpg").write_text("no image")
+    files = [lesion_files[0], tmp_path / "notes.jpg", *lesion_files[1:3]]
+    found = list(predictor.predict_tasks(files, VIEWS, operating_point="sensitivity_95"))
+    assert counted == [3] * VIEWS
+    for key in TASKS:
+        asked = load_predictor(key, root=root).predict(files, VIEWS, operating_point="sensitivity_95")
+        assert [records[key].to_dict() for records in found] == [record.to_dict() for record in asked]
 
 
 def test_each_reading_has_decisions_and_sets_of_its_own(root: Path, records: list[Prediction]) -> None:
