@@ -660,12 +660,12 @@ def _explain(
 
 def _lesion_line(lesion: dict[str, Any]) -> str:
     from dermadeit.reporting.format import percent
-    from dermadeit.reporting.names import WITHHELD
+    from dermadeit.reporting.names import WITHHELD, ranked
 
     photos = lesion["photos"]
     if lesion["verdict"] != "answer":
         return f"lesion, 0 of {photos} photos\t{WITHHELD.lower()}\tNo photo of the lesion has an answer."
-    scores = "  ".join(f"{key} {percent(value)}" for key, value in lesion["probabilities"].items())
+    scores = "  ".join(f"{key} {percent(value)}" for key, value in ranked(lesion["probabilities"]))
     notes = [
         f"{lesion['photos_agreeing']} of {lesion['photos_used']} photos agree, spread {percent(lesion['spread'])}"
     ]
@@ -687,13 +687,13 @@ def _decision_notes(line: dict[str, Any]) -> list[str]:
 
 def _prediction_line(line: dict[str, Any]) -> str:
     from dermadeit.reporting.format import percent
-    from dermadeit.reporting.names import HEATMAP_STATES, WITHHELD
+    from dermadeit.reporting.names import HEATMAP_STATES, WITHHELD, ranked
 
     # A file name may hold terminal control sequences.
     file = "".join(mark if mark.isprintable() else "\ufffd" for mark in line["file"])
     if line["error"]:
         return f"{file}\tfailed\t{line['error']['message']}"
-    scores = "  ".join(f"{key} {percent(value)}" for key, value in line["probabilities"].items())
+    scores = "  ".join(f"{key} {percent(value)}" for key, value in ranked(line["probabilities"]))
     notes = [line["saliency"]] if line.get("saliency") else []
     if line["abstain"]:
         if "saliency" in line and not notes:

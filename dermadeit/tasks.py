@@ -192,8 +192,8 @@ MULTICLASS = Task(
     ),
     class_of_diagnosis=MappingProxyType({"MEL": "mel", "BCC": "bcc", "SCC": "scc"}),
     caveat=(
-        "This model knows only melanoma, basal cell carcinoma and squamous cell carcinoma. Use it only for a "
-        "lesion that is one of these three. It can't recognise a benign lesion."
+        "This answer is only for a malignant lesion: a melanoma, a basal cell carcinoma or a squamous cell "
+        "carcinoma. It can't recognise a benign lesion."
     ),
     weighs_classes=True,
 )

@@ -152,6 +152,30 @@ def task_title(task: Task) -> str:
     return f"If malignant: {task.title}" if is_conditional(task) else task.title
 
 
+def ranked(probabilities: Mapping[str, float]) -> list[tuple[str, float]]:
+    """Class keys and probabilities in the order in which they are shown: the most probable of several first.
+
+    Two classes keep their places, so that one answer is read like the next.
+    """
+    if len(probabilities) < 3:
+        return list(probabilities.items())
+    return sorted(probabilities.items(), key=lambda item: -item[1])
+
+
+def most_probable(probabilities: Mapping[str, float]) -> str:
+    """Key of the class of the greatest probability."""
+    return max(probabilities, key=probabilities.__getitem__)
+
+
+def answered_without_threshold(probabilities: Mapping[str, float], label: str) -> str:
+    """What the class is that a record calls the answer, where a threshold has decided for another one."""
+    return (
+        "the most probable class"
+        if label == most_probable(probabilities)
+        else "the answer by class weights, without a threshold"
+    )
+
+
 def threshold_rule(task: Task, key: str) -> str:
     """What a threshold of the score of a class does, as a sentence."""
     return f"At or above this probability the answer is “{task.name_in_text(key)}”."

@@ -17,7 +17,10 @@ from dermadeit.reporting.names import (
     PHOTO_MEASURES,
     PREDICTION_SET,
     SIMILAR_CASES,
+    answered_without_threshold,
     capitalised,
+    most_probable,
+    ranked,
     score_meaning,
     score_name,
     task_title,
@@ -124,7 +127,7 @@ def _reading(reading: Mapping[str, Any]) -> dict[str, Any]:
         "scores_meaning": score_meaning(calibrated=calibrated, views=reading["views"]),
         "bars": [
             {"name": _class_name(reading, key), "share": share, "is_answer": key == answered}
-            for key, share in reading["probabilities"].items()
+            for key, share in ranked(reading["probabilities"])
         ],
         "decision": _decision(reading),
         "uncertainty": _uncertainty(reading),
@@ -172,8 +175,9 @@ def _decision(reading: Mapping[str, Any]) -> list[tuple[str, str]]:
         ]
     else:
         known.append(("Operating point", "none" if reading["calibrated"] else _NOT_CALIBRATED))
-    if _answered(reading) != reading["label"]:
-        known.append(("Most probable class", _class_name(reading, reading["label"])))
+    likeliest = most_probable(reading["probabilities"])
+    if _answered(reading) != likeliest:
+        known.append(("Most probable class", _class_name(reading, likeliest)))
     return known
 
 
@@ -184,7 +188,7 @@ def _uncertainty(reading: Mapping[str, Any]) -> list[tuple[str, str]]:
     # The views and the similar cases are about this class, even where a threshold decides for another one.
     likely = _class_name(reading, reading["label"])
     if _answered(reading) != reading["label"]:
-        likely += ", the most probable class"
+        likely += f", {answered_without_threshold(reading['probabilities'], reading['label'])}"
     if possible is None:
         fitting = _NOT_CALIBRATED
     else:

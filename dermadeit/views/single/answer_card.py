@@ -20,8 +20,11 @@ from dermadeit.reporting.format import NOTHING, counted, percent, percent_span
 from dermadeit.reporting.names import (
     EMPTY_SET,
     WITHHELD,
+    answered_without_threshold,
     capitalised,
     is_conditional,
+    most_probable,
+    ranked,
     score_meaning,
     task_title,
 )
@@ -146,7 +149,7 @@ def _answer(
                 "is_answer": key == decided,
                 "threshold": decision.threshold if decision and key == decision.target else None,
             }
-            for key, share in answer.probabilities.items()
+            for key, share in ranked(answer.probabilities)
         ],
         "possible": _possible(answer, task),
         "cautions": [doubt] if doubt else [],
@@ -181,15 +184,18 @@ def _rule(answer: Prediction, task: Task, decision: ThresholdDecision) -> str:
     title = OPERATING_POINT_TITLES[decision.operating_point]
     place = "At your own threshold" if own else f"Operating point “{title}”"
     text = f"{place}: the answer is “{target}” at {percent(decision.threshold)} or above."
-    if decision.decision != answer.label:
-        text += f" The most probable class is {task.display_names[answer.label]}, but the threshold decides."
+    likeliest = most_probable(answer.probabilities)
+    if decision.decision != likeliest:
+        text += f" The most probable class is {task.display_names[likeliest]}, but the threshold decides."
     return text
 
 
 def _likely(answer: Prediction, task: Task, decision: ThresholdDecision | None) -> str:
     """The class that views and similar cases are about, which need not be the one that is decided for."""
     name = task.display_names[answer.label]
-    return f"{name}, the most probable class" if decision and decision.decision != answer.label else name
+    if decision is None or decision.decision == answer.label:
+        return name
+    return f"{name}, {answered_without_threshold(answer.probabilities, answer.label)}"
 
 
 def _possible(answer: Prediction, task: Task) -> str | None:

@@ -127,19 +127,30 @@ def predict_one(predictor: Predictor, image: LesionImage) -> Prediction:
     Raises:
         PredictionError: The model gives no usable numbers.
     """
+    return _predict_tasks(predictor, image)[predictor.checkpoint.task.key]
+
+
+def _predict_tasks(predictor: Predictor, image: LesionImage) -> dict[str, Prediction]:
+    """The same for every task of the network, from one pass through it."""
     trust = predictor.checkpoint.trust
     has_index = trust is not None and trust.neighbours is not None
-    [record] = predictor.predict([image], neighbours=NEIGHBOURS if has_index else 0)
-    if isinstance(record, ItemFailure):
-        raise PredictionError(record.message, code=ErrorCode(record.code))
-    return record
+    [records] = predictor.predict_tasks([image], neighbours=NEIGHBOURS if has_index else 0)
+    answers = {}
+    for key, record in records.items():
+        if isinstance(record, ItemFailure):
+            raise PredictionError(record.message, code=ErrorCode(record.code))
+        answers[key] = record
+    return answers
 
 
 def read_labels(predictors: Mapping[str, Predictor], image: LesionImage, task_key: str) -> Reading:
-    """The answers that are shown for a task, without heatmaps: as fast as it gets."""
+    """The answers that are shown for a task, without heatmaps: as fast as it gets.
+
+    They come with those of all other tasks that the same network answers.
+    """
     reading = Reading(shrink(image, PREVIEW_SIDE), (image.width, image.height), tasks_of(predictors))
     for key in reading.tasks_shown(task_key):
-        reading = _add_answer(reading, predictors[key], image, key)
+        reading = _add_answers(reading, predictors, image, key)
     return reading
 
 
@@ -198,30 +209,41 @@ def answer_all_tasks(
     Yields:
         The reading after each step: they take a while, and whoever waits for them may have gone.
     """
-    for key, predictor in predictors.items():
+    for key in predictors:
         if key not in reading.predictions:
-            reading = _add_answer(reading, predictor, image, key)
+            reading = _add_answers(reading, predictors, image, key)
             yield reading
     ids = [near.image_id for answer in reading.predictions.values() for near in answer.neighbours]
     yield replace(reading, pictures=load_pictures(case_folder, ids))
 
 
-def _add_answer(reading: Reading, predictor: Predictor, image: LesionImage, key: str) -> Reading:
-    answer, trust = predict_one(predictor, image), predictor.checkpoint.trust
-    limits = trust.gates.quality if trust else QualityThresholds()
+def _add_answers(
+    reading: Reading, predictors: Mapping[str, Predictor], image: LesionImage, task_key: str
+) -> Reading:
+    """Adds the answer for a task, and those for the others that its network answers in the same pass."""
+    if task_key in reading.predictions:
+        return reading
+    checkpoint = predictors[task_key].checkpoint
+    answers = {
+        key: answer
+        for key, answer in _predict_tasks(predictors[task_key], image).items()
+        if key in predictors and predictors[key].checkpoint.classifier is checkpoint.classifier
+    }
+    limits = checkpoint.trust.gates.quality if checkpoint.trust else QualityThresholds()
+    asked = answers[task_key]
     check = PhotoCheck(
-        answer.quality or assess_quality(image, limits),
+        asked.quality or assess_quality(image, limits),
         limits,
-        answer.ood_score,
-        trust and trust.gates.ood_threshold,
+        asked.ood_score,
+        checkpoint.trust and checkpoint.trust.gates.ood_threshold,
     )
     # Squashing what is squashed already changes nothing, so this stands in for the photo, to the bit.
-    pixels = predictor.checkpoint.preprocessing.resize(image.pixels).permute(1, 2, 0).numpy()
+    pixels = checkpoint.preprocessing.resize(image.pixels).permute(1, 2, 0).numpy()
     return replace(
         reading,
-        inputs={**reading.inputs, key: replace(image, pixels=pixels)},
-        predictions={**reading.predictions, key: answer},
-        photo_checks={**reading.photo_checks, key: check},
+        inputs={**reading.inputs, **dict.fromkeys(answers, replace(image, pixels=pixels))},
+        predictions={**reading.predictions, **answers},
+        photo_checks={**reading.photo_checks, **dict.fromkeys(answers, check)},
     )
 
 
