@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from dermadeit.about import VERSION
 from dermadeit.errors import CheckpointError, ConfigurationError, DermaDeiTError, ErrorCode, ImageError
 from dermadeit.files import escape_what_cannot_be_printed, require_folder
 from dermadeit.tasks import OWN, TASKS, TRAINABLE_TASKS, get_task
@@ -95,8 +96,18 @@ benchmark_app = typer.Typer(
 app.add_typer(benchmark_app, name="benchmark")
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(VERSION)
+        raise typer.Exit
+
+
 @app.callback()
-def _prepare_output() -> None:
+def _prepare_output(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
     """Read skin lesion photos. Research and teaching demo, not a medical device."""
     escape_what_cannot_be_printed()
 
@@ -568,12 +579,11 @@ def _user_errors() -> Iterator[None]:
 
 def _model_rows() -> Iterator[dict[str, Any]]:
     from dermadeit.models.checkpoints import find_checkpoint, load_checkpoint, training_command
-    from dermadeit.models.classifier import count_parameters
     from dermadeit.models.specs import MODEL_SPECS
 
     listed = set()
     for task in TASKS.values():
-        for name in MODEL_SPECS:
+        for name, spec in MODEL_SPECS.items():
             row = {"model": name, "task": task.key, "parameters": None, "megabytes": None}
             try:
                 folder = find_checkpoint(task.key, name)
@@ -586,7 +596,7 @@ def _model_rows() -> Iterator[dict[str, Any]]:
                 row["megabytes"] = round(checkpoint.weights_bytes / 1e6, 1)
                 row["from"] = "embedded"
             except CheckpointError as error:
-                row["parameters"] = count_parameters(name, len(task.classes))
+                row["parameters"] = spec.count_parameters(len(task.classes))
                 row["from"] = (
                     f"not here; {training_command(task.key, name)}"
                     if error.code == ErrorCode.NO_CHECKPOINT

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+import dermadeit
 from dermadeit.cli import _prediction_line, app
 from dermadeit.data.manifest import read_source
 from dermadeit.evaluation.calibrate import fit_trust
@@ -253,7 +254,6 @@ def test_a_checkpoint_of_the_other_task_is_refused(checkpoint_root: Path, lesion
     assert "“binary”, not “multiclass”" in result.stderr
 
 
-@pytest.mark.slow
 def test_models_lists_every_model_for_every_task() -> None:
     rows = [json.loads(line) for line in _run("models", "--format", "jsonl").stdout.splitlines()]
     assert {(row["model"], row["task"]) for row in rows} == {
@@ -268,3 +268,21 @@ def test_runs_as_a_module() -> None:
         [sys.executable, "-m", "dermadeit", "--help"], capture_output=True, text=True, check=True
     )
     assert "not a medical device" in result.stdout
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["models"], ["predict", "--help"]])
+def test_what_reads_no_photo_loads_nothing_slow(arguments: list[str]) -> None:
+    program = (
+        "import sys\n"
+        "from dermadeit.cli import app\n"
+        f"app({arguments}, standalone_mode=False)\n"
+        "slow = {'torch', 'timm', 'sklearn', 'matplotlib', 'gradio', 'openvino'}\n"
+        "print(slow & set(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip()
+    assert done.stderr.strip() == "set()"
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert _run("--version").stdout.strip() == dermadeit.__version__

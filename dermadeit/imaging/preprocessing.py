@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from dermadeit.errors import CheckpointError
+
+if TYPE_CHECKING:
+    # It takes a second or more to import, and only needs to be there where tensors are.
+    import torch
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -89,6 +92,8 @@ class Preprocessing:
         Returns:
             uint8 [3, size, size].
         """
+        import torch
+
         image = Image.fromarray(pixels).resize((self.size, self.size), _RESAMPLING[self.interpolation])
         return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
@@ -103,6 +108,8 @@ class Preprocessing:
         Returns:
             float32 [..., 3, H, W], about zero mean and unit deviation on natural images.
         """
+        import torch
+
         scaled = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
         if self.colour_constancy == "shades_of_grey":
             scaled = shades_of_grey(scaled)
@@ -131,6 +138,8 @@ def shades_of_grey(images: torch.Tensor) -> torch.Tensor:
     Returns:
         The same shape; values may exceed 1.
     """
+    import torch
+
     light = images.pow(_MINKOWSKI_NORM).mean(dim=(-2, -1), keepdim=True).pow(1 / _MINKOWSKI_NORM)
     grey = light.square().mean(dim=-3, keepdim=True).sqrt()
     # A black image has no light to estimate.
@@ -151,4 +160,6 @@ def apply_dihedral(images: torch.Tensor, view: int) -> torch.Tensor:
 
 def dihedral_views(images: torch.Tensor, count: int) -> torch.Tensor:
     """The first `count` (1 to 8) dihedral views of [..., S, S], stacked in front: [count, ..., S, S]."""
+    import torch
+
     return torch.stack([apply_dihedral(images, view) for view in range(count)])

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -134,7 +134,7 @@ def check_saliency(predictor: Predictor, image: LesionImage, saliency_map: Salie
     mask = salient_mask(saliency_map, pixels.shape[-1])
     rng = np.random.default_rng([0, int(image.sha256, 16)])
     # A shift by anything but whole patches would cut more patches in two than the map's own mask does.
-    step = predictor.checkpoint.classifier.spec.patch_size or 1
+    step = predictor.checkpoint.spec.patch_size or 1
     removed = np.concatenate([mask[None], random_masks(mask, RANDOM_MASKS, rng, step)])
     perturbed = torch.cat([pixels[None], fill_from_surroundings(pixels, torch.from_numpy(removed))])
     intact, *left = _probabilities(predictor, perturbed, index)
@@ -198,7 +198,7 @@ def randomised_correlations(
     """
     checkpoint = predictor.checkpoint
     classifier = deepcopy(checkpoint.classifier)
-    randomised = Predictor(replace(checkpoint, classifier=classifier), predictor.device)
+    randomised = Predictor(checkpoint.with_classifier(classifier), predictor.device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         fresh = create_classifier(

@@ -74,7 +74,7 @@ def grad_cam(predictor: Predictor, image: LesionImage, class_key: str | None = N
         TaskError: The task has no such class.
         PredictionError: The model gives no usable numbers for this image.
     """
-    is_transformer = predictor.checkpoint.classifier.spec.is_transformer
+    is_transformer = predictor.checkpoint.spec.is_transformer
     explain = _transformer_cam if is_transformer else _convolutional_cam
     return _explain(explain, predictor, image, class_key, method="Grad-CAM")
 
@@ -97,7 +97,7 @@ def attention_rollout(predictor: Predictor, image: LesionImage, class_key: str |
         TaskError: The task has no such class.
         PredictionError: The model gives no usable numbers for this image.
     """
-    spec = predictor.checkpoint.classifier.spec
+    spec = predictor.checkpoint.spec
     if not spec.is_transformer:
         raise ModelError(
             f"{spec.title} has no attention to roll out. Ask for Grad-CAM, or for a transformer.",

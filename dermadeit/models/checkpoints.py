@@ -1,21 +1,26 @@
-"""Checkpoint folders: fp16 safetensors and JSON that `timm.create_model("local-dir:FOLDER")` reads too."""
+"""Checkpoint folders: fp16 safetensors and JSON that `timm.create_model("local-dir:FOLDER")` reads too.
+
+Reading a folder needs neither torch nor timm, which take seconds to import: the network itself is built when
+somebody first asks for it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+import hashlib
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict, cast
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, cast
 
-import timm
-import torch
+import numpy as np
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.numpy import load, save_file
 
 from dermadeit.errors import CheckpointError, ConfigurationError, ErrorCode, ModelError, TaskError
 from dermadeit.files import ASSETS, file_sha256, read_json, write_atomically, write_json
 from dermadeit.imaging.preprocessing import Preprocessing
-from dermadeit.models.classifier import LesionClassifier
 from dermadeit.models.specs import ModelSpec, get_spec
 from dermadeit.tasks import (
     DIAGNOSIS,
@@ -30,6 +35,11 @@ from dermadeit.tasks import (
 from dermadeit.trust.calibration import Calibration
 from dermadeit.trust.files import Trust, read_trust, remove_trust
 
+if TYPE_CHECKING:
+    import torch
+
+    from dermadeit.models.classifier import LesionClassifier
+
 CHECKPOINT_ROOT = ASSETS / "checkpoints"
 """Where the embedded checkpoints lie: as `<model>/`, or as `<task>/<model>/` where each task has its own."""
 
@@ -39,6 +49,9 @@ TRAINING_FILE = "training.json"
 FORMAT_VERSION = 2
 
 _FORMATS_READ = (1, 2)
+_NOT_TRAINED = ("running_mean", "running_var", "num_batches_tracked")
+"""How the names of a batch norm's statistics end, which are no parameters."""
+
 _PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
 
 _RECIPES = {
@@ -138,6 +151,22 @@ class CheckpointConfig(TypedDict):
     dermadeit: OwnConfig
 
 
+class LazyClassifier:
+    """A network that is built when it is first asked for, once. Safe to share between threads."""
+
+    def __init__(self, build: Callable[[], LesionClassifier]) -> None:
+        self._build = build
+        self._built: LesionClassifier | None = None
+        self._lock = threading.Lock()
+
+    def get(self) -> LesionClassifier:
+        """The network, always the same one."""
+        with self._lock:
+            if self._built is None:
+                self._built = self._build()
+            return self._built
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """A model ready to predict, with everything that belongs to its weights.
@@ -148,7 +177,9 @@ class Checkpoint:
         task: What is asked of it, one of `tasks`.
         network: What it was trained for: the task whose classes are its own, in the order of the logits.
         preprocessing: How it wants its images.
-        classifier: The network, float32, in evaluation mode, parameters frozen.
+        lazy_classifier: Builds what `classifier` gives.
+        weights: Name of each tensor of the file to its values, as they are stored: float16, counters int64. None
+            for a network that was put in place of the file's.
         weights_sha256: Hex digest of the weights file.
         weights_bytes: Size of the weights file.
         trust: What was fitted for these weights after training; None for a checkpoint never calibrated.
@@ -159,10 +190,29 @@ class Checkpoint:
     task: Task
     network: Task
     preprocessing: Preprocessing
-    classifier: LesionClassifier
+    lazy_classifier: LazyClassifier = field(repr=False)
+    weights: Mapping[str, np.ndarray] | None = field(repr=False)
     weights_sha256: str
     weights_bytes: int
     trust: Trust | None = None
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What the model is; of the embedded kind, without building the network."""
+        return self.classifier.spec if self.weights is None else get_spec(self.model)
+
+    @property
+    def classifier(self) -> LesionClassifier:
+        """The network, float32, in evaluation mode, parameters frozen.
+
+        Raises:
+            CheckpointError: The weights don't fit the architecture.
+        """
+        return self.lazy_classifier.get()
+
+    def with_classifier(self, classifier: LesionClassifier) -> Checkpoint:
+        """The same checkpoint with another network in place of its own."""
+        return replace(self, lazy_classifier=LazyClassifier(lambda: classifier), weights=None)
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -192,7 +242,9 @@ class Checkpoint:
     @property
     def parameters(self) -> int:
         """Number of parameters."""
-        return sum(parameter.numel() for parameter in self.classifier.parameters())
+        if self.weights is None:
+            return sum(parameter.numel() for parameter in self.classifier.parameters())
+        return sum(values.size for key, values in self.weights.items() if not key.endswith(_NOT_TRAINED))
 
 
 def save_checkpoint(
@@ -279,30 +331,41 @@ def load_checkpoint(folder: Path, task: str | None = None, *, calibrated: bool =
         )
     weights = folder / WEIGHTS_FILE
     state, weights_sha256 = _read_weights(weights, hashes)
-    # The file's own model_args are for timm: taken as they are, they could name a pickle to load.
-    backbone = timm.create_model(
-        architecture, num_classes=len(classes), **_model_arguments(spec, preprocessing.size)
-    )
-    try:
-        backbone.load_state_dict(
-            {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
-        )
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"The weights of the checkpoint “{folder.name}” don't fit its architecture {architecture}."
-        ) from error
-    classifier = LesionClassifier(spec, backbone, preprocessing.size).eval().requires_grad_(False)
     return Checkpoint(
         folder,
         spec.name,
         asked,
         network,
         preprocessing,
-        classifier,
+        LazyClassifier(partial(_build, folder, spec, len(classes), preprocessing.size, state)),
+        state,
         weights_sha256,
         weights.stat().st_size,
         read_trust(folder, network, weights_sha256) if calibrated else None,
     )
+
+
+def _build(
+    folder: Path, spec: ModelSpec, classes: int, size: int, state: Mapping[str, np.ndarray]
+) -> LesionClassifier:
+    # They take seconds to import, and most of what a checkpoint says needs neither.
+    import timm
+    import torch
+
+    from dermadeit.models.classifier import LesionClassifier
+
+    # The file's own model_args are for timm: taken as they are, they could name a pickle to load.
+    backbone = timm.create_model(spec.architecture, num_classes=classes, **_model_arguments(spec, size))
+    tensors = {key: torch.from_numpy(values) for key, values in state.items()}
+    try:
+        backbone.load_state_dict(
+            {key: value.float() if value.is_floating_point() else value for key, value in tensors.items()}
+        )
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"The weights of the checkpoint “{folder.name}” don't fit its architecture {spec.architecture}."
+        ) from error
+    return LesionClassifier(spec, backbone, size).eval().requires_grad_(False)
 
 
 def read_task(folder: Path) -> Task:
@@ -437,13 +500,12 @@ def _model_arguments(spec: ModelSpec, size: int) -> dict[str, Any]:
     return {"img_size": size} if spec.is_transformer else {}
 
 
-def _as_stored(key: str, value: torch.Tensor) -> torch.Tensor:
-    value = value.detach().cpu().contiguous()
+def _as_stored(key: str, tensor: torch.Tensor) -> np.ndarray:
+    value = tensor.detach().cpu().contiguous()
     if not value.is_floating_point():
-        return value
-    stored = torch.zeros_like(value) if key.startswith("head_dist.") else value
-    stored = stored.half()
-    if not torch.isfinite(stored).all():
+        return value.numpy()
+    stored = (value.new_zeros(value.shape) if key.startswith("head_dist.") else value).half().numpy()
+    if not np.isfinite(stored).all():
         raise CheckpointError(
             f"The weights {key} are not finite in float16: the training failed. Lower the learning "
             "rate and train again.",
@@ -486,14 +548,16 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _read_weights(path: Path, accepted: Sequence[str | None]) -> tuple[dict[str, torch.Tensor], str]:
+def _read_weights(path: Path, accepted: Sequence[str | None]) -> tuple[dict[str, np.ndarray], str]:
     try:
-        actual = file_sha256(path)
+        # Hashed and read are the same bytes: a training may replace the file at any moment.
+        data = path.read_bytes()
     except OSError as error:
         raise CheckpointError(
             f"The checkpoint “{path.parent.name}” has no readable {path.name}. Copy it again.",
             code=ErrorCode.DAMAGED_CHECKPOINT,
         ) from error
+    actual = hashlib.sha256(data).hexdigest()
     if actual not in accepted:
         raise CheckpointError(
             f"The weights of the checkpoint “{path.parent.name}” are not the ones its configuration names: "
@@ -501,7 +565,7 @@ def _read_weights(path: Path, accepted: Sequence[str | None]) -> tuple[dict[str,
             code=ErrorCode.WRONG_HASH,
         )
     try:
-        return load_file(path), actual
+        return load(data), actual
     except SafetensorError as error:
         raise CheckpointError(
             f"The weights of the checkpoint “{path.parent.name}” are not safetensors.",

@@ -124,13 +124,6 @@ def create_classifier(
     return LesionClassifier(spec, backbone, size)
 
 
-def count_parameters(name: str, num_classes: int) -> int:
-    """Number of parameters of a model, counted without allocating them."""
-    with torch.device("meta"):
-        backbone = timm.create_model(get_spec(name).architecture, num_classes=num_classes)
-    return sum(parameter.numel() for parameter in backbone.parameters())
-
-
 @contextmanager
 def recording_shallow_embeddings(classifier: LesionClassifier) -> Iterator[list[torch.Tensor]]:
     """Collects the shallow embeddings of every batch that goes through a classifier meanwhile.

@@ -18,6 +18,8 @@ class ModelSpec:
         title: Name shown to people.
         architecture: timm architecture.
         pretrained_tag: timm's name of the weights that training starts from.
+        body_parameters: Number of parameters without the heads, at `image_size`.
+        embedding_dim: Length of the embedding that a head reads.
         image_size: Side of the input in pixels, unless a training chooses another.
         patch_size: Side of a patch in pixels, or None for a convolutional network.
         distilled: Whether there is a distillation token (index 1) beside the class token (index 0).
@@ -27,6 +29,8 @@ class ModelSpec:
     title: str
     architecture: str
     pretrained_tag: str
+    body_parameters: int
+    embedding_dim: int
     image_size: int = 224
     patch_size: int | None = None
     distilled: bool = False
@@ -36,33 +40,68 @@ class ModelSpec:
         """Whether the features are tokens rather than a feature map."""
         return self.patch_size is not None
 
+    def count_parameters(self, num_classes: int) -> int:
+        """Number of parameters with so many classes, at `image_size`."""
+        heads = 2 if self.distilled else 1
+        return self.body_parameters + heads * (self.embedding_dim + 1) * num_classes
 
-def _deit(name: str, title: str, size: str, *, distilled: bool) -> ModelSpec:
+
+def _deit(
+    name: str, title: str, size: str, parameters: int, embedding_dim: int, *, distilled: bool
+) -> ModelSpec:
     architecture = f"deit_{size}{'_distilled' if distilled else ''}_patch16_224"
-    return ModelSpec(name, title, architecture, "fb_in1k", patch_size=16, distilled=distilled)
+    return ModelSpec(
+        name,
+        title,
+        architecture,
+        "fb_in1k",
+        parameters,
+        embedding_dim,
+        patch_size=16,
+        distilled=distilled,
+    )
 
 
 MODEL_SPECS: Mapping[str, ModelSpec] = MappingProxyType(
     {
         spec.name: spec
         for spec in (
-            _deit("dermadeit", "DermaDeiT (tiny)", "tiny", distilled=True),
-            _deit("dermadeit-small", "DermaDeiT (small)", "small", distilled=True),
-            _deit("dermadeit-base", "DermaDeiT (base)", "base", distilled=True),
-            _deit("deit", "DeiT (tiny)", "tiny", distilled=False),
-            _deit("deit-small", "DeiT (small)", "small", distilled=False),
-            _deit("deit-base", "DeiT (base)", "base", distilled=False),
+            _deit("dermadeit", "DermaDeiT (tiny)", "tiny", 5_524_800, 192, distilled=True),
+            _deit("dermadeit-small", "DermaDeiT (small)", "small", 21_666_432, 384, distilled=True),
+            _deit("dermadeit-base", "DermaDeiT (base)", "base", 85_800_192, 768, distilled=True),
+            _deit("deit", "DeiT (tiny)", "tiny", 5_524_416, 192, distilled=False),
+            _deit("deit-small", "DeiT (small)", "small", 21_665_664, 384, distilled=False),
+            _deit("deit-base", "DeiT (base)", "base", 85_798_656, 768, distilled=False),
             ModelSpec(
                 "vit-augreg",
                 "ViT-tiny (AugReg)",
                 "vit_tiny_patch16_224",
                 "augreg_in21k_ft_in1k",
+                5_524_416,
+                192,
                 patch_size=16,
             ),
-            ModelSpec("mobilenetv2", "MobileNetV2", "mobilenetv2_100", "ra_in1k"),
-            ModelSpec("efficientnetv2-b0", "EfficientNetV2-B0", "tf_efficientnetv2_b0", "in1k"),
-            ModelSpec("efficientnetv2-s", "EfficientNetV2-S", "tf_efficientnetv2_s", "in21k_ft_in1k"),
-            ModelSpec("dinov2", "DINOv2 (ViT-S/14)", "vit_small_patch14_dinov2", "lvd142m", patch_size=14),
+            ModelSpec("mobilenetv2", "MobileNetV2", "mobilenetv2_100", "ra_in1k", 2_223_872, 1280),
+            ModelSpec(
+                "efficientnetv2-b0", "EfficientNetV2-B0", "tf_efficientnetv2_b0", "in1k", 5_858_704, 1280
+            ),
+            ModelSpec(
+                "efficientnetv2-s",
+                "EfficientNetV2-S",
+                "tf_efficientnetv2_s",
+                "in21k_ft_in1k",
+                20_177_488,
+                1280,
+            ),
+            ModelSpec(
+                "dinov2",
+                "DINOv2 (ViT-S/14)",
+                "vit_small_patch14_dinov2",
+                "lvd142m",
+                21_628_800,
+                384,
+                patch_size=14,
+            ),
         )
     }
 )

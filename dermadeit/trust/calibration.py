@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, TypedDict
 
 import numpy as np
-from scipy.ndimage import gaussian_filter1d
 
 from dermadeit.errors import ConfigurationError, ErrorCode, TableError
 from dermadeit.metrics.weighted import figures_of_counts
@@ -352,6 +351,9 @@ def fit_class_weights(probabilities: np.ndarray, labels: np.ndarray) -> tuple[fl
     Returns:
         K weights above 0, whose product is 1.
     """
+    # Only fitting needs it, and it is slow to import.
+    from scipy import ndimage
+
     num_classes = probabilities.shape[1]
     logs = np.zeros(num_classes)
     evidence = np.log(np.maximum(probabilities, np.finfo(float).tiny))
@@ -364,7 +366,7 @@ def fit_class_weights(probabilities: np.ndarray, labels: np.ndarray) -> tuple[fl
             cells = np.arange(len(tried))[:, None] * num_classes**2 + labels * num_classes + decided
             counts = np.bincount(cells.ravel(), minlength=len(tried) * num_classes**2)
             figures = figures_of_counts(counts.reshape(-1, num_classes, num_classes))["f1_macro"]
-            smooth = gaussian_filter1d(figures, _SMOOTHING, mode="nearest")
+            smooth = ndimage.gaussian_filter1d(figures, _SMOOTHING, mode="nearest")
             best = np.flatnonzero(smooth >= smooth.max() - _ROUNDING)
             logs[index] = _LOG_WEIGHTS[best[np.abs(_LOG_WEIGHTS[best] - logs[index]).argmin()]]
         logs -= logs.mean()

@@ -17,7 +17,6 @@ from typing import Any, Protocol
 
 import numpy as np
 from scipy.special import expit
-from sklearn.linear_model import LogisticRegression
 
 from dermadeit.errors import CheckpointError, ConfigurationError
 from dermadeit.imaging.quality import (
@@ -203,6 +202,9 @@ class SkinDetector:
         Raises:
             ConfigurationError: One of the kinds is missing.
         """
+        # Only fitting needs it, and it is slow to import.
+        from sklearn.linear_model import LogisticRegression
+
         if not len(skin) or not len(others):
             raise ConfigurationError("A skin detector needs photos of lesions and photos of anything else.")
         embeddings = np.concatenate([_unit(skin), _unit(others)])

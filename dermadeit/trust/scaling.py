@@ -6,10 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import block_diag
-from scipy.optimize import minimize
 from scipy.special import logsumexp, softmax
-from sklearn.model_selection import StratifiedGroupKFold
 
 from dermadeit.metrics.weighted import log_losses
 
@@ -68,6 +65,9 @@ def cross_fitted(fit: Fit, logits: np.ndarray, labels: np.ndarray, groups: Seque
         labels: int [N].
         groups: N lesion names.
     """
+    # Only fitting needs it, and it is slow to import.
+    from sklearn.model_selection import StratifiedGroupKFold
+
     probabilities = np.empty(logits.shape)
     folds = StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=0)
     for rest, held_out in folds.split(logits, labels, groups):
@@ -94,6 +94,8 @@ def fit_vector(logits: np.ndarray, labels: np.ndarray) -> Scaling:
         logits: float [N, K].
         labels: int [N].
     """
+    from scipy.linalg import block_diag
+
     num_classes = logits.shape[1]
     # Equal offsets change nothing: they are taken to sum to 0, which leaves one less to fit.
     offsets = np.eye(num_classes)[:, 1:] - np.eye(num_classes)[:, :1]
@@ -116,6 +118,9 @@ def _least_log_loss(
     Returns:
         Scale and bias, K numbers each.
     """
+    # Only fitting needs it, and it is slow to import.
+    from scipy.optimize import minimize
+
     logits = np.asarray(logits, dtype=float)
     truth = np.eye(logits.shape[1])[labels]
 

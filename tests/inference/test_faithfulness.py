@@ -49,7 +49,7 @@ class _OnePatch(nn.Module):
 
 
 def _with(predictor: Predictor, classifier: nn.Module) -> Predictor:
-    return Predictor(replace(predictor.checkpoint, classifier=classifier))
+    return Predictor(predictor.checkpoint.with_classifier(classifier))
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from dermadeit.errors import ConfigurationError, ModelError
 from dermadeit.imaging.preprocessing import Preprocessing
 from dermadeit.models.checkpoints import save_checkpoint
-from dermadeit.models.classifier import count_parameters, create_classifier
+from dermadeit.models.classifier import create_classifier
 from dermadeit.models.specs import MODEL_SPECS, get_spec
 from dermadeit.tasks import get_task
 
@@ -103,9 +103,12 @@ def test_unknown_model_names_the_known_ones() -> None:
         get_spec("resnet")
 
 
-def test_parameters_are_counted_without_building() -> None:
-    built = sum(parameter.numel() for parameter in create_classifier("mobilenetv2", 3).parameters())
-    assert count_parameters("mobilenetv2", 3) == built
+@pytest.mark.parametrize("name", MODEL_SPECS)
+def test_parameters_are_counted_without_building(name: str) -> None:
+    with torch.device("meta"):
+        built = create_classifier(name, 3)
+    assert get_spec(name).count_parameters(3) == sum(part.numel() for part in built.parameters())
+    assert get_spec(name).embedding_dim == built.embedding_dim
 
 
 @pytest.mark.slow

@@ -31,9 +31,7 @@ class HeatmapPanel:
     def __init__(self, predictors: Mapping[str, Predictor]) -> None:
         self._first = next(iter(predictors.values())).checkpoint.task
         # A choice that only works for one of the tasks would have to come and go.
-        self._has_rollout = all(
-            predictor.checkpoint.classifier.spec.is_transformer for predictor in predictors.values()
-        )
+        self._has_rollout = all(predictor.checkpoint.spec.is_transformer for predictor in predictors.values())
 
     def render(self) -> None:
         """Adds badge, figure, legend and controls to the Blocks that is being built."""
