@@ -9,9 +9,14 @@ from all folds but one. It answers about that one, and about photos of other cam
 the manifest), which no training learns from. What it answered is kept, its weights are not. Trainings of the first
 fold come first, so that an early stop leaves a comparison of all arms.
 
+    python -m train.cross_validation --search train/regimes.yaml --only 'few-*' --output runs/regimes
+
+A search may hold back whole splits in place of folds, and an arm may name others in braces as its teacher: it
+learns what their networks say of the train photos.
+
 The same command goes on where it was cut off and leaves out what is done. It may run several times side by side:
-each training is done by one of them. Options that are not known here are given to every training, before those of
-its arm.
+each training is done by one of them, and a student waits for its teachers. Options that are not known here are
+given to every training, before those of its arm.
 """
 
 from __future__ import annotations
@@ -24,6 +29,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
@@ -44,15 +50,16 @@ from dermadeit.data.manifest import Manifest, check_leaks, read_source
 from dermadeit.errors import ConfigurationError, DermaDeiTError
 from dermadeit.files import require_folder, write_atomically
 from dermadeit.imaging.preprocessing import DIHEDRAL_VIEWS, apply_dihedral
-from dermadeit.tasks import TRAINABLE_TASKS, create_own_task
+from dermadeit.tasks import DIAGNOSIS, TRAINABLE_TASKS, create_own_task
 from train.answers import EXTERNAL, Answers, Images
 from train.command_line import explaining_mistakes, parse_arguments
-from train.configuration import TrainingConfiguration
-from train.data.splitting import assign_splits
+from train.configuration import FILE_PREFIX, TrainingConfiguration
+from train.data.splitting import assign_splits, fold_of
 from train.loaders import find_manifest
 from train.loop import EVALUATION_BATCH, FREE_BETWEEN_RUNS, Training
 from train.plan import settle
 from train.programme import PROGRAMME_FILE
+from train.teachers.file import mean_log_probabilities, write_log_probabilities
 
 logger = logging.getLogger("train.cross_validation")
 
@@ -70,6 +77,9 @@ VIEWS = 2
 EXTERNAL_VIEWS = DIHEDRAL_VIEWS
 """Of a photo of another camera, as it is served: there are few of them."""
 
+TEACHING_FOLDER = "teaching"
+"""Below the output folder: what networks say about train photos. Nothing in it is needed once all is done."""
+
 _PROBE_STEPS = 2000
 
 
@@ -85,7 +95,8 @@ class PlannedRun:
         fold: The fold that it does not see.
         seed: Decides its random choices.
         without: The source that it does not see; an empty string where it sees all.
-        arguments: Those of train/distill.py.
+        arguments: Those of train/distill.py. A teacher in braces is one or several other arms, divided by commas.
+        teaches: Whether its network teaches another arm, and so is asked about what it learnt from too.
     """
 
     arm: str
@@ -93,6 +104,13 @@ class PlannedRun:
     seed: int
     without: str
     arguments: tuple[str, ...]
+    teaches: bool = False
+
+    @property
+    def teachers(self) -> tuple[PlannedRun, ...]:
+        """The trainings whose networks are its teacher, as far as their names go; none with any other teacher."""
+        arms = next((word[1:-1].split(",") for word in self.arguments if word.startswith("{")), [])
+        return tuple(replace(self, arm=arm, teaches=True) for arm in arms)
 
     @property
     def name(self) -> str:
@@ -103,7 +121,7 @@ class PlannedRun:
 
 
 def plan_runs(
-    search: Mapping[str, Any], sources: list[str], seeds: int = 1, extra: Sequence[str] = ()
+    search: Mapping[str, Any], sources: list[str], seeds: int | None = None, extra: Sequence[str] = ()
 ) -> Iterator[PlannedRun]:
     """All trainings of a search, the content of search.yaml, the most informative first.
 
@@ -111,20 +129,30 @@ def plan_runs(
     folds, then the other seeds.
 
     Args:
-        search: `folds`, `base` (arguments of all arms), `arms` (name to further arguments), and
-            `leave_one_source_out` (names of arms).
+        search: `folds`, or `held_out` (splits that are held back as the only fold); `base` (arguments of all
+            arms), `arms` (name to further arguments), `leave_one_source_out` (names of arms), and `seeds`.
         sources: Names of the collections.
-        seeds: Repetitions of each training.
+        seeds: Repetitions of each training, in place of the search's.
         extra: Arguments that overrule the base's, but not an arm's own.
     """
-    for seed in range(seeds):
-        for fold in range(search["folds"]):
+    teaching = {
+        arm
+        for own in search["arms"].values()
+        for word in shlex.split(own or "")
+        if word.startswith("{")
+        for arm in word[1:-1].split(",")
+    }
+    if unknown := teaching - search["arms"].keys():
+        raise ConfigurationError(f"The search has no arm “{min(unknown)}”, which is to teach another one.")
+    for seed in range(seeds or search.get("seeds", 1)):
+        for fold in range(search.get("folds", 1)):
             for without in ["", *sources] if fold == 0 else [""]:
                 for arm, own in search["arms"].items():
                     if without and arm not in search.get("leave_one_source_out", []):
                         continue
                     words = [*shlex.split(search["base"]), *extra, *shlex.split(own or "")]
-                    yield PlannedRun(arm, fold, seed, without, (*words, "--seed", str(seed)))
+                    arguments = (*words, "--seed", str(seed))
+                    yield PlannedRun(arm, fold, seed, without, arguments, arm in teaching)
 
 
 # ---------------------------------------------------------------------------------------------------- data
@@ -178,19 +206,28 @@ class Pool:
         return replace(self.manifest, rows=tuple(learnt)), replace(self.manifest, rows=tuple(beside))
 
 
-def read_pool(folder: Path, folds: int) -> Pool:
-    """Reads a data folder, and deals its lesions into folds of the same mixture of diagnoses and sources.
+def read_pool(folder: Path, search: Mapping[str, Any]) -> Pool:
+    """Reads a data folder, and deals its lesions into folds.
+
+    Args:
+        folder: Holds the manifest.
+        search: With `folds`, the folds have the same mixture of diagnoses and sources. With `held_out`, these
+            splits are fold 0 and train is fold 1, and there are no photos of other cameras.
 
     Raises:
         TableError: The manifest can't be used, or a lesion is in two splits.
     """
     manifest = read_source(find_manifest(folder), TRAINABLE_TASKS["diagnosis"])
     check_leaks(manifest)
+    if held_out := search.get("held_out"):
+        rows = [row for row in manifest.rows if row.split in ("train", *held_out)]
+        rows = tuple(replace(row, split="1" if row.split == "train" else "0") for row in rows)
+        return Pool(replace(manifest, rows=rows), None)
     rows = [row for row in manifest.rows if row.split in POOLED_SPLITS]
     dealt = assign_splits(
         [row.lesion_group for row in rows],
         [(row.label, row.source) for row in rows],
-        {str(fold): 1 for fold in range(folds)},
+        {str(fold): 1 for fold in range(search["folds"])},
         seed=0,
     )
     rows = tuple(replace(row, split=fold) for row, fold in zip(rows, dealt, strict=True))
@@ -202,15 +239,16 @@ def read_pool(folder: Path, folds: int) -> Pool:
 # ------------------------------------------------------------------------------------------------ training
 
 
-def perform(run: PlannedRun, configuration: TrainingConfiguration, pool: Pool, path: Path) -> None:
+def perform(run: PlannedRun, configuration: TrainingConfiguration, pool: Pool, output: Path) -> None:
     """Trains, from where an earlier try was cut off, and writes what the training answers.
 
     Args:
         run: The training.
         configuration: Its settings.
         pool: The photos.
-        path: Where its answers go. The state of the training lies beside it until they are written.
+        output: Folder of all answers. The state of the training lies beside its own until they are written.
     """
+    path = answers_path(run, output)
     manifest, beside = pool.part(run)
     training = Training(configuration, manifest)
     state = path.with_suffix(".state")
@@ -227,6 +265,8 @@ def perform(run: PlannedRun, configuration: TrainingConfiguration, pool: Pool, p
             "%s: epoch %d of %d, loss %.3f, %.0f s", run.name, training.epoch,
             configuration.optimisation.epochs, losses["loss"], seconds,
         )  # fmt: skip
+    if run.teaches:
+        teach(training, manifest.select("train"), teaching_path(run, output))
     held_out = manifest.select("validation")
     parts = [part for part in (held_out, beside, pool.external) if part is not None and part.rows]
     answered = [answer(training, part, EXTERNAL_VIEWS if part is pool.external else VIEWS) for part in parts]
@@ -252,6 +292,23 @@ def perform(run: PlannedRun, configuration: TrainingConfiguration, pool: Pool, p
         about,
     ).write(path)
     state.unlink(missing_ok=True)
+
+
+def teach(training: Training, manifest: Manifest, path: Path) -> None:
+    """Writes what the network of a training says about train photos, for its students.
+
+    Args:
+        training: Done. With `folds` it only answers about the lesions of the fold that it did not see.
+        manifest: The photos, of which it may have seen some or all.
+        path: The file.
+    """
+    data = training.configuration.data
+    if data.folds:
+        rows = [row for row in manifest.rows if fold_of(row.lesion_group, data.folds) == data.held_out_fold]
+        manifest = replace(manifest, rows=tuple(rows))
+    log_probabilities, _ = answer(training, manifest, VIEWS)
+    image_ids = [row.image_id for row in manifest.rows]
+    write_log_probabilities(path, image_ids, manifest.task.classes, log_probabilities)
 
 
 @torch.inference_mode()
@@ -303,9 +360,26 @@ def name_sources(tokens: np.ndarray, manifest: Manifest) -> np.ndarray:
 # ------------------------------------------------------------------------------------------------- program
 
 
+def answers_path(run: PlannedRun, output: Path) -> Path:
+    """Where the answers of a training are kept."""
+    return output / f"{run.name}.npz"
+
+
+def teaching_path(run: PlannedRun, output: Path) -> Path:
+    """Where lies what the network of a training says about train photos."""
+    return output / TEACHING_FOLDER / f"{run.name}.npz"
+
+
+def teacher_path(run: PlannedRun, output: Path) -> Path:
+    """Where lies what the teachers of a training say together."""
+    return output / TEACHING_FOLDER / f"{run.name}-teacher.npz"
+
+
 def configure(run: PlannedRun, options: argparse.Namespace) -> TrainingConfiguration:
     """The settings of a training."""
-    words = [*run.arguments, "--data", str(options.data)]
+    said = f"{FILE_PREFIX}{teacher_path(run, options.output)}"
+    words = [said if word.startswith("{") else word for word in run.arguments]
+    words += ["--data", str(options.data)]
     if options.weights and "--init" not in words:
         model = parse_arguments(words).configuration.model.model
         weights = yaml.safe_load(PROGRAMME_FILE.read_text(encoding="utf-8"))["weights"]
@@ -327,7 +401,7 @@ def deciding_settings(configuration: TrainingConfiguration) -> dict[str, Any]:
 
 def refuse_other_settings(run: PlannedRun, options: argparse.Namespace) -> None:
     """Raises `ConfigurationError` where a training is done already, and with other settings than now."""
-    path = options.output / f"{run.name}.npz"
+    path = answers_path(run, options.output)
     if not path.is_file():
         return
     there, now = Answers.read(path).about["settings"], deciding_settings(configure(run, options))
@@ -339,27 +413,90 @@ def refuse_other_settings(run: PlannedRun, options: argparse.Namespace) -> None:
         )
 
 
-def run_if_free(run: PlannedRun, options: argparse.Namespace, pool: Pool) -> bool:
-    """Does a training unless it is done or another process is at it; returns whether it is done."""
-    path = options.output / f"{run.name}.npz"
-    lock = path.with_suffix(".lock")
+class Outcome(Enum):
+    """What came of a try to do a training."""
+
+    DONE = "done"
+    FAILED = "failed"
+    BUSY = "another process is at it"
+    TOO_EARLY = "its teachers are not done"
+
+
+def work_off(runs: Sequence[PlannedRun], options: argparse.Namespace, pool: Pool) -> bool:
+    """Does trainings in their order, a student once its teachers are done; returns whether all are done.
+
+    Where nothing is left to do but what waits for other processes, it waits too, and takes over what they leave.
+    """
+    left, whole = list(runs), True
+    while left:
+        outcomes: dict[Outcome, PlannedRun] = {}
+        for run in left:
+            outcome = try_run(run, options, pool)
+            if outcome in (Outcome.DONE, Outcome.FAILED):
+                left.remove(run)
+                whole &= outcome is Outcome.DONE
+                break
+            outcomes.setdefault(outcome, run)
+        else:
+            if Outcome.BUSY not in outcomes:
+                for run in left:
+                    logger.error("%s is left out, since its teachers are not done", run.name)
+                return False
+            busy = outcomes[Outcome.BUSY]
+            logger.info("%s is being done by another process, and is waited for", busy.name)
+            lock = _lock_of(busy, options.output)
+            with FileLock(lock):
+                pass
+            if is_done(busy, options.output):
+                lock.unlink(missing_ok=True)
+    return whole
+
+
+def try_run(run: PlannedRun, options: argparse.Namespace, pool: Pool) -> Outcome:
+    """Does a training unless it is done, another process is at it, or its teachers are not done."""
+    path, output = answers_path(run, options.output), options.output
+    if is_done(run, output):
+        return Outcome.DONE
+    if not all(is_done(teacher, output) for teacher in run.teachers):
+        return Outcome.TOO_EARLY
+    lock = _lock_of(run, output)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(lock, timeout=0):
-            if not path.is_file():
+            if not is_done(run, output):
                 logger.info("%s starts", run.name)
-                perform(run, configure(run, options), pool, path)
+                configuration = configure(run, options)
+                join_teachers(run, output)
+                perform(run, configuration, pool, output)
         lock.unlink(missing_ok=True)
     except Timeout:
-        logger.info("%s is being done by another process", run.name)
-        return False
+        return Outcome.BUSY
     except DermaDeiTError as error:
         logger.error("%s failed: %s", run.name, error.user_message)
-        return False
+        return Outcome.FAILED
     logger.info("%s is done", run.name)
     # The pixels of a training are as large as the next one's.
     gc.collect()
-    return True
+    return Outcome.DONE
+
+
+def join_teachers(run: PlannedRun, output: Path) -> None:
+    """Writes what the teachers of a training say together, if it has any and that is not there yet."""
+    path = teacher_path(run, output)
+    if run.teachers and not path.is_file():
+        said = [teaching_path(teacher, output) for teacher in run.teachers]
+        image_ids, log_probabilities = mean_log_probabilities(said, DIAGNOSIS.classes)
+        write_log_probabilities(path, image_ids, DIAGNOSIS.classes, log_probabilities)
+
+
+def is_done(run: PlannedRun, output: Path) -> bool:
+    """Whether a training has answered, about train photos too where it teaches."""
+    paths = [answers_path(run, output), *([teaching_path(run, output)] if run.teaches else [])]
+    return all(path.is_file() for path in paths)
+
+
+def _lock_of(run: PlannedRun, output: Path) -> Path:
+    return answers_path(run, output).with_suffix(".lock")
 
 
 @explaining_mistakes
@@ -375,14 +512,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--search", type=Path, default=SEARCH_FILE, help="YAML file with the arms")
     parser.add_argument("--output", type=Path, default=Path("runs/search"), help="folder of all answers")
     parser.add_argument("--weights", type=Path, help="folder of pretrained backbones, in place of the Hub")
-    parser.add_argument("--seeds", type=int, default=1, help="repetitions of each training")
+    parser.add_argument(
+        "--seeds", type=int, help="repetitions of each training, in place of the search's; 1 without both"
+    )
     parser.add_argument(
         "--only", action="append", help="only trainings of this name, * for any; may be repeated"
     )
     parser.add_argument("--list", action="store_true", help="print the names in their order, and end")
     options, options.extra = parser.parse_known_args(arguments)
     search = yaml.safe_load(options.search.read_text(encoding="utf-8"))
-    pool = read_pool(options.data, search["folds"])
+    pool = read_pool(options.data, search)
     runs = [
         run
         for run in plan_runs(search, pool.sources, options.seeds, options.extra)
@@ -400,8 +539,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     require_folder(options.output)
     pool.images.keep(options.output)
-    done = [run_if_free(run, options, pool) for run in runs]
-    return 0 if all(done) else 3
+    return 0 if work_off(runs, options, pool) else 3
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from sklearn.preprocessing import StandardScaler
 from dermadeit.about import VERSION
 from dermadeit.data.manifest import Manifest
 from dermadeit.errors import ConfigurationError, ErrorCode
-from dermadeit.files import require_folder, write_atomically, write_json
+from dermadeit.files import require_folder, write_json
 from dermadeit.imaging.preprocessing import DIHEDRAL_VIEWS
 from dermadeit.metrics.classification import (
     classification_metrics,
@@ -40,7 +40,7 @@ from train.configuration import DataSettings, RunSettings, TeacherSettings
 from train.data.splitting import fold_of
 from train.loaders import load_manifest
 from train.teachers.cache import cached_embeddings, teacher_cache_folder
-from train.teachers.file import FILED_PATH, require_advantage
+from train.teachers.file import FILED_PATH, require_advantage, write_log_probabilities
 from train.teachers.networks import Teacher, create_teachers, unseen
 from train.teachers.targets import HEAD_FOLDS, SMALLEST_PROBABILITY, embedding_spaces, lesion_means
 
@@ -183,18 +183,8 @@ def write_teacher(
     path: Path, log_probabilities: np.ndarray, manifest: Manifest, description: Mapping[str, Any]
 ) -> None:
     """Writes the file that `--teacher filed` reads, and its JSON beside it."""
-
-    def write(partial: Path) -> None:
-        # Through a file: numpy adds a suffix to a path.
-        with partial.open("wb") as file:
-            np.savez_compressed(
-                file,
-                image_id=np.array([row.image_id for row in manifest.rows]),
-                classes=np.array(manifest.task.classes),
-                log_probabilities=log_probabilities.astype(np.float16),
-            )
-
-    write_atomically(path, write)
+    image_ids = [row.image_id for row in manifest.rows]
+    write_log_probabilities(path, image_ids, manifest.task.classes, log_probabilities)
     write_json(path.with_suffix(".json"), description)
 
 

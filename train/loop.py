@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from dermadeit.data.dataset import PIXEL_CACHE_BYTES, LesionDataset, collate
 from dermadeit.data.manifest import Manifest
-from dermadeit.errors import ErrorCode, TrainingError
+from dermadeit.errors import ConfigurationError, ErrorCode, TrainingError
 from dermadeit.imaging.preprocessing import Preprocessing
 from dermadeit.metrics.classification import classification_metrics
 from dermadeit.models.classifier import LesionClassifier, create_classifier
@@ -125,6 +125,13 @@ class Training:
             train_set = OriginalDataset(train_set)
         counts = [float(number) for number in self.train_split.class_counts.values()]
         self.class_counts = torch.tensor(counts, device=self.device)
+        if configuration.prior_shift and 0 in counts:
+            absent = self.task.classes[counts.index(0)]
+            raise ConfigurationError(
+                f"No image that is learnt from has the label {absent}, so its frequency can't be made up for. Use "
+                "--logit-adjustment 0.",
+                code=ErrorCode.MISSING_CLASS,
+            )
         self.order = torch.Generator()
         self.chance = torch.Generator()
         self.loader = create_train_loader(

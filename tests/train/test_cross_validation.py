@@ -10,12 +10,15 @@ import pytest
 import yaml
 
 from dermadeit.data.manifest import read_source
+from dermadeit.errors import ConfigurationError
 from dermadeit.tasks import TRAINABLE_TASKS
 from train.answers import EXTERNAL, Answers, Images
 from train.command_line import parse_arguments
 from train.cross_validation import SEARCH_FILE, main, plan_runs, read_pool
+from train.data.splitting import fold_of
+from train.teachers.file import read_teacher_file
 
-SHIPPED = yaml.safe_load(SEARCH_FILE.read_text(encoding="utf-8"))
+SHIPPED = [SEARCH_FILE, SEARCH_FILE.with_name("regimes.yaml")]
 SEARCH = {
     "folds": 2,
     "base": "--recipe plain --task diagnosis --init none --image-size 32 --batch-size 8 --epochs 1 --ema-decay 0",
@@ -60,9 +63,16 @@ def search_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_every_shipped_arm_has_arguments_that_train_accepts() -> None:
-    for run in plan_runs(SHIPPED, ["a", "b"]):
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_every_shipped_arm_has_arguments_that_train_accepts(path: Path) -> None:
+    search = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for run in plan_runs(search, ["a", "b"]):
         assert parse_arguments(run.arguments).configuration.data.task == "diagnosis"
+    for arm, other in search.get("compared_with", {}).items():
+        # Compared are trainings of as many steps that differ by the teacher alone.
+        words = [search["arms"][name].split(" --teacher")[0] for name in (arm, other)]
+        assert words[0] == words[1] or arm.endswith("-short")
+    assert search.get("titles", {}).keys() <= search.get("compared_with", {}).keys()
 
 
 def test_all_arms_of_the_first_fold_come_first_then_those_without_a_source() -> None:
@@ -82,7 +92,7 @@ def test_an_option_overrules_the_base_but_not_an_arm() -> None:
 
 
 def test_folds_keep_lesions_whole_and_diagnoses_even_and_leave_test_alone(data: Path) -> None:
-    pool = read_pool(data, 3)
+    pool = read_pool(data, {"folds": 3})
     manifest = read_source(data / "manifest.csv", TRAINABLE_TASKS["diagnosis"])
     untouched = {row.image_id for row in manifest.rows if row.split == "test"}
     assert untouched
@@ -95,7 +105,7 @@ def test_folds_keep_lesions_whole_and_diagnoses_even_and_leave_test_alone(data: 
 
 
 def test_a_training_sees_neither_its_fold_nor_the_source_that_is_left_out(data: Path) -> None:
-    pool = read_pool(data, 2)
+    pool = read_pool(data, {"folds": 2})
     source = pool.sources[0]
     run = next(run for run in plan_runs(SEARCH, pool.sources) if run.without == source)
     manifest, beside = pool.part(run)
@@ -129,7 +139,7 @@ def test_an_interrupted_search_goes_on_and_keeps_answers_only(
 
     assert search(tmp_path / "whole") == 0
     files = {path.relative_to(tmp_path / "whole").as_posix() for path in (tmp_path / "whole").rglob("*.*")}
-    sources = read_pool(data, 2).sources
+    sources = read_pool(data, {"folds": 2}).sources
     assert files == {
         "images.npz", "plain/fold0-seed0.npz", *(f"plain/fold0-seed0-without-{name}.npz" for name in sources),
     }  # fmt: skip
@@ -170,8 +180,90 @@ def test_an_arm_whose_settings_have_changed_is_not_taken_for_done(
 
 
 def test_answers_about_other_folds_are_not_mixed(data: Path, search_file: Path, tmp_path: Path) -> None:
-    read_pool(data, 3).images.keep(tmp_path)
+    read_pool(data, {"folds": 3}).images.keep(tmp_path)
     before = (tmp_path / "images.npz").read_bytes()
     assert main(["--data", str(data), "--search", str(search_file), "--output", str(tmp_path)]) == 2
     assert (tmp_path / "images.npz").read_bytes() == before
     assert not list(tmp_path.rglob("*seed*"))
+
+
+HELD_OUT = {
+    "held_out": ["validation", "calibration"],
+    "seeds": 2,
+    "base": f"{SEARCH['base']} --epoch-steps 2 --logit-adjustment 0",
+    "arms": {
+        "taught": "--label-share 0.5 --teacher {plain,other}",
+        "plain": "--label-share 0.5",
+        "other": "--label-share 0.5 --image-size 48",
+        "first": "--label-noise 0.5 --folds 2 --held-out-fold 0",
+        "second": "--label-noise 0.5 --folds 2 --held-out-fold 1",
+        "denoised": "--label-noise 0.5 --teacher {first,second}",
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def regimes(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output of a search whose students stand above their teachers, with one seed."""
+    folder = tmp_path_factory.mktemp("regimes")
+    (folder / "search.yaml").write_text(yaml.safe_dump(HELD_OUT, sort_keys=False))
+    words = ["--data", data, "--search", folder / "search.yaml", "--output", folder / "runs", "--seeds", "1"]
+    assert main([str(word) for word in words]) == 0
+    return folder / "runs"
+
+
+def test_students_wait_for_their_teachers_and_learn_what_these_say_together(
+    regimes: Path, data: Path
+) -> None:
+    pool = read_pool(data, HELD_OUT)
+    train = {row.image_id: row.lesion_group for row in pool.manifest.rows if row.split == "1"}
+    said = [
+        read_teacher_file(f"file:{regimes}/teaching/{name}/fold0-seed0.npz", ())
+        for name in ("plain", "other")
+    ]
+    together = read_teacher_file(f"file:{regimes}/teaching/taught/fold0-seed0-teacher.npz", ())
+    assert set(together.names) == set(train) and all(set(file.names) == set(train) for file in said)
+    mean = (
+        sum(np.array([file.vectors[file.names.index(name)] for name in together.names]) for file in said) / 2
+    )
+    expected = np.exp(mean) / np.exp(mean).sum(axis=1, keepdims=True)
+    assert np.exp(together.vectors) == pytest.approx(expected, abs=2e-3)
+    # Networks in folds speak of lesions that they did not see, and together of all.
+    halves = [
+        read_teacher_file(f"file:{regimes}/teaching/{name}/fold0-seed0.npz", ())
+        for name in ("first", "second")
+    ]
+    for fold, half in enumerate(halves):
+        assert {fold_of(train[name], 2) for name in half.names} == {fold}
+    whole = read_teacher_file(f"file:{regimes}/teaching/denoised/fold0-seed0-teacher.npz", ())
+    assert set(whole.names) == set(train)
+
+
+def test_held_out_splits_are_answered_about_and_nothing_else(regimes: Path, data: Path) -> None:
+    manifest = read_source(data / "manifest.csv", TRAINABLE_TASKS["diagnosis"])
+    held_out = {row.image_id for row in manifest.rows if row.split in HELD_OUT["held_out"]}
+    for arm in HELD_OUT["arms"]:
+        assert set(Answers.read(regimes / arm / "fold0-seed0.npz").image_ids.tolist()) == held_out
+    images = Images.read(regimes)
+    assert set(images.image_ids[images.folds == 0].tolist()) == held_out
+    assert "test" not in {row.split for row in manifest.rows if row.image_id in images.image_ids.tolist()}
+
+
+def test_a_student_whose_teacher_is_not_chosen_is_left_out(
+    data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "search.yaml").write_text(yaml.safe_dump(HELD_OUT, sort_keys=False))
+    words = ["--data", data, "--search", tmp_path / "search.yaml", "--output", tmp_path / "runs"]
+    assert main([*map(str, words), "--only", "taught/*"]) == 3
+    assert caplog.text.count("its teachers are not done") == 2
+    assert not list((tmp_path / "runs").rglob("*seed*"))
+
+
+def test_a_plan_names_its_seeds_and_teachers() -> None:
+    runs = list(plan_runs(HELD_OUT, ["a", "b"]))
+    assert [run.name for run in runs[:1] + runs[6:7]] == ["taught/fold0-seed0", "taught/fold0-seed1"]
+    assert [teacher.name for teacher in runs[6].teachers] == ["plain/fold0-seed1", "other/fold0-seed1"]
+    assert {run.arm for run in runs if run.teaches} == {"plain", "other", "first", "second"}
+    unknown = HELD_OUT | {"arms": {"taught": "--teacher {nobody}"}}
+    with pytest.raises(ConfigurationError, match="nobody"):
+        list(plan_runs(unknown, []))

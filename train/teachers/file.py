@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import log_softmax
 
 from dermadeit.data.manifest import Manifest
 from dermadeit.errors import ConfigurationError, ErrorCode
-from dermadeit.files import ASSETS, file_sha256, read_json_if_there
+from dermadeit.files import ASSETS, file_sha256, read_json_if_there, write_atomically
 from dermadeit.metrics.classification import FIGURE_NAMES
 from dermadeit.tasks import DIAGNOSES
 from train.configuration import FILE_PREFIX, FILED
@@ -117,6 +118,54 @@ class TeacherFile:
             hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else file_sha256(content)
             for content in contents
         ]
+
+
+def write_log_probabilities(
+    path: Path, image_ids: Sequence[str], classes: Sequence[str], log_probabilities: np.ndarray
+) -> None:
+    """Writes what a teacher says, for `read_teacher_file`, whole or not at all.
+
+    Args:
+        path: An .npz file; its folder is made.
+        image_ids: N images.
+        classes: K class keys.
+        log_probabilities: float [N, K]; kept in half precision.
+    """
+
+    def write(partial: Path) -> None:
+        # Through a file: numpy adds a suffix to a path.
+        with partial.open("wb") as file:
+            np.savez_compressed(
+                file,
+                image_id=np.array(image_ids),
+                classes=np.array(classes),
+                log_probabilities=log_probabilities.astype(np.float16),
+            )
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, write)
+
+
+def mean_log_probabilities(paths: Sequence[Path], classes: Sequence[str]) -> tuple[list[str], np.ndarray]:
+    """What several networks say together: of each image the mean of those that speak of it.
+
+    Args:
+        paths: Files that `write_log_probabilities` has written, of the same classes.
+        classes: The K class keys.
+
+    Returns:
+        N image ids, and log-probabilities, float32 [N, K].
+    """
+    files = [read_teacher_file(f"{FILE_PREFIX}{path}", classes) for path in paths]
+    assert all(file.classes == tuple(classes) for file in files), "networks of one plan have the same classes"
+    names = sorted({name for file in files for name in file.names})
+    place = {name: number for number, name in enumerate(names)}
+    sums, counts = np.zeros((len(names), len(classes))), np.zeros((len(names), 1))
+    for file in files:
+        places = [place[name] for name in file.names]
+        sums[places] += file.vectors
+        counts[places] += 1
+    return names, log_softmax(sums / counts, axis=1).astype(np.float32)
 
 
 def read_teacher_file(name: str, classes: Sequence[str]) -> TeacherFile:
