@@ -13,14 +13,14 @@ import argparse
 import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
-from scipy.special import softmax
+from scipy.special import log_softmax, softmax
 
 from dermadeit.errors import ConfigurationError
 from dermadeit.evaluation.comparison import Difference
@@ -28,7 +28,9 @@ from dermadeit.files import require_folder, write_atomically, write_json
 from dermadeit.metrics.classification import (
     INTERVAL_METHOD,
     RESAMPLES,
+    SEEDED_INTERVAL_METHOD,
     lesion_weights,
+    mean_over_seeds,
     percentile_intervals,
 )
 from dermadeit.metrics.weighted import areas_under_roc, log_losses, recalibrate
@@ -45,6 +47,9 @@ logger = logging.getLogger("train.cross_validation_report")
 Key = tuple[int, int, str]
 """Fold, seed and left-out source of a training; an empty string where it saw all sources."""
 
+TEACHER_OF = ", teacher"
+"""Behind the name of an arm: what the networks that teach it say together."""
+
 TITLES: Mapping[str, str] = {
     "diagnosis_nll": "NLL, eight diagnoses",
     "uncalibrated_diagnosis_nll": "NLL, eight diagnoses, uncalibrated",
@@ -57,6 +62,7 @@ TITLES: Mapping[str, str] = {
     "multiclass_roc_auc": "AUROC, multiclass",
     "diagnosis_accuracy": "accuracy, eight diagnoses",
     "binary_accuracy": "accuracy, binary",
+    "malignancy_accuracy": "accuracy, malignancy",
     "multiclass_accuracy": "accuracy, multiclass",
     "sources_binary_roc_auc": "AUROC, binary, mean of the sources",
     "sources_malignancy_roc_auc": "AUROC, malignancy, mean of the sources",
@@ -168,6 +174,27 @@ class Scores:
         }
 
 
+def _teachers(
+    trainings: Mapping[Key, Answers], arms: Mapping[str, Mapping[Key, Answers]]
+) -> dict[Key, Answers]:
+    """What the teachers of an arm say together, where that are other arms: the mean of their log-probabilities."""
+    found = {}
+    for key, taught in trainings.items():
+        braced = next((word for word in taught.about["arguments"] if word.startswith("{")), None)
+        members = [arms[name].get(key) for name in braced[1:-1].split(",") if name in arms] if braced else []
+        answers = [member for member in members if member is not None]
+        if not answers or any(not np.array_equal(one.image_ids, taught.image_ids) for one in answers):
+            continue
+        mean = np.mean([one.log_probabilities.astype(float) for one in answers], axis=0)
+        found[key] = replace(
+            taught,
+            log_probabilities=log_softmax(mean, axis=1),
+            named_sources=np.full(len(taught.image_ids), ""),
+            about={**taught.about, "arguments": [braced], "curves": []},
+        )
+    return found
+
+
 def _probabilities(answers: Answers) -> np.ndarray:
     """Half precision rounds logarithms, so that their sum is made 1 again: float64 [N, K]."""
     return softmax(answers.log_probabilities.astype(float), axis=1)
@@ -198,13 +225,17 @@ class Search:
             about = answers.about
             key = about["fold"], about["seed"], about["without"]
             self.arms.setdefault(about["arm"], {})[key] = answers
+        for arm, trainings in list(self.arms.items()):
+            if taught := _teachers(trainings, self.arms):
+                self.arms[f"{arm}{TEACHER_OF}"] = taught
         self._resampled = cache(self._resample)
 
     def resampled(self, arm: str, keys: frozenset[Key]) -> dict[str, np.ndarray]:
         """Each figure of some trainings of an arm: float [1 + resamples], first that of the photos themselves.
 
-        Folds are pooled, seeds averaged. Of other cameras and left-out sources the figure of each training is
-        averaged, since each has seen them all. Two arms with the same trainings are resampled alike.
+        Folds are pooled, seeds averaged and resampled too. Of other cameras and left-out sources the figure of
+        each training is averaged, since each has seen them all. Two arms with the same trainings are resampled
+        alike.
         """
         return self._resampled(arm, keys)
 
@@ -212,33 +243,41 @@ class Search:
         parts = list(self._parts(arm, keys))
         blocks: list[dict[str, np.ndarray]] = []
         for weights in self._weights:
-            found: dict[str, list[np.ndarray]] = {}
-            for method, rows, scores in parts:
+            found: dict[str, dict[int, list[np.ndarray]]] = {}
+            for method, seed, rows, scores in parts:
                 for name, values in getattr(scores, method)(weights[:, rows]).items():
-                    found.setdefault(name, []).append(values)
-            blocks.append({name: np.mean(values, axis=0) for name, values in found.items()})
+                    found.setdefault(name, {}).setdefault(seed, []).append(values)
+            blocks.append(
+                {
+                    name: np.stack([np.mean(values, axis=0) for values in by_seed.values()])
+                    for name, by_seed in found.items()
+                }
+            )
+        by_seed = {name: np.concatenate([block[name] for block in blocks], axis=1) for name in blocks[0]}
         return {
-            name: np.concatenate([block[name] for block in blocks]) for name in TITLES if name in blocks[0]
+            name: np.append(by_seed[name][:, 0].mean(), mean_over_seeds(by_seed[name][:, 1:]))
+            for name in TITLES
+            if name in by_seed
         }
 
-    def _parts(self, arm: str, keys: frozenset[Key]) -> Iterator[tuple[str, np.ndarray, Scores]]:
-        """The figures to average: which of `Scores`, of which photos, with what answers."""
+    def _parts(self, arm: str, keys: frozenset[Key]) -> Iterator[tuple[str, int, np.ndarray, Scores]]:
+        """The figures to average: which of `Scores`, with which seed, of which photos, with what answers."""
         trainings = {key: self.arms[arm][key] for key in sorted(keys)}
         rows = {key: positions(own.image_ids, self.images.image_ids) for key, own in trainings.items()}
         folds = {key: self.images.folds[own] for key, own in rows.items()}
         for seed in sorted({seed for _, seed, without in trainings if not without}):
             chosen = [(key, folds[key] == key[0]) for key in trainings if key[1:] == (seed, "")]
-            yield "held_out", *self._scores([(trainings[key], rows[key], mask) for key, mask in chosen])
+            yield "held_out", seed, *self._scores([(trainings[key], rows[key], mask) for key, mask in chosen])
         for key, answers in trainings.items():
             other = folds[key] == EXTERNAL
             if not key[2] and other.any():
-                yield "external", *self._scores([(answers, rows[key], other)])
+                yield "external", key[1], *self._scores([(answers, rows[key], other)])
         # A mean over some of the sources would be no mean of the sources.
         if {key[2] for key in trainings} - {""} == set(self.sources):
             for key, answers in trainings.items():
                 if key[2]:
                     of_source = self.images.sources[rows[key]] == key[2]
-                    yield "left_out", *self._scores([(answers, rows[key], of_source)])
+                    yield "left_out", key[1], *self._scores([(answers, rows[key], of_source)])
 
     def _scores(self, parts: Sequence[tuple[Answers, np.ndarray, np.ndarray]]) -> tuple[np.ndarray, Scores]:
         rows = np.concatenate([own[mask] for _, own, mask in parts])
@@ -292,12 +331,8 @@ class Search:
         """How often each photo counts, float [R, N]: first all once, then as lesions are drawn."""
         yield np.ones((1, len(self.images.image_ids)))
         external = self.images.folds == EXTERNAL
-        drawn = [
-            lesion_weights(self.images.lesions[mask], self.resamples, seed=0)
-            for mask in (external, ~external)
-            if mask.any()
-        ]
         masks = [mask for mask in (external, ~external) if mask.any()]
+        drawn = [lesion_weights(self.images.lesions[mask], self.resamples, seed=0) for mask in masks]
         for blocks in zip(*drawn, strict=True):
             weights = np.empty((len(blocks[0]), len(external)))
             for mask, block in zip(masks, blocks, strict=True):
@@ -313,7 +348,8 @@ def report(search: Search, plan: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         search: The answers.
-        plan: The content of search.yaml: gives the order of the arms and the one to compare with.
+        plan: The content of search.yaml: gives the order of the arms and the one to compare with, for all of
+            them as `reference` or for each as `compared_with`.
     """
     known = [arm for arm in plan["arms"] if arm in search.arms]
     arms = {}
@@ -337,13 +373,19 @@ def report(search: Search, plan: Mapping[str, Any]) -> dict[str, Any]:
                 for name, values in found.items()
             },
         }
-        other = plan["reference"]
-        if other != arm and other in search.arms:
+        own_pair = plan.get("compared_with", {}).get(arm.removesuffix(TEACHER_OF))
+        other = own_pair or plan.get("reference")
+        if other not in (arm, None) and other in search.arms:
             entry |= {"compared_with": other, "differences": _differences(search, arm, other)}
         arms[arm] = entry
+    trainings = [key for own in search.arms.values() for key in own]
+    seeds = {seed for _, seed, _ in trainings}
+    held_out = np.isin(search.images.folds, [fold for fold, _, _ in trainings])
+    method = SEEDED_INTERVAL_METHOD if len(seeds) > 1 else INTERVAL_METHOD
     return {
-        "method": INTERVAL_METHOD.replace(str(RESAMPLES), str(search.resamples)),
-        "images": int((search.images.folds != EXTERNAL).sum()),
+        "method": method.replace(str(RESAMPLES), str(search.resamples)),
+        "images": int(held_out.sum()),
+        "lesions": len(set(search.images.lesions[held_out].tolist())),
         "images_of_other_cameras": int((search.images.folds == EXTERNAL).sum()),
         "sources": {name: int((search.images.sources == name).sum()) for name in search.sources},
         "arms": arms,
@@ -405,7 +447,7 @@ def describe(content: Mapping[str, Any]) -> str:
 
 def _footnote(content: Mapping[str, Any]) -> str:
     return (
-        f"Intervals: {content['method']}. {content['images']:,} photos in the folds, "
+        f"Intervals: {content['method']}. {content['images']:,} photos in the folds that were held out, "
         f"{content['images_of_other_cameras']:,} of other cameras."
     )
 

@@ -28,6 +28,7 @@ from dermadeit.metrics.classification import (
     FIGURES,
     INTERVAL_METHOD,
     SEEDED_INTERVAL_METHOD,
+    mean_over_seeds,
     percentile_intervals,
 )
 from dermadeit.publishing.benchmark import BENCHMARK_ROOT
@@ -75,24 +76,16 @@ class Repeated:
 
     @property
     def resampled(self) -> Mapping[str, np.ndarray]:
-        """Each figure's mean over the seeds, on every resample of the lesions and of the seeds: float [resamples].
-
-        Two trainings with the same seeds on the same images are resampled alike, so the differences of their
-        figures are a paired bootstrap. The mean of n seeds drawn from n varies by (n - 1) / n of what a mean of n
-        new ones would, so it is stretched; that n seeds may be unlike all others can't be made good.
-        """
+        """Each figure's mean over the seeds, on every resample of lesions and seeds: float [resamples]."""
         return self._resampled
 
     @cached_property
     def _resampled(self) -> dict[str, np.ndarray]:
-        return {name: self._resample(name) for name in FIGURES}
-
-    def _resample(self, figure: str) -> np.ndarray:
-        by_seed = np.stack([measured.resampled[figure] for measured in self.by_seed.values()])
-        n, resamples = by_seed.shape
-        drawn = np.random.default_rng(0).integers(0, n, (n, resamples))
-        mean, of_drawn = by_seed.mean(axis=0), np.take_along_axis(by_seed, drawn, axis=0).mean(axis=0)
-        return mean + (of_drawn - mean) * np.sqrt(n / max(n - 1, 1))
+        by_seed = list(self.by_seed.values())
+        return {
+            name: mean_over_seeds(np.stack([measured.resampled[name] for measured in by_seed]))
+            for name in FIGURES
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """Its entry in the report."""

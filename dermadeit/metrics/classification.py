@@ -168,6 +168,25 @@ def percentile_intervals(resampled: Mapping[str, np.ndarray]) -> dict[str, list[
     }
 
 
+def mean_over_seeds(by_seed: np.ndarray) -> np.ndarray:
+    """A figure's mean over trainings that differ by their seed, on resamples of the lesions and of the seeds.
+
+    Two recipes with the same seeds on the same resamples are resampled alike, so the differences of their figures
+    are a paired bootstrap. The mean of n seeds drawn from n varies by (n - 1) / n of what a mean of n new ones
+    would, so it is stretched; that n seeds may be unlike all others can't be made good.
+
+    Args:
+        by_seed: float [n, R], the figure with each seed on each resample of the lesions.
+
+    Returns:
+        float [R]; plain means over the seeds where there is one.
+    """
+    n, resamples = by_seed.shape
+    drawn = np.random.default_rng(0).integers(0, n, (n, resamples))
+    mean, of_drawn = by_seed.mean(axis=0), np.take_along_axis(by_seed, drawn, axis=0).mean(axis=0)
+    return mean + (of_drawn - mean) * np.sqrt(n / max(n - 1, 1))
+
+
 def lesion_weights(groups: Sequence[str] | np.ndarray, resamples: int, seed: int) -> Iterator[np.ndarray]:
     """How often each image is drawn: float [R, N], a hundred resamples at a time to stay out of main memory."""
     names, lesion_of_image = np.unique(np.asarray(groups), return_inverse=True)

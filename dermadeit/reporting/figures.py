@@ -41,12 +41,14 @@ from dermadeit.reporting.drawing import (
     words_only,
 )
 from dermadeit.reporting.format import NOTHING, count, decimal, millions, percent, rounded
+from dermadeit.reporting.format import difference as signed_difference
 
 __all__ = [
     "ModelPoint",
     "accuracy_latency_figure",
     "alt_text",
     "confusion_figure",
+    "difference_figure",
     "encode_figure",
     "inline_svg",
     "precision_recall_curves",
@@ -331,6 +333,47 @@ def slice_figure(slices: Mapping[str, Any] | None) -> Figure:
     axes.set_xlabel("Accuracy with its 95\u00a0% interval")
     described = "; ".join(f"{drawable(value)} {decimal(figures['accuracy'])}" for _, value, figures in rows)
     return finish(figure, title, f"{title}. {described}.")
+
+
+def difference_figure(
+    title: str, rows: Sequence[str], panels: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]
+) -> Figure:
+    """Differences as dots with intervals, in panels one below the other.
+
+    Args:
+        title: Of the figure.
+        rows: What each row is about, from above.
+        panels: Name of a figure to the name of a reading to its differences, one a row: `difference` and
+            `interval`, or nothing.
+    """
+    figure, drawn = new_figure(1.4 + 0.5 * len(rows) * len(panels), rows=[1] * len(panels))
+    readings = list(next(iter(panels.values())))
+    described = []
+    for axes, (name, by_reading) in zip(drawn, panels.items(), strict=True):
+        axes.grid(axis="y", visible=False)
+        axes.axvline(0, color=INK, alpha=0.75, linewidth=1)
+        for place, (reading, style) in enumerate(zip(readings, line_styles(readings), strict=True)):
+            shift = 0.32 * (place - (len(readings) - 1) / 2)
+            label: str | None = reading
+            for row, (about, found) in enumerate(zip(rows, by_reading[reading], strict=True)):
+                if found.get("difference") is None:
+                    continue
+                if found.get("interval"):
+                    axes.plot(
+                        found["interval"], [row + shift] * 2, color=style.colour, linewidth=2, alpha=0.75
+                    )
+                axes.plot(
+                    [found["difference"]], [row + shift], marker=style.marker, color=style.colour, markersize=6,
+                    linestyle="none", label=label,
+                )  # fmt: skip
+                label = None
+                text = signed_difference(found["difference"], found.get("interval"))
+                described.append(f"{about}, {reading}, {name} {text}")
+        axes.set_yticks(range(len(rows)), [drawable(row) for row in rows])
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.tick_params(axis="y", length=0)
+        axes.set_xlabel(f"{name}: difference with its 95\u00a0% interval")
+    return finish(figure, title, f"{title}. {'; '.join(described)}.", legend=True)
 
 
 def _lines(sets: Sequence[PredictionSet]) -> list[tuple[PredictionSet, str, Any]]:

@@ -43,6 +43,8 @@ def _write(
     skill: float = 1.0,
     noise: int = 0,
     without: str = "",
+    seed: int = 0,
+    teacher: str = "",
 ) -> Answers:
     """Answers that lean to the truth by `skill`."""
     asked = (images.folds == fold) | (images.folds == EXTERNAL) | (images.sources == without)
@@ -51,12 +53,12 @@ def _write(
     log_probabilities = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     named = np.where(images.folds[asked] == fold, "east", "")
     about = {
-        "classes": list(CLASSES), "arm": arm, "fold": fold, "seed": 0, "without": without,
-        "arguments": ["--epochs", "1"], "curves": [{"seconds": 60.0}],
+        "classes": list(CLASSES), "arm": arm, "fold": fold, "seed": seed, "without": without,
+        "arguments": ["--epochs", "1", *([teacher] if teacher else [])], "curves": [{"seconds": 60.0}],
     }  # fmt: skip
     answers = Answers(images.image_ids[asked], log_probabilities.astype(np.float16), named, about)
     suffix = f"-without-{without}" if without else ""
-    answers.write(folder / arm / f"fold{fold}-seed0{suffix}.npz")
+    answers.write(folder / arm / f"fold{fold}-seed{seed}{suffix}.npz")
     return answers
 
 
@@ -178,3 +180,38 @@ def test_left_out_sources_are_shown_once_all_are_done(images: Images, tmp_path: 
 def test_a_folder_without_answers_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert main(["--runs", str(tmp_path / "nowhere"), "--output", str(tmp_path)]) == 2
     assert "cross_validation" in caplog.text
+
+
+def test_seeds_are_averaged_and_resampled_too(images: Images, tmp_path: Path) -> None:
+    images.keep(tmp_path)
+    for seed in range(3):
+        _write(tmp_path, images, "base", 0, seed=seed, noise=seed)
+        # Of all seeds alike, then better with one of them.
+        _write(tmp_path, images, "same", 0, seed=seed, noise=seed, skill=1.3)
+        _write(tmp_path, images, "better", 0, seed=seed, noise=seed, skill=(1, 1, 2.5)[seed])
+    arms = _report(tmp_path)
+    widths = {}
+    for name in ("same", "better"):
+        entry = arms[name]["differences"]["binary_roc_auc"]
+        widths[name] = np.diff(entry["interval"])[0]
+        figures = [arms[arm]["figures"]["binary_roc_auc"]["value"] for arm in (name, "base")]
+        assert entry["difference"] == pytest.approx(figures[0] - figures[1])
+    assert widths["better"] > 2 * widths["same"]
+    assert "seeds" in read_json(tmp_path / "report.json")["method"]
+
+
+def test_what_other_arms_teach_is_measured_as_one_answer(images: Images, tmp_path: Path) -> None:
+    images.keep(tmp_path)
+    base = _write(tmp_path, images, "base", 0, noise=1)
+    same = _write(tmp_path, images, "same", 0, noise=2)
+    _write(tmp_path, images, "better", 0, noise=3, teacher="{base,same}")
+    mean = (base.log_probabilities.astype(float) + same.log_probabilities.astype(float)) / 2
+    place = {name: index for index, name in enumerate(images.image_ids.tolist())}
+    labels = images.labels[[place[name] for name in base.image_ids.tolist()]]
+    held_out = images.folds[[place[name] for name in base.image_ids.tolist()]] == 0
+    expected = log_loss(
+        [CLASSES.index(label) for label in labels[held_out]], softmax(mean, axis=1)[held_out], labels=range(8)
+    )
+    teacher = _report(tmp_path)["better, teacher"]
+    assert teacher["figures"]["uncalibrated_diagnosis_nll"]["value"] == pytest.approx(expected, abs=1e-3)
+    assert teacher["compared_with"] == "base"
