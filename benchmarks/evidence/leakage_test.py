@@ -31,7 +31,7 @@ import numpy as np
 import torch
 from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, normalize
 from tqdm import tqdm
@@ -184,8 +184,8 @@ def answer(features: Features, task: Task, split_by: str) -> np.ndarray:
     """
     answers = np.empty_like(features.log_probabilities)
     units = features.lesions if split_by == "lesion" else np.arange(len(features.labels))
-    deal = StratifiedGroupKFold if split_by == "lesion" else StratifiedKFold
-    parts = deal(PARTS, shuffle=True, random_state=0).split(units, features.labels, groups=units)
+    deal = StratifiedGroupKFold(PARTS, shuffle=True, random_state=0)
+    parts = deal.split(units, features.labels, groups=units)
     for remembered, asked in parts:
         memory, questions = _take(features, remembered), _take(features, asked)
         own = units[remembered]
