@@ -74,6 +74,14 @@ EVIDENCE = ASSETS / "evidence"
 REPORTED = ASSETS / "benchmark" / "original_reported.json"
 PLACE = "leakage-test"
 
+ABOUT = (
+    "**What a memory of photos of the same lesions brings.** The shipped network, which has not seen these "
+    "lesions and is not trained again, answers together with the nearest photos of a memory with known "
+    "labels. Where the memory holds other lesions only, it may add a little. Where it was dealt photo by "
+    "photo, as the original's split, it holds other photos of the lesion in question. A training on such a "
+    "split has that memory in its weights."
+)
+
 ARMS: Mapping[str, str] = {
     "network": "network alone",
     "lesion": "with a memory, parts of whole lesions",
@@ -113,9 +121,14 @@ def read_features(checkpoint: Checkpoint, rows: Sequence[ManifestRow], kept: Pat
     if kept is None or not kept.is_file():
         tokens, logits = _pass_all(checkpoint, rows)
         if kept is not None:
-            arrays = {"tokens": tokens, "logits": logits, "image_ids": image_ids}
             with kept.open("wb") as file:
-                np.savez_compressed(file, weights=checkpoint.weights_sha256, **arrays)
+                np.savez_compressed(
+                    file,
+                    weights=np.array(checkpoint.weights_sha256),
+                    image_ids=image_ids,
+                    tokens=tokens,
+                    logits=logits,
+                )
     else:
         with np.load(kept, allow_pickle=False) as stored:
             known = np.array_equal(stored["image_ids"], image_ids)
@@ -141,9 +154,9 @@ def _pass_all(checkpoint: Checkpoint, rows: Sequence[ManifestRow]) -> tuple[np.n
             with naming_the_image(row):
                 photos.append(checkpoint.preprocessing(decode_image(row.content()).pixels))
         class_, distillation = classifier.embed(torch.stack(photos))
-        sides = [normalize(side.numpy()) for side in (class_, distillation)]
-        # One network has one embedding, and needs it once.
-        tokens.append(np.hstack(sides if classifier.spec.distilled else sides[:1]).astype(np.float16))
+        # Where there is no distillation token the two are the same, which changes no likeness.
+        sides = [np.asarray(normalize(side.numpy())) for side in (class_, distillation)]
+        tokens.append(np.concatenate(sides, axis=1).astype(np.float16))
         logits.append(classifier.head(class_).numpy())
     return np.concatenate(tokens).astype(np.float32), np.concatenate(logits)
 
@@ -160,8 +173,8 @@ def votes(memory: Features, asked: Features, hidden: np.ndarray, classes: int) -
     Returns:
         Log-shares of the classes among the nearest photos, for each of `TEMPERATURES`: float [N, K · T].
     """
-    unit = normalize(memory.tokens), normalize(asked.tokens)
-    likeness = np.where(hidden, -np.inf, unit[1] @ unit[0].T)
+    known, questions = np.asarray(normalize(memory.tokens)), np.asarray(normalize(asked.tokens))
+    likeness = np.where(hidden, -np.inf, questions @ known.T)
     nearest = np.argpartition(-likeness, min(NEAREST, likeness.shape[1] - 1), axis=1)[:, :NEAREST]
     own = np.take_along_axis(likeness, nearest, axis=1)
     of_class = np.eye(classes)[memory.labels[nearest]]
@@ -273,7 +286,7 @@ def render(reports: Mapping[str, Mapping[str, Any]]) -> str:
         f"Parts of photos minus parts of lesions: {'; '.join(gains)}. Intervals: {first['method']}."
     )
     table = markdown_table(["task", "answer", *HEADLINE_FIGURES.values()], rows)
-    return f"{table}\n\n{caption}"
+    return f"{ABOUT}\n\n{table}\n\n{caption}"
 
 
 def write_results(document: Path, evidence: Path = EVIDENCE) -> None:

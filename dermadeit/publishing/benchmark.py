@@ -5,8 +5,8 @@
 <task>/<model>.csv    image_id and, for each number of views, logit_<class>_views<n>, to four decimals; and
                       answer_<task>_views<n> where the answer is not always the most probable class
 <task>/weights.json   SHA-256 of the weights behind a model's file, where they were one checkpoint's
-<task>/leak_meter/image/      the same for models trained and tested on a split by image
-<task>/leak_meter/lesion/     their partners, of the same recipe on the split by lesion, where it is not that of
+<task>/leakage_test/image/    the same for models trained and tested on a split by image
+<task>/leakage_test/lesion/   their partners, of the same recipe on the split by lesion, where it is not that of
                               the models above
 
 A network of all eight diagnoses is filed once, under diagnosis, and read for every task.
@@ -46,7 +46,9 @@ BENCHMARK_ROOT = ASSETS / "benchmark"
 
 IMAGES_FILE = "images.csv"
 WEIGHTS_FILE = "weights.json"
-LEAK_METER = "leak_meter"
+LEAKAGE_TEST = "leakage_test"
+LEAKAGE_TEST_OF_0_2 = "leak_meter"
+"""What its folder, and its key in `metrics.json`, were called up to version 0.2."""
 
 SplitBy = Literal["lesion", "image"]
 """What the data of a model of the leakage test were split by."""
@@ -130,7 +132,7 @@ def add_predictions(
                 "number of views.",
                 code=ErrorCode.WEIGHTS_DIFFER,
             )
-        folder = root / task / LEAK_METER / split_by if split_by else root / task
+        folder = leakage_folder(root, task, split_by) if split_by else root / task
         written.append(
             _write_model(folder, name or model, by_views, next(iter(weights_of[task, model]), None))
         )
@@ -176,8 +178,8 @@ def measure_benchmark(root: Path, task: Task) -> dict[str, Any]:
         JSON-ready: how many `images` and `lesions` there are, `models` (name to `views` to figures with
         intervals, those with the most views by source too), `comparisons` (name to ours minus that model;
         `p_value_holm` is adjusted over all of them), `ensemble` (figures of the mean of all models' probabilities,
-        a hint at what the data allows; None where there is one model) and `leak_meter` (`lesion` and `image`, each
-        like the whole without comparisons, or None where nothing was filed).
+        a hint at what the data allows; None where there is one model) and `leakage_test` (`lesion` and `image`,
+        each like the whole without comparisons, or None where nothing was filed).
 
     Raises:
         ResultFileError: A file is missing or contradicts the others.
@@ -189,13 +191,19 @@ def measure_benchmark(root: Path, task: Task) -> dict[str, Any]:
         **_describe(filed, measured),
         "comparisons": _compare_all(measured),
         "ensemble": _measure_ensemble(filed) if len(filed.models) > 1 else None,
-        "leak_meter": {
-            split_by: _describe_folder(root / task.key / LEAK_METER / split_by, task)
+        LEAKAGE_TEST: {
+            split_by: _describe_folder(leakage_folder(root, task.key, split_by), task)
             for split_by in get_args(SplitBy)
         },
         "dermadeit_version": VERSION,
         "disclaimer": DISCLAIMER,
     }
+
+
+def leakage_folder(root: Path, task: str, split_by: SplitBy) -> Path:
+    """Where an arm of the leakage test of a task is filed: the folder of version 0.2 where it is there."""
+    folder, before = (root / task / name / split_by for name in (LEAKAGE_TEST, LEAKAGE_TEST_OF_0_2))
+    return before if before.is_dir() and not folder.is_dir() else folder
 
 
 def read_test_images(task: Task) -> dict[str, dict[str, str]]:

@@ -19,6 +19,8 @@ from dermadeit.publishing.benchmark import (
     BENCHMARK_ROOT,
     ENSEMBLE_CAPTION,
     ENSEMBLE_TITLE,
+    LEAKAGE_TEST,
+    LEAKAGE_TEST_OF_0_2,
     METRICS_FILE,
     measure_benchmark,
 )
@@ -43,7 +45,7 @@ _COMPARISON_CAPTION = (
     "compares the errors, DeLong's test the AUROC of `{target}`. Both assume independent images; the "
     "intervals do not. Their p-values are adjusted for {count} comparisons (Holm)."
 )
-_LEAK_CAPTION = (
+_LEAKAGE_CAPTION = (
     "Leakage test: one recipe on a split by lesion and on a split by image, where other images of test "
     "lesions are in train. Each is tested on the test images of its own split."
 )
@@ -130,8 +132,8 @@ def _render_task(task: Task, metrics: Mapping[str, Any], models: Mapping[str, An
     if metrics["comparisons"]:
         caption = _COMPARISON_CAPTION.format(ours=ours, target=target, count=len(metrics["comparisons"]))
         parts += [caption, _comparison_table(metrics, models)]
-    if metrics["leak_meter"]["image"]:
-        parts += [_LEAK_CAPTION, _leak_table(metrics, models)]
+    if _leakage_test(metrics)["image"]:
+        parts += [_LEAKAGE_CAPTION, _leakage_table(metrics, models)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -194,8 +196,13 @@ def _comparison_table(metrics: Mapping[str, Any], models: Mapping[str, Any]) -> 
     return markdown_table(["minus", *HEADLINE_FIGURES.values(), "McNemar p", "DeLong p"], rows)
 
 
-def _leak_table(metrics: Mapping[str, Any], models: Mapping[str, Any]) -> str:
-    leaking, partners = metrics["leak_meter"]["image"], metrics["leak_meter"]["lesion"] or metrics
+def _leakage_test(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
+    return metrics[LEAKAGE_TEST if LEAKAGE_TEST in metrics else LEAKAGE_TEST_OF_0_2]
+
+
+def _leakage_table(metrics: Mapping[str, Any], models: Mapping[str, Any]) -> str:
+    arms = _leakage_test(metrics)
+    leaking, partners = arms["image"], arms["lesion"] or metrics
     rows = []
     for model in in_order(leaking["models"], models):
         for split, part in (("lesion", partners), ("image", leaking)):

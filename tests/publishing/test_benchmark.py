@@ -225,13 +225,22 @@ def test_the_leakage_test_stands_side_by_side_and_takes_no_part_in_the_compariso
     _benchmark("add", leaking, "--leakage-test", "image", "--root", root)
     _write_tables(root, results)
     metrics, text = _metrics(root), results.read_text()
-    flattered = metrics["leak_meter"]["image"]["models"]["deit"]["views"]["8"]["accuracy"]
+    flattered = metrics["leakage_test"]["image"]["models"]["deit"]["views"]["8"]["accuracy"]
     rows = [row for row in _rows(text, "DeiT (tiny) (three seeds)") if row[0].startswith("by ")]
     assert [row[0] for row in rows] == ["by lesion", "by image"]
     assert rows[0][2].startswith(f"{metrics['models']['deit']['views']['8']['accuracy']:.3f} ")
     assert rows[1][2].startswith(f"{flattered:.3f} ")
-    assert metrics["leak_meter"]["image"]["lesions"] == IMAGES
+    assert metrics["leakage_test"]["image"]["lesions"] == IMAGES
     assert "by image" not in render_tables(root).split("### ")[2]
+
+    # Up to version 0.2 folder and key had another name.
+    (root / "binary" / "leakage_test").rename(root / "binary" / "leak_meter")
+    (root / "binary" / "metrics.json").write_text(
+        json.dumps({"leak_meter" if key == "leakage_test" else key: value for key, value in metrics.items()})
+    )
+    assert render_tables(root) in text
+    _write_tables(root, results)
+    assert _metrics(root)["leakage_test"] == metrics["leakage_test"] and results.read_text() == text
 
 
 @pytest.mark.slow
@@ -248,7 +257,7 @@ def test_a_leakage_test_with_a_recipe_of_its_own_has_a_partner_of_its_own(
         row for row in _rows(results.read_text(), "DeiT (tiny) (three seeds)") if row[0].startswith("by ")
     ]
     arms = [
-        metrics["leak_meter"][split_by]["models"]["deit"]["views"]["8"] for split_by in ("lesion", "image")
+        metrics["leakage_test"][split_by]["models"]["deit"]["views"]["8"] for split_by in ("lesion", "image")
     ]
     assert arms[0]["accuracy"] < before["models"]["deit"]["views"]["8"]["accuracy"] < arms[1]["accuracy"]
     assert all(row[2].startswith(f"{arm['accuracy']:.3f} ") for row, arm in zip(rows, arms, strict=True))

@@ -100,7 +100,7 @@ def test_both_arms_of_the_leakage_test_are_read_on_the_test_images_of_their_own_
     table = by_image / "manifest.csv"
     table.write_text(table.read_text().replace(",lesion1,", ",lesion0,"))
     assert publish_module.main(arguments) == 0
-    filed = places / "benchmark_root" / "binary" / "leak_meter"
+    filed = places / "benchmark_root" / "binary" / "leakage_test"
     assert {path.relative_to(filed).as_posix() for path in filed.rglob("*.csv")} == {
         "lesion/dermadeit.csv", "lesion/images.csv", "image/mobilenetv2.csv", "image/images.csv",
     }  # fmt: skip
