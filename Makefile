@@ -21,13 +21,13 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --
 run: $(VENV)/.requirements
 	$(BIN)/python app.py
 
-test: $(VENV)/.browser
+test: $(VENV)/.browser $(VENV)/.onnxruntime-web
 	$(PYTEST) -m "not nightly"
 
 test-fast: $(VENV)/.development
 	$(PYTEST) -m "not slow and not browser and not nightly"
 
-test-all: $(VENV)/.browser
+test-all: $(VENV)/.browser $(VENV)/.onnxruntime-web
 	$(PYTEST)
 
 check: $(VENV)/.development
@@ -60,3 +60,9 @@ $(VENV)/.browser: $(VENV)/.development
 		apt-get update && apt-get install --yes --no-install-recommends chromium; \
 	else $(BIN)/playwright install chromium; \
 	fi && touch $@ || echo "No browser could be installed: the tests that drive one are skipped."
+
+# What the browser export is tested with. Without npm those tests are skipped, with the reason.
+$(VENV)/.onnxruntime-web: $(VENV)/.development dermadeit/publishing/web_export.py
+	@version=$$($(BIN)/python -c "from dermadeit.publishing.web_export import RUNTIME_VERSION; print(RUNTIME_VERSION)"); \
+	(cd $(VENV) && npm pack --silent "onnxruntime-web@$$version") && touch $@ \
+	|| echo "onnxruntime-web could not be fetched: the tests of the browser export are skipped."

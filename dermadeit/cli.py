@@ -9,8 +9,9 @@ from __future__ import annotations
 import errno
 import json
 import sys
+import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from enum import StrEnum
@@ -44,6 +45,15 @@ class TaskName(StrEnum):
     own = OWN
 
 
+class ExportFormat(StrEnum):
+    """What `export` writes."""
+
+    onnx = "onnx"
+    openvino = "openvino"
+    transformers = "transformers"
+    web = "web"
+
+
 class OutputFormat(StrEnum):
     """How results are printed."""
 
@@ -56,7 +66,7 @@ AnyTaskOption = Annotated[
     TaskName | None,
     typer.Option(help="The task; without it, the one that the model was trained for."),
 ]
-ModelOption = Annotated[str, typer.Option(help="A model name, or a checkpoint folder.")]
+ModelOption = Annotated[str, typer.Option(help="A model name, a checkpoint folder, or hf-hub:ORG/NAME.")]
 ImagesOption = Annotated[
     Path | None, typer.Option(help="Folder or ZIP that the table's files are in; its own folder by default.")
 ]
@@ -471,6 +481,108 @@ def error_codes(
         write_error_codes(output)
 
 
+@app.command()
+def push(
+    repo: Annotated[str, typer.Option(help="The repository, as ORG/NAME; it is made where there is none.")],
+    task: AnyTaskOption = None,
+    model: ModelOption = "dermadeit",
+    output: Annotated[
+        Path | None, typer.Option(help="New folder to stage in, which is kept; a temporary one by default.")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="Show a new repository to nobody else.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Stage and list the files; upload nothing.")
+    ] = False,
+) -> None:
+    """Publish a model on the Hugging Face Hub, for timm, transformers and load_predictor."""
+    with _user_errors(), ExitStack() as opened:
+        from dermadeit.models.checkpoints import find_checkpoint, load_checkpoint
+        from dermadeit.publishing.hub import push_model, stage_model
+
+        folder = output or Path(opened.enter_context(tempfile.TemporaryDirectory()))
+        checkpoint = load_checkpoint(find_checkpoint(task and task.value, model))
+        _print_files(stage_model(checkpoint, folder, repo), folder)
+        if not dry_run:
+            typer.echo(push_model(folder, repo, private=private))
+
+
+@app.command()
+def deploy(
+    space: Annotated[str, typer.Option(help="The Space, as ORG/NAME; it is made where there is none.")],
+    output: Annotated[
+        Path | None, typer.Option(help="New folder to stage in, which is kept; a temporary one by default.")
+    ] = None,
+    docker: Annotated[
+        bool, typer.Option("--docker", help="Let the Hub build the Dockerfile, not its own Gradio image.")
+    ] = False,
+    private: Annotated[bool, typer.Option("--private", help="Show a new Space to nobody else.")] = False,
+    upload: Annotated[bool, typer.Option("--upload", help="Upload it; without this nothing leaves.")] = False,
+) -> None:
+    """Stage the app as a Hugging Face Space and check it; upload it where --upload says so."""
+    with _user_errors(), ExitStack() as opened:
+        from dermadeit.publishing.hub import check_repository
+        from dermadeit.publishing.space import push_space, stage_space
+        from dermadeit.reporting.format import counted, megabytes
+
+        check_repository(space)
+        folder = output or Path(opened.enter_context(tempfile.TemporaryDirectory()))
+        files = stage_space(folder, docker=docker)
+        size = megabytes(sum(path.stat().st_size for path in files))
+        typer.echo(
+            f"{counted(len(files), 'file')}, {size}. The front matter fits requirements.txt.", err=True
+        )
+        if upload:
+            typer.echo(push_space(folder, space, private=private, docker=docker))
+        elif output:
+            typer.echo(str(folder))
+
+
+@app.command()
+def export(
+    output_format: Annotated[
+        ExportFormat,
+        typer.Option(
+            "--format",
+            help="onnx and openvino: one file with preprocessing and probabilities in it. transformers: a folder "
+            "for from_pretrained. web: a page that reads photos in the browser.",
+        ),
+    ],
+    output: Annotated[Path, typer.Option(help="Folder to write into.")],
+    task: AnyTaskOption = None,
+    model: ModelOption = "dermadeit",
+    views: ViewsOption = 8,
+    runtime: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="For web: the package onnxruntime-web as npm packs it; npm fetches it by default.",
+        ),
+    ] = None,
+) -> None:
+    """Write a model for another runtime, and check that it gives the same answers."""
+    with _user_errors():
+        from dermadeit.models.checkpoints import find_checkpoint, load_checkpoint
+        from dermadeit.publishing.exports import export_onnx, export_openvino
+        from dermadeit.publishing.transformers_export import export_transformers
+        from dermadeit.publishing.web_export import export_web
+
+        require_folder(output)
+        checkpoint = load_checkpoint(find_checkpoint(task and task.value, model), task and task.value)
+        difference = None
+        if output_format is ExportFormat.onnx:
+            difference = export_onnx(checkpoint, output, views)
+        elif output_format is ExportFormat.openvino:
+            difference = export_openvino(checkpoint, output, views)
+        elif output_format is ExportFormat.web:
+            difference = export_web(checkpoint, output, views, runtime)
+        else:
+            export_transformers(checkpoint, output)
+        _print_files(sorted(path for path in output.iterdir() if path.is_file()), output)
+        if difference is not None:
+            typer.echo(f"Greatest difference of a logit on example photos: {difference:.1e}", err=True)
+
+
 @benchmark_app.command("add")
 def add_to_benchmark(
     predictions: Annotated[
@@ -575,6 +687,14 @@ def _user_errors() -> Iterator[None]:
             raise
         typer.echo(f"“{error.filename or 'The disk'}” can't be used: {error.strerror}.", err=True)
         sys.exit(EXIT_USAGE)
+
+
+def _print_files(files: Iterable[Path], folder: Path) -> None:
+    """Names and sizes of staged files."""
+    from dermadeit.reporting.format import megabytes
+
+    for path in files:
+        typer.echo(f"{path.relative_to(folder).as_posix():<28}{megabytes(path.stat().st_size):>10}")
 
 
 def _model_rows() -> Iterator[dict[str, Any]]:

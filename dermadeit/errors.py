@@ -56,11 +56,13 @@ class ErrorCode(StrEnum):
     EMPTY_FILE = "empty_file", "The file has no bytes."
     EMPTY_TABLE = "empty_table", "The table has no rows, or no predictions."
     ERROR = "error", "A mistake without a name of its own."
+    EXPORT_DIFFERS = "export_differs", "An exported network does not answer as the library does."
     FLOAT_PIXELS = (
         "float_pixels",
         "The pixels are floating-point numbers, whose range the file does not declare.",
     )
     FOREIGN_MANIFEST = "foreign_manifest", "The folder holds a manifest that preparing did not write."
+    HUB_REFUSED = "hub_refused", "The Hugging Face Hub does not take an upload."
     IMAGE_REFUSED = "image_refused", "The photo can't be read."
     INCOMPLETE_FOLDS = "incomplete_folds", "A fold of a cross-fitted teacher is missing."
     LESION_LEAK = "lesion_leak", "Images of one lesion are in two splits."

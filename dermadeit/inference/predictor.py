@@ -24,6 +24,7 @@ from dermadeit.inference.decision import decide_at_point
 from dermadeit.inference.records import ABSTAIN, ANSWER, ItemFailure, Prediction, TaskReading
 from dermadeit.models.checkpoints import CHECKPOINT_ROOT, Checkpoint, find_checkpoint, load_checkpoint
 from dermadeit.models.classifier import recording_shallow_embeddings, shallow_embeddings
+from dermadeit.models.hub import names_a_checkpoint
 from dermadeit.tasks import Task
 from dermadeit.trust.calibration import DEFAULT_OPERATING_POINT, Calibration, check_operating_point
 from dermadeit.trust.files import CALIBRATE_COMMAND, Trust
@@ -447,12 +448,13 @@ def load_predictor(
     root: Path = CHECKPOINT_ROOT,
     device: str | torch.device = "cpu",
 ) -> Predictor:
-    """Loads a checkpoint from disk, without any network.
+    """Loads a checkpoint. Only one on the Hugging Face Hub needs a network, and only to be fetched.
 
     Args:
         task: `diagnosis`, `binary`, `malignancy` or `multiclass`, as far as the network's classes can form it;
-            None for the one that it was trained for.
-        model: Name of a model that has an embedded checkpoint, or the path of a checkpoint folder.
+            None for the one that it was trained for. A checkpoint alone may stand here, as `model` names it.
+        model: Name of a model that has an embedded checkpoint, the path of a checkpoint folder, or
+            `hf-hub:ORG/NAME`.
         root: Folder that holds the checkpoints as `<model>/` or `<task>/<model>/`.
         device: Where to run.
 
@@ -462,4 +464,6 @@ def load_predictor(
         CheckpointError: No checkpoint, or one that can't be used or can't answer the task.
         ConfigurationError: No task is named, and the model has a network for each.
     """
+    if task is not None and names_a_checkpoint(task):
+        task, model = None, task
     return Predictor(load_checkpoint(find_checkpoint(task, model, root), task=task), device)

@@ -21,6 +21,12 @@ from safetensors.numpy import load, save_file
 from dermadeit.errors import CheckpointError, ConfigurationError, ErrorCode, ModelError, TaskError
 from dermadeit.files import ASSETS, file_sha256, read_json, write_atomically, write_json
 from dermadeit.imaging.preprocessing import Preprocessing
+from dermadeit.models.hub import (
+    names_a_checkpoint,
+    open_checkpoint_folder,
+    plain_architecture,
+    to_distilled_weights,
+)
 from dermadeit.models.specs import ModelSpec, get_spec
 from dermadeit.tasks import (
     DIAGNOSIS,
@@ -324,13 +330,16 @@ def load_checkpoint(folder: Path, task: str | None = None, *, calibrated: bool =
             "the model again with train/distill.py, or copy the checkpoint again."
         ) from error
     asked = network if task is None else _pick_task(folder, network, task)
-    if classes != network.classes or architecture != spec.architecture:
+    if classes != network.classes or architecture not in (spec.architecture, plain_architecture(spec)):
         raise CheckpointError(
             f"The checkpoint “{folder.name}” does not fit this version: it has the classes "
             f"{', '.join(classes)} and the architecture {architecture}."
         )
     weights = folder / WEIGHTS_FILE
     state, weights_sha256 = _read_weights(weights, hashes)
+    if architecture != spec.architecture:
+        # Published for the Hub, in the form that plain timm answers with.
+        state = to_distilled_weights(state)
     return Checkpoint(
         folder,
         spec.name,
@@ -399,11 +408,11 @@ def _pick_task(folder: Path, network: Task, key: str) -> Task:
 
 
 def find_checkpoint(task: str | None, model: str, root: Path = CHECKPOINT_ROOT) -> Path:
-    """Folder of a model's checkpoint; `model` may also be the path of a checkpoint folder itself.
+    """Folder of a model's checkpoint; `model` may also name a checkpoint itself.
 
     Args:
         task: Key of the task to ask; None where the model alone decides, as it has one network for all it answers.
-        model: Name of a model, or the path of a checkpoint folder.
+        model: Name of a model, path of a checkpoint folder, or `hf-hub:ORG/NAME` on the Hugging Face Hub.
         root: Folder that holds the checkpoints as `<model>/`, and as `<task>/<model>/` for tasks that the former
             can't answer.
 
@@ -411,8 +420,8 @@ def find_checkpoint(task: str | None, model: str, root: Path = CHECKPOINT_ROOT) 
         CheckpointError: There is none; the message names the command that trains it.
         ConfigurationError: No task is given, and the model has a network for each.
     """
-    if any(separator in model for separator in ("/", "\\")) or model in (".", ".."):
-        return Path(model)
+    if names_a_checkpoint(model):
+        return open_checkpoint_folder(model)
     if task == OWN:
         raise CheckpointError(
             f"“{model}” is no checkpoint of classes of your own. Name the folder of one, such as "
