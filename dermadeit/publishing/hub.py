@@ -76,7 +76,7 @@ def stage_model(
     card = render_hub_card(checkpoint, repository, benchmark)
     write_atomically(folder / CARD_FILE, lambda partial: partial.write_text(card, encoding="utf-8"))
     # It is refused here rather than by whoever fetches it.
-    load_checkpoint(folder)
+    _ = load_checkpoint(folder).classifier
     return tuple(sorted(folder.iterdir()))
 
 
