@@ -13,6 +13,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict, replace
 from enum import StrEnum
 from functools import partial
@@ -45,6 +46,23 @@ class TaskName(StrEnum):
     own = OWN
 
 
+class OperatingPointName(StrEnum):
+    """The keys of `calibration.OPERATING_POINTS`."""
+
+    balanced = "balanced"
+    sensitivity_95 = "sensitivity_95"
+    specificity_95 = "specificity_95"
+
+
+class SplitName(StrEnum):
+    """The splits of a table, `vocabulary.SPLITS`."""
+
+    train = "train"
+    validation = "validation"
+    calibration = "calibration"
+    test = "test"
+
+
 class ExportFormat(StrEnum):
     """What `export` writes."""
 
@@ -66,7 +84,9 @@ AnyTaskOption = Annotated[
     TaskName | None,
     typer.Option(help="The task; without it, the one that the model was trained for."),
 ]
-ModelOption = Annotated[str, typer.Option(help="A model name, a checkpoint folder, or hf-hub:ORG/NAME.")]
+ModelOption = Annotated[
+    str, typer.Option(metavar="MODEL", help="A model name, a checkpoint folder, or hf-hub:ORG/NAME.")
+]
 ImagesOption = Annotated[
     Path | None, typer.Option(help="Folder or ZIP that the table's files are in; its own folder by default.")
 ]
@@ -86,6 +106,9 @@ BenchmarkOption = Annotated[
     Path | None, typer.Option("--root", help="Folder of the benchmark; assets/benchmark by default.")
 ]
 
+_QUIET = ContextVar("quiet", default=False)
+"""Whether the command was called with --quiet."""
+
 _OPTION_HINTS = {
     ErrorCode.LESION_LEAK: "--allow-leaks allows it.",
     ErrorCode.NOTHING_READ: "--images names the folder.",
@@ -93,10 +116,15 @@ _OPTION_HINTS = {
 }
 """What a message of the library can't say: which option of the command line it is about."""
 
+
+def _example(command: str) -> str:
+    """The last line of a command's help."""
+    return f"Example: python -m dermadeit {command}"
+
+
 app = typer.Typer(
     help="Read skin lesion photos. Research and teaching demo, not a medical device.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 benchmark_app = typer.Typer(
@@ -117,12 +145,16 @@ def _prepare_output(
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Print results and errors alone: no notes, no progress bars.")
+    ] = False,
 ) -> None:
     """Read skin lesion photos. Research and teaching demo, not a medical device."""
     escape_what_cannot_be_printed()
+    _QUIET.set(quiet)
 
 
-@app.command()
+@app.command(epilog=_example("predict photo.jpg --task binary --saliency overlays"))
 def predict(
     images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")],
     task: AnyTaskOption = None,
@@ -144,7 +176,7 @@ def predict(
         int, typer.Option(min=0, max=50, help="Number of similar training lesions to list.")
     ] = 0,
     operating_point: Annotated[
-        str | None, typer.Option(help="sensitivity_95, specificity_95 or balanced; balanced by default.")
+        OperatingPointName | None, typer.Option(help="Where to decide; balanced by default.")
     ] = None,
     lesion: Annotated[
         bool, typer.Option("--lesion", help="All photos show one lesion: one more record, of their mean.")
@@ -163,7 +195,7 @@ def predict(
         images = _list_images(images)
         predictor = load_predictor(task and task.value, model)
         if output_format is OutputFormat.table and (caveat := predictor.checkpoint.task.caveat):
-            typer.echo(caveat, err=True)
+            _note(caveat)
         some_failed, read = False, []
         records = predictor.predict_iter(
             images, views, operating_point=operating_point, neighbours=neighbours
@@ -191,7 +223,7 @@ def predict(
     raise typer.Exit(EXIT_SOME_FAILED if some_failed else 0)
 
 
-@app.command()
+@app.command(epilog=_example("evaluate labels.csv --images photos --task binary --output evaluation"))
 def evaluate(
     source: Annotated[
         Path, typer.Argument(help="A folder or ZIP with class subfolders or a table, or a table.")
@@ -199,9 +231,11 @@ def evaluate(
     output: Annotated[Path, typer.Option(help="Folder for metrics.json, predictions.csv, failures.csv.")],
     task: AnyTaskOption = None,
     images: ImagesOption = None,
-    model: Annotated[list[str] | None, typer.Option(help="A model name or folder; repeat for more.")] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(metavar="MODEL", help="A model name or folder; repeat for more.")
+    ] = None,
     views: ViewsOption = 8,
-    split: Annotated[str | None, typer.Option(help="Only the rows of this split.")] = None,
+    split: Annotated[SplitName | None, typer.Option(help="Only the rows of this split.")] = None,
     slices: Annotated[
         bool, typer.Option(help="Figures by age, sex, site, skin tone and size, and attributes.csv.")
     ] = True,
@@ -227,7 +261,7 @@ def evaluate(
             opened=opened,
         )
         if split is None and any(row.split == "train" for row in manifest.rows):
-            typer.echo("The table includes training images; --split test leaves them out.", err=True)
+            _note("The table includes training images; --split test leaves them out.")
         predictors = [
             load_predictor(manifest.task.key, name) for name in dict.fromkeys(model or ["dermadeit"])
         ]
@@ -236,7 +270,7 @@ def evaluate(
         evaluations = []
         for predictor in predictors:
             name = predictor.checkpoint.model
-            with tqdm(total=len(manifest.rows), desc=name, unit="image", disable=None) as bar:
+            with tqdm(total=len(manifest.rows), desc=name, unit="image", disable=_hides_progress()) as bar:
                 evaluations.append(
                     evaluate_manifest(manifest, predictor, views, partial(bar.update, 1), attributes)
                 )
@@ -254,7 +288,7 @@ def evaluate(
     raise typer.Exit(EXIT_SOME_FAILED if any(evaluation.failures for evaluation in evaluations) else 0)
 
 
-@app.command()
+@app.command(epilog=_example("calibrate manifest.csv --model runs/binary/dermadeit --views 8"))
 def calibrate(
     source: Annotated[
         Path, typer.Argument(help="A table, folder or ZIP with the splits train and calibration.")
@@ -310,7 +344,7 @@ def calibrate(
                 f"The checkpoint “{checkpoint.folder.name}” was never calibrated. Run this without --gates-only."
             )
         total = sum(len(part.rows) for part in (manifest, validation, cases) if part)
-        with tqdm(total=total, unit="image", disable=None) as bar:
+        with tqdm(total=total, unit="image", disable=_hides_progress()) as bar:
             predictor, progress = Predictor(checkpoint), partial(bar.update, 1)
             trust = (
                 refit_gates(manifest, predictor, known, not_skin=not_skin, progress=progress)
@@ -330,7 +364,7 @@ def calibrate(
     _print_classes(manifest.class_counts)
 
 
-@app.command()
+@app.command(epilog=_example("compare mine.csv dermadeit --task binary --output comparison"))
 def compare(
     tables: Annotated[
         list[str],
@@ -374,7 +408,20 @@ def compare(
     _print_comparison(content)
 
 
-@app.command()
+@app.command(epilog=_example("doctor"))
+def doctor() -> None:
+    """Check that this installation can read photos: versions, weights, memory, and an example photo."""
+    with _user_errors():
+        from dermadeit.inference.doctor import examine
+
+        findings = []
+        for finding in examine():
+            findings.append(finding)
+            typer.echo(f"{'ok' if finding.works else 'FAULT':<6}{finding.name:<26}{finding.text}")
+    raise typer.Exit(0 if all(finding.works for finding in findings) else EXIT_USAGE)
+
+
+@app.command(epilog=_example("models --format jsonl"))
 def models(output_format: FormatOption = OutputFormat.table) -> None:
     """List the models: task, parameters, size, and where the weights come from."""
     with _user_errors():
@@ -389,7 +436,7 @@ def models(output_format: FormatOption = OutputFormat.table) -> None:
                 typer.echo(f"{row['model']:<18}{row['task']:<12}{parameters:>14}{size:>10}  {row['from']}")
 
 
-@app.command()
+@app.command(epilog=_example("robustness manifest.csv --split test --task binary --output evaluation"))
 def robustness(
     source: Annotated[
         Path, typer.Argument(help="A folder or ZIP with class subfolders or a table, or a table.")
@@ -399,7 +446,7 @@ def robustness(
     images: ImagesOption = None,
     model: ModelOption = "dermadeit",
     views: Annotated[int, typer.Option(min=1, max=8, help="Views whose logits are averaged.")] = 1,
-    split: Annotated[str | None, typer.Option(help="Only the rows of this split.")] = None,
+    split: Annotated[SplitName | None, typer.Option(help="Only the rows of this split.")] = None,
     sample: Annotated[
         int, typer.Option(min=1, help="Approximate number of images, of randomly drawn lesions.")
     ] = 500,
@@ -419,7 +466,7 @@ def robustness(
             source, task, images, model, split=split, allow_leaks=allow_leaks, opened=opened
         )
         manifest = sample_lesions(manifest, sample, seed)
-        with tqdm(total=len(manifest.rows), unit="image", disable=None) as bar:
+        with tqdm(total=len(manifest.rows), unit="image", disable=_hides_progress()) as bar:
             measured = measure_robustness(
                 manifest,
                 load_predictor(manifest.task.key, model),
@@ -431,7 +478,7 @@ def robustness(
         typer.echo(str(output / ROBUSTNESS_FILE))
 
 
-@app.command("model-card")
+@app.command("model-card", epilog=_example("model-card --output card.md"))
 def model_card(
     output: Annotated[
         Path | None, typer.Option(help="File to write; assets/model_card.md by default.")
@@ -457,7 +504,7 @@ def model_card(
         typer.echo(str(path))
 
 
-@app.command("known-names")
+@app.command("known-names", epilog=_example("known-names"))
 def known_names(
     output: Annotated[Path, typer.Option(help="The page whose tables are replaced.")] = Path("docs/data.md"),
 ) -> None:
@@ -469,7 +516,7 @@ def known_names(
         write_known_names(output)
 
 
-@app.command("error-codes")
+@app.command("error-codes", epilog=_example("error-codes"))
 def error_codes(
     output: Annotated[Path, typer.Option(help="The page to write.")] = Path("docs/errors.md"),
 ) -> None:
@@ -481,9 +528,12 @@ def error_codes(
         write_error_codes(output)
 
 
-@app.command()
+@app.command(epilog=_example("push --repo YOUR-NAME/lesions --task binary --dry-run"))
 def push(
-    repo: Annotated[str, typer.Option(help="The repository, as ORG/NAME; it is made where there is none.")],
+    repo: Annotated[
+        str,
+        typer.Option(metavar="ORG/NAME", help="The repository, as ORG/NAME; it is made where there is none."),
+    ],
     task: AnyTaskOption = None,
     model: ModelOption = "dermadeit",
     output: Annotated[
@@ -506,9 +556,11 @@ def push(
             typer.echo(push_model(folder, repo, private=private))
 
 
-@app.command()
+@app.command(epilog=_example("deploy --space YOUR-NAME/dermadeit --output build/space"))
 def deploy(
-    space: Annotated[str, typer.Option(help="The Space, as ORG/NAME; it is made where there is none.")],
+    space: Annotated[
+        str, typer.Option(metavar="ORG/NAME", help="The Space, as ORG/NAME; it is made where there is none.")
+    ],
     output: Annotated[
         Path | None, typer.Option(help="New folder to stage in, which is kept; a temporary one by default.")
     ] = None,
@@ -528,16 +580,14 @@ def deploy(
         folder = output or Path(opened.enter_context(tempfile.TemporaryDirectory()))
         files = stage_space(folder, docker=docker)
         size = megabytes(sum(path.stat().st_size for path in files))
-        typer.echo(
-            f"{counted(len(files), 'file')}, {size}. The front matter fits requirements.txt.", err=True
-        )
+        _note(f"{counted(len(files), 'file')}, {size}. The front matter fits requirements.txt.")
         if upload:
             typer.echo(push_space(folder, space, private=private, docker=docker))
         elif output:
             typer.echo(str(folder))
 
 
-@app.command()
+@app.command(epilog=_example("export --format onnx --task binary --output build/onnx"))
 def export(
     output_format: Annotated[
         ExportFormat,
@@ -580,10 +630,10 @@ def export(
             export_transformers(checkpoint, output)
         _print_files(sorted(path for path in output.iterdir() if path.is_file()), output)
         if difference is not None:
-            typer.echo(f"Greatest difference of a logit on example photos: {difference:.1e}", err=True)
+            _note(f"Greatest difference of a logit on example photos: {difference:.1e}")
 
 
-@benchmark_app.command("add")
+@benchmark_app.command("add", epilog=_example("benchmark add evaluation"))
 def add_to_benchmark(
     predictions: Annotated[
         list[Path],
@@ -592,7 +642,7 @@ def add_to_benchmark(
             help="Folders that evaluate wrote, or their predictions.csv; all numbers of views of a model at once.",
         ),
     ],
-    name: Annotated[str | None, typer.Option(help="File the model under this name.")] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="File the model under this name.")] = None,
     leakage_test: Annotated[
         Literal["image", "lesion"] | None,
         typer.Option(help="File it for the leakage test, as the model of a split by image or by lesion."),
@@ -608,7 +658,7 @@ def add_to_benchmark(
             typer.echo(str(path))
 
 
-@benchmark_app.command("table")
+@benchmark_app.command("table", epilog=_example("benchmark table"))
 def write_table(
     results: Annotated[Path, typer.Option(help="Markdown file whose tables are replaced.")] = Path(
         "docs/results.md"
@@ -642,7 +692,7 @@ def _checked(manifest: Manifest, *, allow_leaks: bool) -> Manifest:
     from dermadeit.data.manifest import check_leaks
 
     for sentence in manifest.ledger.sentences() if manifest.ledger else ():
-        typer.echo(sentence, err=True)
+        _note(sentence)
     if not allow_leaks:
         check_leaks(manifest)
     return manifest
@@ -654,7 +704,7 @@ def _open_manifest(
     images: Path | None,
     model: str,
     *,
-    split: str | None,
+    split: SplitName | None,
     allow_leaks: bool,
     opened: ExitStack,
 ) -> Manifest:
@@ -670,7 +720,18 @@ def _open_manifest(
     else:
         asked = get_task(task.value, TRAINABLE_TASKS)
     manifest = _checked(read_source(source, asked, images, opened=opened), allow_leaks=allow_leaks)
-    return manifest if split is None else manifest.select(split)
+    return manifest if split is None else manifest.select(split.value)
+
+
+def _note(text: str) -> None:
+    """Prints what is neither a result nor an error, unless nobody wants it."""
+    if not _QUIET.get():
+        typer.echo(text, err=True)
+
+
+def _hides_progress() -> bool | None:
+    """What tqdm takes as `disable`: None shows a bar in a terminal alone."""
+    return _QUIET.get() or None
 
 
 @contextmanager
@@ -751,7 +812,7 @@ def _list_images(given: list[str]) -> list[str]:
         content = list_folder(folder)
         kept = content.images
         if others := len(content.tables) + len(content.passed_over):
-            typer.echo(f"{name}: {others} other files left out", err=True)
+            _note(f"{name}: {others} other files left out")
         if not kept:
             raise ConfigurationError(f"The folder “{name}” holds no images.", code=ErrorCode.NO_IMAGES)
         found += map(str, kept)
@@ -885,7 +946,7 @@ def _print_comparison(content: Mapping[str, Any]) -> None:
     from dermadeit.reporting.format import counted, difference
 
     for note in content["notes"]:
-        typer.echo(note, err=True)
+        _note(note)
     typer.echo(f"{content['task']}: {counted(content['images'], 'image')} that every model has read")
     for figures in list(content["models"].values())[:1]:
         matrix = figures["confusion_matrix"]

@@ -1,13 +1,16 @@
 """The command line is a contract: keys, files and exit codes."""
 
 import json
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import typer.main
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -15,10 +18,12 @@ import dermadeit
 from dermadeit.cli import _prediction_line, app
 from dermadeit.data.manifest import read_source
 from dermadeit.evaluation.calibrate import fit_trust
+from dermadeit.inference.doctor import Finding
 from dermadeit.inference.predictor import Predictor
 from dermadeit.models.checkpoints import load_checkpoint
 from dermadeit.models.specs import MODEL_SPECS
 from dermadeit.tasks import BINARY, MULTICLASS
+from dermadeit.trust.calibration import OPERATING_POINTS
 from dermadeit.trust.files import write_trust
 
 KEYS = {
@@ -286,3 +291,49 @@ def test_what_reads_no_photo_loads_nothing_slow(arguments: list[str]) -> None:
 
 def test_the_version_is_that_of_the_package() -> None:
     assert _run("--version").stdout.strip() == dermadeit.__version__
+
+
+def _commands() -> dict[str, Any]:
+    """Every command by its words."""
+    root = typer.main.get_command(app)
+    found = {}
+    for name, command in root.commands.items():
+        inner = getattr(command, "commands", None) or {"": command}
+        found |= {f"{name} {key}".strip(): each for key, each in inner.items()}
+    return found
+
+
+@pytest.mark.parametrize("name", list(_commands()))
+def test_help_ends_with_an_example_of_the_command(name: str) -> None:
+    command = _commands()[name]
+    words = shlex.split(command.epilog)
+    assert words[: 4 + len(name.split())] == ["Example:", "python", "-m", "dermadeit", *name.split()]
+    # It can be parsed, with all that is required.
+    command.make_context(name, words[4 + len(name.split()) :])
+
+
+def test_a_wrong_choice_names_the_right_ones() -> None:
+    result = _run("predict", "photo.jpg", "--operating-point", "best", exit_code=2)
+    assert all(name in result.stderr for name in OPERATING_POINTS)
+
+
+def test_quiet_prints_results_alone(checkpoint_root: Path, lesion_files: list[Path]) -> None:
+    arguments = [
+        "predict",
+        lesion_files[0],
+        "--model",
+        checkpoint_root / "multiclass" / "dermadeit",
+        "--views",
+        1,
+    ]
+    loud, quiet = _run(*arguments), _run("--quiet", *arguments)
+    assert MULTICLASS.caveat in loud.stderr
+    assert quiet.stderr == ""
+    assert quiet.stdout == loud.stdout
+
+
+def test_the_doctor_ends_with_a_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    for works, exit_code in ((True, 0), (False, 2)):
+        findings = [Finding("torch", "2.11"), Finding("photo", "what was found", works=works)]
+        monkeypatch.setattr("dermadeit.inference.doctor.examine", lambda findings=findings: iter(findings))
+        assert "what was found" in _run("doctor", exit_code=exit_code).stdout
