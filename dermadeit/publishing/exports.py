@@ -72,7 +72,7 @@ class PortableNetwork(nn.Module):
         for module in self.classifier.modules():
             if hasattr(module, "fused_attn"):
                 # The fused operator has no counterpart in older runtimes.
-                module.fused_attn = False  # pyright: ignore[reportAttributeAccessIssue]
+                module.fused_attn = False  # pyright: ignore[reportArgumentType]
         self.preprocessing = preprocessing
         self.views = views
         self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32))

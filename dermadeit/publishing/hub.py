@@ -114,9 +114,14 @@ def upload_folder(
 
     api = HfApi(library_name="dermadeit")
     try:
-        # Left out, it is as the organisation has it.
-        visible = {"private": True} if private else {}
-        api.create_repo(repository, repo_type=kind, exist_ok=True, space_sdk=space_sdk, **visible)
+        api.create_repo(
+            repository,
+            repo_type=kind,
+            # Otherwise it is as the organisation has it.
+            private=True if private else None,
+            exist_ok=True,
+            space_sdk=space_sdk,
+        )
         commit = api.upload_folder(
             repo_id=repository,
             repo_type=kind,
@@ -126,7 +131,7 @@ def upload_folder(
     except (OSError, ValueError, httpx.HTTPError) as error:
         raise ConfigurationError(
             f"“{repository}” can't be written on the Hugging Face Hub: {_first_line(error)} Log in with “hf auth "
-            "login”, with a token that may write there, and try again. The staged folder is kept.",
+            "login”, with a token that may write there, and try again.",
             code=ErrorCode.HUB_REFUSED,
         ) from error
     return str(commit.commit_url)

@@ -85,6 +85,8 @@ class _Handler(BaseHTTPRequestHandler):
             siblings = [{"rfilename": name.removeprefix(f"{repository}/")} for name in names]
             if not names:
                 self._answer({"error": "Repository not found"}, 404, {"X-Error-Code": "RepoNotFound"})
+            elif "tree" in parts:
+                self._answer([self._entry(name, name.removeprefix(f"{repository}/")) for name in names])
             else:
                 self._answer({"id": repository, "sha": COMMIT, "siblings": siblings})
             return
@@ -97,6 +99,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_HEAD(self):
         self.do_GET()
+
+    def _entry(self, name, path):
+        content = self.server.files[name]
+        digest = hashlib.sha256(content).hexdigest()
+        lfs = (
+            {"lfs": {"oid": digest, "size": len(content), "pointerSize": 134}} if len(content) > SMALL else {}
+        )
+        return {"type": "file", "path": path, "size": len(content), "oid": digest[:40], **lfs}
 
     def _body(self):
         return self.rfile.read(int(self.headers.get("Content-Length", 0)))
