@@ -85,6 +85,7 @@ class ErrorCode(StrEnum):
     NO_METADATA = "no_metadata", "The folder lacks the table with its metadata."
     NO_MODEL = "no_model", "No model was chosen."
     NO_PREDICTIONS = "no_predictions", "No table holds predictions for this task."
+    NO_SUCH_FRAME = "no_such_frame", "The file has no picture of this number."
     NO_TEACHER = "no_teacher", "No teacher can be had."
     NON_FINITE_EMBEDDING = "non_finite_embedding", "The teacher gave numbers that are not finite."
     NON_FINITE_LOSS = "non_finite_loss", "The loss is not a finite number."

@@ -10,6 +10,7 @@ What it did to the pixels is listed in the ledger of the `LesionImage` that it r
 | empty_file | zero bytes |
 | not_an_image | something else, such as a document, a video, an archive or text |
 | unsupported_format | an image of a kind that is not decoded here |
+| no_such_frame | another picture than the first is asked for, and the file has no such one |
 | missing_package | HEIC or DICOM where the package that reads it is missing |
 | truncated_image | the file stops early |
 | damaged_image | the format is known but the content contradicts it |
@@ -122,7 +123,10 @@ class LesionImage:
 
 
 def decode_image(
-    source: bytes | bytearray | memoryview | os.PathLike | str | Image.Image, *, name: str | None = None
+    source: bytes | bytearray | memoryview | os.PathLike | str | Image.Image,
+    *,
+    name: str | None = None,
+    frame: int = 1,
 ) -> LesionImage:
     """Decodes one photo into 8-bit sRGB.
 
@@ -130,6 +134,7 @@ def decode_image(
         source: Encoded bytes, a path of a local file, or an image already in memory. A string is a path and
             never a URL.
         name: Display name; the file's own name by default.
+        frame: Which picture of a DICOM file to read, from 1 on. All other files have one.
 
     Returns:
         The pixels with their ledger.
@@ -139,6 +144,7 @@ def decode_image(
         TypeError: `source` is none of the types above.
     """
     if isinstance(source, Image.Image):
+        _check_frame(frame)
         return _decode_memory(source, name)
     if isinstance(source, str | os.PathLike):
         data = _read_file(source)
@@ -152,7 +158,7 @@ def decode_image(
     notes = colour.Notes()
     try:
         header = _recognise(data)
-        rgb = _decode_encoded(data, header, notes)
+        rgb = _decode_encoded(data, header, notes, frame)
     except ImageError as error:
         error.sha256 = sha256
         raise
@@ -298,13 +304,25 @@ def _truncated(kind: str, count: int) -> ImageError:
     )
 
 
-def _decode_encoded(data: bytes, header: Header, notes: colour.Notes) -> Image.Image:
+def _check_frame(frame: int) -> None:
+    """Refuses any picture but the first of a file that is no DICOM file."""
+    if frame != 1:
+        raise optional_formats.no_such_frame(frame, 1)
+
+
+def _decode_encoded(data: bytes, header: Header, notes: colour.Notes, frame: int) -> Image.Image:
     """Encoded bytes to an upright image of mode RGB."""
     kind = header.kind
     refusing_damage = partial(_refusing_damage, kind, len(data), is_whole=header.is_whole)
+    if kind != "DICOM":
+        _check_frame(frame)
     if kind in optional_formats.OPENERS:
         with refusing_damage():
-            opened = optional_formats.OPENERS[kind](data, _check_geometry)
+            opened = (
+                optional_formats.open_dicom(data, _check_geometry, frame)
+                if kind == "DICOM"
+                else optional_formats.OPENERS[kind](data, _check_geometry)
+            )
             notes.ledger += opened.ledger
             notes.warnings += opened.warnings
             return colour.to_srgb(opened.picture, notes)

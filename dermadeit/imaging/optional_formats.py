@@ -55,8 +55,20 @@ def open_heic(data: bytes, check_geometry: CheckGeometry) -> Opened:
     )
 
 
-def open_dicom(data: bytes, check_geometry: CheckGeometry) -> Opened:
-    """Decodes the first frame by its photometric interpretation; no tag of the file leaves this function."""
+def no_such_frame(frame: int, frames: int) -> ImageError:
+    """The mistake of asking a file for a picture that it lacks; both numbers count from 1."""
+    held = "one picture" if frames == 1 else f"{frames} pictures"
+    return ImageError(
+        f"There is no picture {frame} in this file. It has {held}.", code=ErrorCode.NO_SUCH_FRAME
+    )
+
+
+def open_dicom(data: bytes, check_geometry: CheckGeometry, frame: int = 1) -> Opened:
+    """Decodes a frame, from 1 on, by its photometric interpretation; no tag of the file leaves this function.
+
+    JPEG, JPEG 2000, JPEG-LS and run lengths are decoded; lossless JPEG of 1993 is not, because what decodes it is
+    under the GPL.
+    """
     try:
         import pydicom
         from pydicom.pixels import apply_color_lut, pixel_array
@@ -72,12 +84,15 @@ def open_dicom(data: bytes, check_geometry: CheckGeometry) -> Opened:
         raise ImageError(
             "This DICOM file has no picture. Choose another file.", code=ErrorCode.UNSUPPORTED_FORMAT
         )
+    frames = int(dataset.get("NumberOfFrames") or 1)
+    if not 1 <= frame <= frames:
+        raise no_such_frame(frame, frames)
     check_geometry((int(dataset.Columns), int(dataset.Rows)))
     photometric = str(dataset.PhotometricInterpretation)
     _check_subsampling(dataset, photometric)
     try:
         # YBR becomes RGB in here; palettes and inverted greys do not.
-        values = pixel_array(dataset, index=0)
+        values = pixel_array(dataset, index=frame - 1)
     except (RuntimeError, NotImplementedError):
         raise ImageError(
             f"This DICOM file is compressed as {dataset.file_meta.TransferSyntaxUID.name}, which can't be "
@@ -98,10 +113,11 @@ def open_dicom(data: bytes, check_geometry: CheckGeometry) -> Opened:
     if bits != 8:
         values = (np.clip(values, 0, top).astype(np.uint64) * 255 + top // 2) // top
         ledger.append(f"{bits}-bit pixels scaled to 8 bit by their range of 0 to {top}.")
-    several = int(dataset.get("NumberOfFrames") or 1) > 1
-    if several:
-        ledger.append("First frame used.")
-    warnings = ("The file has several frames. Only the first was read.",) if several else ()
+    warnings = ()
+    if frames > 1:
+        which = "first" if frame == 1 else f"number {frame}"
+        ledger.append(f"Frame {frame} of {frames} used.")
+        warnings = (f"The file has several frames. Only the {which} was read.",)
     return Opened(Image.fromarray(values.astype(np.uint8)), tuple(ledger), warnings)
 
 

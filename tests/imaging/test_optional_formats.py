@@ -5,9 +5,12 @@ import sys
 
 import numpy as np
 import pillow_heif
+import pydicom
 import pytest
 from encoded_images import HEIGHT, WIDTH, dicom_file, photo, refusal, smooth_pixels
+from PIL import Image
 
+from dermadeit.errors import ImageError
 from dermadeit.imaging.decode import decode_image
 
 
@@ -67,6 +70,46 @@ def test_dicom_palette_and_frames():
     image = decode_image(dicom_file(frames, "RGB", frames=2))
     assert np.array_equal(image.pixels, smooth_pixels())
     assert "first" in image.warnings[0]
+    second = decode_image(dicom_file(frames, "RGB", frames=2), frame=2)
+    assert np.array_equal(second.pixels, 255 - smooth_pixels())
+    assert any("2 of 2" in line for line in second.ledger)
+
+
+def test_a_picture_that_the_file_lacks_is_refused():
+    jpeg = io.BytesIO()
+    photo().save(jpeg, "JPEG")
+    for source, frame in (
+        (dicom_file(smooth_pixels(), "RGB"), 2),
+        (dicom_file(smooth_pixels(), "RGB"), 0),
+        (jpeg.getvalue(), 2),
+        (photo(), 2),
+    ):
+        with pytest.raises(ImageError) as refused:
+            decode_image(source, frame=frame)
+        assert refused.value.code == "no_such_frame"
+
+
+@pytest.mark.parametrize("syntax", ["JPEG2000Lossless", "JPEGLSLossless", "RLELossless", "JPEGBaseline8Bit"])
+def test_dicom_with_compressed_pixels(syntax):
+    frames = np.stack([smooth_pixels(), 255 - smooth_pixels()])
+    dataset = pydicom.dcmread(io.BytesIO(dicom_file(frames, "RGB", frames=2)))
+    if syntax == "JPEGBaseline8Bit":
+        pictures = [io.BytesIO() for _ in frames]
+        for pixels, picture in zip(frames, pictures, strict=True):
+            Image.fromarray(pixels).save(picture, "JPEG", quality=95)
+        # What is lost is lost to every reader.
+        frames = np.stack([np.asarray(Image.open(picture)) for picture in pictures])
+        dataset.PixelData = pydicom.encaps.encapsulate([picture.getvalue() for picture in pictures])
+        dataset["PixelData"].is_undefined_length = True
+        dataset.PhotometricInterpretation = "YBR_FULL_422"
+        dataset.file_meta.TransferSyntaxUID = pydicom.uid.JPEGBaseline8Bit
+    else:
+        dataset.compress(getattr(pydicom.uid, syntax), generate_instance_uid=False)
+    file = io.BytesIO()
+    dataset.save_as(file)
+    for frame, pixels in enumerate(frames, start=1):
+        read = decode_image(file.getvalue(), frame=frame).pixels.astype(int)
+        assert np.abs(read - pixels).max() <= (1 if syntax == "JPEGBaseline8Bit" else 0)
 
 
 def test_dicom_refusals():
