@@ -131,7 +131,7 @@ def test_transformers_has_no_such_network(checkpoint_root: Path, tmp_path: Path)
 def test_an_unusual_preparation_is_part_of_the_onnx_file(
     checkpoint_root: Path, tmp_path: Path, colour_constancy: str
 ) -> None:
-    source = load_checkpoint(checkpoint_root / "binary" / "mobilenetv2")
+    source = load_checkpoint(checkpoint_root / "binary" / "dermadeit")
     unusual = replace(
         source.preprocessing, per_image_zscore=colour_constancy == "none", colour_constancy=colour_constancy
     )
