@@ -29,6 +29,7 @@ from dermadeit.tasks import OWN, TASKS, TRAINABLE_TASKS, get_task
 
 if TYPE_CHECKING:
     from dermadeit.data.manifest import Manifest
+    from dermadeit.data.patient import Patient
 
 EXIT_USAGE = 2
 EXIT_SOME_FAILED = 3
@@ -181,6 +182,14 @@ def predict(
     lesion: Annotated[
         bool, typer.Option("--lesion", help="All photos show one lesion: one more record, of their mean.")
     ] = False,
+    age: Annotated[
+        str | None, typer.Option(help="Age of the patient of all photos, in years: a second answer with it.")
+    ] = None,
+    sex: Annotated[str | None, typer.Option(help="Sex of that patient, female or male.")] = None,
+    patients: Annotated[
+        Path | None,
+        typer.Option(help="A table with the columns age and sex, and file or image_id, instead."),
+    ] = None,
     output_format: FormatOption = OutputFormat.table,
 ) -> None:
     """Read images, one record each; a bad file never stops the others."""
@@ -193,12 +202,13 @@ def predict(
         if saliency is not None:
             require_folder(saliency)
         images = _list_images(images)
+        of_each = _read_patients(images, age, sex, patients)
         predictor = load_predictor(task and task.value, model)
         if output_format is OutputFormat.table and (caveat := predictor.checkpoint.task.caveat):
             _note(caveat)
         some_failed, read = False, []
         records = predictor.predict_iter(
-            images, views, operating_point=operating_point, neighbours=neighbours
+            images, views, operating_point=operating_point, neighbours=neighbours, patients=of_each
         )
         for file, record in zip(images, records, strict=True):
             some_failed |= isinstance(record, ItemFailure)
@@ -216,7 +226,8 @@ def predict(
             line = record.to_dict() | {"file": file} | overlay
             typer.echo(json.dumps(line) if output_format is OutputFormat.jsonl else _prediction_line(line))
         if lesion:
-            joint = join_photos(predictor, read, views, operating_point or DEFAULT_OPERATING_POINT)
+            point = operating_point or DEFAULT_OPERATING_POINT
+            joint = join_photos(predictor, read, views, point, _one_patient(of_each))
             # The photos' own records are the lines above.
             found = {"lesion": images, **joint.to_dict(), "photos": len(images)}
             typer.echo(json.dumps(found) if output_format is OutputFormat.jsonl else _lesion_line(found))
@@ -819,6 +830,36 @@ def _list_images(given: list[str]) -> list[str]:
     return found
 
 
+def _read_patients(
+    images: list[str], age: str | None, sex: str | None, table: Path | None
+) -> list[Patient | None]:
+    """The patient of each image; None where nothing is known.
+
+    Raises:
+        ConfigurationError: An age or sex can't be meant, or both ways to give them are used.
+        TableError: The table can't be used, or names none of the images.
+    """
+    from dermadeit.data.patient import read_patient, read_patients
+
+    if table is None:
+        return [read_patient(age, sex)] * len(images)
+    if age is not None or sex is not None:
+        raise ConfigurationError("Give age and sex, or a table of patients, not both.")
+    return read_patients(table, images)
+
+
+def _one_patient(patients: list[Patient | None]) -> Patient | None:
+    """The patient of one lesion: all that is known of any of its photos.
+
+    Raises:
+        ConfigurationError: They contradict each other.
+    """
+    known = set(filter(None, patients))
+    if len(known) > 1:
+        raise ConfigurationError("The photos of one lesion have different ages or sexes. Correct the table.")
+    return known.pop() if known else None
+
+
 def _explain(
     predictor: Any, file: str, prediction: Any, folder: Path | None, check: bool
 ) -> tuple[Any, str | None]:
@@ -860,7 +901,7 @@ def _lesion_line(lesion: dict[str, Any]) -> str:
     notes = [
         f"{lesion['photos_agreeing']} of {lesion['photos_used']} photos agree, spread {percent(lesion['spread'])}"
     ]
-    notes += _decision_notes(lesion)
+    notes += [*_decision_notes(lesion), *_context_notes(lesion)]
     return "\t".join([f"lesion, {lesion['photos_used']} of {photos} photos", lesion["label"], scores, *notes])
 
 
@@ -873,6 +914,20 @@ def _decision_notes(line: dict[str, Any]) -> list[str]:
         notes.append(f"{operating_point_title(point['name'])}: {point['decision']}")
     if line["conformal_set"] is not None:
         notes.append(f"still possible: {', '.join(line['conformal_set']) or 'none'}")
+    return notes
+
+
+def _context_notes(line: dict[str, Any]) -> list[str]:
+    """The answer with age and sex of a photo or a lesion, or why there is none."""
+    from dermadeit.reporting.format import percent
+
+    context = line["patient_context"]
+    if context is None:
+        return []
+    notes = [context["note"]] if context["note"] else []
+    if context["label"]:
+        scores = "  ".join(f"{key} {percent(value)}" for key, value in context["probabilities"].items())
+        notes.insert(0, f"with age and sex: {context['label']}, {scores}")
     return notes
 
 
@@ -894,7 +949,7 @@ def _prediction_line(line: dict[str, Any]) -> str:
         return "\t".join([file, WITHHELD.lower(), *line["abstain"]["reasons"], *notes, *warnings])
     if line.get("warning_codes"):
         notes.insert(0, "answer with a warning")
-    notes += _decision_notes(line)
+    notes += [*_decision_notes(line), *_context_notes(line)]
     if line["neighbours"]:
         vote = f"{line['neighbour_votes'][line['label']]} of {sum(line['neighbour_votes'].values())}"
         named = ", ".join(f"{near['diagnosis']} {near['image_id']}" for near in line["neighbours"])
@@ -926,6 +981,22 @@ def _print_figures(evaluation: Any) -> None:
         several = f"{count(lesions['several_photos'])} with several photos, answered together"
         typer.echo(f"  {counted(lesions['n'], 'lesion')}, {several}:")
         _print_headline_figures(lesions)
+    if context := metrics.get("patient_context"):
+        _print_context(context)
+
+
+def _print_context(context: Mapping[str, Any]) -> None:
+    """What age and sex bring, on the images whose age is known."""
+    from dermadeit.metrics.classification import HEADLINE_FIGURES
+    from dermadeit.reporting.format import counted, difference
+
+    typer.echo(f"  with age and sex, {counted(context['with_context']['n'], 'image')}:")
+    _print_headline_figures(context["with_context"])
+    typer.echo("  with minus without age and sex, paired:")
+    for key, name in HEADLINE_FIGURES.items():
+        found = context["comparison"]["differences"][key]
+        if found["difference"] is not None:
+            typer.echo(f"  {name:<20}{difference(found['difference'], found['interval'])}")
 
 
 def _print_headline_figures(figures: Mapping[str, Any]) -> None:
@@ -974,12 +1045,33 @@ def _print_calibrations(model: str, trust: Any) -> None:
         if calibration.class_weights:
             weights = zip(calibration.classes, calibration.class_weights, strict=True)
             typer.echo(f"  class weights: {', '.join(f'{key} {value:.2f}' for key, value in weights)}")
+    _print_fitted_context(trust)
     for name, tried in trust.report["gates"].items():
         if tried:
             typer.echo(
                 f"  withheld, {name.replace('_', ' ')}: {tried['refused']} of {tried['images']}, with a warning: "
                 f"{tried.get('warned', 'not known')}"
             )
+
+
+def _print_fitted_context(trust: Any) -> None:
+    from dermadeit.metrics.classification import FIGURE_NAMES
+    from dermadeit.reporting.format import counted, difference
+
+    context = trust.patient_context
+    if context is None:
+        typer.echo(trust.report.get("without_patient_context") or "Age and sex were not fitted.")
+        return
+    report = context.report
+    size = f"{counted(report['images'], 'image')} of {counted(report['lesions'], 'lesion')}"
+    typer.echo(f"age and sex: {size}; answers with minus without them, on lesions that were not fitted:")
+    for key, calibration in context.calibrations.items():
+        gains = calibration.report["gain"]
+        for name in ("accuracy", "roc_auc", "nll"):
+            found = gains[name]
+            if found["difference"] is not None:
+                shown = difference(found["difference"], found["interval"])
+                typer.echo(f"  {key:<12}{FIGURE_NAMES[name]:<46}{shown}")
 
 
 def _print_calibrated_views(views: int, figures: Mapping[str, Any]) -> None:

@@ -32,7 +32,7 @@ UNKNOWN_DIAGNOSIS = "UNK"
 """The column of ISIC 2019 for none of the eight diagnoses."""
 
 METADATA_COLUMNS = ("diagnosis", "sex", "age", "anatomic_site", "width", "height")
-"""Columns that describe the patient, the lesion and the picture, and that no model is shown."""
+"""Columns that describe the patient, the lesion and the picture, and that no network is shown."""
 
 COLUMN_NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -123,6 +123,16 @@ NONE_OF_THEM = ("UNK", "unknown", "none of the eight", "ben_oth", "mal_oth", "in
 """Names of what is none of the eight diagnoses; MILK10k's last three columns among them."""
 
 
+SEX_NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "female": ("female", "f", "woman", "w", "girl"),
+        "male": ("male", "m", "man", "boy"),
+        "": ("unknown", "u", "other", "o", "not known", "not stated", "na", "n/a", "nan", "none", "null"),
+    }
+)
+"""The sexes that a model may be fitted with, what else they are called, and what counts as unknown."""
+
+
 @dataclass(frozen=True)
 class Meaning:
     """What the name of a class may stand for.
@@ -204,6 +214,11 @@ def split_of(name: str) -> str | None:
     return _splits().get(fold(name)) if name.strip() else ""
 
 
+def sex_of(name: str) -> str | None:
+    """The sex of that name, an empty string for an empty or unknown one; None where nobody knows the name."""
+    return _sexes().get(fold(name)) if fold(name) else ""
+
+
 def find_columns(
     columns: Sequence[str], given: Mapping[str, str] | None = None
 ) -> dict[str, tuple[str, ...]]:
@@ -260,6 +275,11 @@ def fold(name: str) -> str:
 @lru_cache(maxsize=1)
 def _splits() -> dict[str, str]:
     return {fold(name): split for split, names in SPLIT_NAMES.items() for name in names}
+
+
+@lru_cache(maxsize=1)
+def _sexes() -> dict[str, str]:
+    return {fold(name): sex for sex, names in SEX_NAMES.items() for name in names}
 
 
 @lru_cache(maxsize=1)

@@ -20,6 +20,7 @@ import numpy as np
 
 from dermadeit.data.collection import CollectedImage, Collection, check_table_size
 from dermadeit.data.labelling import Ledger, LeftOut
+from dermadeit.data.patient import patient_of
 from dermadeit.errors import ErrorCode, ImageError, ResultFileError, TableError
 from dermadeit.evaluation.comparison import ComparedModel, gather_models
 from dermadeit.evaluation.evaluate import (
@@ -275,7 +276,17 @@ class Batch:
 
     def _read(self, chunk: Sequence[tuple[CollectedImage, LesionImage | ImageError]]) -> list[BatchItem]:
         photos = [decoded for _, decoded in chunk if isinstance(decoded, LesionImage)]
-        answers = [iter(predictor.predict(photos, self._views)) for predictor in self._predictors.values()]
+        patients = [
+            patient_of(image.metadata) for image, decoded in chunk if isinstance(decoded, LesionImage)
+        ]
+        answers = [
+            iter(
+                predictor.predict(
+                    photos, self._views, patients=patients if predictor.checkpoint.patient_context else None
+                )
+            )
+            for predictor in self._predictors.values()
+        ]
         items = []
         for image, decoded in chunk:
             if isinstance(decoded, ImageError):

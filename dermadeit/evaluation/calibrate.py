@@ -20,6 +20,7 @@ from dermadeit.data.manifest import Manifest, ManifestRow, read_source
 from dermadeit.data.search import list_folder
 from dermadeit.errors import ErrorCode, ImageError, TableError
 from dermadeit.evaluation.gate_fitting import FittedGates, fit_gates, look_at, look_at_drawn
+from dermadeit.evaluation.patient_context import fit_patient_context
 from dermadeit.evaluation.predictions import SMALLEST_SLICE
 from dermadeit.imaging.decode import LesionImage, decode_image
 from dermadeit.inference.predictor import BATCH_IMAGES, DEFAULT_VIEWS, Predictor, ViewOutputs
@@ -36,6 +37,7 @@ from dermadeit.trust.calibration import (
 from dermadeit.trust.files import Trust
 from dermadeit.trust.gating import GateVerdict
 from dermadeit.trust.neighbours import NeighbourIndex
+from dermadeit.trust.patient_context import PatientContext
 from dermadeit.trust.scaling import Scaling, cross_fitted, fit_scaling, fit_temperature, fit_vector
 
 logger = logging.getLogger(__name__)
@@ -110,8 +112,9 @@ def fit_trust(
             points and gates are fitted to them alone.
         cases: The training images to find similar ones among, as `read_cases` gives them; None for no index.
         predictor: The model, asked any of its tasks.
-        validation: The validation images, likewise. Class weights are chosen on both, and a class with too few
-            calibration lesions gets its conformal bound from both. None where there are none.
+        validation: The validation images, likewise. Class weights are chosen on both, age and sex are fitted on
+            both, and a class with too few calibration lesions gets its conformal bound from both. None where there
+            are none.
         not_skin: Folder of photos of anything but skin, from which the gates learn what to withhold; None for
             gates that know drawn pictures alone, and find fewer of such photos.
         views: Most dihedral views to calibrate for, 1 to 8; all smaller numbers come with them.
@@ -129,15 +132,32 @@ def fit_trust(
     labels = seen.labels(checkpoint.network)
     check_lesions(labels, seen.groups, checkpoint.network.classes, least=1)
     scalings = {count: fit_scaling(seen.logits(count), labels, seen.groups) for count in range(1, views + 1)}
+    calibrations = {
+        task.key: _fit_reading(task, checkpoint, scalings, seen, both) for task in checkpoint.tasks
+    }
+    context, without_context = _fit_context(checkpoint, calibrations, both)
     fitted, tried = _fit_gates(manifest.rows, predictor, not_skin)
     return Trust(
-        {task.key: _fit_reading(task, checkpoint, scalings, seen, both) for task in checkpoint.tasks},
+        calibrations,
         fitted.gates,
         fitted.out_of_distribution,
         cases and _index(predictor, cases, progress),
         fitted.skin,
-        {"gates": tried, "dermadeit_version": VERSION},
+        {"gates": tried, "without_patient_context": without_context, "dermadeit_version": VERSION},
+        context,
     )
+
+
+def _fit_context(
+    checkpoint: Checkpoint, calibrations: Mapping[str, Calibration], both: _Seen
+) -> tuple[PatientContext | None, str | None]:
+    """Answers with age and sex, or why there are none, as a sentence."""
+    logits = {views: both.logits(views) for views in calibrations[checkpoint.network.key].by_views}
+    try:
+        context = fit_patient_context(checkpoint.network, checkpoint.tasks, calibrations, both.rows, logits)
+    except TableError as error:
+        return None, error.user_message
+    return context, None
 
 
 def _fit_reading(

@@ -14,8 +14,10 @@ from scipy.special import softmax
 
 from dermadeit.about import DISCLAIMER, VERSION
 from dermadeit.data.manifest import Manifest, ManifestRow
+from dermadeit.data.patient import patient_of
 from dermadeit.data.tabular import write_csv
 from dermadeit.errors import ImageError
+from dermadeit.evaluation.patient_context import measure_context, take_with_context
 from dermadeit.evaluation.predictions import SMALLEST_SLICE, PredictionSet, measure, measure_sources
 from dermadeit.evaluation.slices import SLICED_BY, Attributes, is_known, measure_slices
 from dermadeit.files import write_json
@@ -79,6 +81,8 @@ class ModelMetrics(TypedDict, total=False):
         sources: Name of a collection to its own figures with intervals.
         lesions: The same figures where the photos of a lesion are answered together, with `n` lesions and
             `several_photos`, how many of them have more than one; None where no lesion has, or none is known.
+        patient_context: Figures without and with age and sex, and their paired differences, as
+            `patient_context.measure_context` gives them; absent where no answer has them.
         risk_coverage: `aurc`, and `curve` of `coverage` and `risk`, as `shares.risk_coverage` gives them.
         stability: How often turning the photo changes the answer, as `shares.stability_figures` gives it.
         calibration: `scaling`, and calibration figures `before` and `after` it.
@@ -102,6 +106,7 @@ class ModelMetrics(TypedDict, total=False):
     intervals: dict[str, Any]
     sources: dict[str, dict[str, Any]]
     lesions: dict[str, Any] | None
+    patient_context: dict[str, Any]
     risk_coverage: dict[str, Any] | None
     stability: dict[str, Any] | None
     calibration: dict[str, Any] | None
@@ -140,7 +145,9 @@ def evaluate(
         Predictions, failures and figures; an image that can't be read is a failure and counts in no figure.
     """
     predictions, failures = [], []
-    records = predictor.predict_iter(map(_content, manifest.rows), views)
+    has_context = predictor.checkpoint.patient_context is not None
+    patients = [patient_of(row.metadata) for row in manifest.rows] if has_context else None
+    records = predictor.predict_iter(map(_content, manifest.rows), views, patients=patients)
     for row, record in zip(manifest.rows, records, strict=True):
         if isinstance(record, ItemFailure):
             failures.append(LabelledFailure(row.image_id, row.file, row.label, record))
@@ -270,6 +277,7 @@ def assemble_in_steps(
     circumstances = _circumstances(failures, weights_sha256, excluded, ledger)
     sources: dict[str, Any] = {}
     lesions: dict[str, Any] | None = None
+    context: dict[str, Any] = {}
     trust: dict[str, Any] = dict.fromkeys(_TRUST_FIGURES)
     slices: dict[str, Any] | None = None
     measurement = measure(measured)
@@ -281,6 +289,7 @@ def assemble_in_steps(
             **figures,
             "sources": sources,
             "lesions": lesions,
+            **context,
             **trust,
             "slices": slices,
             **circumstances,
@@ -296,6 +305,10 @@ def assemble_in_steps(
     if together is not None:
         several = sum(count > 1 for count in Counter(measured.lesion_groups).values())
         lesions = {"several_photos": several, **measure(together).to_dict()}
+        yield so_far()
+    pair = take_with_context(measured, [item.prediction for item in predictions])
+    if pair is not None:
+        context = {"patient_context": measure_context(*pair)}
         yield so_far()
     for name, found in _trust_figures(measured, predictions, calibration, attributes):
         trust = trust | {name: found}
@@ -506,6 +519,7 @@ def prediction_columns(
     network: Sequence[str] | None = None,
     other_tasks: Sequence[str] = (),
     *,
+    with_context: bool = False,
     with_origin: bool = False,
 ) -> tuple[str, ...]:
     """The columns of `predictions.csv`, a row for each image that was read.
@@ -515,6 +529,8 @@ def prediction_columns(
     - `p_<class>`, `logit_<class>`: probability (0 to 1) of each class of the task, and logit of each class of the
       network; the logits are not calibrated.
     - `answer_<task>`: of a network of several tasks, what it answered for the others.
+    - `context_label`, `context_p_<class>`: the class that is answered with age and sex, and the probabilities of
+      the task's classes with them; empty without an age.
     - `lesion_group`, `source`, `split`: as the manifest gives them.
     - `calibrated`: whether the probabilities are, True or False.
     - `verdict`, `abstain_codes`, `warning_codes`, `conformal_set`: as in `records.PredictionRecord`; several
@@ -530,12 +546,14 @@ def prediction_columns(
         classes: Class keys of the task.
         network: Class keys of the logits; None for those of the task.
         other_tasks: Keys of the other tasks that were answered.
+        with_context: Whether there are answers with age and sex.
         with_origin: Whether each row says by itself how it came about.
     """
     scores = (
         *(f"p_{key}" for key in classes),
         *(f"logit_{key}" for key in (classes if network is None else network)),
         *(f"answer_{key}" for key in other_tasks),
+        *(("context_label", *(f"context_p_{key}" for key in classes)) if with_context else ()),
     )
     return (*_IMAGE_COLUMNS, *scores, *_SERVED_COLUMNS, *(_ORIGIN_COLUMNS if with_origin else ()))
 
@@ -560,6 +578,7 @@ def write_evaluations(evaluations: Sequence[Evaluation], folder: Path, *, with_o
         classes,
         tuple(dict.fromkeys(key for prediction in answered for key in prediction.logits)) or None,
         tuple(dict.fromkeys(key for prediction in answered for key in _other_readings(prediction))),
+        with_context=any(_context_cells(prediction) for prediction in answered),
         with_origin=with_origin,
     )
     if "target" in evaluations[0].metrics:
@@ -584,6 +603,7 @@ def _prediction_rows(evaluations: Sequence[Evaluation], with_origin: bool) -> It
                 **{f"p_{key}": value for key, value in prediction.probabilities.items()},
                 **{f"logit_{key}": value for key, value in prediction.logits.items()},
                 **{f"answer_{key}": reading.label for key, reading in _other_readings(prediction).items()},
+                **_context_cells(prediction),
                 "lesion_group": item.lesion_group,
                 "source": item.source,
                 "split": item.split,
@@ -602,6 +622,16 @@ def _prediction_rows(evaluations: Sequence[Evaluation], with_origin: bool) -> It
 
 def _other_readings(prediction: Prediction) -> dict[str, TaskReading]:
     return {key: reading for key, reading in prediction.readings.items() if key != prediction.task}
+
+
+def _context_cells(prediction: Prediction) -> dict[str, Any]:
+    asked = prediction.patient_context and prediction.patient_context.asked
+    if asked is None:
+        return {}
+    return {
+        "context_label": asked.label,
+        **{f"context_p_{key}": value for key, value in asked.probabilities.items()},
+    }
 
 
 def _origin(evaluation: Evaluation, item: LabelledPrediction) -> dict[str, Any]:

@@ -9,9 +9,18 @@ from typing import Any
 import numpy as np
 
 from dermadeit.about import DISCLAIMER
+from dermadeit.data.patient import Patient
 from dermadeit.errors import ConfigurationError
 from dermadeit.inference.predictor import DEFAULT_VIEWS, Predictor, Source, answer_logits
-from dermadeit.inference.records import ABSTAIN, ANSWER, Decision, ItemFailure, Prediction, TaskReading
+from dermadeit.inference.records import (
+    ABSTAIN,
+    ANSWER,
+    ContextReading,
+    Decision,
+    ItemFailure,
+    Prediction,
+    TaskReading,
+)
 from dermadeit.trust.calibration import DEFAULT_OPERATING_POINT
 
 
@@ -36,6 +45,7 @@ class LesionPrediction:
         views: Number of dihedral views of each photo that were averaged.
         operating_point: The decision at the operating point that was asked for.
         conformal_set: The classes that can't be ruled out.
+        patient_context: The answer with age and sex; None where neither was given or no photo counts.
     """
 
     task: str
@@ -53,6 +63,7 @@ class LesionPrediction:
     calibrated: bool = False
     operating_point: Decision | None = None
     conformal_set: tuple[str, ...] | None = None
+    patient_context: ContextReading | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The record as JSON-ready values, with each photo's own under `photos`."""
@@ -64,6 +75,7 @@ class LesionPrediction:
             "probabilities": self.probabilities and dict(self.probabilities),
             "class_probabilities": self.class_probabilities and dict(self.class_probabilities),
             "readings": self.readings and {key: reading.to_dict() for key, reading in self.readings.items()},
+            "patient_context": self.patient_context and self.patient_context.to_dict(),
             "calibrated": self.calibrated,
             "views": self.views,
             "operating_point": self.operating_point and asdict(self.operating_point),
@@ -82,6 +94,7 @@ def predict_lesion(
     views: int = DEFAULT_VIEWS,
     *,
     operating_point: str | None = None,
+    patient: Patient | None = None,
 ) -> LesionPrediction:
     """Reads several photos of one lesion.
 
@@ -90,12 +103,13 @@ def predict_lesion(
         sources: The photos, as `Predictor.predict` takes them.
         views: Dihedral views of each photo whose logits are averaged, 1 to 8.
         operating_point: One of `calibration.OPERATING_POINTS`, the balanced one by default.
+        patient: Age and sex; None where neither is known.
 
     Raises:
         ConfigurationError: There are no photos; or as `Predictor.predict` raises it.
     """
-    photos = predictor.predict(sources, views, operating_point=operating_point)
-    return join_photos(predictor, photos, views, operating_point or DEFAULT_OPERATING_POINT)
+    photos = predictor.predict(sources, views, operating_point=operating_point, patients=patient)
+    return join_photos(predictor, photos, views, operating_point or DEFAULT_OPERATING_POINT, patient)
 
 
 def join_photos(
@@ -103,6 +117,7 @@ def join_photos(
     photos: Sequence[Prediction | ItemFailure],
     views: int = DEFAULT_VIEWS,
     operating_point: str = DEFAULT_OPERATING_POINT,
+    patient: Patient | None = None,
 ) -> LesionPrediction:
     """One answer from the records of several photos of one lesion, without another pass through the network.
 
@@ -111,6 +126,7 @@ def join_photos(
         photos: One or more records.
         views: With which the photos were read.
         operating_point: One of `calibration.OPERATING_POINTS`.
+        patient: Age and sex; None where neither is known.
 
     Raises:
         ConfigurationError: There are no photos.
@@ -122,7 +138,7 @@ def join_photos(
     if not used:
         return LesionPrediction(checkpoint.task.key, checkpoint.model, tuple(photos), 0, 0, None, views)
     logits = np.mean([list(photo.logits.values()) for photo in used], axis=0)
-    answer = answer_logits(checkpoint, logits, views, operating_point)
+    answer = answer_logits(checkpoint, logits, views, operating_point, patient)
     shares = [photo.probabilities[answer["label"]] for photo in used]
     return LesionPrediction(
         checkpoint.task.key,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,21 @@ import torch
 from PIL import Image
 from scipy.special import softmax
 
+from dermadeit.data.patient import Patient
 from dermadeit.errors import ConfigurationError, ImageError
 from dermadeit.imaging.decode import LesionImage, decode_image, sanitise_name
 from dermadeit.imaging.preprocessing import DIHEDRAL_VIEWS, dihedral_views
 from dermadeit.imaging.quality import QualityReport, assess_quality
 from dermadeit.imaging.skin_tone import skin_angle
 from dermadeit.inference.decision import decide_at_point
-from dermadeit.inference.records import ABSTAIN, ANSWER, ItemFailure, Prediction, TaskReading
+from dermadeit.inference.records import (
+    ABSTAIN,
+    ANSWER,
+    ContextReading,
+    ItemFailure,
+    Prediction,
+    TaskReading,
+)
 from dermadeit.models.checkpoints import CHECKPOINT_ROOT, Checkpoint, find_checkpoint, load_checkpoint
 from dermadeit.models.classifier import recording_shallow_embeddings, shallow_embeddings
 from dermadeit.models.hub import names_a_checkpoint
@@ -30,6 +38,7 @@ from dermadeit.trust.calibration import DEFAULT_OPERATING_POINT, Calibration, ch
 from dermadeit.trust.files import CALIBRATE_COMMAND, Trust
 from dermadeit.trust.gating import gate
 from dermadeit.trust.neighbours import VOTERS, count_votes, describe_disagreement, disagrees
+from dermadeit.trust.patient_context import NOT_FITTED, has_age
 from dermadeit.trust.stability import stability
 
 DEFAULT_VIEWS = DIHEDRAL_VIEWS
@@ -122,6 +131,7 @@ class Predictor:
         *,
         operating_point: str | None = None,
         neighbours: int = 0,
+        patients: Patient | Iterable[Patient | None] | None = None,
     ) -> list[Prediction | ItemFailure]:
         """Reads images.
 
@@ -130,6 +140,8 @@ class Predictor:
             views: Dihedral views whose logits are averaged, 1 to 8.
             operating_point: One of `calibration.OPERATING_POINTS`, the balanced one by default.
             neighbours: How many similar training lesions to name.
+            patients: Age and sex of the one patient whom all photos show, or of each photo's patient. The record
+                then has the answer with them too, where the model was fitted so and the age is known.
 
         Returns:
             One record for each source, in order. An image that can't be read is an `ItemFailure` and does not
@@ -139,7 +151,11 @@ class Predictor:
             ConfigurationError: `views` is out of range, or the checkpoint was not calibrated and can't give an
                 operating point or neighbours.
         """
-        return list(self.predict_iter(sources, views, operating_point=operating_point, neighbours=neighbours))
+        return list(
+            self.predict_iter(
+                sources, views, operating_point=operating_point, neighbours=neighbours, patients=patients
+            )
+        )
 
     def predict_iter(
         self,
@@ -148,10 +164,11 @@ class Predictor:
         *,
         operating_point: str | None = None,
         neighbours: int = 0,
+        patients: Patient | Iterable[Patient | None] | None = None,
     ) -> Iterator[Prediction | ItemFailure]:
         """Like `predict`, but yields each record as soon as its batch is done and holds one batch in memory."""
         request = self._check_request(views, operating_point, neighbours)
-        for [record] in self._predict_in_batches(sources, request, [self]):
+        for [record] in self._predict_in_batches(_paired(sources, patients), request, [self]):
             yield record
 
     def predict_tasks(
@@ -161,6 +178,7 @@ class Predictor:
         *,
         operating_point: str | None = None,
         neighbours: int = 0,
+        patients: Patient | Iterable[Patient | None] | None = None,
     ) -> Iterator[dict[str, Prediction | ItemFailure]]:
         """Reads images for every task that the network answers, in one pass through it.
 
@@ -169,6 +187,7 @@ class Predictor:
             views: Dihedral views whose logits are averaged, 1 to 8.
             operating_point: One of `calibration.OPERATING_POINTS`, the balanced one by default.
             neighbours: How many similar training lesions to name.
+            patients: Age and sex of one patient or of each photo's.
 
         Yields:
             For each source, in order, the key of each task to the record that `predict` gives when it is asked.
@@ -178,7 +197,7 @@ class Predictor:
         """
         request = self._check_request(views, operating_point, neighbours)
         asked = [self.for_task(task.key) for task in self.checkpoint.tasks]
-        for records in self._predict_in_batches(sources, request, asked):
+        for records in self._predict_in_batches(_paired(sources, patients), request, asked):
             yield {record.task: record for record in records}
 
     def outputs(self, images: Sequence[LesionImage], views: int = DEFAULT_VIEWS) -> list[ViewOutputs]:
@@ -240,18 +259,21 @@ class Predictor:
         return [ViewOutputs(*parts) for parts in per_image]
 
     def _predict_in_batches(
-        self, sources: Iterable[Source], request: _Request, asked: Sequence[Predictor]
+        self,
+        sources: Iterable[tuple[Source, Patient | None]],
+        request: _Request,
+        asked: Sequence[Predictor],
     ) -> Iterator[list[Prediction | ItemFailure]]:
         """The record of each source for each of these, which are this network asked one task each."""
         remaining = iter(sources)
         while batch := list(islice(remaining, BATCH_IMAGES)):
-            prepared = [self._prepare(source) for source in batch]
-            tensors = [item.tensor for item in prepared if isinstance(item, _Prepared)]
+            prepared = [(self._prepare(source), patient) for source, patient in batch]
+            tensors = [item.tensor for item, _ in prepared if isinstance(item, _Prepared)]
             outputs = iter(self._outputs(tensors, request.views))
-            for item in prepared:
+            for item, patient in prepared:
                 if isinstance(item, _Prepared):
                     found = next(outputs)
-                    yield [one._record(item, found, request) for one in asked]
+                    yield [one._record(item, found, request, patient) for one in asked]
                 else:
                     yield [replace(item, task=one.checkpoint.task.key) for one in asked]
 
@@ -271,7 +293,9 @@ class Predictor:
             name = os.fsdecode(source) if isinstance(source, str | os.PathLike) else None
             return self._failure(sanitise_name(name), error.sha256, error.code, error.user_message)
 
-    def _record(self, image: _Prepared, outputs: ViewOutputs, request: _Request) -> Prediction | ItemFailure:
+    def _record(
+        self, image: _Prepared, outputs: ViewOutputs, request: _Request, patient: Patient | None
+    ) -> Prediction | ItemFailure:
         if not np.isfinite(outputs.logits).all():
             return self._failure(image.name, image.sha256, "non_finite_output", NOT_FINITE)
         checkpoint = self.checkpoint
@@ -286,7 +310,7 @@ class Predictor:
             views=request.views,
             ledger=image.ledger,
             warnings=image.warnings if trust is not None else (*image.warnings, NOT_CALIBRATED),
-            **answer_logits(checkpoint, logits, request.views, request.operating_point),
+            **answer_logits(checkpoint, logits, request.views, request.operating_point, patient),
         )
         if trust is not None:
             record = replace(record, **_apply_gates(trust, image, outputs))
@@ -320,8 +344,20 @@ class Predictor:
         )
 
 
+def _paired(
+    sources: Iterable[Source], patients: Patient | Iterable[Patient | None] | None
+) -> Iterable[tuple[Source, Patient | None]]:
+    if patients is None or isinstance(patients, Patient):
+        return zip(sources, repeat(patients), strict=False)
+    return zip(sources, patients, strict=True)
+
+
 def answer_logits(
-    checkpoint: Checkpoint, logits: np.ndarray, views: int, operating_point: str
+    checkpoint: Checkpoint,
+    logits: np.ndarray,
+    views: int,
+    operating_point: str,
+    patient: Patient | None = None,
 ) -> dict[str, Any]:
     """What a checkpoint makes of logits: its readings, and that of the task that is asked.
 
@@ -330,6 +366,7 @@ def answer_logits(
         logits: float [N], of the network's classes.
         views: How many views of a photo were averaged.
         operating_point: One of `calibration.OPERATING_POINTS`.
+        patient: Age and sex; None where neither is known.
 
     Returns:
         The fields of a `Prediction` that rest on its probabilities, by their names.
@@ -340,11 +377,7 @@ def answer_logits(
         if calibration is None
         else calibration.class_probabilities(logits, views)
     )
-    readings = {
-        task.key: _read(task, trust, checkpoint.network, shares, views, operating_point)
-        for task in checkpoint.tasks
-        if trust is None or task.key in trust.calibrations
-    }
+    readings = _read_all(checkpoint, trust and trust.calibrations, shares, views, operating_point)
     asked = readings[checkpoint.task.key]
     return {
         "label": asked.label,
@@ -354,6 +387,55 @@ def answer_logits(
         "conformal_set": asked.conformal_set,
         "class_probabilities": dict(zip(checkpoint.network.classes, shares.tolist(), strict=True)),
         "readings": readings,
+        "patient_context": patient
+        and _answer_with(patient, checkpoint, trust, shares, views, operating_point),
+    }
+
+
+def _answer_with(
+    patient: Patient,
+    checkpoint: Checkpoint,
+    trust: Trust | None,
+    class_probabilities: np.ndarray,
+    views: int,
+    operating_point: str,
+) -> ContextReading:
+    """The answer with age and sex, from the probabilities of the photo alone, float64 [N]."""
+    context, task = trust and trust.patient_context, checkpoint.task.key
+    if context is None:
+        return ContextReading(patient, NOT_FITTED, task)
+    note = context.note(patient)
+    if not has_age(patient):
+        return ContextReading(patient, note, task)
+    [fused] = context.fusion(class_probabilities[None], [patient])
+    return ContextReading(
+        patient,
+        note,
+        task,
+        dict(zip(checkpoint.network.classes, fused.tolist(), strict=True)),
+        _read_all(checkpoint, context.calibrations, fused, views, operating_point),
+    )
+
+
+def _read_all(
+    checkpoint: Checkpoint,
+    calibrations: Mapping[str, Calibration] | None,
+    class_probabilities: np.ndarray,
+    views: int,
+    operating_point: str,
+) -> dict[str, TaskReading]:
+    """The reading of each task from the probabilities of the network's classes, float64 [N]."""
+    return {
+        task.key: _read(
+            task,
+            None if calibrations is None else calibrations[task.key],
+            checkpoint.network,
+            class_probabilities,
+            views,
+            operating_point,
+        )
+        for task in checkpoint.tasks
+        if calibrations is None or task.key in calibrations
     }
 
 
@@ -367,7 +449,7 @@ def _fitted_for(checkpoint: Checkpoint, views: int) -> tuple[Trust | None, Calib
 
 def _read(
     task: Task,
-    trust: Trust | None,
+    calibration: Calibration | None,
     network: Task,
     class_probabilities: np.ndarray,
     views: int,
@@ -378,9 +460,8 @@ def _read(
     assert groups is not None, "a network is asked only what it can answer"
     probabilities = groups.read(class_probabilities)
     by_class = dict(zip(task.classes, probabilities.tolist(), strict=True))
-    if trust is None:
+    if calibration is None:
         return TaskReading(by_class, task.classes[int(probabilities.argmax())])
-    calibration = trust.calibrations[task.key]
     return TaskReading(
         by_class,
         task.classes[int(calibration.answers(probabilities))],

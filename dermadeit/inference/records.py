@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypedDict
 
 from dermadeit.about import DISCLAIMER
+from dermadeit.data.patient import Patient
 from dermadeit.imaging.quality import QualityReport
 from dermadeit.trust.neighbours import Neighbour
 from dermadeit.trust.stability import Stability
@@ -88,6 +89,30 @@ class NeighbourRecord(TypedDict):
     distance: float
 
 
+class PatientContextRecord(TypedDict):
+    """The answer with age and sex, beside that of the photo alone.
+
+    Attributes:
+        age: In years, as it was given; None where unknown.
+        sex: `female` or `male`; None where unknown.
+        note: Why there is no such answer, or what else a reader should know about it, as a sentence; None for
+            nothing.
+        label: Key of the class that is answered with age and sex; None where there is no such answer, and so are
+            the next ones.
+        probabilities: Class key to probability, 0 to 1, summing to 1, in the task's class order.
+        class_probabilities: The same for the network's own classes, which all readings are sums of.
+        readings: Key of each task that the network answers to what it says.
+    """
+
+    age: float | None
+    sex: str | None
+    note: str | None
+    label: str | None
+    probabilities: dict[str, float] | None
+    class_probabilities: dict[str, float] | None
+    readings: dict[str, ReadingRecord] | None
+
+
 class ErrorRecord(TypedDict):
     """Why an image got no reading.
 
@@ -117,6 +142,7 @@ class PredictionRecord(TypedDict):
         class_probabilities: The same for the network's own classes, which all readings are sums of; None where
             only the task's are known.
         readings: Key of each task that the network answers to what it says; None where only this task is known.
+        patient_context: The answer with age and sex; None where neither was given.
         calibrated: Whether the probabilities are calibrated; else they are the softmax of the logits.
         logits: Class key of the network to logit, averaged over the views and not calibrated.
         views: Number of dihedral views that were averaged.
@@ -147,6 +173,7 @@ class PredictionRecord(TypedDict):
     probabilities: dict[str, float]
     class_probabilities: dict[str, float] | None
     readings: dict[str, ReadingRecord] | None
+    patient_context: PatientContextRecord | None
     calibrated: bool
     logits: dict[str, float]
     views: int
@@ -192,6 +219,7 @@ class FailedRecord(TypedDict):
     probabilities: None
     class_probabilities: None
     readings: None
+    patient_context: None
     calibrated: None
     logits: None
     views: None
@@ -254,6 +282,43 @@ class TaskReading:
 
 
 @dataclass(frozen=True)
+class ContextReading:
+    """The answer with age and sex, beside that of the photo alone.
+
+    Attributes:
+        patient: Age and sex, as they were given.
+        note: Why there is no such answer, or what else a reader should know about it, as a sentence; may be empty.
+        task: Key of the task that was asked.
+        class_probabilities: Key of each of the network's own classes to its probability, 0 to 1, summing to 1. All
+            readings are sums of these. Empty where there is no such answer.
+        readings: Key of each task that the network answers to what it says; empty likewise.
+    """
+
+    patient: Patient
+    note: str
+    task: str
+    class_probabilities: Mapping[str, float] = field(default_factory=dict)
+    readings: Mapping[str, TaskReading] = field(default_factory=dict)
+
+    @property
+    def asked(self) -> TaskReading | None:
+        """The reading of the task that was asked; None where there is no answer with age and sex."""
+        return self.readings.get(self.task)
+
+    def to_dict(self) -> PatientContextRecord:
+        """The answer as JSON-ready values."""
+        return {
+            "age": self.patient.age,
+            "sex": self.patient.sex,
+            "note": self.note or None,
+            "label": self.asked and self.asked.label,
+            "probabilities": self.asked and dict(self.asked.probabilities),
+            "class_probabilities": dict(self.class_probabilities) or None,
+            "readings": {key: reading.to_dict() for key, reading in self.readings.items()} or None,
+        }
+
+
+@dataclass(frozen=True)
 class Prediction:
     """The reading of one image by one model.
 
@@ -294,6 +359,8 @@ class Prediction:
         class_probabilities: Key of each of the network's own classes to its probability, 0 to 1, summing to 1. All
             readings are sums of these. Empty where only the probabilities of the task are known.
         readings: Key of each task that the network answers to what it says, `task` among them; empty likewise.
+        patient_context: The answer with age and sex; None where neither was given. All other fields are of the
+            photo alone.
     """
 
     file: str
@@ -324,6 +391,7 @@ class Prediction:
     saliency_check: Mapping[str, Any] | None = None
     class_probabilities: Mapping[str, float] = field(default_factory=dict)
     readings: Mapping[str, TaskReading] = field(default_factory=dict)
+    patient_context: ContextReading | None = None
 
     def to_dict(self) -> PredictionRecord:
         """The record as JSON-ready values."""
@@ -344,6 +412,7 @@ class Prediction:
             "probabilities": dict(self.probabilities),
             "class_probabilities": dict(self.class_probabilities) or None,
             "readings": {key: reading.to_dict() for key, reading in self.readings.items()} or None,
+            "patient_context": self.patient_context and self.patient_context.to_dict(),
             "calibrated": self.calibrated,
             "logits": dict(self.logits),
             "views": self.views,
@@ -399,6 +468,7 @@ class ItemFailure:
             "probabilities": None,
             "class_probabilities": None,
             "readings": None,
+            "patient_context": None,
             "calibrated": None,
             "logits": None,
             "views": None,

@@ -40,6 +40,7 @@ from dermadeit.tasks import (
 )
 from dermadeit.trust.calibration import Calibration
 from dermadeit.trust.files import Trust, read_trust, remove_trust
+from dermadeit.trust.patient_context import PatientContext
 
 if TYPE_CHECKING:
     import torch
@@ -231,6 +232,11 @@ class Checkpoint:
         groups = self.task.group(self.network.classes)
         assert groups is not None, "load_checkpoint and for_task refuse any other"
         return groups
+
+    @property
+    def patient_context(self) -> PatientContext | None:
+        """What was fitted for answers with age and sex; None where nothing was."""
+        return self.trust.patient_context if self.trust else None
 
     @property
     def calibration(self) -> Calibration | None:

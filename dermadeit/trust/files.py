@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -25,6 +25,12 @@ from dermadeit.trust.calibration import (
 )
 from dermadeit.trust.gating import Gates, OutOfDistribution, SkinDetector
 from dermadeit.trust.neighbours import NeighbourIndex
+from dermadeit.trust.patient_context import (
+    PatientContext,
+    PatientContextValues,
+    context_to_dict,
+    read_context,
+)
 
 CALIBRATION_FILE = "calibration.json"
 ARRAYS_FILE = "trust.safetensors"
@@ -42,11 +48,13 @@ class CalibrationFile(CalibrationsValues):
         format: Version of the file's format.
         gates: As `gating.Gates.to_dict` gives them.
         report: `gates`, how many photos of each kind they withhold or warn of, and `dermadeit_version`.
+        patient_context: What was fitted for age and sex; missing where nothing was.
     """
 
     format: int
     gates: dict[str, Any]
     report: dict[str, Any]
+    patient_context: NotRequired[PatientContextValues]
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +68,9 @@ class Trust:
         out_of_distribution: How strange an image is.
         neighbours: The training images, to find similar ones; None where they were not indexed.
         skin: Whether an image shows skin at all; None in files of version 0.1.
-        report: For people: `gates`, how many photos of each kind they withhold or warn of, and
-            `dermadeit_version`.
+        report: For people: `gates`, how many photos of each kind they withhold or warn of;
+            `without_patient_context`, why there are no answers with age and sex; and `dermadeit_version`.
+        patient_context: Answers with age and sex; None where they were not fitted.
     """
 
     calibrations: Mapping[str, Calibration]
@@ -70,6 +79,7 @@ class Trust:
     neighbours: NeighbourIndex | None
     skin: SkinDetector | None = None
     report: Mapping[str, Any] = field(default_factory=dict)
+    patient_context: PatientContext | None = None
 
 
 def write_trust(folder: Path, trust: Trust) -> None:
@@ -94,6 +104,8 @@ def write_trust(folder: Path, trust: Trust) -> None:
         "gates": trust.gates.to_dict(),
         "report": dict(trust.report),
     }
+    if trust.patient_context is not None:
+        content["patient_context"] = context_to_dict(trust.patient_context)
     write_json(folder / CALIBRATION_FILE, content)
 
 
@@ -128,6 +140,7 @@ def read_trust(folder: Path, network: Task, weights_sha256: str) -> Trust | None
         )
     try:
         calibrations = read_calibrations(values)
+        context = values.get("patient_context") and read_context(values["patient_context"], values)
         gates = Gates.from_dict(values["gates"] or {})
         report = dict(values["report"])
         fitted_for = {calibration.weights_sha256 for calibration in calibrations.values()}
@@ -148,6 +161,7 @@ def read_trust(folder: Path, network: Task, weights_sha256: str) -> Trust | None
         NeighbourIndex.from_arrays(index) if index else None,
         SkinDetector.from_arrays(skin) if skin else None,
         report,
+        context or None,
     )
 
 

@@ -50,10 +50,15 @@ def fit_scaling(logits: np.ndarray, labels: np.ndarray, groups: Sequence[str]) -
     with_temperature, with_vector = (
         log_losses(labels, cross_fitted(fit, logits, labels, groups)) for fit in (fit_temperature, fit_vector)
     )
-    gains = with_temperature - with_vector
+    is_better = is_clear_gain(with_temperature - with_vector, groups)
+    return (fit_vector if is_better else fit_temperature)(logits, labels)
+
+
+def is_clear_gain(gains: np.ndarray, groups: Sequence[str]) -> bool:
+    """Whether the mean of gains, float [N], is more than one standard error over lesions; of N lesion names."""
     _, lesion_of = np.unique(np.asarray(groups), return_inverse=True)
     standard_error = np.sqrt((np.bincount(lesion_of, gains - gains.mean()) ** 2).sum()) / len(gains)
-    return (fit_vector if gains.mean() > standard_error else fit_temperature)(logits, labels)
+    return bool(gains.mean() > standard_error)
 
 
 def cross_fitted(fit: Fit, logits: np.ndarray, labels: np.ndarray, groups: Sequence[str]) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from dermadeit.about import DISCLAIMER
+from dermadeit.data.patient import read_patient
 from dermadeit.errors import ConfigurationError
 from dermadeit.imaging.decode import LesionImage, sanitise_name
 from dermadeit.inference.faithfulness import check_saliency
@@ -36,7 +37,12 @@ def add_photo_endpoints(predictors: Mapping[str, Predictor]) -> None:
 
     @documented
     def predict(
-        image: Any, task: str, operating_point: str | None = None, neighbours: int = 0
+        image: Any,
+        task: str,
+        operating_point: str | None = None,
+        neighbours: int = 0,
+        age: float | None = None,
+        sex: str | None = None,
     ) -> list[PredictionRecord | FailedRecord]:
         """Reads one photo of a skin lesion. Research and teaching demo, not a medical device.
 
@@ -47,6 +53,9 @@ def add_photo_endpoints(predictors: Mapping[str, Predictor]) -> None:
             operating_point: Where `operating_point` of the record decides: `sensitivity_95`, `specificity_95` or
                 `balanced`; none for `balanced`. Only a calibrated checkpoint has them.
             neighbours: How many similar training lesions to name, 0 to 50. Only a calibrated checkpoint has them.
+            age: Age of the patient in years, for a second answer with it (`patient_context`); none to leave it
+                out. A checkpoint that was not fitted with age and sex says so there.
+            sex: Sex of the patient, `female` or `male`; none for unknown. It counts only with an age.
 
         Returns:
             A list with one record: status `ok` with verdict (`answer`, or `abstain` with reasons), label and
@@ -54,9 +63,13 @@ def add_photo_endpoints(predictors: Mapping[str, Predictor]) -> None:
         """
         try:
             predictor, count = predictors[get_task(str(task), tasks).key], _count(neighbours)
+            patient = read_patient(age, sex)
             with open_photo(image) as photo:
                 records = predictor.predict(
-                    [photo], operating_point=operating_point or None, neighbours=count
+                    [photo],
+                    operating_point=operating_point or None,
+                    neighbours=count,
+                    patients=patient,
                 )
                 return [record.to_dict() for record in records]
         except Exception as error:
@@ -111,6 +124,8 @@ def add_photo_endpoints(predictors: Mapping[str, Predictor]) -> None:
         task = gr.Textbox(next(iter(tasks)), label="Task")
         operating_point = gr.Textbox(None, label="Operating point")
         neighbours = gr.Number(0, precision=0, label="Similar cases")
+        age = gr.Number(None, label="Age")
+        sex = gr.Textbox(None, label="Sex")
         # The empty text makes it optional: Gradio asks callers for everything that has no value.
         class_key = gr.Textbox("", label="Class")
         method = gr.Textbox(DEFAULT_METHOD, label="Method")
@@ -120,7 +135,7 @@ def add_photo_endpoints(predictors: Mapping[str, Predictor]) -> None:
         trigger = gr.Button()
         trigger.click(
             predict,
-            [image, task, operating_point, neighbours],
+            [image, task, operating_point, neighbours, age, sex],
             [records],
             api_name="predict",
             preprocess=False,
