@@ -114,13 +114,18 @@ def create_classifier(
     arguments = {"num_classes": num_classes, "drop_path_rate": drop_path_rate}
     if spec.is_transformer:
         arguments["img_size"] = size
-    backbone = (
-        _create_from_hub(spec, arguments)
-        if init == "hub"
-        else timm.create_model(spec.architecture, pretrained=False, **arguments)
+    normalisation = timm.get_pretrained_cfg(spec.pretrained)
+    assert normalisation is not None, spec.pretrained
+    backbone = timm.create_model(
+        spec.architecture,
+        pretrained=False,
+        pretrained_cfg_overlay={"mean": normalisation.mean, "std": normalisation.std},
+        **arguments,
     )
-    if init not in ("hub", "none"):
-        _load_backbone(backbone, spec, Path(init))
+    if init == "hub":
+        _load(backbone, spec, _fetch(spec), spec.pretrained)
+    elif init != "none":
+        _load(backbone, spec, _read_weights(Path(init)), Path(init).name)
     return LesionClassifier(spec, backbone, size)
 
 
@@ -172,9 +177,10 @@ def shallow_embeddings(classifier: LesionClassifier, images: torch.Tensor) -> to
     raise AssertionError("the block was never reached")
 
 
-def _create_from_hub(spec: ModelSpec, arguments: dict) -> nn.Module:
+def _fetch(spec: ModelSpec) -> dict[str, torch.Tensor]:
+    """The weights of timm's pretrained network, from the Hugging Face Hub or its cache."""
     try:
-        return timm.create_model(f"{spec.architecture}.{spec.pretrained_tag}", pretrained=True, **arguments)
+        return timm.create_model(spec.pretrained, pretrained=True).state_dict()
     except (OSError, RuntimeError) as error:
         raise ModelError(
             f"The pretrained weights of {spec.title} could not be fetched from the Hugging Face Hub "
@@ -183,20 +189,23 @@ def _create_from_hub(spec: ModelSpec, arguments: dict) -> nn.Module:
         ) from error
 
 
-def _load_backbone(backbone: TimmModel, spec: ModelSpec, path: Path) -> None:
+def _read_weights(path: Path) -> dict[str, torch.Tensor]:
     if not path.is_file():
         raise ModelError(
             f"There is no weights file “{path}”. Name one that exists, or start from “hub” or “none”.",
             code=ErrorCode.WEIGHTS_UNREADABLE,
         )
     try:
-        pretrained = load_file(path)
+        return load_file(path)
     except (OSError, SafetensorError) as error:
         raise ModelError(
             f"“{path.name}” can't be read as safetensors weights. Start from a .safetensors file, “hub” or "
             "“none”.",
             code=ErrorCode.WEIGHTS_UNREADABLE,
         ) from error
+
+
+def _load(backbone: TimmModel, spec: ModelSpec, pretrained: dict[str, torch.Tensor], name: str) -> None:
     heads = tuple(f"{head}." for head in _as_names(backbone.pretrained_cfg["classifier"]))
     state = {key: value.float() for key, value in pretrained.items() if not key.startswith(heads)}
     if spec.is_transformer:
@@ -206,7 +215,7 @@ def _load_backbone(backbone: TimmModel, spec: ModelSpec, path: Path) -> None:
     wrong += [key for key in state if key not in wanted]
     if wrong:
         raise ModelError(
-            f"“{path.name}” does not have the weights of {spec.title}: {len(wrong)} tensors are missing, "
+            f"“{name}” does not have the weights of {spec.title}: {len(wrong)} tensors are missing, "
             f"unknown "
             f"or of another shape, such as {wrong[0]}.",
             code=ErrorCode.WEIGHTS_DO_NOT_FIT,

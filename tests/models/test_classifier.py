@@ -21,7 +21,15 @@ from dermadeit.tasks import get_task
 @pytest.mark.parametrize("name", MODEL_SPECS)
 def test_every_architecture_and_its_weights_are_known_to_timm(name: str) -> None:
     spec = MODEL_SPECS[name]
-    assert f"{spec.architecture}.{spec.pretrained_tag}" in timm.list_pretrained(spec.architecture + ".*")
+    assert spec.architecture in timm.list_models(spec.architecture)
+    assert spec.pretrained in timm.list_pretrained(spec.pretrained)
+
+
+@pytest.mark.parametrize("name", MODEL_SPECS)
+def test_pixels_are_normalised_as_the_weights_at_the_start_are_used_to(name: str) -> None:
+    config = timm.get_pretrained_cfg(MODEL_SPECS[name].pretrained)
+    preprocessing = create_classifier(name, 2).backbone.pretrained_cfg
+    assert (preprocessing["mean"], preprocessing["std"]) == (config.mean, config.std)
 
 
 @pytest.mark.parametrize(
@@ -114,17 +122,17 @@ def test_parameters_are_counted_without_building(name: str) -> None:
 @pytest.mark.slow
 def test_hub_weights_come_from_the_hub_cache(tmp_path: Path) -> None:
     # A stand-in with the layout of the real cache: the hub itself is not asked.
-    repo = tmp_path / "hub" / "models--timm--deit_tiny_distilled_patch16_224.fb_in1k"
+    repo = tmp_path / "hub" / "models--timm--vit_tiny_patch16_224.augreg_in21k_ft_in1k"
     snapshot = repo / "snapshots" / "abc"
     snapshot.mkdir(parents=True)
     (repo / "refs").mkdir()
     (repo / "refs" / "main").write_text("abc")
-    original = timm.create_model("deit_tiny_distilled_patch16_224")
+    original = timm.create_model("vit_tiny_patch16_224")
     save_file(original.state_dict(), snapshot / "model.safetensors")
     program = (
         "from dermadeit.models.classifier import create_classifier\n"
         "backbone = create_classifier('dermadeit', 2, image_size=64, init='hub').backbone\n"
-        "print(backbone.dist_token.sum().item(), backbone.pos_embed.shape[1], backbone.head.out_features)"
+        "print(backbone.cls_token.sum().item(), backbone.pos_embed.shape[1], backbone.head.out_features)"
     )
     environment = os.environ | {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
     environment.pop("HF_HUB_CACHE", None)
@@ -132,7 +140,7 @@ def test_hub_weights_come_from_the_hub_cache(tmp_path: Path) -> None:
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
     )
     token_sum, positions, classes = done.stdout.split()
-    assert float(token_sum) == pytest.approx(original.dist_token.sum().item(), abs=1e-5)
+    assert float(token_sum) == pytest.approx(original.cls_token.sum().item(), abs=1e-5)
     assert (positions, classes) == ("18", "2")
 
 
