@@ -144,7 +144,7 @@ class ModelSettings(Settings):
 
     model: str = setting("dermadeit", "its name, such as dermadeit, deit, mobilenetv2 or efficientnetv2-b0")
     init: str = setting("hub", "where its weights come from: hub, none, or a safetensors file")
-    image_size: int = setting(224, "side of the input in pixels; 0 for the model's own", least=0)
+    image_size: int = setting(160, "side of the input in pixels; 0 for the model's own", least=0)
     colour_constancy: Literal["none", "shades_of_grey"] = setting(
         "none", "take the colour of the light out of every photo, in training as when it is served"
     )
@@ -264,14 +264,14 @@ class AugmentationSettings(Settings):
     )
     downscale_probability: float = setting(0.3, "share of images that are scaled down and up again", least=0)
     downscale_to: float = setting(0.35, "smallest share of the side that they are scaled to", above=0, most=1)
-    blur_probability: float = setting(0.1, "share of images that are blurred by a Gaussian", least=0)
+    blur_probability: float = setting(0.0, "share of images that are blurred by a Gaussian", least=0)
     blur: float = setting(
         0.012, "largest deviation of that Gaussian, as a share of the side", least=LEAST_BLUR
     )
-    noise: float = setting(0.02, "largest deviation of Gaussian noise; pixels are 0 to 1", least=0)
+    noise: float = setting(0.0, "largest deviation of Gaussian noise; pixels are 0 to 1", least=0)
     jpeg_probability: float = setting(0.0, "share of images that are compressed as JPEG does", least=0)
-    vignette_probability: float = setting(0.1, "share of images that get dark corners", least=0)
-    hair_probability: float = setting(0.1, "share of images that get hair-like strokes", least=0)
+    vignette_probability: float = setting(0.0, "share of images that get dark corners", least=0)
+    hair_probability: float = setting(0.0, "share of images that get hair-like strokes", least=0)
     mixup: float = setting(
         0.2, "both parameters of the beta distribution of mixup's weights; 0 for none", least=0
     )
@@ -292,14 +292,14 @@ class AugmentationSettings(Settings):
 class OptimisationSettings(Settings):
     """How the weights are changed: AdamW, its schedule, and the average that is kept."""
 
-    epochs: int = setting(12, "passes over the train split", least=1)
+    epochs: int = setting(10, "passes over the train split", least=1)
     epoch_steps: int = setting(
         0, "steps that count as an epoch, so that trainings on more or fewer images take as many; 0 for a pass "
         "over the images", least=0,
     )  # fmt: skip
-    batch_size: int = setting(32, "images a step, over all processes and accumulated passes", least=1)
+    batch_size: int = setting(128, "images a step, over all processes and accumulated passes", least=1)
     accumulation: int = setting(1, "passes that a batch is computed in, to fit into less memory", least=1)
-    learning_rate: float = setting(5e-4, "peak learning rate, of the last layers if layers decay", above=0)
+    learning_rate: float = setting(1e-3, "peak learning rate, of the last layers if layers decay", above=0)
     layer_decay: float = setting(
         0.0,
         "learning-rate factor from each layer to the one before it, 1 for no decay; 0 for 0.75 in a transformer "
@@ -314,7 +314,7 @@ class OptimisationSettings(Settings):
     step_factor: float = setting(0.2, "what each step multiplies the learning rate by", above=0)
     clip_norm: float = setting(1.0, "largest gradient norm; 0 for no clipping", least=0)
     ema_decay: float = setting(
-        0.998, "decay of the moving average of the weights, which is validated and saved; 0 for none", least=0
+        0.995, "decay of the moving average of the weights, which is validated and saved; 0 for none", least=0
     )
     keep: Literal["last", "best"] = setting(
         "last", "the weights that are saved: of the last epoch, or of the best one on validation"

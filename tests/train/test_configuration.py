@@ -71,7 +71,7 @@ def test_every_setting_is_an_option_that_help_describes(capsys: pytest.CaptureFi
     shown = " ".join(capsys.readouterr().out.split())
     for name in TrainingConfiguration().settings:
         assert re.search(rf"--{name.replace('_', '-')}[ ,]", shown)
-    assert "{cosine,step}" in shown and "passes over the train split (default: 12)" in shown
+    assert "{cosine,step}" in shown and "passes over the train split (default: 10)" in shown
     with pytest.raises(SystemExit) as caught:
         parse_arguments(["--schedule", "linear"])
     assert caught.value.code == 2

@@ -163,9 +163,9 @@ def test_other_settings_train_too(settings: dict, changes: dict) -> None:
 
 
 GOLDEN_LOSSES = {
-    "dermadeit": [1.1827481, 0.86437654],
-    "dermadeit as the programme has it": [2.6753931, 2.1554394],
-    "plain": [0.40347463, 0.40302882],
+    "dermadeit": [1.1953540, 0.84452868],
+    "dermadeit as the programme has it": [2.7250714, 2.1236777],
+    "plain": [0.42117697, 0.40429854],
     "original": [2.3517547, 1.5752661],
 }
 """Mean training losses of two epochs. Only a change that is meant to change trainings may change them: then put in
@@ -181,7 +181,7 @@ def test_a_training_gives_the_losses_that_it_gave_before(settings: dict, case: s
     given = {name: settings[name] for name in places} | own | {"precision": settings["precision"]}
     words = [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     if as_before:
-        words += yaml.safe_load(PROGRAMME_FILE.read_text())["stages"]["final"]["arguments"].split()
+        words = yaml.safe_load(PROGRAMME_FILE.read_text())["stages"]["final"]["arguments"].split() + words
     folder = distill.train(parse_arguments(["--recipe", recipe, *words]).configuration)
     curves = json.loads((folder / "training.json").read_text())["curves"]
     # Processors round differently.
