@@ -17,8 +17,8 @@ class ModelSpec:
         name: Name used by the CLI, the API and the checkpoint folders.
         title: Name shown to people.
         architecture: timm architecture.
-        pretrained: timm's name of the weights that training starts from, and whose normalisation is kept; those of a
-            plain transformer fit its twin with a distillation token.
+        pretrained: timm's name of the weights that training starts from, and whose normalisation is kept. Those
+            of a plain transformer fit its twin with a distillation token.
         body_parameters: Number of parameters without the heads, at `image_size`.
         embedding_dim: Length of the embedding that a head reads.
         image_size: Side of the input in pixels, unless a training chooses another.
@@ -96,9 +96,16 @@ MODEL_SPECS: Mapping[str, ModelSpec] = MappingProxyType(
                 192,
                 patch_size=16,
             ),
-            ModelSpec("mobilenetv2", "MobileNetV2", "mobilenetv2_100", "mobilenetv2_100.ra_in1k", 2_223_872, 1280),
             ModelSpec(
-                "efficientnetv2-b0", "EfficientNetV2-B0", "tf_efficientnetv2_b0", "tf_efficientnetv2_b0.in1k", 5_858_704, 1280
+                "mobilenetv2", "MobileNetV2", "mobilenetv2_100", "mobilenetv2_100.ra_in1k", 2_223_872, 1280
+            ),
+            ModelSpec(
+                "efficientnetv2-b0",
+                "EfficientNetV2-B0",
+                "tf_efficientnetv2_b0",
+                "tf_efficientnetv2_b0.in1k",
+                5_858_704,
+                1280,
             ),
             ModelSpec(
                 "efficientnetv2-s",
