@@ -285,6 +285,8 @@ def render(reports: Mapping[str, Mapping[str, Any]]) -> str:
         f"{model_name(first['model'])}, one view, photos of {', '.join(SPLITS[:-1])} and {SPLITS[-1]}. {sizes}. "
         f"Parts of photos minus parts of lesions: {'; '.join(gains)}. Intervals: {first['method']}."
     )
+    if missing := [task.title for key, task in TASKS.items() if key not in reports]:
+        caption += f" Not measured: {', '.join(missing)}."
     table = markdown_table(["task", "answer", *HEADLINE_FIGURES.values()], rows)
     return f"{ABOUT}\n\n{table}\n\n{caption}"
 
