@@ -1,7 +1,8 @@
 """Opens the app: `python app.py`, also the entry point of the Space.
 
 It reads photos with the embedded checkpoints, or with one of your own: `python app.py --checkpoint FOLDER`, or the
-variable `DERMADEIT_CHECKPOINT`.
+variable `DERMADEIT_CHECKPOINT`. The page is there before the networks are: they are built in the background, and a
+photo that comes earlier waits for its own.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
 
 from dermadeit.errors import DermaDeiTError
+from dermadeit.inference.predictor import Predictor
 from dermadeit.inference.zoo import ModelZoo, load_answering
+from dermadeit.models.runtimes.choice import RUNTIME_VARIABLE, RUNTIMES, wanted_runtime
 from dermadeit.views.application import build_app, launch_options
 from dermadeit.views.page.uploads import private_cache
 
@@ -26,12 +30,13 @@ CHECKPOINT_VARIABLE = "DERMADEIT_CHECKPOINT"
 
 def main(arguments: Sequence[str] = ()) -> int:
     """Loads the predictors and serves the app until it is interrupted; returns the exit code."""
-    folder = read_arguments(arguments)
+    folder, runtime = read_arguments(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     # Its lines on requests that only go to this machine would drown the app's own.
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
-        predictors = load_answering(folder)
+        runtime = wanted_runtime(runtime)
+        predictors = load_answering(folder, runtime)
     except DermaDeiTError as error:
         sys.stderr.write(f"{error.user_message}\n")
         return 2
@@ -41,13 +46,25 @@ def main(arguments: Sequence[str] = ()) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with private_cache():
         loaded = {(key, answering.checkpoint.model): answering for key, answering in predictors.items()}
-        zoo = ModelZoo(loaded=loaded)
+        zoo = ModelZoo(loaded=loaded, runtime=runtime)
+        threading.Thread(target=build_networks, args=[predictors.values()], daemon=True).start()
         build_app(predictors, zoo).launch(**launch_options(predictors))
     return 0
 
 
-def read_arguments(arguments: Sequence[str]) -> Path | None:
-    """The checkpoint folder that the command line or the environment names; None for the embedded ones."""
+def build_networks(predictors: Iterable[Predictor]) -> None:
+    """Builds what reads photos, then what draws heatmaps. A failure waits for the photo that meets it."""
+    networks = {id(predictor.runtime): predictor for predictor in predictors}.values()
+    for build in (Predictor.warm_up, lambda predictor: predictor.checkpoint.classifier):
+        for predictor in networks:
+            try:
+                build(predictor)
+            except Exception:
+                logging.getLogger("app").exception("A network can't be built")
+
+
+def read_arguments(arguments: Sequence[str]) -> tuple[Path | None, str | None]:
+    """The checkpoint folder and the runtime that the command line or the environment names, None where neither."""
     parser = argparse.ArgumentParser(prog="python app.py", description="Opens the app.")
     parser.add_argument(
         "--checkpoint",
@@ -56,8 +73,14 @@ def read_arguments(arguments: Sequence[str]) -> Path | None:
         help="a checkpoint of your own that reads the photos, as train/distill.py writes it (default: the "
         f"variable {CHECKPOINT_VARIABLE}, else the embedded checkpoints)",
     )
-    named = parser.parse_args(arguments).checkpoint
-    return Path(named) if named else None
+    parser.add_argument(
+        "--runtime",
+        choices=RUNTIMES,
+        help="what runs the networks; auto is OpenVINO where it is installed, else PyTorch (default: the variable "
+        f"{RUNTIME_VARIABLE}, else auto)",
+    )
+    named = parser.parse_args(arguments)
+    return Path(named.checkpoint) if named.checkpoint else None, named.runtime
 
 
 def declare_gpu_function() -> None:

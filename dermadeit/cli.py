@@ -73,6 +73,14 @@ class ExportFormat(StrEnum):
     web = "web"
 
 
+class RuntimeName(StrEnum):
+    """The names of `RUNTIMES`."""
+
+    auto = "auto"
+    torch = "torch"
+    openvino = "openvino"
+
+
 class OutputFormat(StrEnum):
     """How results are printed."""
 
@@ -190,6 +198,10 @@ def predict(
         Path | None,
         typer.Option(help="A table with the columns age and sex, and file or image_id, instead."),
     ] = None,
+    runtime: Annotated[
+        RuntimeName | None,
+        typer.Option(help="What runs the network: auto is OpenVINO where it is installed, else PyTorch."),
+    ] = None,
     output_format: FormatOption = OutputFormat.table,
 ) -> None:
     """Read images, one record each; a bad file never stops the others."""
@@ -197,13 +209,15 @@ def predict(
         from dermadeit.inference.lesion import join_photos
         from dermadeit.inference.predictor import load_predictor
         from dermadeit.inference.records import ABSTAIN, ItemFailure, Prediction
+        from dermadeit.models.runtimes.choice import wanted_runtime
         from dermadeit.trust.calibration import DEFAULT_OPERATING_POINT
 
         if saliency is not None:
             require_folder(saliency)
         images = _list_images(images)
         of_each = _read_patients(images, age, sex, patients)
-        predictor = load_predictor(task and task.value, model)
+        chosen = wanted_runtime(runtime and runtime.value)
+        predictor = load_predictor(task and task.value, model, runtime=chosen)
         if output_format is OutputFormat.table and (caveat := predictor.checkpoint.task.caveat):
             _note(caveat)
         some_failed, read = False, []
@@ -250,6 +264,9 @@ def evaluate(
     slices: Annotated[
         bool, typer.Option(help="Figures by age, sex, site, skin tone and size, and attributes.csv.")
     ] = True,
+    runtime: Annotated[
+        RuntimeName, typer.Option(help="What runs the network. Published figures are those of torch.")
+    ] = RuntimeName.torch,
     allow_leaks: LeaksOption = False,
 ) -> None:
     """Compare predictions with known labels."""
@@ -274,7 +291,8 @@ def evaluate(
         if split is None and any(row.split == "train" for row in manifest.rows):
             _note("The table includes training images; --split test leaves them out.")
         predictors = [
-            load_predictor(manifest.task.key, name) for name in dict.fromkeys(model or ["dermadeit"])
+            load_predictor(manifest.task.key, name, runtime=runtime.value)
+            for name in dict.fromkeys(model or ["dermadeit"])
         ]
         _refuse_repeated([predictor.checkpoint.model for predictor in predictors])
         attributes = describe_images(manifest.rows) if slices else None

@@ -19,7 +19,6 @@ from typing import Any, Protocol
 
 import numpy as np
 from scipy import stats
-from sklearn.metrics import cohen_kappa_score
 
 from dermadeit.errors import ErrorCode, ResultFileError
 from dermadeit.evaluation.predictions import (
@@ -506,4 +505,6 @@ def _kappa(first: np.ndarray, second: np.ndarray) -> float | None:
     # Where both name one class throughout, chance alone would agree as well.
     if len(np.union1d(first, second)) == 1:
         return None
+    from sklearn.metrics import cohen_kappa_score
+
     return float(cohen_kappa_score(first, second))

@@ -83,7 +83,7 @@ class Preprocessing:
             colour_constancy,
         )
 
-    def resize(self, pixels: np.ndarray) -> torch.Tensor:
+    def squash(self, pixels: np.ndarray) -> np.ndarray:
         """Squashes an image to the square.
 
         Args:
@@ -92,10 +92,14 @@ class Preprocessing:
         Returns:
             uint8 [3, size, size].
         """
+        image = Image.fromarray(pixels).resize((self.size, self.size), _RESAMPLING[self.interpolation])
+        return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
+
+    def resize(self, pixels: np.ndarray) -> torch.Tensor:
+        """As `squash`, as a tensor."""
         import torch
 
-        image = Image.fromarray(pixels).resize((self.size, self.size), _RESAMPLING[self.interpolation])
-        return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+        return torch.from_numpy(self.squash(pixels))
 
     def normalise(self, pixels: torch.Tensor) -> torch.Tensor:
         """Standardises the channels, or each image as a whole where `per_image_zscore` says so.
@@ -120,6 +124,31 @@ class Preprocessing:
         mean = torch.tensor(self.mean, device=pixels.device).view(3, 1, 1)
         std = torch.tensor(self.std, device=pixels.device).view(3, 1, 1)
         return (scaled - mean).div_(std)
+
+    def standardisation(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """What `normalise` does, as a factor and an offset for each channel of each image.
+
+        Args:
+            pixels: uint8 [N, 3, H, W].
+
+        Returns:
+            Scale and shift, each float32 [N, 3, 1, 1]: `scale` · pixels + `shift` is what `normalise` gives.
+        """
+        gain = np.ones((len(pixels), 3, 1, 1), dtype=np.float32)
+        mean = np.array(self.mean, dtype=np.float32).reshape(1, 3, 1, 1)
+        std = np.array(self.std, dtype=np.float32).reshape(1, 3, 1, 1)
+        if self.colour_constancy == "shades_of_grey":
+            powers = (pixels / np.float32(255)) ** _MINKOWSKI_NORM
+            light = powers.mean(axis=(2, 3), keepdims=True) ** (1 / _MINKOWSKI_NORM)
+            grey = np.sqrt(np.square(light).mean(axis=1, keepdims=True))
+            gain = np.divide(grey, light, out=gain, where=light > 0).clip(max=_LARGEST_GAIN)
+        if self.per_image_zscore:
+            scaled = pixels / np.float32(255) * gain
+            mean = scaled.mean(axis=(1, 2, 3), keepdims=True)
+            std = scaled.std(axis=(1, 2, 3), keepdims=True)
+            std = np.where(std > 1e-6, std, np.float32(1))
+        scale, shift = gain / (255 * std), -mean / std
+        return scale.astype(np.float32), np.broadcast_to(shift.astype(np.float32), scale.shape)
 
     def __call__(self, pixels: np.ndarray) -> torch.Tensor:
         """uint8 [H, W, 3] to the float32 [3, size, size] that the model takes."""

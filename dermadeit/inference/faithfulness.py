@@ -24,21 +24,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image
-from scipy import ndimage, stats
-from sklearn.metrics import auc
-from torch import nn
-from torch.nn import functional as F
+from scipy import ndimage
+from scipy.special import softmax
 
 from dermadeit.errors import ErrorCode, PredictionError
 from dermadeit.imaging.decode import LesionImage
 from dermadeit.imaging.preprocessing import DIHEDRAL_VIEWS
 from dermadeit.inference.predictor import NOT_FINITE, Predictor
 from dermadeit.inference.saliency import SaliencyMap
-from dermadeit.models.classifier import create_classifier
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 REMOVED_SHARE = 0.2
 """Share of the image that the check removes, less where the map marks less."""
@@ -104,12 +105,12 @@ class PerturbationCurves:
     @property
     def deletion_auc(self) -> float:
         """Area under the deletion curve, 0 to 1; lower is better."""
-        return float(auc(self.shares, self.deletion))
+        return _area(self.shares, self.deletion)
 
     @property
     def insertion_auc(self) -> float:
         """Area under the insertion curve, 0 to 1; higher is better."""
-        return float(auc(self.shares, self.insertion))
+        return _area(self.shares, self.insertion)
 
 
 def check_saliency(predictor: Predictor, image: LesionImage, saliency_map: SaliencyMap) -> SaliencyCheck:
@@ -129,6 +130,8 @@ def check_saliency(predictor: Predictor, image: LesionImage, saliency_map: Salie
         TaskError: The map is about a class that the model doesn't know.
         PredictionError: The model gives no usable numbers for this image.
     """
+    import torch
+
     index = predictor.checkpoint.task.index_of(saliency_map.class_key)
     pixels = _resized(predictor, image)
     mask = salient_mask(saliency_map, pixels.shape[-1])
@@ -163,6 +166,8 @@ def perturbation_curves(
         TaskError: The map is about a class that the model doesn't know.
         PredictionError: The model gives no usable numbers for this image.
     """
+    import torch
+
     index = predictor.checkpoint.task.index_of(saliency_map.class_key)
     pixels = _resized(predictor, image)
     size = pixels.shape[-1]
@@ -196,6 +201,10 @@ def randomised_correlations(
         Stage, in the order in which they are randomised, to Spearman's rank correlation with the intact model's
         map, float [N], -1 to 1; 0 where either map is flat.
     """
+    import torch
+
+    from dermadeit.models.classifier import create_classifier
+
     checkpoint = predictor.checkpoint
     classifier = deepcopy(checkpoint.classifier)
     randomised = Predictor(checkpoint.with_classifier(classifier), predictor.device)
@@ -306,6 +315,9 @@ def fill_from_surroundings(
     Returns:
         float32 [B, 3, S, S].
     """
+    import torch
+    from torch.nn import functional as F
+
     size = pixels.shape[-1]
     side = -(-size // _COARSER)
     centres = (torch.arange(side, dtype=torch.float64) + 0.5) / side
@@ -326,6 +338,12 @@ def _resized(predictor: Predictor, image: LesionImage) -> torch.Tensor:
     return predictor.checkpoint.preprocessing.resize(image.pixels).float() / 255
 
 
+def _area(shares: np.ndarray, curve: np.ndarray) -> float:
+    from sklearn.metrics import auc
+
+    return float(auc(shares, curve))
+
+
 def _by_salience(saliency_map: SaliencyMap, size: int) -> np.ndarray:
     """Flat pixel positions of the map at [size, size], most salient first."""
     return np.argsort(-saliency_map.resized(size, size), axis=None, kind="stable")
@@ -333,12 +351,11 @@ def _by_salience(saliency_map: SaliencyMap, size: int) -> np.ndarray:
 
 def _probabilities(predictor: Predictor, pixels: torch.Tensor, index: int) -> np.ndarray:
     """Probability of one class: float32 [B, 3, S, S] in 0 to 1 to float64 [B]."""
-    batch = predictor.checkpoint.preprocessing.normalise(pixels)
-    with predictor.lock, torch.inference_mode():
-        logits = predictor.checkpoint.classifier(batch.to(predictor.device)).cpu()
-    if not torch.isfinite(logits).all():
+    with predictor.lock:
+        logits = predictor.runtime.logits(pixels.numpy())
+    if not np.isfinite(logits).all():
         raise PredictionError(NOT_FINITE, code=ErrorCode.NON_FINITE_OUTPUT)
-    return predictor.checkpoint.groups.read(logits.double().softmax(dim=1).numpy())[:, index]
+    return predictor.checkpoint.groups.read(softmax(logits.astype(float), axis=1))[:, index]
 
 
 def _stages_from_the_top(backbone: nn.Module) -> dict[str, dict[str, torch.Tensor]]:
@@ -355,6 +372,8 @@ def _stages_from_the_top(backbone: nn.Module) -> dict[str, dict[str, torch.Tenso
 
 
 def _rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
+    from scipy import stats
+
     if not (np.ptp(first) and np.ptp(second)):
         return 0.0
     return float(np.corrcoef(stats.rankdata(first), stats.rankdata(second))[0, 1])

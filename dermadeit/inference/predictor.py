@@ -5,23 +5,24 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from itertools import islice, repeat
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from PIL import Image
 from scipy.special import softmax
 
 from dermadeit.data.patient import Patient
 from dermadeit.errors import ConfigurationError, ImageError
 from dermadeit.imaging.decode import LesionImage, decode_image, sanitise_name
-from dermadeit.imaging.preprocessing import DIHEDRAL_VIEWS, dihedral_views
+from dermadeit.imaging.preprocessing import DIHEDRAL_VIEWS
 from dermadeit.imaging.quality import QualityReport, assess_quality
 from dermadeit.imaging.skin_tone import skin_angle
 from dermadeit.inference.decision import decide_at_point
+from dermadeit.inference.passes import PassQueue
 from dermadeit.inference.records import (
     ABSTAIN,
     ANSWER,
@@ -31,8 +32,9 @@ from dermadeit.inference.records import (
     TaskReading,
 )
 from dermadeit.models.checkpoints import CHECKPOINT_ROOT, Checkpoint, find_checkpoint, load_checkpoint
-from dermadeit.models.classifier import recording_shallow_embeddings, shallow_embeddings
 from dermadeit.models.hub import names_a_checkpoint
+from dermadeit.models.runtimes.choice import ChosenRuntime
+from dermadeit.models.runtimes.runtime import ViewOutputs
 from dermadeit.tasks import Task
 from dermadeit.trust.calibration import DEFAULT_OPERATING_POINT, Calibration, check_operating_point
 from dermadeit.trust.files import CALIBRATE_COMMAND, Trust
@@ -40,6 +42,9 @@ from dermadeit.trust.gating import gate
 from dermadeit.trust.neighbours import VOTERS, count_votes, describe_disagreement, disagrees
 from dermadeit.trust.patient_context import NOT_FITTED, has_age
 from dermadeit.trust.stability import stability
+
+if TYPE_CHECKING:
+    import torch
 
 DEFAULT_VIEWS = DIHEDRAL_VIEWS
 """Test-time augmentation views that an answer averages, unless asked otherwise."""
@@ -58,27 +63,10 @@ TRAINING_IMAGE = "This photo was used for training ({image_id}). The answer is n
 
 
 @dataclass(frozen=True, eq=False)
-class ViewOutputs:
-    """What one pass through the model gives for one image.
-
-    Attributes:
-        logits: float32 [V, N], of each dihedral view, for the N classes of the network.
-        class_embedding: float32 [D], of the first view, the unturned image.
-        distillation_embedding: float32 [D], of the same; equal to the other where there is no such token.
-        shallow_embedding: float32 [C], of the same: what the first layers see of it (`shallow_features`).
-    """
-
-    logits: np.ndarray
-    class_embedding: np.ndarray
-    distillation_embedding: np.ndarray
-    shallow_embedding: np.ndarray
-
-
-@dataclass(frozen=True, eq=False)
 class _Prepared:
     """What a batch needs of an image; the full photos of a batch would take gigabytes."""
 
-    tensor: torch.Tensor
+    pixels: np.ndarray
     name: str
     sha256: str
     ledger: tuple[str, ...]
@@ -106,13 +94,22 @@ class Predictor:
         checkpoint: The model, what belongs to it, and the task that is asked.
         device: Where it runs.
         lock: Held during every pass through the model; hold it to run the model yourself.
+        runtime: What runs it.
+
+    Args:
+        checkpoint: The model.
+        device: Where to run.
+        runtime: One of `RUNTIMES`: `torch` is the reference, `auto` the fastest that is here.
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, device: str | torch.device = "cpu", runtime: str = "torch"
+    ) -> None:
         self.checkpoint = checkpoint
-        self.device = torch.device(device)
+        self.device = device
         self.lock = threading.Lock()
-        checkpoint.classifier.to(self.device)
+        self.runtime = ChosenRuntime(checkpoint, device, runtime)
+        self._passes = PassQueue(self.runtime, self.lock)
 
     def for_task(self, key: str) -> Predictor:
         """The same network in the same memory, asked another task.
@@ -120,9 +117,14 @@ class Predictor:
         Raises:
             CheckpointError: Its classes can't form this task.
         """
-        other = Predictor(self.checkpoint.for_task(key), self.device)
-        other.lock = self.lock
+        other = copy(self)
+        other.checkpoint = self.checkpoint.for_task(key)
         return other
+
+    def warm_up(self) -> None:
+        """Builds the network and runs it once, so that the first photo need not wait for it."""
+        side = self.checkpoint.preprocessing.size
+        self._passes.submit([np.zeros((3, side, side), dtype=np.uint8)], 1)
 
     def predict(
         self,
@@ -211,7 +213,7 @@ class Predictor:
             ConfigurationError: `views` is out of range.
         """
         check_views(views)
-        return self._outputs([self.checkpoint.preprocessing(image.pixels) for image in images], views)
+        return self._passes.submit([self._squash(image) for image in images], views)
 
     def shallow_embeddings(self, images: Sequence[LesionImage]) -> np.ndarray:
         """What the first layers see of decoded images, float32 [N, C], as `ViewOutputs.shallow_embedding`.
@@ -219,9 +221,15 @@ class Predictor:
         Args:
             images: One or more; they go through the first layers as one batch, unturned.
         """
+        # Only fitting asks for them, and only PyTorch can stop a pass half-way.
+        import torch
+
+        from dermadeit.models.classifier import shallow_embeddings
+
         batch = torch.stack([self.checkpoint.preprocessing(image.pixels) for image in images])
         with self.lock, torch.inference_mode():
-            found = shallow_embeddings(self.checkpoint.classifier, batch.to(self.device))
+            classifier = self.checkpoint.classifier.to(self.device)
+            found = shallow_embeddings(classifier, batch.to(self.device))
         return found.float().cpu().numpy()
 
     def _check_request(self, views: int, operating_point: str | None, neighbours: int) -> _Request:
@@ -241,22 +249,9 @@ class Predictor:
             )
         return _Request(views, operating_point or DEFAULT_OPERATING_POINT, neighbours)
 
-    def _outputs(self, preprocessed: Sequence[torch.Tensor], views: int) -> list[ViewOutputs]:
-        """N normalised images [3, S, S], N may be 0, through the model."""
-        if not preprocessed:
-            return []
-        classifier = self.checkpoint.classifier
-        logits = []
-        # [views, N, 3, S, S] goes through the model view by view, which bounds the memory.
-        with self.lock, torch.inference_mode(), recording_shallow_embeddings(classifier) as shallow:
-            for view in dihedral_views(torch.stack(list(preprocessed)), views):
-                embeddings = classifier.embed(view.to(self.device))
-                logits.append(classifier.head(embeddings[0]).float().cpu())
-                if len(logits) == 1:
-                    # An embedding is a slice of all tokens, which it would keep in memory for as long as it lives.
-                    of_first_view = [part.float().cpu().numpy().copy() for part in (*embeddings, *shallow)]
-        per_image = zip(torch.stack(logits, dim=1).numpy(), *of_first_view, strict=True)
-        return [ViewOutputs(*parts) for parts in per_image]
+    def _squash(self, image: LesionImage) -> np.ndarray:
+        """The photo as a pass takes it: uint8 [3, S, S]."""
+        return self.checkpoint.preprocessing.squash(image.pixels)
 
     def _predict_in_batches(
         self,
@@ -268,8 +263,8 @@ class Predictor:
         remaining = iter(sources)
         while batch := list(islice(remaining, BATCH_IMAGES)):
             prepared = [(self._prepare(source), patient) for source, patient in batch]
-            tensors = [item.tensor for item, _ in prepared if isinstance(item, _Prepared)]
-            outputs = iter(self._outputs(tensors, request.views))
+            pixels = [item.pixels for item, _ in prepared if isinstance(item, _Prepared)]
+            outputs = iter(self._passes.submit(pixels, request.views))
             for item, patient in prepared:
                 if isinstance(item, _Prepared):
                     found = next(outputs)
@@ -281,7 +276,7 @@ class Predictor:
         try:
             image = source if isinstance(source, LesionImage) else decode_image(source)
             return _Prepared(
-                self.checkpoint.preprocessing(image.pixels),
+                self._squash(image),
                 image.name,
                 image.sha256,
                 image.ledger,
@@ -308,6 +303,7 @@ class Predictor:
             model=checkpoint.model,
             logits=dict(zip(checkpoint.network.classes, logits.tolist(), strict=True)),
             views=request.views,
+            runtime=self.runtime.name,
             ledger=image.ledger,
             warnings=image.warnings if trust is not None else (*image.warnings, NOT_CALIBRATED),
             **answer_logits(checkpoint, logits, request.views, request.operating_point, patient),
@@ -528,6 +524,7 @@ def load_predictor(
     *,
     root: Path = CHECKPOINT_ROOT,
     device: str | torch.device = "cpu",
+    runtime: str = "torch",
 ) -> Predictor:
     """Loads a checkpoint. Only one on the Hugging Face Hub needs a network, and only to be fetched.
 
@@ -538,6 +535,7 @@ def load_predictor(
             `hf-hub:ORG/NAME`.
         root: Folder that holds the checkpoints as `<model>/` or `<task>/<model>/`.
         device: Where to run.
+        runtime: One of `RUNTIMES`: `torch` is the reference, `auto` the fastest that is here.
 
     Raises:
         TaskError: Unknown task.
@@ -547,4 +545,4 @@ def load_predictor(
     """
     if task is not None and names_a_checkpoint(task):
         task, model = None, task
-    return Predictor(load_checkpoint(find_checkpoint(task, model, root), task=task), device)
+    return Predictor(load_checkpoint(find_checkpoint(task, model, root), task=task), device, runtime)

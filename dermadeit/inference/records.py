@@ -146,6 +146,7 @@ class PredictionRecord(TypedDict):
         calibrated: Whether the probabilities are calibrated; else they are the softmax of the logits.
         logits: Class key of the network to logit, averaged over the views and not calibrated.
         views: Number of dihedral views that were averaged.
+        runtime: What ran the network, such as `torch` or `openvino-bf16`; None where that is unknown.
         operating_point: The decision at the operating point that was asked for; None without calibration.
         conformal_set: Keys of the classes that can't be ruled out; None without calibration.
         stability: How far the views agree; None with one view.
@@ -177,6 +178,7 @@ class PredictionRecord(TypedDict):
     calibrated: bool
     logits: dict[str, float]
     views: int
+    runtime: str | None
     operating_point: DecisionRecord | None
     conformal_set: list[str] | None
     stability: StabilityRecord | None
@@ -223,6 +225,7 @@ class FailedRecord(TypedDict):
     calibrated: None
     logits: None
     views: None
+    runtime: None
     operating_point: None
     conformal_set: None
     stability: None
@@ -361,6 +364,7 @@ class Prediction:
         readings: Key of each task that the network answers to what it says, `task` among them; empty likewise.
         patient_context: The answer with age and sex; None where neither was given. All other fields are of the
             photo alone.
+        runtime: What ran the network, such as `torch` or `openvino-bf16`; empty where that is unknown.
     """
 
     file: str
@@ -392,6 +396,7 @@ class Prediction:
     class_probabilities: Mapping[str, float] = field(default_factory=dict)
     readings: Mapping[str, TaskReading] = field(default_factory=dict)
     patient_context: ContextReading | None = None
+    runtime: str = ""
 
     def to_dict(self) -> PredictionRecord:
         """The record as JSON-ready values."""
@@ -416,6 +421,7 @@ class Prediction:
             "calibrated": self.calibrated,
             "logits": dict(self.logits),
             "views": self.views,
+            "runtime": self.runtime or None,
             "operating_point": self.operating_point and DecisionRecord(**asdict(self.operating_point)),
             "conformal_set": None if self.conformal_set is None else list(self.conformal_set),
             "stability": self.stability and StabilityRecord(**asdict(self.stability)),
@@ -472,6 +478,7 @@ class ItemFailure:
             "calibrated": None,
             "logits": None,
             "views": None,
+            "runtime": None,
             "operating_point": None,
             "conformal_set": None,
             "stability": None,

@@ -10,16 +10,15 @@ from itertools import combinations
 from statistics import median
 from typing import Any
 
-import torch
+import numpy as np
 
 from dermadeit.errors import ErrorCode, PredictionError
 from dermadeit.imaging.decode import LesionImage
-from dermadeit.imaging.preprocessing import dihedral_views
 from dermadeit.inference.decision import decide_at_point
 from dermadeit.inference.faithfulness import SaliencyCheck, check_saliency
 from dermadeit.inference.predictor import DEFAULT_VIEWS, Predictor, check_views
 from dermadeit.inference.records import ABSTAIN, Decision, ItemFailure, Prediction
-from dermadeit.inference.saliency import SaliencyMap, grad_cam
+from dermadeit.inference.saliency import SaliencyMap, grad_cams
 from dermadeit.models.specs import MODEL_SPECS
 from dermadeit.tasks import Task
 from dermadeit.trust.calibration import OPERATING_POINTS
@@ -196,7 +195,7 @@ def measure_latency(
     for count in views:
         check_views(count)
     side = predictor.checkpoint.preprocessing.size
-    noise = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+    noise = np.random.default_rng(0).integers(256, size=(1, 3, side, side), dtype=np.uint8)
     _timed_pass(predictor, noise, 1, clock)
     milliseconds = {
         count: median(_timed_pass(predictor, noise, count, clock) for _ in range(passes)) * 1000
@@ -215,7 +214,7 @@ def read_with(predictor: Predictor, image: LesionImage) -> ModelReading:
     [record] = predictor.predict([image])
     if isinstance(record, ItemFailure):
         raise PredictionError(record.message, code=ErrorCode(record.code))
-    maps = {key: grad_cam(predictor, image, key) for key in checkpoint.task.classes}
+    maps = grad_cams(predictor, image)
     return ModelReading(
         MODEL_SPECS[checkpoint.model].title,
         record,
@@ -246,14 +245,11 @@ def agreement(task: Task, readings: Sequence[ModelReading]) -> Agreement:
     )
 
 
-def _timed_pass(predictor: Predictor, image: torch.Tensor, views: int, clock: Callable[[], float]) -> float:
-    """Seconds that one photo takes, view by view as the predictor does it."""
-    classifier = predictor.checkpoint.classifier
-    with predictor.lock, torch.inference_mode():
+def _timed_pass(predictor: Predictor, image: np.ndarray, views: int, clock: Callable[[], float]) -> float:
+    """Seconds that one photo takes, uint8 [1, 3, S, S], as the predictor does it."""
+    with predictor.lock:
         begun = clock()
-        for view in dihedral_views(image, views):
-            # The copy waits for a device that works asynchronously.
-            classifier(view.to(predictor.device)).cpu()
+        predictor.runtime.run(image, [views])
         return clock() - begun
 
 

@@ -44,14 +44,17 @@ class ModelZoo:
     Args:
         root: Folder that holds the checkpoints, as `find_checkpoint` takes it.
         loaded: Predictors that are there already, by task and model.
+        runtime: What runs the others, one of `RUNTIMES`.
     """
 
     def __init__(
         self,
         root: Path = CHECKPOINT_ROOT,
         loaded: Mapping[tuple[str, str], Predictor] | None = None,
+        runtime: str = "torch",
     ) -> None:
         self._root = root
+        self._runtime = runtime
         self._loaded = dict(loaded or {})
         answered = {task: predictor.checkpoint.task for (task, _), predictor in self._loaded.items()}
         self.tasks: Sequence[Task] = tuple((answered if OWN in answered else answered | dict(TASKS)).values())
@@ -93,7 +96,7 @@ class ModelZoo:
             # One network in memory answers all its tasks.
             if other.checkpoint.folder == folder:
                 return other.for_task(task)
-        return load_predictor(task, model, root=self._root)
+        return load_predictor(task, model, root=self._root, runtime=self._runtime)
 
     def _missing(self, task: str, name: str) -> str:
         if (task, name) in self._loaded:
@@ -105,23 +108,24 @@ class ModelZoo:
         return ""
 
 
-def load_answering(folder: Path | None = None) -> dict[str, Predictor]:
+def load_answering(folder: Path | None = None, runtime: str = "torch") -> dict[str, Predictor]:
     """What answers each task of the app, in the order in which the tasks are offered.
 
     Args:
         folder: A checkpoint that answers its tasks in place of the embedded one. One with classes of one's own
             answers alone. None for the embedded ones.
+        runtime: What runs them, one of `RUNTIMES`.
 
     Raises:
         DermaDeiTError: The checkpoint, or an embedded one, can't be used.
     """
-    answering = {} if folder is None else _by_task(Predictor(load_checkpoint(folder)))
+    answering = {} if folder is None else _by_task(Predictor(load_checkpoint(folder), runtime=runtime))
     if OWN in answering:
         return answering
     for key in TASKS:
         if key not in answering:
             # What is there already stays, and keeps its place.
-            answering |= _by_task(load_predictor(key)) | answering
+            answering |= _by_task(load_predictor(key, runtime=runtime)) | answering
     return answering
 
 

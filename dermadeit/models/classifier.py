@@ -177,6 +177,11 @@ def shallow_embeddings(classifier: LesionClassifier, images: torch.Tensor) -> to
     raise AssertionError("the block was never reached")
 
 
+def embed_patches(backbone: TimmModel, images: torch.Tensor) -> torch.Tensor:
+    """What enters the first block of a timm transformer: [B, 3, S, S] to [B, T, D]."""
+    return backbone.norm_pre(backbone.patch_drop(backbone._pos_embed(backbone.patch_embed(images))))
+
+
 def _fetch(spec: ModelSpec) -> dict[str, torch.Tensor]:
     """The weights of timm's pretrained network, from the Hugging Face Hub or its cache."""
     try:

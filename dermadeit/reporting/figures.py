@@ -16,7 +16,6 @@ from matplotlib.artist import setp
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
-from sklearn import metrics as sk
 
 from dermadeit.evaluation.predictions import PredictionSet
 from dermadeit.evaluation.slices import SLICED_BY
@@ -87,6 +86,9 @@ class ModelPoint:
 
 def roc_curves(sets: Sequence[PredictionSet]) -> Figure:
     """Sensitivity against false alarms for the class that must not be missed, one line a model."""
+    # Slow to import, and the page needs none of its figures to open.
+    from sklearn import metrics as sk
+
     title, refusal = _ranking_title("ROC", sets)
     if refusal:
         return words_only(title, refusal)
@@ -104,6 +106,8 @@ def roc_curves(sets: Sequence[PredictionSet]) -> Figure:
 
 def precision_recall_curves(sets: Sequence[PredictionSet]) -> Figure:
     """Precision against sensitivity for the class that must not be missed, one line a model."""
+    from sklearn import metrics as sk
+
     title, refusal = _ranking_title("Precision and recall", sets)
     if refusal:
         return words_only(title, refusal)
@@ -180,6 +184,8 @@ def confusion_figure(part: PredictionSet, normalised: bool = False) -> Figure:
         part: The model's answers.
         normalised: Show shares of the true class instead of counts.
     """
+    from sklearn import metrics as sk
+
     title = f"{model_title(part.model)}: {'share of each true class' if normalised else 'images'}"
     if not len(part):
         return words_only(title, _NO_IMAGES)

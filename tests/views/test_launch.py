@@ -52,7 +52,7 @@ def test_serves_the_embedded_checkpoints(served: str, monkeypatch: pytest.Monkey
 def test_a_missing_checkpoint_ends_with_its_sentence(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def refuse(folder: Path | None) -> None:
+    def refuse(folder: Path | None, runtime: str) -> None:
         raise CheckpointError("There is no checkpoint for “binary”.", code="no_checkpoint")
 
     monkeypatch.setattr(app, "load_answering", refuse)

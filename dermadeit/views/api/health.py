@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
+from importlib.metadata import version
 from typing import Any
 
 import gradio
-import torch
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
@@ -24,9 +24,9 @@ def health_route(predictors: Mapping[str, Predictor]) -> Route:
     Args:
         predictors: Task key to predictor; their weights were checked against their hashes when they were loaded.
     """
-    content = health(predictors)
 
     async def answer(request: Request) -> JSONResponse:
+        content = health(predictors)
         # A cache in between would go on answering for an app that is gone.
         return JSONResponse(content, headers={"Cache-Control": "no-store"})
 
@@ -34,15 +34,19 @@ def health_route(predictors: Mapping[str, Predictor]) -> Route:
 
 
 def health(predictors: Mapping[str, Predictor]) -> dict[str, Any]:
-    """What the route answers: `status`, versions, and `checkpoints` as `<task>/<model>` to SHA-256."""
+    """What the route answers: `status`, versions, and by `<task>/<model>` the weights' SHA-256 and the runtime."""
     return {
         "status": "ok",
         "version": VERSION,
         "python": platform.python_version(),
-        "torch": torch.__version__,
+        "torch": version("torch"),
         "gradio": gradio.__version__,
         "checkpoints": {
             f"{task}/{predictor.checkpoint.model}": predictor.checkpoint.weights_sha256
+            for task, predictor in predictors.items()
+        },
+        "runtimes": {
+            f"{task}/{predictor.checkpoint.model}": predictor.runtime.name
             for task, predictor in predictors.items()
         },
     }

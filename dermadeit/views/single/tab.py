@@ -180,7 +180,7 @@ class SingleImageTab:
         return {
             self.visit: visit,
             **self._clear_result(),
-            self.status: status_html("Reading the photo …"),
+            self.status: status_html(self._first_status()),
             self.stop: gr.update(interactive=True),
             self.result: no_result_html("reading"),
         }
@@ -219,6 +219,11 @@ class SingleImageTab:
             turn.reading, turn.class_key = None, None
             turn.job.finish()
             yield {self._input.photo: None, **self._show_failure(error)}
+
+    def _first_status(self) -> str:
+        if all(predictor.runtime.is_ready for predictor in self._predictors.values()):
+            return "Reading the photo …"
+        return "The model is being loaded. Then the photo is read …"
 
     def _finish(self, turn: Turn) -> Updates:
         turn.job.finish()
