@@ -58,6 +58,9 @@ LOW_RESOLUTION_SIDE = 150
 MAX_ASPECT = 4
 MAX_NAME_LENGTH = 120
 
+READING_SIDE = 640
+"""Pixels a side that are enough to read a photo: more than a network takes, and what `quality` samples."""
+
 
 class _JpegFile(JpegImagePlugin.JpegImageFile):
     def _read_dpi_from_exif(self) -> None:
@@ -98,6 +101,7 @@ class LesionImage:
         format: Format recognised from the bytes, such as "JPEG"; "memory" for a PIL image.
         ledger: What was done to the pixels, in order, as sentences.
         warnings: What a reader should know about this image, as sentences.
+        full_size: Width and height as they are stored, where the photo was decoded smaller; else None.
     """
 
     pixels: np.ndarray = field(repr=False)
@@ -106,6 +110,12 @@ class LesionImage:
     format: str
     ledger: tuple[str, ...]
     warnings: tuple[str, ...]
+    full_size: tuple[int, int] | None = None
+
+    @property
+    def short_side(self) -> int:
+        """Pixels of the photo's short side, also where it was decoded smaller."""
+        return min(self.full_size or (self.width, self.height))
 
     @property
     def width(self) -> int:
@@ -127,6 +137,7 @@ def decode_image(
     *,
     name: str | None = None,
     frame: int = 1,
+    enough_side: int | None = None,
 ) -> LesionImage:
     """Decodes one photo into 8-bit sRGB.
 
@@ -135,6 +146,8 @@ def decode_image(
             never a URL.
         name: Display name; the file's own name by default.
         frame: Which picture of a DICOM file to read, from 1 on. All other files have one.
+        enough_side: A JPEG may be decoded at a half, a quarter or an eighth of its size, which is faster, as long
+            as both sides keep so many pixels; None for the full size.
 
     Returns:
         The pixels with their ledger.
@@ -158,11 +171,11 @@ def decode_image(
     notes = colour.Notes()
     try:
         header = _recognise(data)
-        rgb = _decode_encoded(data, header, notes, frame)
+        rgb, full_size = _decode_encoded(data, header, notes, frame, enough_side)
     except ImageError as error:
         error.sha256 = sha256
         raise
-    return _finish(rgb, notes, name, sha256, header.kind)
+    return _finish(rgb, notes, name, sha256, header.kind, full_size)
 
 
 def encode_png(pixels: np.ndarray) -> bytes:
@@ -310,8 +323,10 @@ def _check_frame(frame: int) -> None:
         raise optional_formats.no_such_frame(frame, 1)
 
 
-def _decode_encoded(data: bytes, header: Header, notes: colour.Notes, frame: int) -> Image.Image:
-    """Encoded bytes to an upright image of mode RGB."""
+def _decode_encoded(
+    data: bytes, header: Header, notes: colour.Notes, frame: int, enough_side: int | None
+) -> tuple[Image.Image, tuple[int, int] | None]:
+    """Encoded bytes to an upright image of mode RGB, and its full size where it was decoded smaller."""
     kind = header.kind
     refusing_damage = partial(_refusing_damage, kind, len(data), is_whole=header.is_whole)
     if kind != "DICOM":
@@ -325,8 +340,12 @@ def _decode_encoded(data: bytes, header: Header, notes: colour.Notes, frame: int
             )
             notes.ledger += opened.ledger
             notes.warnings += opened.warnings
-            return colour.to_srgb(opened.picture, notes)
-    picture = _load(data, header, refusing_damage)
+            return colour.to_srgb(opened.picture, notes), None
+    picture, full_size = _load(data, header, refusing_damage, enough_side)
+    if full_size is not None:
+        notes.ledger.append(
+            f"Read at {picture.width:,} × {picture.height:,} of {full_size[0]:,} × {full_size[1]:,} pixels."
+        )
     with refusing_damage():
         rgb = colour.to_srgb(picture, notes, bits=header.bits, min_is_white=header.min_is_white)
     if _holds_more_frames(picture):
@@ -334,14 +353,21 @@ def _decode_encoded(data: bytes, header: Header, notes: colour.Notes, frame: int
         notes.warnings.append(_FIRST_FRAME)
     if header.orientation is not None:
         # Pillow turns a TIFF by itself while loading it.
-        return _turn(rgb, header.orientation, notes, done=True)
-    return _turn(rgb, exif_orientation(picture.info.get("exif")), notes)
+        return _turn(rgb, header.orientation, notes, done=True), full_size
+    return _turn(rgb, exif_orientation(picture.info.get("exif")), notes), full_size
 
 
 def _load(
-    data: bytes, header: Header, refusing_damage: Callable[[], AbstractContextManager[None]]
-) -> Image.Image:
-    """Runs the Pillow plugin, checking what the header declares before any pixel is decoded."""
+    data: bytes,
+    header: Header,
+    refusing_damage: Callable[[], AbstractContextManager[None]],
+    enough_side: int | None,
+) -> tuple[Image.Image, tuple[int, int] | None]:
+    """Runs the Pillow plugin, checking what the header declares before any pixel is decoded.
+
+    Returns:
+        The picture, and its full size where it was decoded smaller.
+    """
     kind = header.kind
     if header.size:
         _check_geometry(header.size)
@@ -362,9 +388,12 @@ def _load(
     # libjpeg may paint a lost end grey instead of failing, so the end marker is looked for in the scan.
     if kind == "JPEG" and data.find(b"\xff\xd9", stream.tell()) < 0:
         raise _truncated(kind, len(data))
+    full_size = picture.size
     with refusing_damage():
+        if kind == "JPEG" and enough_side:
+            picture.draft(None, (enough_side, enough_side))
         picture.load()
-    return picture
+    return picture, None if picture.size == full_size else full_size
 
 
 def _holds_more_frames(picture: Image.Image) -> bool:
@@ -411,7 +440,14 @@ def _decode_memory(picture: Image.Image, name: str | None) -> LesionImage:
     return _finish(_turn(rgb, orientation, notes), notes, name, digest.hexdigest(), "memory")
 
 
-def _finish(rgb: Image.Image, notes: colour.Notes, name: str | None, sha256: str, kind: str) -> LesionImage:
+def _finish(
+    rgb: Image.Image,
+    notes: colour.Notes,
+    name: str | None,
+    sha256: str,
+    kind: str,
+    full_size: tuple[int, int] | None = None,
+) -> LesionImage:
     if min(rgb.size) < LOW_RESOLUTION_SIDE:
         notes.warnings.append(
             f"Low resolution: {rgb.width} × {rgb.height} pixels. The answer is less reliable below "
@@ -419,7 +455,9 @@ def _finish(rgb: Image.Image, notes: colour.Notes, name: str | None, sha256: str
         )
     pixels = np.asarray(rgb)
     pixels.flags.writeable = False
-    return LesionImage(pixels, sanitise_name(name), sha256, kind, tuple(notes.ledger), tuple(notes.warnings))
+    return LesionImage(
+        pixels, sanitise_name(name), sha256, kind, tuple(notes.ledger), tuple(notes.warnings), full_size
+    )
 
 
 def shrink(image: LesionImage, side: int) -> LesionImage:

@@ -145,7 +145,7 @@ def assess_quality(image: LesionImage, thresholds: QualityThresholds | None = No
         image: The decoded photo.
         thresholds: When a measure becomes a problem; None for the defaults.
     """
-    measures = _measure(image.pixels)
+    measures = _measure(image.pixels) | {"short_side": float(image.short_side)}
     codes = (thresholds or QualityThresholds()).find_problems(measures)
     return QualityReport(measures, codes, tuple(PROBLEMS[code] for code in codes))
 
@@ -194,5 +194,4 @@ def _measure(pixels: np.ndarray) -> dict[str, float]:
         "contrast": float(high - low),
         "black_share": float((luma < _BLACK_BELOW).mean()),
         "overexposed_share": float((rgb.min(axis=2) >= _WHITE_FROM).mean()),
-        "short_side": float(min(height, width)),
     }

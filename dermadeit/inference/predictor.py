@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from dataclasses import dataclass, replace
 from itertools import islice, repeat
@@ -17,7 +18,7 @@ from scipy.special import softmax
 
 from dermadeit.data.patient import Patient
 from dermadeit.errors import ConfigurationError, ImageError
-from dermadeit.imaging.decode import LesionImage, decode_image, sanitise_name
+from dermadeit.imaging.decode import READING_SIDE, LesionImage, decode_image, sanitise_name
 from dermadeit.imaging.preprocessing import DIHEDRAL_VIEWS
 from dermadeit.imaging.quality import QualityReport, assess_quality
 from dermadeit.imaging.skin_tone import skin_angle
@@ -50,6 +51,8 @@ DEFAULT_VIEWS = DIHEDRAL_VIEWS
 """Test-time augmentation views that an answer averages, unless asked otherwise."""
 
 BATCH_IMAGES = 16
+
+_DECODING_THREADS = 2
 
 NOT_FINITE = "The model gave no usable numbers for this image. Check the checkpoint, then report this."
 """The message for an image for which a model gives NaN or infinity."""
@@ -168,7 +171,7 @@ class Predictor:
         neighbours: int = 0,
         patients: Patient | Iterable[Patient | None] | None = None,
     ) -> Iterator[Prediction | ItemFailure]:
-        """Like `predict`, but yields each record as soon as its batch is done and holds one batch in memory."""
+        """Like `predict`, but yields each record as soon as its batch is done and holds two batches in memory."""
         request = self._check_request(views, operating_point, neighbours)
         for [record] in self._predict_in_batches(_paired(sources, patients), request, [self]):
             yield record
@@ -260,9 +263,7 @@ class Predictor:
         asked: Sequence[Predictor],
     ) -> Iterator[list[Prediction | ItemFailure]]:
         """The record of each source for each of these, which are this network asked one task each."""
-        remaining = iter(sources)
-        while batch := list(islice(remaining, BATCH_IMAGES)):
-            prepared = [(self._prepare(source), patient) for source, patient in batch]
+        for prepared in self._prepare_ahead(sources):
             pixels = [item.pixels for item, _ in prepared if isinstance(item, _Prepared)]
             outputs = iter(self._passes.submit(pixels, request.views))
             for item, patient in prepared:
@@ -272,9 +273,30 @@ class Predictor:
                 else:
                     yield [replace(item, task=one.checkpoint.task.key) for one in asked]
 
+    def _prepare_ahead(
+        self, sources: Iterable[tuple[Source, Patient | None]]
+    ) -> Iterator[list[tuple[_Prepared | ItemFailure, Patient | None]]]:
+        """The images in batches; while one goes through the network, threads decode the next."""
+        remaining = iter(sources)
+        batch = list(islice(remaining, BATCH_IMAGES))
+        if len(batch) < BATCH_IMAGES:
+            yield [(self._prepare(source), patient) for source, patient in batch]
+            return
+        pool = ThreadPoolExecutor(_DECODING_THREADS, "decode")
+        try:
+            coming = [(pool.submit(self._prepare, source), patient) for source, patient in batch]
+            while coming:
+                ready, batch = coming, islice(remaining, BATCH_IMAGES)
+                coming = [(pool.submit(self._prepare, source), patient) for source, patient in batch]
+                yield [(item.result(), patient) for item, patient in ready]
+        finally:
+            pool.shutdown(cancel_futures=True)
+
     def _prepare(self, source: Source) -> _Prepared | ItemFailure:
         try:
-            image = source if isinstance(source, LesionImage) else decode_image(source)
+            image = (
+                source if isinstance(source, LesionImage) else decode_image(source, enough_side=READING_SIDE)
+            )
             return _Prepared(
                 self._squash(image),
                 image.name,

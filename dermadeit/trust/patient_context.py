@@ -14,9 +14,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, TypedDict
 
 import numpy as np
-from scipy.optimize import minimize
 from scipy.special import logsumexp, softmax
-from sklearn.model_selection import StratifiedGroupKFold
 
 from dermadeit.data.patient import Patient
 from dermadeit.metrics.weighted import log_losses
@@ -270,6 +268,9 @@ def _fit(
         return value + (penalties * weights**2).sum() / 2, gradient.ravel()
 
     start = np.zeros(inputs.shape[1] * logs.shape[1])
+    # Only fitting needs it, and it is slow to import.
+    from scipy.optimize import minimize
+
     found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"ftol": 1e-12, "maxiter": 1000})
     *coefficients, intercepts = found.x.reshape(inputs.shape[1], -1)
     return Fusion(scale, tuple(map(tuple, np.transpose(coefficients).tolist())), tuple(intercepts.tolist()))
@@ -287,6 +288,8 @@ def _inputs(patients: Sequence[Patient | None], scale: AgeScale) -> np.ndarray:
 
 
 def _folds(labels: np.ndarray, groups: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
+    from sklearn.model_selection import StratifiedGroupKFold
+
     return list(StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=0).split(labels, labels, groups))
 
 

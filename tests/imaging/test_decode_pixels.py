@@ -1,5 +1,7 @@
 """What the decoder makes of transparency, palettes, depth and colour: exact pixel values."""
 
+import io
+
 import numpy as np
 import pytest
 from encoded_images import (
@@ -292,3 +294,20 @@ def test_tiff_in_other_colour_models(mode):
 def test_hsv_in_memory():
     image = decode_image(photo().convert("HSV"))
     assert np.abs(image.pixels.astype(int) - smooth_pixels()).max() <= 8
+
+
+def test_a_large_jpeg_is_decoded_smaller_where_that_is_enough() -> None:
+    buffer = io.BytesIO()
+    gradient = Image.linear_gradient("L").resize((1600, 1300)).convert("RGB")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    gradient.save(buffer, "JPEG", exif=exif)
+    whole, smaller = (decode_image(buffer.getvalue(), enough_side=side) for side in (None, 640))
+    assert (whole.width, whole.height, whole.full_size) == (1300, 1600, None)
+    assert (smaller.width, smaller.height, smaller.short_side) == (650, 800, 1300)
+    assert smaller.ledger[0] == "Read at 800 × 650 of 1,600 × 1,300 pixels."
+    assert (smaller.sha256, smaller.ledger[1:]) == (whole.sha256, whole.ledger)
+    expected = np.asarray(whole.to_pil().resize((650, 800), Image.Resampling.BOX)).astype(int)
+    assert np.abs(smaller.pixels - expected).max() <= 2
+    small = decode_image(buffer.getvalue(), enough_side=1000)
+    assert small.full_size is None

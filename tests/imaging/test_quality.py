@@ -1,5 +1,6 @@
 """Image quality: what is found wrong with a photo, and thresholds that spare real ones."""
 
+import io
 import json
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from dermadeit.errors import ConfigurationError
-from dermadeit.imaging.decode import decode_image
+from dermadeit.imaging.decode import READING_SIDE, decode_image
 from dermadeit.imaging.quality import (
     PROBLEMS,
     QualityReport,
@@ -142,3 +143,22 @@ def test_thresholds_survive_json() -> None:
 def test_thresholds_from_nothing_are_refused(reports: list[QualityReport], share: float) -> None:
     with pytest.raises(ConfigurationError, match="at least one calibration image"):
         fit_quality_thresholds(reports, share)
+
+
+@pytest.mark.parametrize("blur", [0, 12, 40])
+def test_a_large_photo_read_smaller_gets_the_same_verdict(blur: int) -> None:
+    # Noise as of a sensor, over shapes of all sizes.
+    rng = np.random.default_rng(0)
+    shapes = Image.fromarray(rng.integers(60, 200, (24, 32, 3), dtype=np.uint8)).resize((2600, 1950))
+    noisy = np.asarray(shapes.filter(ImageFilter.GaussianBlur(blur))) + rng.normal(0, 12, (1950, 2600, 3))
+    buffer = io.BytesIO()
+    Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=92)
+    whole = decode_image(buffer.getvalue())
+    smaller = decode_image(buffer.getvalue(), enough_side=READING_SIDE)
+    assert (smaller.width, smaller.height) == (1300, 975)
+    ours, theirs = assess_quality(smaller), assess_quality(whole)
+    assert ours.codes == theirs.codes
+    assert ours.measures["short_side"] == 1950
+    for name, value in theirs.measures.items():
+        # Less of the noise is left, which counts as sharpness where there is nothing else.
+        assert ours.measures[name] == pytest.approx(value, rel=0.1, abs=0.01)

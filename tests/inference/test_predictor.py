@@ -167,3 +167,18 @@ def test_what_does_not_exist_is_said(checkpoint_root: Path) -> None:
         load_predictor("binary", model="resnet", root=checkpoint_root)
     with pytest.raises(CheckpointError, match=r"train/distill\.py"):
         load_predictor("binary", model="dinov2", root=checkpoint_root)
+
+
+def test_many_images_keep_their_order_around_a_bad_one(
+    predictors: dict[str, Predictor], lesion_files: list[Path]
+) -> None:
+    sources: list[Path | bytes] = [lesion_files[index % len(lesion_files)] for index in range(37)]
+    sources[20] = b"no image"
+    records = list(predictors["binary"].predict_iter(iter(sources), views=1))
+    alone = {path: predictors["binary"].predict([path], views=1)[0] for path in lesion_files}
+    assert len(records) == 37
+    assert isinstance(records[20], ItemFailure)
+    for index, record in enumerate(records):
+        if index != 20:
+            assert record.file == sources[index].name
+            assert record.probabilities == pytest.approx(dict(alone[sources[index]].probabilities), abs=1e-5)
