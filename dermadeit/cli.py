@@ -446,7 +446,7 @@ def doctor() -> None:
         findings = []
         for finding in examine():
             findings.append(finding)
-            typer.echo(f"{'ok' if finding.works else 'FAULT':<6}{finding.name:<26}{finding.text}")
+            typer.echo(f"{'ok' if finding.works else 'FAULT':<6}{finding.name:<32}{finding.text}")
     raise typer.Exit(0 if all(finding.works for finding in findings) else EXIT_USAGE)
 
 

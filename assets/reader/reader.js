@@ -51,7 +51,7 @@ function section(task, probabilities) {
   part.append(text("h3", task.title));
   if (task.caveat) part.append(text("p", task.caveat, "note"));
   const table = document.createElement("table");
-  task.classes.forEach((key, index) => table.append(row(task.titles[key], shares[index], index === predicted)));
+  task.classes.forEach((key, index) => table.append(row(task, key, shares[index], index === predicted)));
   part.append(table);
   const decision = decide(task, shares);
   if (decision) part.append(text("p", decision, "note"));
@@ -74,7 +74,7 @@ function decide(task, shares) {
   return `Balanced operating point: ${target} from ${percent(threshold)} on. This photo is ${above ? "above" : "below"} it.`;
 }
 
-function row(title, share, predicted) {
+function row(task, key, share, predicted) {
   const line = document.createElement("tr");
   if (predicted) line.className = "predicted";
   const meter = document.createElement("meter");
@@ -82,7 +82,9 @@ function row(title, share, predicted) {
   meter.setAttribute("aria-hidden", "true");
   const bar = document.createElement("td");
   bar.append(meter);
-  line.append(text("th", predicted ? `${title} (prediction)` : title), bar, text("td", percent(share)));
+  const title = text("th", predicted ? `${task.titles[key]} (prediction)` : task.titles[key]);
+  if (task.contents[key]) title.append(text("span", task.contents[key], "note"));
+  line.append(title, bar, text("td", percent(share)));
   return line;
 }
 
