@@ -410,6 +410,21 @@ def answer_logits(
     }
 
 
+def add_patient(checkpoint: Checkpoint, record: Prediction, patient: Patient | None) -> Prediction:
+    """The record with the answer for a patient in place of any other, without another pass through the network.
+
+    Args:
+        checkpoint: The network that gave the record, asked the same task.
+        record: As `Predictor.predict` gives it.
+        patient: Age and sex; None for the answer of the photo alone.
+    """
+    trust, _ = _fitted_for(checkpoint, record.views)
+    point = record.operating_point.name if record.operating_point else DEFAULT_OPERATING_POINT
+    shares = np.array(list(record.class_probabilities.values()))
+    context = patient and _answer_with(patient, checkpoint, trust, shares, record.views, point)
+    return replace(record, patient_context=context)
+
+
 def _answer_with(
     patient: Patient,
     checkpoint: Checkpoint,

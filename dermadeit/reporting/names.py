@@ -8,8 +8,10 @@ from types import MappingProxyType
 from typing import Any
 
 from dermadeit.models.specs import model_name
-from dermadeit.reporting.format import counted
+from dermadeit.reporting.format import counted, percent
 from dermadeit.tasks import DIAGNOSES, TRAINABLE_TASKS, Task
+
+_SHOWN_CLASSES = 3
 
 Metrics = Mapping[str, Any]
 """The `metrics` of a `records.Evaluation`, with the name of its model as `model`."""
@@ -179,3 +181,22 @@ def answered_without_threshold(probabilities: Mapping[str, float], label: str) -
 def threshold_rule(task: Task, key: str) -> str:
     """What a threshold of the score of a class does, as a sentence."""
     return f"At or above this probability the answer is “{task.name_in_text(key)}”."
+
+
+def context_facts(context: Mapping[str, Any] | None, names: Mapping[str, str]) -> list[tuple[str, str]]:
+    """The probabilities with age and sex, or why there are none, with the name that they are shown under.
+
+    Args:
+        context: A `records.PatientContextRecord`; None where neither was given.
+        names: Class key to its name for people.
+    """
+    if context is None:
+        return []
+    age = [] if context["age"] is None else [f"age {context['age']:g}"]
+    given = ", ".join([*age, *filter(None, [context["sex"]])])
+    if context["label"] is None:
+        return [(f"With {given}", context["note"])]
+    # The decision is about the answer of the photo, so that this names no class as the answer.
+    most_probable_first = ranked(context["probabilities"])[:_SHOWN_CLASSES]
+    shares = ", ".join(f"{names[key]} {percent(share)}" for key, share in most_probable_first)
+    return [(f"With {given}", " ".join(filter(None, [f"{shares}.", context["note"]])))]

@@ -19,6 +19,7 @@ from dermadeit.reporting.names import (
     SIMILAR_CASES,
     answered_without_threshold,
     capitalised,
+    context_facts,
     most_probable,
     ranked,
     score_meaning,
@@ -178,7 +179,8 @@ def _decision(reading: Mapping[str, Any]) -> list[tuple[str, str]]:
     likeliest = most_probable(reading["probabilities"])
     if _answered(reading) != likeliest:
         known.append(("Most probable class", _class_name(reading, likeliest)))
-    return known
+    names = {key: _class_name(reading, key) for key in reading["probabilities"]}
+    return [*known, *context_facts(reading.get("patient_context"), names)]
 
 
 def _uncertainty(reading: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from dermadeit.data.patient import read_patient
 from dermadeit.inference.predictor import Predictor
 from dermadeit.inference.saliency import DEFAULT_METHOD, DEFAULT_OPACITY
 from dermadeit.inference.zoo import tasks_of
@@ -19,7 +20,7 @@ from dermadeit.views.page.gradio_patches import PhotoInput
 from dermadeit.views.page.uploads import open_photo
 from dermadeit.views.single import exports
 from dermadeit.views.single.answer_card import is_hidden
-from dermadeit.views.single.reading import add_heatmap, read_labels
+from dermadeit.views.single.reading import add_heatmap, read_labels, with_patient
 
 
 def add_report_endpoint(predictors: Mapping[str, Predictor]) -> None:
@@ -34,6 +35,8 @@ def add_report_endpoint(predictors: Mapping[str, Predictor]) -> None:
         threshold: float | None = None,
         prevalence: float | None = None,
         override: bool = False,
+        age: float | None = None,
+        sex: str | None = None,
     ) -> tuple[str, dict[str, Any]]:
         """Reads one photo of a skin lesion and gives the report that the page offers, as a file and as JSON.
 
@@ -50,6 +53,8 @@ def add_report_endpoint(predictors: Mapping[str, Predictor]) -> None:
             prevalence: Share of lesions of the target class where the answer is used, 0 to 1; none for that of
                 the calibration images.
             override: Whether to show an answer that is withheld; it stays marked as withheld.
+            age: Age of the patient in years, for a second answer with it; none to leave it out.
+            sex: Sex of the patient, `female` or `male`; none for unknown. It counts only with an age.
 
         Returns:
             An HTML file that needs no network and prints on A4, with the photo and, unless the answer is
@@ -59,10 +64,11 @@ def add_report_endpoint(predictors: Mapping[str, Predictor]) -> None:
         with refuse_failures():
             key = get_task(str(task), tasks).key
             settings = check_settings(operating_point, threshold, prevalence, override)
+            patient = read_patient(age, sex)
             if operating_point or threshold is not None or prevalence is not None:
                 calibration_of(predictors[key])
             with open_photo(image) as photo:
-                reading = read_labels(predictors, photo, key)
+                reading = with_patient(read_labels(predictors, photo, key), predictors, patient)
             for wanted in exports.find_untested(reading, key, settings):
                 reading = add_heatmap(reading, predictors, *wanted)
             answer = reading.predictions[key]
@@ -77,11 +83,13 @@ def add_report_endpoint(predictors: Mapping[str, Predictor]) -> None:
         threshold = gr.Number(None, label="Threshold")
         prevalence = gr.Number(None, label="Prevalence")
         override = gr.Checkbox(False, label="Show a withheld answer")
+        age = gr.Number(None, label="Age")
+        sex = gr.Textbox(None, label="Sex")
         file = gr.File(label="Report")
         exported = gr.JSON(label="Result")
         gr.Button().click(
             report,
-            [image, task, operating_point, threshold, prevalence, override],
+            [image, task, operating_point, threshold, prevalence, override, age, sex],
             [file, exported],
             api_name="report",
             preprocess=False,

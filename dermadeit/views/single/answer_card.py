@@ -22,6 +22,7 @@ from dermadeit.reporting.names import (
     WITHHELD,
     answered_without_threshold,
     capitalised,
+    context_facts,
     is_conditional,
     most_probable,
     ranked,
@@ -151,6 +152,9 @@ def _answer(
             }
             for key, share in ranked(answer.probabilities)
         ],
+        "context": context_facts(
+            answer.patient_context and answer.patient_context.to_dict(), task.display_names
+        ),
         "possible": _possible(answer, task),
         "cautions": [doubt] if doubt else [],
         "views": _views(reading.views[task.key], _likely(answer, task, decision))

@@ -16,7 +16,7 @@ from dermadeit.views.page.uploads import store_json
 from dermadeit.views.single.decision_controls import DecisionControls
 from dermadeit.views.single.exports import export, file_stem, find_untested, report, store_report
 from dermadeit.views.single.heatmap import HeatmapPanel, as_share
-from dermadeit.views.single.reading import Reading, add_heatmap
+from dermadeit.views.single.reading import Reading, add_heatmap, with_patient
 from dermadeit.views.single.turn import Visit
 
 
@@ -108,6 +108,7 @@ class Downloads:
             yield {self._file: None, self._status: status_html(NO_READING)}
             return
         try:
+            reading = with_patient(reading, self._predictors, visit.patient)
             settings = self._controls.read_settings(*controls)
             missing = find_untested(reading, task_key, settings, self._find_shown(reading, task_key, rest))
             if missing:

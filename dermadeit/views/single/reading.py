@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from dermadeit.data.patient import Patient
 from dermadeit.errors import ErrorCode, PredictionError
 from dermadeit.imaging.decode import LesionImage, shrink
 from dermadeit.imaging.quality import QualityReport, QualityThresholds, assess_quality
 from dermadeit.inference.faithfulness import SaliencyCheck, check_saliency
-from dermadeit.inference.predictor import Predictor
+from dermadeit.inference.predictor import Predictor, add_patient
 from dermadeit.inference.records import ItemFailure, Prediction
 from dermadeit.inference.saliency import DEFAULT_METHOD, SALIENCY_METHODS, SaliencyMap
 from dermadeit.inference.zoo import tasks_of
@@ -190,6 +191,21 @@ def add_heatmap(
         maps={**reading.maps, task_key: maps},
         checks={**reading.checks, task_key: checks},
     )
+
+
+def with_patient(reading: Reading, predictors: Mapping[str, Predictor], patient: Patient | None) -> Reading:
+    """The reading with its answers for a patient too, without another pass through a model.
+
+    Args:
+        reading: It is not changed.
+        predictors: Task key to predictor.
+        patient: Age and sex; None for the answers of the photo alone.
+    """
+    answers = {
+        key: add_patient(predictors[key].checkpoint, answer, patient)
+        for key, answer in reading.predictions.items()
+    }
+    return replace(reading, predictions=answers)
 
 
 def answer_all_tasks(

@@ -10,6 +10,8 @@ from typing import Any
 
 import gradio as gr
 
+from dermadeit.data.patient import read_patient
+from dermadeit.errors import ConfigurationError
 from dermadeit.inference.decision import OWN_THRESHOLD, DecisionSettings
 from dermadeit.inference.predictor import Predictor
 from dermadeit.inference.zoo import tasks_of
@@ -33,7 +35,13 @@ from dermadeit.views.single.decision_controls import DecisionControls
 from dermadeit.views.single.downloads import Downloads
 from dermadeit.views.single.heatmap import HeatmapPanel, as_share, class_choices, no_heatmap_html
 from dermadeit.views.single.image_check import check_html, no_check_html
-from dermadeit.views.single.reading import Reading, add_heatmap, answer_all_tasks, read_labels
+from dermadeit.views.single.reading import (
+    Reading,
+    add_heatmap,
+    answer_all_tasks,
+    read_labels,
+    with_patient,
+)
 from dermadeit.views.single.similar_cases import cases_html
 from dermadeit.views.single.turn import Turn, Visit
 
@@ -59,6 +67,9 @@ class SingleImageTab:
         self._input = PhotoPanel(tuple(self._tasks.values()))
         self.downloads = Downloads(predictors, self._controls, self.heatmap)
         self._case_folder = case_folder()
+        self._has_context = any(
+            predictor.checkpoint.patient_context is not None for predictor in predictors.values()
+        )
 
     def render(self) -> None:
         """Adds the tab to the Blocks that is being built."""
@@ -66,11 +77,24 @@ class SingleImageTab:
         with gr.Row(elem_classes="dd-columns", equal_height=False):
             with gr.Column(scale=5, min_width=300, elem_classes="dd-input"):
                 self._input.render()
+                if self._has_context:
+                    self._render_patient()
                 self._check = gr.HTML(no_check_html(), elem_id="check", min_height=190)
                 self._cases = gr.HTML("", visible=False, elem_id="cases")
             with gr.Column(scale=6, min_width=300, elem_classes="dd-output"):
                 self._render_output()
         self._connect()
+
+    def _render_patient(self) -> None:
+        with gr.Row(elem_classes="dd-controls"):
+            self._age = gr.Textbox(label="Age in years (optional)", max_lines=1, elem_id="age", min_width=150)
+            self._sex = gr.Dropdown(
+                [("Not given", ""), ("Female", "female"), ("Male", "male")],
+                value="",
+                label="Sex (optional)",
+                elem_id="sex",
+                min_width=150,
+            )
 
     def _render_output(self) -> None:
         with gr.Row(elem_classes="dd-status-row"):
@@ -102,6 +126,14 @@ class SingleImageTab:
                 decide,
                 [*here, *controls.inputs],
                 [self.visit, self.status, self.result, controls.operating_point, controls.threshold],
+                **INSTANT_EVENT,
+            )
+        if self._has_context:
+            gr.on(
+                [self._age.blur, self._age.submit, self._sex.input],
+                self.take_patient,
+                [*here, self._age, self._sex, *controls.inputs],
+                [self.visit, self.status, self.result],
                 **INSTANT_EVENT,
             )
         redraw = partial(
@@ -174,7 +206,7 @@ class SingleImageTab:
         if visit.turn is not None:
             visit.turn.job.supersede()
         settings = replace(self._controls.read_settings(*controls), override=False)
-        visit.turn = turn = Turn(source_of(payload), task_key, settings)
+        visit.turn = turn = Turn(source_of(payload), task_key, settings, patient=visit.patient)
         if turn.source is None:
             return {self.visit: visit, **self._show_nothing()}
         return {
@@ -307,6 +339,21 @@ class SingleImageTab:
         """Decides at the settings, without another pass through a model."""
         return self._decide(visit, task_key, self._controls.read_settings(*controls)) or gr.skip()
 
+    def take_patient(self, visit: Visit, task_key: str, age: Any, sex: Any, *controls: Any) -> Updates:
+        """Adds the answer with age and sex as they were entered; what can't be meant takes an earlier one away."""
+        failure: Updates = {}
+        try:
+            patient = read_patient(age, sex)
+        except ConfigurationError as error:
+            patient, failure = None, {self.status: failure_html(presentable(error))}
+        if patient == visit.patient:
+            return failure or gr.skip()
+        visit.patient = patient
+        if visit.turn is None:
+            return {self.visit: visit, self.status: status_html("Ready."), **failure}
+        visit.turn.patient = patient
+        return self._decide(visit, task_key, self._controls.read_settings(*controls)) | failure
+
     def _decide(self, visit: Visit, task_key: str, settings: DecisionSettings) -> Updates:
         turn = visit.turn
         if turn is None:
@@ -316,7 +363,8 @@ class SingleImageTab:
         if turn.job.is_superseded or task_key != turn.task_key or not turn.has_answer:
             return updates
         try:
-            updates[self.result] = result_html(turn.require_reading(), task_key, self._calibrations, settings)
+            reading = with_patient(turn.require_reading(), self._predictors, turn.patient)
+            updates[self.result] = result_html(reading, task_key, self._calibrations, settings)
             updates[self.status] = self._progress(turn)
         except Exception as error:
             updates[self.status] = failure_html(presentable(error))
@@ -410,6 +458,7 @@ class SingleImageTab:
 
     def _announce(self, turn: Turn) -> Updates:
         reading, task_key, settings = turn.require_reading(), turn.task_key, turn.settings
+        reading = with_patient(reading, self._predictors, turn.patient)
         cases = cases_html(reading, task_key, settings)
         return {
             self.result: result_html(reading, task_key, self._calibrations, settings),

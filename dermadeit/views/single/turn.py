@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from dermadeit.data.patient import Patient
 from dermadeit.inference.decision import DecisionSettings
 from dermadeit.inference.saliency import DEFAULT_METHOD, DEFAULT_OPACITY
 from dermadeit.views.page.job import Job
@@ -32,6 +33,7 @@ class Turn:
         opacity: Of the heatmap, 0 to 1, which may change likewise.
         reading: As much as is known of the photo.
         class_key: Class of the heatmap that is to be seen; None for no heatmap.
+        patient: Age and sex, which may change likewise; None where neither was entered.
         is_due: Whether the answer of the chosen task is still to be shown.
         job: The reading of the photo, which is superseded when another photo is chosen. While it runs, nobody else
             adds to what is known of the photo.
@@ -44,6 +46,7 @@ class Turn:
     opacity: float = DEFAULT_OPACITY
     reading: Reading | None = None
     class_key: str | None = None
+    patient: Patient | None = None
     is_due: bool = True
     job: Job = field(default_factory=Job)
 
@@ -85,9 +88,11 @@ class Visit:
 
     Attributes:
         turn: That of the photo that was chosen last; None before there was one.
+        patient: Age and sex, as far as they were entered; None where neither was.
     """
 
     turn: Turn | None = None
+    patient: Patient | None = None
 
     @property
     def reading(self) -> Reading | None:
