@@ -187,6 +187,23 @@ def predict(
     operating_point: Annotated[
         OperatingPointName | None, typer.Option(help="Where to decide; balanced by default.")
     ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="A threshold of your own in place of an operating point: the probability of the target class.",
+        ),
+    ] = None,
+    prevalence: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Share of lesions of the target class where you use the answer; by default as in the calibration "
+            "images. Probabilities and thresholds are moved to it.",
+        ),
+    ] = None,
     lesion: Annotated[
         bool, typer.Option("--lesion", help="All photos show one lesion: one more record, of their mean.")
     ] = False,
@@ -206,20 +223,37 @@ def predict(
 ) -> None:
     """Read images, one record each; a bad file never stops the others."""
     with _user_errors():
+        from dermadeit.inference.decision import OWN_THRESHOLD, DecisionSettings
         from dermadeit.inference.lesion import join_photos
         from dermadeit.inference.predictor import load_predictor
+        from dermadeit.inference.prevalence import (
+            apply_settings,
+            apply_settings_to_lesion,
+            require_calibration,
+        )
         from dermadeit.inference.records import ABSTAIN, ItemFailure, Prediction
         from dermadeit.models.runtimes.choice import wanted_runtime
         from dermadeit.trust.calibration import DEFAULT_OPERATING_POINT
 
+        if operating_point is not None and threshold is not None:
+            raise ConfigurationError("Give --operating-point or --threshold, not both.")
         if saliency is not None:
             require_folder(saliency)
         images = _list_images(images)
         of_each = _read_patients(images, age, sex, patients)
         chosen = wanted_runtime(runtime and runtime.value)
         predictor = load_predictor(task and task.value, model, runtime=chosen)
+        settings = DecisionSettings(
+            operating_point or (DEFAULT_OPERATING_POINT if threshold is None else OWN_THRESHOLD),
+            0.5 if threshold is None else threshold,
+            prevalence,
+        )
+        if threshold is not None or prevalence is not None:
+            require_calibration(predictor.checkpoint.calibration, views)
         if output_format is OutputFormat.table and (caveat := predictor.checkpoint.task.caveat):
             _note(caveat)
+        trust = predictor.checkpoint.trust
+        calibrations = trust.calibrations if trust else {}
         some_failed, read = False, []
         records = predictor.predict_iter(
             images, views, operating_point=operating_point, neighbours=neighbours, patients=of_each
@@ -228,7 +262,9 @@ def predict(
             some_failed |= isinstance(record, ItemFailure)
             if lesion:
                 read.append(record)
-            overlay, written = {}, None
+            overlay, written, decision = {}, None, None
+            if isinstance(record, Prediction):
+                record, decision = apply_settings(record, predictor.checkpoint.task, calibrations, settings)
             if isinstance(record, Prediction) and (saliency is not None or check_saliency):
                 hidden = record.verdict == ABSTAIN and not even_if_withheld
                 folder = None if hidden else saliency
@@ -237,13 +273,21 @@ def predict(
                     some_failed |= folder is not None and written is None
                 overlay = {"saliency": written} if saliency is not None else {}
             # The argument itself: it tells two files of one name apart.
-            line = record.to_dict() | {"file": file} | overlay
+            line = record.to_dict() | {"decision": decision and decision.to_dict(), "file": file} | overlay
             typer.echo(json.dumps(line) if output_format is OutputFormat.jsonl else _prediction_line(line))
         if lesion:
             point = operating_point or DEFAULT_OPERATING_POINT
             joint = join_photos(predictor, read, views, point, _one_patient(of_each))
+            joint, decision = apply_settings_to_lesion(
+                joint, predictor.checkpoint.task, calibrations, settings
+            )
             # The photos' own records are the lines above.
-            found = {"lesion": images, **joint.to_dict(), "photos": len(images)}
+            found = {
+                "lesion": images,
+                **joint.to_dict(),
+                "decision": decision and decision.to_dict(),
+                "photos": len(images),
+            }
             typer.echo(json.dumps(found) if output_format is OutputFormat.jsonl else _lesion_line(found))
     raise typer.Exit(EXIT_SOME_FAILED if some_failed else 0)
 
@@ -910,11 +954,12 @@ def _explain(
 
 def _lesion_line(lesion: dict[str, Any]) -> str:
     from dermadeit.reporting.format import percent
-    from dermadeit.reporting.names import WITHHELD, ranked
+    from dermadeit.reporting.names import ranked
+    from dermadeit.trust.gating import STATE_WORDS, WITHHELD
 
     photos = lesion["photos"]
     if lesion["verdict"] != "answer":
-        return f"lesion, 0 of {photos} photos\t{WITHHELD.lower()}\tNo photo of the lesion has an answer."
+        return f"lesion, 0 of {photos} photos\t{STATE_WORDS[WITHHELD]}\tNo photo of the lesion has an answer."
     scores = "  ".join(f"{key} {percent(value)}" for key, value in ranked(lesion["probabilities"]))
     notes = [
         f"{lesion['photos_agreeing']} of {lesion['photos_used']} photos agree, spread {percent(lesion['spread'])}"
@@ -925,11 +970,17 @@ def _lesion_line(lesion: dict[str, Any]) -> str:
 
 def _decision_notes(line: dict[str, Any]) -> list[str]:
     """What a photo or a lesion is decided to be, and what it may still be."""
+    from dermadeit.reporting.format import percent
     from dermadeit.trust.calibration import operating_point_title
 
     notes, point = [], line["operating_point"]
     if point:
         notes.append(f"{operating_point_title(point['name'])}: {point['decision']}")
+    if decision := line.get("decision"):
+        known = (f"{name} {_share_text(decision[name])}" for name in ("sensitivity", "specificity"))
+        notes.append(", ".join(known))
+    if line.get("prevalence") is not None:
+        notes.append(f"at a prevalence of {percent(line['prevalence'])}")
     if line["conformal_set"] is not None:
         notes.append(f"still possible: {', '.join(line['conformal_set']) or 'none'}")
     return notes
@@ -949,9 +1000,20 @@ def _context_notes(line: dict[str, Any]) -> list[str]:
     return notes
 
 
+def _share_text(figure: Mapping[str, Any]) -> str:
+    """A figure of a decision, such as “85.4 % (80.7 to 89.5 %)”; between two bounds where no more is known."""
+    from dermadeit.reporting.format import percent, percent_span
+
+    if figure["low"] != figure["high"]:
+        return percent_span(figure["low"], figure["high"])
+    interval = figure["interval"]
+    return percent(figure["low"]) + (f" ({percent_span(*interval)})" if interval else "")
+
+
 def _prediction_line(line: dict[str, Any]) -> str:
     from dermadeit.reporting.format import percent
-    from dermadeit.reporting.names import HEATMAP_STATES, WITHHELD, ranked
+    from dermadeit.reporting.names import HEATMAP_STATES, ranked
+    from dermadeit.trust.gating import STATE_WORDS, WARNED, WITHHELD
 
     # A file name may hold terminal control sequences.
     file = "".join(mark if mark.isprintable() else "\ufffd" for mark in line["file"])
@@ -964,14 +1026,13 @@ def _prediction_line(line: dict[str, Any]) -> str:
             notes.append("no heatmap, because the answer is withheld; --even-if-withheld draws it")
         # What similar cases say against the answer comes last, and would name it.
         warnings = line["warnings"][:-1] if line["neighbour_disagreement"] else line["warnings"]
-        return "\t".join([file, WITHHELD.lower(), *line["abstain"]["reasons"], *notes, *warnings])
+        return "\t".join([file, STATE_WORDS[WITHHELD], *line["abstain"]["reasons"], *notes, *warnings])
     if line.get("warning_codes"):
-        notes.insert(0, "answer with a warning")
+        notes.insert(0, STATE_WORDS[WARNED])
     notes += [*_decision_notes(line), *_context_notes(line)]
     if line["neighbours"]:
-        vote = f"{line['neighbour_votes'][line['label']]} of {sum(line['neighbour_votes'].values())}"
         named = ", ".join(f"{near['diagnosis']} {near['image_id']}" for near in line["neighbours"])
-        notes.append(f"similar: {vote} {line['label']}; nearest {named}")
+        notes.append(f"similar: {line['neighbour_vote']}; the nearest: {named}")
     if line["saliency_check"]:
         notes.append(
             HEATMAP_STATES["reliable" if line["saliency_check"]["faithful"] else "unreliable"].lower()
@@ -981,6 +1042,7 @@ def _prediction_line(line: dict[str, Any]) -> str:
 
 def _print_figures(evaluation: Any) -> None:
     from dermadeit.reporting.format import count, counted
+    from dermadeit.reporting.names import interval_warnings
 
     metrics = evaluation.metrics
     excluded = sum(metrics["excluded"].values())
@@ -994,6 +1056,8 @@ def _print_figures(evaluation: Any) -> None:
     classes = Counter(item.label for item in evaluation.predictions)
     if classes:
         _print_classes({key: classes[key] for key in evaluation.predictions[0].prediction.probabilities})
+    for warning in interval_warnings([metrics]):
+        typer.echo(warning, err=True)
     _print_headline_figures(metrics)
     if lesions := metrics["lesions"]:
         several = f"{count(lesions['several_photos'])} with several photos, answered together"
@@ -1096,9 +1160,12 @@ def _print_calibrated_views(views: int, figures: Mapping[str, Any]) -> None:
     from dermadeit.reporting.format import counted, decimal
     from dermadeit.trust.calibration import operating_point_title
 
-    before, after = (figures[when]["ece"]["value"] for when in ("before", "after"))
+    debiased, plain = (
+        " → ".join(decimal(figures[when][name]["value"]) for when in ("before", "after"))
+        for name in ("ece_debiased", "ece")
+    )
     slope = figures["after"]["calibration_slope"]["value"]
-    error = f"calibration error {decimal(before)} → {decimal(after)}, slope {decimal(slope)}"
+    error = f"calibration error {debiased} (debiased; plain {plain}), slope {decimal(slope)}"
     typer.echo(f"  {counted(views, 'view')}: {figures['scaling']} scaling, {error}")
     for name, point in figures["operating_points"].items():
         sensitivity, specificity = (decimal(point[key]["value"]) for key in ("sensitivity", "specificity"))

@@ -188,13 +188,20 @@ def _fit_reading(
         checkpoint.weights_sha256,
         {
             count: fit_view(
-                scaling, probabilities[count], labels, lesions, task.index_of(task.target), calibrating
+                scaling,
+                probabilities[count],
+                labels,
+                lesions,
+                task.index_of(task.target),
+                calibrating,
+                with_curve=count in (1, most),
             )
             for count, scaling in scalings.items()
         },
         target=task.target,
         groups=None if groups.is_identity else groups,
         class_weights=fit_class_weights(probabilities[most], labels) if task.weighs_classes else (),
+        class_shares=_class_shares(seen, checkpoint.network),
     )
     report = {
         "images": int(calibrating.sum()),
@@ -205,6 +212,12 @@ def _fit_reading(
         },
     }
     return replace(calibration, report=report)
+
+
+def _class_shares(seen: _Seen, network: Task) -> tuple[float, ...]:
+    """Share of each of the network's classes among the images."""
+    counts = np.bincount(seen.labels(network), minlength=len(network.classes))
+    return tuple((counts / counts.sum()).tolist())
 
 
 def refit_gates(

@@ -35,7 +35,7 @@ from dermadeit.inference.records import ABSTAIN
 from dermadeit.metrics.classification import FIGURES, percentile_intervals
 from dermadeit.models.specs import model_name
 from dermadeit.tasks import OWN, Task
-from dermadeit.trust.gating import gate_status
+from dermadeit.trust.gating import answer_state, gate_status
 
 EXACT_BELOW = 25
 """Discordant images below which McNemar's test is exact."""
@@ -204,6 +204,10 @@ class Disagreement:
     def status(self, title: str) -> str:
         """Whether a model's answer is withheld or has a warning, as `gating.gate_status` says it."""
         return gate_status(self.served.get(title, ServedFlags()))
+
+    def state(self, title: str) -> str:
+        """The same as `gating.answer_state` gives it."""
+        return answer_state(self.served.get(title, ServedFlags()))
 
     @property
     def wrong(self) -> int:

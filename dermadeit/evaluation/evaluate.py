@@ -42,6 +42,7 @@ from dermadeit.metrics.shares import (
 )
 from dermadeit.tasks import OWN, TRAINABLE_TASKS, Task, get_task
 from dermadeit.trust.calibration import CONFORMAL_COVERAGE, OPERATING_POINTS, Calibration
+from dermadeit.trust.gating import answer_status
 
 SINGLE_CLASS_LEFT = (
     "Only images of one class could be read, of a set with more, so that figures would mean nothing."
@@ -58,8 +59,8 @@ _ORIGIN_COLUMNS = (
 )  # fmt: skip
 _IMAGE_COLUMNS = ("image_id", "file", "task", "model", "views", "label_true", "label_predicted")
 _SERVED_COLUMNS = (
-    "lesion_group", "source", "split", "calibrated", "verdict", "abstain_codes", "warning_codes", "conformal_set",
-    "ood_score", "flips", "spread",
+    "lesion_group", "source", "split", "calibrated", "answer_status", "verdict", "abstain_codes", "warning_codes",
+    "conformal_set", "ood_score", "flips", "spread",
 )  # fmt: skip
 _FAILURE_COLUMNS = ("image_id", "file", "sha256", "task", "model", "label_true", "code", "message")
 _FAILURE_ORIGIN_COLUMNS = ("weights_sha256", "dermadeit_version", "disclaimer")
@@ -533,6 +534,7 @@ def prediction_columns(
       the task's classes with them; empty without an age.
     - `lesion_group`, `source`, `split`: as the manifest gives them.
     - `calibrated`: whether the probabilities are, True or False.
+    - `answer_status`: whether the answer is withheld or has a warning, and why, as `gating.answer_status` says it.
     - `verdict`, `abstain_codes`, `warning_codes`, `conformal_set`: as in `records.PredictionRecord`; several
       names in one cell are separated by spaces.
     - `ood_score`, `flips`, `spread`: likewise; empty where they were not measured.
@@ -608,6 +610,7 @@ def _prediction_rows(evaluations: Sequence[Evaluation], with_origin: bool) -> It
                 "source": item.source,
                 "split": item.split,
                 "calibrated": prediction.calibrated,
+                "answer_status": answer_status(prediction),
                 "verdict": prediction.verdict,
                 "abstain_codes": " ".join(prediction.abstain_codes),
                 "warning_codes": " ".join(prediction.warning_codes or ()),

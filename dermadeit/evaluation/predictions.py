@@ -27,11 +27,16 @@ from dermadeit.metrics.classification import (
     percentile_intervals,
     resampled_figures,
 )
+from dermadeit.metrics.shares import needs_wilson, wilson_interval
 from dermadeit.tasks import TRAINABLE_TASKS, Task, get_task
 from dermadeit.trust.stability import Stability
 
 SMALLEST_SLICE = 20
 """Images that a slice needs before its figures are shown."""
+
+FEW_LESIONS = 30
+"""Below so many lesions the intervals get a warning: a bootstrap of few clusters is too sure (Cameron, Gelbach and
+Miller 2008)."""
 
 _GATED_COLUMNS = {"verdict", "abstain_codes", "conformal_set"}
 _VIEW_COLUMNS = {"flips", "spread"}
@@ -262,16 +267,33 @@ class Measurement:
         """The figures with an entry `intervals`, JSON-ready; without images there are no intervals."""
         if not len(self.predictions):
             return dict(self.figures)
-        warning = {} if self.predictions.has_lesion_groups else {"warning": NO_LESION_GROUPS}
+        lesions = len(set(self.predictions.lesion_groups))
+        warnings = [] if self.predictions.has_lesion_groups else [NO_LESION_GROUPS]
+        if lesions < FEW_LESIONS:
+            warnings.append(
+                f"There are only {lesions} lesions. Intervals of so few are rough, and often too narrow."
+            )
         return {
             **self.figures,
             "intervals": {
                 "method": INTERVAL_METHOD,
-                **warning,
-                "lesions": len(set(self.predictions.lesion_groups)),
-                **percentile_intervals(self.resampled),
+                **({"warning": " ".join(warnings)} if warnings else {}),
+                "lesions": lesions,
+                **self._intervals(lesions),
             },
         }
+
+    def _intervals(self, lesions: int) -> dict[str, list[float]]:
+        """Those of the resamples; of the accuracy Wilson's near 0 and 1, where resamples hardly differ."""
+        # Where all resamples are the same, as at an AUROC of 1, they say nothing of new lesions.
+        intervals = {
+            name: bounds
+            for name, bounds in percentile_intervals(self.resampled).items()
+            if bounds[0] < bounds[1]
+        }
+        if needs_wilson(self.figures["accuracy"], lesions):
+            intervals["accuracy"] = wilson_interval(self.figures["accuracy"], lesions)
+        return intervals
 
 
 def read_served_flags(task: Task, views: int, table: Table, path: Path) -> tuple[ServedFlags, ...]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dermadeit.errors import ConfigurationError
+import numpy as np
+
 from dermadeit.inference.records import Decision, Prediction
 from dermadeit.trust.calibration import (
     DEFAULT_OPERATING_POINT,
@@ -16,6 +17,10 @@ from dermadeit.trust.calibration import (
     ViewCalibration,
     operating_point_title,
 )
+from dermadeit.trust.prevalence import check_prevalence, move_share
+
+if TYPE_CHECKING:
+    from dermadeit.inference.lesion import LesionPrediction
 
 OWN_THRESHOLD = "own_threshold"
 """Stands for a threshold that is none of `calibration.OPERATING_POINTS`."""
@@ -37,7 +42,7 @@ class DecisionSettings:
         threshold: Probability of the target from which on it is answered, 0 to 1; it counts for
             `OWN_THRESHOLD` only, and for the chosen task only.
         prevalence: Share of lesions of the target class where the answer is used, 0 to 1; None takes that of
-            the calibration images.
+            the calibration images. Probabilities, thresholds and predictive values are those at this prevalence.
         override: Whether answers that are withheld are shown all the same.
     """
 
@@ -76,12 +81,13 @@ class ThresholdDecision:
 
     Attributes:
         operating_point: One of `OPERATING_POINT_TITLES`.
-        threshold: Probability of the target from which on it is answered.
+        threshold: Probability of the target, at this prevalence, from which on it is answered.
         target: Key of the class that the threshold is about.
         decision: Class key that is answered.
         sensitivity: Of the target, on the calibration split.
         specificity: Of the target, on the calibration split.
-        prevalence: Share of lesions of the target that the predictive values hold for, 0 to 1.
+        prevalence: Share of lesions of the target that threshold and predictive values hold at, 0 to 1.
+        calibration_prevalence: The same among the calibration images.
         positive_predictive_value: None where the target is never answered.
         negative_predictive_value: None where nothing else is ever answered.
     """
@@ -93,6 +99,7 @@ class ThresholdDecision:
     sensitivity: Figure
     specificity: Figure
     prevalence: float
+    calibration_prevalence: float
     positive_predictive_value: Figure | None
     negative_predictive_value: Figure | None
 
@@ -130,8 +137,7 @@ def predictive_values(
     Raises:
         ConfigurationError: The prevalence is no share.
     """
-    if not 0 <= prevalence <= 1:
-        raise ConfigurationError(f"The prevalence {prevalence} is not a share. Give a number from 0 to 1.")
+    check_prevalence(prevalence)
     hits, misses = sensitivity * prevalence, (1 - sensitivity) * prevalence
     passes, alarms = specificity * (1 - prevalence), (1 - specificity) * (1 - prevalence)
     return (
@@ -159,30 +165,41 @@ def decide_at_point(
 
 
 def decide_with_settings(
-    answer: Prediction, calibration: Calibration | None, settings: DecisionSettings
+    answer: Prediction | LesionPrediction, calibration: Calibration | None, settings: DecisionSettings
 ) -> ThresholdDecision | None:
     """Decides; arithmetic on the stored probabilities alone. None where they are not calibrated.
 
+    A named operating point decides the same at every prevalence, since its threshold moves with the probabilities.
+    A threshold of one's own stays, and is compared with the probability at the prevalence.
+
     Args:
-        answer: The reading.
+        answer: The reading as the predictor gave it, at the prevalence of the calibration images.
         calibration: That of the checkpoint that gave it.
         settings: What the visitor has set.
     """
-    if calibration is None or not answer.calibrated:
+    probabilities = answer.probabilities
+    if calibration is None or not answer.calibrated or probabilities is None:
         return None
-    name, views = settings.operating_point, answer.views
+    name, views, target = settings.operating_point, answer.views, calibration.target
     fitted = calibration.by_views[views]
-    prevalence = settings.prevalence
-    if prevalence is None:
-        prevalence = read_calibration_prevalence(calibration, views)
+    prevalence = find_prevalence(calibration, settings.prevalence)
     if name == OWN_THRESHOLD:
         threshold = settings.threshold
-        measured = _shown_alike(fitted, threshold)
+        stored = move_share(threshold, prevalence, calibration.prevalence)
+        moved = calibration.probabilities_at(
+            np.array([probabilities[key] for key in calibration.classes]),
+            calibration.prevalence,
+            prevalence,
+        )
+        decided = decide(dict(zip(calibration.classes, moved.tolist(), strict=True)), target, threshold)
+        measured = _shown_alike(calibration, fitted, threshold, prevalence)
     else:
-        threshold = calibration.operating_point(name, views).threshold
+        stored = calibration.operating_point(name, views).threshold
+        threshold = calibration.threshold_at(stored, prevalence)
+        decided = decide(probabilities, target, stored)
         measured = name
     if measured is None:
-        sensitivity, specificity = bound_figures(fitted, threshold)
+        sensitivity, specificity = figures_at(fitted, stored)
     else:
         point = calibration.operating_point(measured, views)
         sensitivity = _measured(calibration, views, measured, "sensitivity", point.sensitivity)
@@ -197,14 +214,32 @@ def decide_with_settings(
     return ThresholdDecision(
         name,
         threshold,
-        calibration.target,
-        decide(answer.probabilities, calibration.target, threshold),
+        target,
+        decided,
         sensitivity,
         specificity,
         prevalence,
+        calibration.prevalence,
         positive,
         negative,
     )
+
+
+def figures_at(fitted: ViewCalibration, threshold: float) -> tuple[Figure, Figure]:
+    """Sensitivity and specificity at any threshold, from the stored curve; bounds where there is none.
+
+    Args:
+        fitted: What was fitted for the number of views.
+        threshold: Probability of the target at the prevalence of the calibration images, 0 to 1.
+    """
+    curve = fitted.curve
+    if curve is None or threshold in (0, 1):
+        return bound_figures(fitted, threshold)
+    found = []
+    for figure, images in (("sensitivity", curve.positives), ("specificity", curve.negatives)):
+        value, low, high = curve.read(figure, threshold)
+        found.append(Figure(value, value, (low, high), images))
+    return found[0], found[1]
 
 
 def bound_figures(fitted: ViewCalibration, threshold: float) -> tuple[Figure, Figure]:
@@ -235,33 +270,40 @@ def bound_figures(fitted: ViewCalibration, threshold: float) -> tuple[Figure, Fi
     )
 
 
-def read_calibration_prevalence(calibration: Calibration, views: int | None = None) -> float:
-    """Share of the calibration images that are of the target class; a half where the calibration doesn't say.
+def find_prevalence(calibration: Calibration, wanted: float | None) -> float:
+    """The prevalence to decide at: that of the calibration images unless another is wanted.
 
-    Args:
-        calibration: It describes the images that it was fitted on.
-        views: How many views were averaged; None for the most. It makes no difference to what is known.
+    One that reads like it, as the controls hold it rounded, is it.
     """
-    views = max(calibration.by_views) if views is None else views
-    target, rest = (
-        _reported(calibration, views, DEFAULT_OPERATING_POINT, figure).get("n")
-        for figure in ("sensitivity", "specificity")
-    )
-    return target / (target + rest) if target and rest else 0.5
+    known = calibration.prevalence
+    return known if wanted is None or _reads_alike(wanted, known) else wanted
 
 
-def get_threshold(calibration: Calibration, name: str) -> float:
-    """Threshold of a named operating point, at the most views."""
-    return calibration.operating_points[name if name in OPERATING_POINTS else DEFAULT_OPERATING_POINT]
+def get_threshold(calibration: Calibration, name: str, prevalence: float | None = None) -> float:
+    """Threshold of a named operating point, at the most views and at a prevalence (see `find_prevalence`)."""
+    stored = calibration.operating_points[name if name in OPERATING_POINTS else DEFAULT_OPERATING_POINT]
+    return calibration.threshold_at(stored, find_prevalence(calibration, prevalence))
 
 
-def _shown_alike(fitted: ViewCalibration, threshold: float) -> str | None:
+def _shown_alike(
+    calibration: Calibration, fitted: ViewCalibration, threshold: float, prevalence: float
+) -> str | None:
     """The operating point whose threshold reads like the given one, which the controls hold rounded."""
     if threshold in (0, 1):
         return None
-    shown = round(threshold * 100, 1)
-    alike = (name for name, at in fitted.operating_points.items() if round(at.threshold * 100, 1) == shown)
+    # At a low prevalence several thresholds read alike that are far apart at the stored one.
+    stored = move_share(threshold, prevalence, calibration.prevalence)
+    alike = (
+        name
+        for name, at in fitted.operating_points.items()
+        if _reads_alike(at.threshold, stored)
+        and _reads_alike(calibration.threshold_at(at.threshold, prevalence), threshold)
+    )
     return next(alike, None)
+
+
+def _reads_alike(first: float, second: float) -> bool:
+    return round(first * 100, 1) == round(second * 100, 1)
 
 
 def _measured(calibration: Calibration, views: int, name: str, figure: str, value: float) -> Figure:

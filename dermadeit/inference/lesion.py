@@ -46,6 +46,7 @@ class LesionPrediction:
         operating_point: The decision at the operating point that was asked for.
         conformal_set: The classes that can't be ruled out.
         patient_context: The answer with age and sex; None where neither was given or no photo counts.
+        prevalence: As of a `records.Prediction`.
     """
 
     task: str
@@ -64,6 +65,7 @@ class LesionPrediction:
     operating_point: Decision | None = None
     conformal_set: tuple[str, ...] | None = None
     patient_context: ContextReading | None = None
+    prevalence: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The record as JSON-ready values, with each photo's own under `photos`."""
@@ -77,6 +79,7 @@ class LesionPrediction:
             "readings": self.readings and {key: reading.to_dict() for key, reading in self.readings.items()},
             "patient_context": self.patient_context and self.patient_context.to_dict(),
             "calibrated": self.calibrated,
+            "prevalence": self.prevalence,
             "views": self.views,
             "operating_point": self.operating_point and asdict(self.operating_point),
             "conformal_set": None if self.conformal_set is None else list(self.conformal_set),

@@ -40,7 +40,7 @@ from dermadeit.tasks import Task
 from dermadeit.trust.calibration import DEFAULT_OPERATING_POINT, Calibration, check_operating_point
 from dermadeit.trust.files import CALIBRATE_COMMAND, Trust
 from dermadeit.trust.gating import gate
-from dermadeit.trust.neighbours import VOTERS, count_votes, describe_disagreement, disagrees
+from dermadeit.trust.neighbours import VOTERS, count_votes, describe_disagreement, describe_vote, disagrees
 from dermadeit.trust.patient_context import NOT_FITTED, has_age
 from dermadeit.trust.stability import stability
 
@@ -343,7 +343,7 @@ class Predictor:
         index = trust.neighbours
         # More vote than are shown: a handful decides by chance.
         voters = index.query(embedding, max(count, VOTERS))
-        copy = index.find_copy(embedding)
+        votes, copy = count_votes(voters, task), index.find_copy(embedding)
         notes = (
             copy and TRAINING_IMAGE.format(image_id=copy.image_id),
             describe_disagreement(voters, record.label, task),
@@ -351,7 +351,9 @@ class Predictor:
         return replace(
             record,
             neighbours=voters[:count],
-            neighbour_votes=count_votes(voters, task),
+            voters=voters,
+            neighbour_votes=votes,
+            neighbour_vote=describe_vote(votes, record.label, task),
             neighbour_disagreement=disagrees(voters, record.label, task),
             warnings=(*record.warnings, *filter(None, notes)),
         )
@@ -403,6 +405,7 @@ def answer_logits(
         "calibrated": trust is not None,
         "operating_point": asked.operating_point,
         "conformal_set": asked.conformal_set,
+        "prevalence": asked.prevalence,
         "class_probabilities": dict(zip(checkpoint.network.classes, shares.tolist(), strict=True)),
         "readings": readings,
         "patient_context": patient
@@ -500,6 +503,7 @@ def _read(
         task.classes[int(calibration.answers(probabilities))],
         decide_at_point(by_class, calibration, operating_point, views),
         calibration.conformal_set(list(by_class.values()), views),
+        calibration.prevalence,
     )
 
 

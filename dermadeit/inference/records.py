@@ -9,6 +9,7 @@ from typing import Any, Literal, TypedDict
 from dermadeit.about import DISCLAIMER
 from dermadeit.data.patient import Patient
 from dermadeit.imaging.quality import QualityReport
+from dermadeit.trust.gating import answer_status
 from dermadeit.trust.neighbours import Neighbour
 from dermadeit.trust.stability import Stability
 
@@ -52,6 +53,7 @@ class ReadingRecord(TypedDict):
         decision: Key of the class that is answered at the operating point; None without calibration.
         operating_point: The one that was asked for; None without calibration.
         conformal_set: Keys of the classes that can't be ruled out; None without calibration.
+        prevalence: Share of lesions of the task's target that the probabilities hold at; None without calibration.
     """
 
     probabilities: dict[str, float]
@@ -59,6 +61,7 @@ class ReadingRecord(TypedDict):
     decision: str | None
     operating_point: ThresholdRecord | None
     conformal_set: list[str] | None
+    prevalence: float | None
 
 
 class StabilityRecord(TypedDict):
@@ -135,6 +138,7 @@ class PredictionRecord(TypedDict):
         model: Name of the model.
         status: `ok`.
         verdict: `ANSWER`, or `ABSTAIN` where the answer is to be withheld.
+        answer_status: The same with the reasons or the warnings in words, as `gating.answer_status` says it.
         abstain: Why it is withheld; None for an answer that is not.
         warning_codes: Why an answer that is given is less reliable; empty for a withheld one, None where unknown.
         label: Key of the class that is answered: the most probable one, but where the calibration weighs classes.
@@ -144,6 +148,8 @@ class PredictionRecord(TypedDict):
         readings: Key of each task that the network answers to what it says; None where only this task is known.
         patient_context: The answer with age and sex; None where neither was given.
         calibrated: Whether the probabilities are calibrated; else they are the softmax of the logits.
+        prevalence: Share of lesions of the task's target that the probabilities hold at: that of the calibration
+            images unless another was asked for; None without calibration.
         logits: Class key of the network to logit, averaged over the views and not calibrated.
         views: Number of dihedral views that were averaged.
         runtime: What ran the network, such as `torch` or `openvino-bf16`; None where that is unknown.
@@ -154,6 +160,7 @@ class PredictionRecord(TypedDict):
         ood_score: How strange the image is to the model, higher is stranger; None without calibration.
         neighbours: The most similar training images, the nearest first; empty when not asked for.
         neighbour_votes: Class key to how many of the most similar lesions have it; None when not asked for.
+        neighbour_vote: The same as words, such as “14 of the 20 most similar cases are nevi, 6 are not nevi”.
         neighbour_disagreement: Whether they contradict the label; None when not asked for.
         saliency_check: Method, class and result of the heatmap's test; None when not asked for.
         ledger: What the decoder did to the pixels, in order.
@@ -168,6 +175,7 @@ class PredictionRecord(TypedDict):
     model: str
     status: Literal["ok"]
     verdict: str
+    answer_status: str
     abstain: AbstentionRecord | None
     warning_codes: list[str] | None
     label: str
@@ -176,6 +184,7 @@ class PredictionRecord(TypedDict):
     readings: dict[str, ReadingRecord] | None
     patient_context: PatientContextRecord | None
     calibrated: bool
+    prevalence: float | None
     logits: dict[str, float]
     views: int
     runtime: str | None
@@ -186,6 +195,7 @@ class PredictionRecord(TypedDict):
     ood_score: float | None
     neighbours: list[NeighbourRecord]
     neighbour_votes: dict[str, int] | None
+    neighbour_vote: str | None
     neighbour_disagreement: bool | None
     saliency_check: dict[str, Any] | None
     ledger: list[str]
@@ -215,6 +225,7 @@ class FailedRecord(TypedDict):
     model: str
     status: Literal["failed"]
     verdict: None
+    answer_status: None
     abstain: None
     warning_codes: None
     label: None
@@ -223,6 +234,7 @@ class FailedRecord(TypedDict):
     readings: None
     patient_context: None
     calibrated: None
+    prevalence: None
     logits: None
     views: None
     runtime: None
@@ -233,6 +245,7 @@ class FailedRecord(TypedDict):
     ood_score: None
     neighbours: None
     neighbour_votes: None
+    neighbour_vote: None
     neighbour_disagreement: None
     saliency_check: None
     ledger: list[str]
@@ -265,12 +278,14 @@ class TaskReading:
         label: Key of the class that is answered: the most probable one, but where the calibration weighs classes.
         operating_point: The decision at the operating point that was asked for; None without calibration.
         conformal_set: The classes that can't be ruled out at the stated coverage; None without calibration.
+        prevalence: Share of lesions of the task's target that the probabilities hold at; None without calibration.
     """
 
     probabilities: Mapping[str, float]
     label: str
     operating_point: Decision | None = None
     conformal_set: tuple[str, ...] | None = None
+    prevalence: float | None = None
 
     def to_dict(self) -> ReadingRecord:
         """The reading as JSON-ready values."""
@@ -281,6 +296,7 @@ class TaskReading:
             "decision": point and point.decision,
             "operating_point": point and {"name": point.name, "threshold": point.threshold},
             "conformal_set": None if self.conformal_set is None else list(self.conformal_set),
+            "prevalence": self.prevalence,
         }
 
 
@@ -352,6 +368,7 @@ class Prediction:
         neighbours: The most similar training lesions, the nearest first; empty when not asked for.
         neighbour_votes: How many of the `neighbours.VOTERS` most similar lesions (of more where more were asked
             for) have each class, as `neighbours.count_votes` gives it; None when not asked for.
+        neighbour_vote: The same as words; None when not asked for.
         neighbour_disagreement: Whether they contradict the label; None when not asked for.
         view_probabilities: What each view would answer alone: a row for each of the `views`, of a share for each
             class in the task's order, 0 to 1, summing to 1. Empty where only the joint answer is known. Not in
@@ -365,6 +382,9 @@ class Prediction:
         patient_context: The answer with age and sex; None where neither was given. All other fields are of the
             photo alone.
         runtime: What ran the network, such as `torch` or `openvino-bf16`; empty where that is unknown.
+        prevalence: Share of lesions of the task's target that the probabilities hold at: that of the calibration
+            images unless another was asked for; None without calibration.
+        voters: The lesions that `neighbour_votes` counts, the nearest first. Not in what `to_dict` gives.
     """
 
     file: str
@@ -389,6 +409,7 @@ class Prediction:
     ood_score: float | None = None
     neighbours: tuple[Neighbour, ...] = ()
     neighbour_votes: Mapping[str, int] | None = None
+    neighbour_vote: str | None = None
     neighbour_disagreement: bool | None = None
     view_probabilities: tuple[tuple[float, ...], ...] = ()
     views_calibrated: bool = False
@@ -397,6 +418,8 @@ class Prediction:
     readings: Mapping[str, TaskReading] = field(default_factory=dict)
     patient_context: ContextReading | None = None
     runtime: str = ""
+    prevalence: float | None = None
+    voters: tuple[Neighbour, ...] = ()
 
     def to_dict(self) -> PredictionRecord:
         """The record as JSON-ready values."""
@@ -407,6 +430,7 @@ class Prediction:
             "model": self.model,
             "status": "ok",
             "verdict": self.verdict,
+            "answer_status": answer_status(self),
             "abstain": (
                 {"codes": list(self.abstain_codes), "reasons": list(self.abstain_reasons)}
                 if self.verdict == ABSTAIN
@@ -419,6 +443,7 @@ class Prediction:
             "readings": {key: reading.to_dict() for key, reading in self.readings.items()} or None,
             "patient_context": self.patient_context and self.patient_context.to_dict(),
             "calibrated": self.calibrated,
+            "prevalence": self.prevalence,
             "logits": dict(self.logits),
             "views": self.views,
             "runtime": self.runtime or None,
@@ -430,6 +455,7 @@ class Prediction:
             "ood_score": self.ood_score,
             "neighbours": [NeighbourRecord(**asdict(neighbour)) for neighbour in self.neighbours],
             "neighbour_votes": None if self.neighbour_votes is None else dict(self.neighbour_votes),
+            "neighbour_vote": self.neighbour_vote,
             "neighbour_disagreement": self.neighbour_disagreement,
             "saliency_check": None if self.saliency_check is None else dict(self.saliency_check),
             "ledger": list(self.ledger),
@@ -468,6 +494,7 @@ class ItemFailure:
             "model": self.model,
             "status": "failed",
             "verdict": None,
+            "answer_status": None,
             "abstain": None,
             "warning_codes": None,
             "label": None,
@@ -476,6 +503,7 @@ class ItemFailure:
             "readings": None,
             "patient_context": None,
             "calibrated": None,
+            "prevalence": None,
             "logits": None,
             "views": None,
             "runtime": None,
@@ -486,6 +514,7 @@ class ItemFailure:
             "ood_score": None,
             "neighbours": None,
             "neighbour_votes": None,
+            "neighbour_vote": None,
             "neighbour_disagreement": None,
             "saliency_check": None,
             "ledger": [],

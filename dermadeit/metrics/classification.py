@@ -52,8 +52,8 @@ FIGURE_NAMES: Mapping[str, str] = MappingProxyType(
         "specificity_at_95_sensitivity": "specificity at 95\u00a0% sensitivity",
         "brier": "Brier score (lower is better)",
         "nll": "negative log-likelihood (lower is better)",
-        "ece": "expected calibration error (lower is better)",
-        "ece_debiased": "calibration error beyond that of a perfect model (lower is better)",
+        "ece": "calibration error, plain (lower is better)",
+        "ece_debiased": "calibration error, debiased (lower is better)",
         "calibration_slope": "calibration slope (1 is best)",
     }
 )

@@ -9,8 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from scipy.stats import norm
 
 from dermadeit.metrics.classification import (
+    CONFIDENCE,
     RESAMPLES,
     classification_metrics,
     lesion_weights,
@@ -21,6 +23,10 @@ from dermadeit.metrics.weighted import debiased_calibration_error
 
 COVERAGES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
 """Shares of the images at which the selective risk is reported."""
+
+FEW = 5
+"""Lesions with or without what is counted below which a share gets Wilson's interval: resamples of so few, or of
+none, hardly differ from each other."""
 
 CALIBRATION_FIGURES = ("ece", "brier", "nll", "calibration_slope")
 """Which of `metrics.FIGURES` say how far probabilities can be taken at their word."""
@@ -50,7 +56,8 @@ class Shares:
 
     def measure(self, resamples: int = RESAMPLES, seed: int = 0) -> dict[str, Any]:
         """Nested by path: `value` (None where nothing counts), `n` images and `interval` (95 %, or None)."""
-        having, among = (np.stack(part, axis=1) for part in zip(*self._counted.values(), strict=True))
+        counted = list(self._counted.values())
+        having, among = (np.stack(part, axis=1) for part in zip(*counted, strict=True))
         blocks = [
             _divide(weights @ having, weights @ among)
             for weights in lesion_weights(self._groups, resamples, seed)
@@ -63,12 +70,46 @@ class Shares:
             level = nested
             for parent in parents:
                 level = level.setdefault(parent, {})
-            level[last] = {
-                "value": float(having[:, index].sum() / totals[index]) if totals[index] else None,
-                "n": int((among[:, index] > 0).sum()),
-                "interval": intervals.get(name) if totals[index] else None,
-            }
+            if not totals[index]:
+                level[last] = {"value": None, "n": 0, "interval": None}
+                continue
+            value, inside = float(having[:, index].sum() / totals[index]), among[:, index] > 0
+            lesions = len(set(self._groups[inside].tolist()))
+            bounds = intervals.get(name)
+            if _is_extreme(having[inside, index] / among[inside, index], value, lesions):
+                bounds = wilson_interval(value, lesions)
+            level[last] = {"value": value, "n": int(inside.sum()), "interval": bounds}
         return nested
+
+
+def wilson_interval(share: float, lesions: int) -> list[float]:
+    """Wilson's 95 % interval of a share (1927), which is right at 0 and 1 too, where a bootstrap has none.
+
+    Args:
+        share: 0 to 1.
+        lesions: How many it is a share of, at least 1. Photos of one lesion are taken for one: the interval is
+            rather too wide than too narrow.
+
+    Returns:
+        [lower, upper], 0 to 1.
+    """
+    spread = norm.ppf((1 + CONFIDENCE) / 2) ** 2 / lesions
+    middle = (share + spread / 2) / (1 + spread)
+    half = np.sqrt(spread * (share * (1 - share) + spread / 4)) / (1 + spread)
+    # At the ends, rounding must not leave out the share itself.
+    return [float(middle - half) if share > 0 else 0.0, float(middle + half) if share < 1 else 1.0]
+
+
+def needs_wilson(share: float, lesions: int) -> bool:
+    """Whether a share of images lies at or near 0 or 1: it rests on fewer than `FEW` lesions on one side."""
+    return min(share, 1 - share) * lesions < FEW
+
+
+def _is_extreme(values: np.ndarray, share: float, lesions: int) -> bool:
+    """Whether the mean of values is a share that needs Wilson's interval, or of values that are all 0 or all 1."""
+    if np.isin(values, (0, 1)).all():
+        return needs_wilson(share, lesions)
+    return bool(values.min() >= 0 and values.max() <= 1 and share in (0, 1))
 
 
 def calibration_figures(

@@ -26,6 +26,7 @@ from dermadeit.reporting.names import (
     Metrics,
     capitalised,
     class_name,
+    interval_warnings,
     model_of,
 )
 from dermadeit.reporting.templates import isolated
@@ -130,7 +131,8 @@ def _figures_section(evaluations: Sequence[Metrics]) -> _Section:
     size = counted(images, "image") + (f" of {counted(lesions, 'lesion')}" if lesions else "")
     return _Section(
         "Figures",
-        about=f"{size}. In brackets: 95\u00a0% intervals, from resampled lesions.",
+        " ".join(interval_warnings(evaluations)),
+        f"{size}. In brackets: 95\u00a0% intervals, from resampled lesions; near 0 or 1, Wilson's.",
         parts=[
             _by_model(
                 "Figure",

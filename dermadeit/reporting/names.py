@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -113,6 +113,12 @@ def model_of(metrics: Metrics) -> str:
     return model_name(metrics.get("model") or "model without a name")
 
 
+def interval_warnings(measured: Iterable[Metrics]) -> list[str]:
+    """What to know of the intervals of evaluations, each sentence once."""
+    found = ((metrics.get("intervals") or {}).get("warning") for metrics in measured)
+    return list(dict.fromkeys(filter(None, found)))
+
+
 def class_name(metrics: Metrics, key: str) -> str:
     """The name of a class of the task that was evaluated, for people; `class_names` names those of one's own."""
     task = TRAINABLE_TASKS.get(metrics.get("task", ""))
@@ -142,6 +148,62 @@ def score_meaning(*, calibrated: bool, views: int) -> str:
         "The model score is not calibrated: a score of 90\u00a0% does not mean that 90\u00a0% of such "
         f"answers are right. It is {mean}"
     )
+
+
+def lesions_of(task: Task, key: str) -> str:
+    """The lesions of a class, such as “melanomas” or “lesions that are not nevi”."""
+    _, several = task.nouns[key]
+    return (
+        several if several[0].isalpha() and not several.startswith("not ") else f"lesions that are {several}"
+    )
+
+
+def prevalence_sentence(task: Task, prevalence: float, calibration_prevalence: float | None) -> str:
+    """Which prevalence probabilities hold at.
+
+    Args:
+        task: It names the target.
+        prevalence: Share of lesions of the target, 0 to 1.
+        calibration_prevalence: The same among the calibration images; None where that is unknown.
+    """
+    text = (
+        f"The probabilities are for a prevalence of {percent(prevalence)} ({lesions_of(task, task.target)})"
+    )
+    if calibration_prevalence is None:
+        return f"{text}."
+    if prevalence == calibration_prevalence:
+        return f"{text}, as in the calibration data."
+    return f"{text}, as set. In the calibration data it is {percent(calibration_prevalence)}."
+
+
+def counts_sentence(task: Task, sensitivity: Metrics, specificity: Metrics) -> str:
+    """What a decision rule does to a hundred people with and without the target class, in whole people.
+
+    Args:
+        task: It names the target.
+        sensitivity: The fields of a `decision.Figure`.
+        specificity: Likewise.
+
+    Returns:
+        Sentences; empty where one of the figures is known between two bounds only.
+    """
+    if any(figure["low"] != figure["high"] for figure in (sensitivity, specificity)):
+        return ""
+    missed, alarms = (_errors_of_hundred(figure) for figure in (sensitivity, specificity))
+    target = task.target
+    return (
+        f"Of 100 {lesions_of(task, target)}, this rule misses {missed}. Of 100 other lesions, it calls {alarms} "
+        f"“{task.name_in_text(target)}”."
+    )
+
+
+def _errors_of_hundred(figure: Metrics) -> str:
+    """How many of a hundred a figure leaves out, such as “8 (5 to 12)”."""
+    count, interval = round(100 * (1 - figure["low"])), figure.get("interval")
+    if not interval:
+        return str(count)
+    low, high = (round(100 * (1 - bound)) for bound in reversed(interval))
+    return f"{count} ({low} to {high})"
 
 
 def is_conditional(task: Task) -> bool:

@@ -20,7 +20,9 @@ from dermadeit.reporting.names import (
     answered_without_threshold,
     capitalised,
     context_facts,
+    counts_sentence,
     most_probable,
+    prevalence_sentence,
     ranked,
     score_meaning,
     score_name,
@@ -28,8 +30,15 @@ from dermadeit.reporting.names import (
 )
 from dermadeit.tasks import OWN, TRAINABLE_TASKS, Task, create_own_task
 from dermadeit.trust.calibration import operating_point_title
-from dermadeit.trust.gating import SHOWS_NO_SKIN, warning_sentences
-from dermadeit.trust.neighbours import describe_outside, describe_votes
+from dermadeit.trust.gating import (
+    ANSWERED,
+    SHOWS_NO_SKIN,
+    STATE_WORDS,
+    WARNED,
+    WITHHELD,
+    warning_sentences,
+)
+from dermadeit.trust.neighbours import describe_outside, describe_vote
 
 _NOT_CALIBRATED = "none: not calibrated"
 
@@ -118,6 +127,8 @@ def _reading(reading: Mapping[str, Any]) -> dict[str, Any]:
         "title": task_title(task),
         "caveat": reading.get("caveat"),
         "is_hidden": is_hidden,
+        "state": _state(reading),
+        "status": capitalised(STATE_WORDS[_state(reading)]),
         "reasons": (reading.get("abstain") or {}).get("reasons", []),
         "answer": _class_name(reading, answered),
         # Of the answered class, where its name does not give its diagnoses.
@@ -130,6 +141,7 @@ def _reading(reading: Mapping[str, Any]) -> dict[str, Any]:
             {"name": _class_name(reading, key), "share": share, "is_answer": key == answered}
             for key, share in ranked(reading["probabilities"])
         ],
+        "prevalence": _prevalence(reading, task),
         "decision": _decision(reading),
         "uncertainty": _uncertainty(reading),
         "cases": [_case(near) for near in reading.get("neighbours") or ()],
@@ -138,6 +150,21 @@ def _reading(reading: Mapping[str, Any]) -> dict[str, Any]:
         "point": _point_name(reading),
         "weights_sha256": reading.get("weights_sha256"),
     }
+
+
+def _state(reading: Mapping[str, Any]) -> str:
+    """A key of `gating.STATE_WORDS`."""
+    if reading["verdict"] == ABSTAIN:
+        return WITHHELD
+    return WARNED if reading.get("warning_codes") else ANSWERED
+
+
+def _prevalence(reading: Mapping[str, Any], task: Task) -> str:
+    """Which prevalence the probabilities hold at, as a sentence; empty where that is unknown."""
+    if reading.get("prevalence") is None:
+        return ""
+    known = (reading.get("decision") or {}).get("calibration_prevalence")
+    return prevalence_sentence(task, reading["prevalence"], known)
 
 
 def _task(reading: Mapping[str, Any]) -> Task:
@@ -169,6 +196,8 @@ def _decision(reading: Mapping[str, Any]) -> list[tuple[str, str]]:
             )
             for name in ("sensitivity", "specificity")
         ]
+        if counts := counts_sentence(task, decision["sensitivity"], decision["specificity"]):
+            known.append(("In numbers of people", counts))
         share = f"at a prevalence of {percent(decision['prevalence'])}"
         known += [
             (capitalised(TARGET_FIGURE_NAMES[name]), f"{_share(decision.get(key))}, {share}")
@@ -232,7 +261,7 @@ def _votes(reading: Mapping[str, Any]) -> str:
     if not _is_weighed(reading):
         return "no vote, because the photo differs from all training photos"
     task = _task(reading)
-    return "; ".join(filter(None, (describe_votes(votes, reading["label"], task), describe_outside(votes))))
+    return "; ".join(filter(None, (describe_vote(votes, reading["label"], task), describe_outside(votes))))
 
 
 def _case(near: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,8 +7,9 @@ parameters, so that what this takes from the guarantees is far below their sampl
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypedDict
 
 import numpy as np
@@ -16,7 +17,9 @@ import numpy as np
 from dermadeit.errors import ConfigurationError, ErrorCode, TableError
 from dermadeit.metrics.weighted import figures_of_counts
 from dermadeit.tasks import TRAINABLE_TASKS, ClassGroups, get_task, target_class
+from dermadeit.trust.prevalence import move_share, reweigh
 from dermadeit.trust.scaling import Scaling
+from dermadeit.trust.threshold_curve import ThresholdCurve, fit_curve
 
 CONFORMAL_COVERAGE = 0.90
 """Share of the lesions of each class whose set is meant to hold their class."""
@@ -29,6 +32,7 @@ SMALLEST_CLASS = 10
 
 _LEVEL = 0.95
 _ROUNDING = 1e-12
+_SMALLEST_FACTOR = 1e-200
 _LOG_WEIGHTS = np.log(2) * np.arange(-20, 21) / 10
 _WEIGHT_ROUNDS = 20
 _SMOOTHING = 3
@@ -63,10 +67,12 @@ class FittedReading(TypedDict):
     Attributes:
         operating_points: Each of `OPERATING_POINTS`.
         least_probabilities: One for each class of the task (see `ViewCalibration`).
+        curve: As `threshold_curve.ThresholdCurve.to_dict` gives it; None where it was not measured.
     """
 
     operating_points: dict[str, OperatingPointValues]
     least_probabilities: list[float]
+    curve: dict[str, Any] | None
 
 
 class ReadingValues(TypedDict):
@@ -93,12 +99,15 @@ class CalibrationsValues(TypedDict):
 
     Attributes:
         classes: The network's class keys, in the order of the logits.
+        class_shares: Share of each of them among the calibration images, which the probabilities hold at; None
+            where that is unknown.
         weights_sha256: Hex digest of the weights that it was fitted for.
         scalings: Number of views, as a string, to the one scaling that all readings share.
         readings: Key of each task that was fitted to what belongs to it.
     """
 
     classes: list[str]
+    class_shares: list[float] | None
     weights_sha256: str
     scalings: dict[str, ScalingValues]
     readings: dict[str, ReadingValues]
@@ -127,11 +136,14 @@ class ViewCalibration:
         scaling: Logits to probabilities.
         operating_points: Each of `OPERATING_POINTS`.
         least_probabilities: K probabilities; a class is in an image's conformal set from its own on.
+        curve: What any other threshold gives; None in files of version 0.2, and for numbers of views between one
+            and the most.
     """
 
     scaling: Scaling
     operating_points: Mapping[str, OperatingPoint]
     least_probabilities: tuple[float, ...]
+    curve: ThresholdCurve | None = None
 
 
 @dataclass(frozen=True)
@@ -149,6 +161,8 @@ class Calibration:
         groups: How the task is read from the network's N classes; None where they are its own.
         class_weights: K weights; the class of the greatest product of weight and probability is answered. Empty
             where that is the most probable class.
+        class_shares: Share of each of the network's N classes among the calibration images: the probabilities hold
+            where the classes are as common as that. Empty where it is unknown.
     """
 
     task: str
@@ -159,6 +173,7 @@ class Calibration:
     target: str = ""
     groups: ClassGroups | None = None
     class_weights: tuple[float, ...] = ()
+    class_shares: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.target:
@@ -174,6 +189,64 @@ class Calibration:
         """Name to threshold on the target's probability, for the most views."""
         return {name: point.threshold for name, point in self._at(None).operating_points.items()}
 
+    @property
+    def prevalence(self) -> float:
+        """Share of the target among the calibration images of the task; a half where that is unknown."""
+        return self.prevalence_after(np.ones(len(self.network)))
+
+    def prevalence_after(self, factors: np.ndarray) -> float:
+        """The same after the share of each of the network's N classes has changed by a factor, float [N]."""
+        if not self.class_shares:
+            return 0.5
+        shares = self._members @ (np.array(self.class_shares) * factors)
+        return float(shares[self.classes.index(self.target)] / shares.sum())
+
+    def class_factors(self, prevalence: float) -> np.ndarray:
+        """How the shares of the network's classes change where the target has another prevalence.
+
+        Within the target's classes, and within the others of the task, they stay in proportion; those of classes
+        that the task leaves out stay as they are.
+
+        Args:
+            prevalence: Share of the target's lesions among those of the task, 0 to 1.
+
+        Returns:
+            float [N], for `prevalence.reweigh`.
+        """
+        known = self.prevalence
+        of_class = np.full(len(self.classes), (1 - prevalence) / (1 - known))
+        of_class[self.classes.index(self.target)] = prevalence / known
+        members = self._members
+        # Where a class becomes impossible, readings on the condition that it is there still have their answer.
+        return np.where(members.any(axis=0), np.maximum(of_class, _SMALLEST_FACTOR) @ members, 1.0)
+
+    def probabilities_at(self, probabilities: np.ndarray, before: float, after: float) -> np.ndarray:
+        """Probabilities of the task's classes, float [..., K], moved from one prevalence of the target to another.
+
+        Args:
+            probabilities: float [..., K], summing to 1.
+            before: Prevalence that they hold at, above 0 and below 1.
+            after: The new one, 0 to 1.
+        """
+        if before == after:
+            return probabilities
+        factors = np.full(len(self.classes), (1 - after) / (1 - before))
+        factors[self.classes.index(self.target)] = after / before
+        return reweigh(probabilities, factors)
+
+    def weights_at(self, prevalence: float) -> tuple[float, ...]:
+        """The class weights that give the same answers where the target has another prevalence, 0 to 1."""
+        if not self.class_weights:
+            return ()
+        known, target = self.prevalence, self.classes.index(self.target)
+        moved = np.array(self.class_weights) * (1 - known) / max(1 - prevalence, _ROUNDING)
+        moved[target] = self.class_weights[target] * known / max(prevalence, _ROUNDING)
+        return tuple(moved.tolist())
+
+    def threshold_at(self, threshold: float, prevalence: float) -> float:
+        """A threshold on the target's probability, moved as the probabilities are, so that it decides alike."""
+        return move_share(threshold, self.prevalence, prevalence)
+
     def probabilities(self, logits: np.ndarray, views: int) -> np.ndarray:
         """Calibrated probabilities of the task's classes.
 
@@ -184,8 +257,11 @@ class Calibration:
         Returns:
             float64 [..., K], summing to 1.
         """
-        scaled = self._at(views).scaling(logits)
-        return self.groups.read(scaled) if self.groups else scaled
+        return self.read(self._at(views).scaling(logits))
+
+    def read(self, class_probabilities: np.ndarray) -> np.ndarray:
+        """Probabilities of the network's classes, float [..., N], as those of the task's, float [..., K]."""
+        return self.groups.read(class_probabilities) if self.groups else class_probabilities
 
     def class_probabilities(self, logits: np.ndarray, views: int) -> np.ndarray:
         """Calibrated probabilities of the network's classes, float64 [..., N]; see `probabilities`."""
@@ -215,6 +291,15 @@ class Calibration:
             for key, value, bound in zip(self.classes, probabilities, least, strict=True)
             if value >= bound
         )
+
+    @property
+    def _members(self) -> np.ndarray:
+        """Bool-like float [K, N], which of the network's classes each class of the task sums up."""
+        members = np.zeros((len(self.classes), len(self.network)))
+        groups = self.groups.members if self.groups else [(index,) for index in range(len(self.classes))]
+        for row, group in zip(members, groups, strict=True):
+            row[list(group)] = 1
+        return members
 
     def _at(self, views: int | None) -> ViewCalibration:
         return self.by_views[max(self.by_views) if views is None else views]
@@ -253,8 +338,10 @@ def calibrations_to_dict(calibrations: Mapping[str, Calibration]) -> Calibration
     for other in calibrations.values():
         assert {views: fitted.scaling for views, fitted in other.by_views.items()} == scalings
         assert (other.network, other.weights_sha256) == (one.network, one.weights_sha256)
+        assert other.class_shares == one.class_shares
     return {
         "classes": list(one.network),
+        "class_shares": list(one.class_shares) or None,
         "weights_sha256": one.weights_sha256,
         "scalings": {
             str(views): {
@@ -276,6 +363,7 @@ def calibrations_to_dict(calibrations: Mapping[str, Calibration]) -> Calibration
                             for name, point in fitted.operating_points.items()
                         },
                         "least_probabilities": list(fitted.least_probabilities),
+                        "curve": fitted.curve and fitted.curve.to_dict(),
                     }
                     for views, fitted in calibration.by_views.items()
                 },
@@ -297,9 +385,16 @@ def read_calibrations(values: Mapping[str, Any]) -> dict[str, Calibration]:
     """
     if "readings" not in values:
         return _read_first_format(values)
-    network = tuple(map(str, values["classes"]))
+    network, shares = tuple(map(str, values["classes"])), values.get("class_shares")
+    own = next(
+        (reading for reading in values["readings"].values() if reading["classes"] == list(network)), {}
+    )
+    class_shares = _read_shares(shares, network) if shares else _count_shares(own.get("report", {}), network)
     return {
-        key: _read_reading(key, reading, network, values["scalings"], str(values["weights_sha256"]))
+        key: replace(
+            _read_reading(key, reading, network, values["scalings"], str(values["weights_sha256"])),
+            class_shares=class_shares,
+        )
         for key, reading in values["readings"].items()
     }
 
@@ -311,6 +406,8 @@ def fit_view(
     groups: Sequence[str] | np.ndarray,
     target: int,
     calibrating: np.ndarray | None = None,
+    *,
+    with_curve: bool = False,
 ) -> ViewCalibration:
     """Fits operating points and conformal sets of one task for one number of views.
 
@@ -322,6 +419,7 @@ def fit_view(
         target: Index of the class that the operating points are about.
         calibrating: bool [M], which are calibration images; None for all. The others count for the conformal bound
             of classes with fewer calibration lesions than `SMALLEST_CLASS`, and for nothing else.
+        with_curve: Whether to measure what any threshold gives.
     """
     names = np.asarray(groups)
     own = np.ones(len(labels), dtype=bool) if calibrating is None else calibrating
@@ -335,6 +433,9 @@ def fit_view(
             bound if count >= SMALLEST_CLASS else wider
             for bound, wider, count in zip(bounds, pooled, lesions, strict=True)
         ),
+        fit_curve(probabilities[own, target], labels[own] == target, names[own].tolist())
+        if with_curve
+        else None,
     )
 
 
@@ -471,7 +572,25 @@ def _read_first_format(values: Mapping[str, Any]) -> dict[str, Calibration]:
     key, classes = str(values["task"]), tuple(map(str, values["classes"]))
     scalings = {views: fitted["scaling"] for views, fitted in values["by_views"].items()}
     reading = {**values, "target": values.get("target", ""), "class_weights": None}
-    return {key: _read_reading(key, reading, classes, scalings, str(values["weights_sha256"]))}
+    calibration = _read_reading(key, reading, classes, scalings, str(values["weights_sha256"]))
+    return {key: replace(calibration, class_shares=_count_shares(values["report"], classes))}
+
+
+def _read_shares(given: Sequence[Any], network: tuple[str, ...]) -> tuple[float, ...]:
+    shares = tuple(map(float, given))
+    if len(shares) != len(network) or not min(shares) > 0 or not math.isclose(sum(shares), 1, abs_tol=1e-6):
+        raise ValueError("not one share above 0 a class")
+    return shares
+
+
+def _count_shares(report: Mapping[str, Any], network: tuple[str, ...]) -> tuple[float, ...]:
+    """The shares of the network's classes in a file that names none: its figures say how many images each has."""
+    for figures in (report.get("views") or {}).values():
+        of_class = (figures.get("conformal") or {}).get("classes") or {}
+        counts = [(of_class.get(key) or {}).get("coverage", {}).get("n", 0) for key in network]
+        if all(counts):
+            return tuple(number / sum(counts) for number in counts)
+    return ()
 
 
 def _read_reading(
@@ -508,7 +627,7 @@ def _read_reading(
 def _read_view(
     values: Mapping[str, Any], scaling: Mapping[str, Any], num_classes: int, num_logits: int
 ) -> ViewCalibration:
-    points = values["operating_points"]
+    points, curve = values["operating_points"], values.get("curve")
     fitted = ViewCalibration(
         Scaling(
             str(scaling["method"]), tuple(map(float, scaling["scale"])), tuple(map(float, scaling["bias"]))
@@ -518,6 +637,7 @@ def _read_view(
             for name in points
         },
         tuple(map(float, values["least_probabilities"])),
+        ThresholdCurve.from_dict(curve) if curve else None,
     )
     lengths = (
         (fitted.scaling.scale, num_logits),

@@ -49,6 +49,13 @@ OUT_OF_DISTRIBUTION = "out_of_distribution"
 SHOWS_NO_SKIN = frozenset({NOT_SKIN, OUT_OF_DISTRIBUTION})
 """Reasons to withhold an answer for which similar cases mean nothing; version 0.1 withheld for the second."""
 
+ANSWERED, WARNED, WITHHELD = "answered", "warned", "withheld"
+STATE_WORDS: Mapping[str, str] = MappingProxyType(
+    {ANSWERED: "answered", WARNED: "answer with a warning", WITHHELD: "answer withheld"}
+)
+"""What can be said of an answer as a whole, in the words of every page, table, file and endpoint. The style sheets
+give `WARNED` and `WITHHELD` a mark each, wherever `data-answer` names them."""
+
 DARKER_SKIN = "darker_skin"
 FINE_DETAIL = "fine_detail"
 
@@ -373,14 +380,28 @@ class Judged(Protocol):
 
 
 def gate_status(answer: Judged) -> str:
-    """Whether an answer is withheld or has a warning, in the words that every table and picture uses.
+    """Whether an answer is withheld or has a warning, and why, beside the answer itself.
 
     Returns:
         Such as “answer withheld: blurred” or “answer with a warning: darker skin”; empty for an answer without.
     """
+    state = answer_state(answer)
+    if state == ANSWERED:
+        return ""
+    codes = answer.abstain_codes if state == WITHHELD else answer.warning_codes
+    return _with_names(STATE_WORDS[state], codes or ())
+
+
+def answer_status(answer: Judged) -> str:
+    """The same in a column of its own, which is never empty: `answer_status` of every table and record."""
+    return gate_status(answer) or STATE_WORDS[ANSWERED]
+
+
+def answer_state(answer: Judged) -> str:
+    """A key of `STATE_WORDS`."""
     if answer.verdict == "abstain":
-        return _with_names("answer withheld", answer.abstain_codes)
-    return _with_names("answer with a warning", answer.warning_codes) if answer.warning_codes else ""
+        return WITHHELD
+    return WARNED if answer.warning_codes else ANSWERED
 
 
 def _with_names(word: str, codes: Sequence[str]) -> str:

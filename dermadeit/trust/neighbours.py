@@ -255,6 +255,22 @@ def describe_votes(votes: Mapping[str, int], label: str, task: Task) -> str:
     return f"{count} of the {total} most similar cases {named}"
 
 
+def describe_vote(votes: Mapping[str, int], label: str, task: Task) -> str:
+    """The whole vote, such as “14 of the 20 most similar cases are nevi, 6 are not nevi”, that for a class first.
+
+    Args:
+        votes: What `count_votes` gives.
+        label: Class key.
+        task: Names the classes.
+    """
+    others = sorted((key for key in task.classes if key != label and votes[key]), key=lambda key: -votes[key])
+    parts = [describe_votes(votes, label, task)]
+    for key in others:
+        one, several = task.nouns[key]
+        parts.append(f"1 is {one}" if votes[key] == 1 else f"{votes[key]} are {several}")
+    return ", ".join(parts)
+
+
 def describe_outside(votes: Mapping[str, int]) -> str:
     """How many of the neighbours have a diagnosis outside the task, likewise; empty where none has."""
     count, total = votes[OUTSIDE], sum(votes.values())

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from dermadeit.metrics.shares import (
     abstention_figures,
@@ -116,3 +117,29 @@ def test_a_perfect_model_has_no_debiased_calibration_error_and_a_boastful_one_ha
     assert honest["ece_debiased"]["value"] < honest["ece"]["value"] / 2
     assert loud["ece_debiased"]["value"] > 0.1
     assert {figure["n"] for figure in honest.values()} == {1300}
+
+
+def test_a_share_of_nothing_or_all_has_wilsons_interval() -> None:
+    positive = np.ones(20, dtype=bool)
+    groups = [str(index) for index in range(20)]
+    for hits in (0, 2, 18, 20):
+        answered = {"balanced": np.arange(20) < hits}
+        found = operating_point_figures(positive, answered, groups)["balanced"]["sensitivity"]
+        expected = binomtest(hits, 20).proportion_ci(method="wilson")
+        assert found["interval"] == pytest.approx([expected.low, expected.high])
+    # Ten lesions, not twenty photos: what they say of new lesions is less.
+    found = operating_point_figures(
+        positive, {"balanced": positive}, [str(index // 2) for index in range(20)]
+    )
+    expected = binomtest(10, 10).proportion_ci(method="wilson")
+    assert found["balanced"]["sensitivity"]["interval"] == pytest.approx([expected.low, expected.high])
+
+
+def test_a_mean_that_is_no_share_keeps_its_bootstrap() -> None:
+    members = np.ones((30, 2), dtype=bool)
+    figures = conformal_figures(
+        members, np.repeat([0, 1], 15), [str(i) for i in range(30)], ("a", "b"), {}, 20
+    )
+    assert figures["classes"]["all"]["mean_size"]["interval"] == [2, 2]
+    low, high = figures["classes"]["all"]["coverage"]["interval"]
+    assert 0.8 < low < high == 1

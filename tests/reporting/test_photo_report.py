@@ -205,7 +205,9 @@ def test_multiclass_is_a_reading_given_malignancy() -> None:
     page = _single(_reading(), multiclass)
     assert "If malignant: Melanoma / BCC / SCC" in page.text
     assert caveat in page.text
-    assert "3 of the 20 most similar cases are melanomas; 16 of the 20" in page.text
+    assert (
+        "3 of the 20 most similar cases are melanomas, 1 is a basal cell carcinoma; 16 of the 20" in page.text
+    )
     assert f"{SET_TITLE} {EMPTY_SET}" in page.text
 
 

@@ -16,9 +16,12 @@ from dermadeit.trust.gating import (
     NOT_SKIN,
     NOT_SKIN_FROM,
     OUT_OF_DISTRIBUTION,
+    STATE_WORDS,
     Gates,
     OutOfDistribution,
     SkinDetector,
+    answer_state,
+    answer_status,
     gate,
     gate_status,
     held_out_scores,
@@ -219,4 +222,7 @@ def test_skin_is_told_from_anything_else_whatever_the_length_of_the_embedding() 
 def test_one_function_says_what_was_decided(
     verdict: str | None, withheld: tuple[str, ...], warned: tuple[str, ...] | None, words: str
 ) -> None:
-    assert gate_status(ServedFlags(True, verdict, withheld, warned)) == words
+    flags = ServedFlags(True, verdict, withheld, warned)
+    assert gate_status(flags) == words
+    assert answer_status(flags) == (words or "answered")
+    assert STATE_WORDS[answer_state(flags)] == answer_status(flags).partition(":")[0]

@@ -8,7 +8,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from dermadeit.errors import CheckpointError
-from dermadeit.tasks import BINARY, MULTICLASS
+from dermadeit.tasks import BINARY, DIAGNOSIS, MULTICLASS, Task
 from dermadeit.trust.neighbours import (
     OUTSIDE,
     Neighbour,
@@ -16,6 +16,7 @@ from dermadeit.trust.neighbours import (
     count_votes,
     describe_disagreement,
     describe_outside,
+    describe_vote,
     describe_votes,
     disagreeing_share,
     disagrees,
@@ -247,3 +248,18 @@ def test_votes_for_diagnoses_that_the_model_can_not_give_are_counted_apart() -> 
     assert votes == {"mel": 2, "bcc": 0, "scc": 0, OUTSIDE: 2}
     assert describe_votes(votes, "mel", MULTICLASS).startswith("2 of the 4 ")
     assert describe_outside(votes).startswith("2 of the 4 ")
+
+
+def test_the_whole_vote_is_said_with_that_for_the_answer_first() -> None:
+    def vote(diagnoses: list[str], label: str, task: Task) -> str:
+        near = [Neighbour(f"n{index}", name, 0.1) for index, name in enumerate(diagnoses)]
+        return describe_vote(count_votes(near, task), label, task)
+
+    mixed = ["NV"] * 14 + ["MEL"] * 6
+    assert vote(mixed, "nevus", BINARY) == "14 of the 20 most similar cases are nevi, 6 are not nevi"
+    assert vote(["NV"] * 20, "nevus", BINARY) == "20 of the 20 most similar cases are nevi"
+    several = ["NV"] * 12 + ["BKL"] + ["BCC"] * 2 + ["MEL"] * 5
+    assert vote(several, "mel", DIAGNOSIS) == (
+        "5 of the 20 most similar cases are melanomas, 12 are melanocytic nevi, 2 are basal cell carcinomas, "
+        "1 is a benign keratosis"
+    )

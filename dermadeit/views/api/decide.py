@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, TypeGuard
 
 import gradio as gr
+import numpy as np
 
 from dermadeit.about import APP
 from dermadeit.errors import ConfigurationError
@@ -28,8 +30,8 @@ _NO_RECORD = (
 )
 _REPORTED = (
     "task", "model", "weights_sha256", "title", "caveat", "class_names", "verdict", "withheld_note",
-    "warning_codes", "label", "probabilities", "calibrated", "views", "conformal_set", "cautions", "decision",
-    "disclaimer",
+    "warning_codes", "label", "probabilities", "calibrated", "prevalence", "views", "conformal_set", "cautions",
+    "decision", "disclaimer",
 )  # fmt: skip
 """What is reported of a decision, of all that an exported reading holds."""
 
@@ -58,15 +60,17 @@ def add_decide_endpoint(predictors: Mapping[str, Predictor]) -> None:
         Research and teaching demo, not a medical device.
 
         Args:
-            record: What `/predict` gave; or the probability of `others` alone, 0 to 1, for the task `binary`.
+            record: What `/predict` gave; or the probability of `others` alone, 0 to 1, for the task `binary`, at
+                the prevalence of the calibration images.
             task: `binary` (nevus or others) or `multiclass` (given malignancy: mel, bcc or scc). Or
                 `own`, the only task of an app that serves classes of your own.
             operating_point: Where to decide: `sensitivity_95`, `specificity_95` or `balanced`; none for
                 `balanced`.
             threshold: Your own in place of an operating point: the probability of the target class (`others` or
-                `mel`) from which on it is answered, 0 to 1.
+                `mel`) from which on it is answered, 0 to 1, at the prevalence.
             prevalence: Share of lesions of the target class where the answer is used, 0 to 1; none for that of
-                the calibration images.
+                the record, which is that of the calibration images unless it says another. `probabilities`,
+                `threshold` and predictive values are moved to it.
 
         Returns:
             In `decision` the class that is decided for, the `threshold` and the `target` class that it is about,
@@ -80,7 +84,10 @@ def add_decide_endpoint(predictors: Mapping[str, Predictor]) -> None:
         with refuse_failures():
             predictor = predictors[get_task(str(task), tasks).key]
             settings = check_settings(operating_point, threshold, prevalence)
-            exported = export_answer(read_answer(record, predictor), predictor, settings)
+            answer = read_answer(record, predictor)
+            if settings.prevalence is None:
+                settings = replace(settings, prevalence=_given_prevalence(record))
+            exported = export_answer(answer, predictor, settings)
             is_read = isinstance(record, Mapping | list)
             return {
                 "app": APP,
@@ -121,7 +128,7 @@ def check_settings(
     Raises:
         ConfigurationError: Something is out of its range, or both operating point and threshold are given.
     """
-    own, prevalence = _share(threshold, "threshold"), _share(prevalence, "prevalence")
+    own, prevalence = share(threshold, "threshold"), share(prevalence, "prevalence")
     if own is not None:
         if operating_point:
             raise ConfigurationError("Give an operating point or a threshold of your own, not both.")
@@ -147,7 +154,7 @@ def calibration_of(predictor: Predictor) -> Calibration:
 
 
 def read_answer(given: Any, predictor: Predictor) -> Prediction:
-    """The answer that a program wants decided: as much of it as a decision takes.
+    """The answer that a program wants decided, at the prevalence of the calibration images: as much as it takes.
 
     Args:
         given: A record of `/predict`, alone or in its list; or, with two classes, the probability of the target.
@@ -158,6 +165,7 @@ def read_answer(given: Any, predictor: Predictor) -> Prediction:
         ConfigurationError: It is something else, of another task or model, or not calibrated.
     """
     calibration = calibration_of(predictor)
+    prevalence = _given_prevalence(given)
     if isinstance(given, list) and len(given) == 1:
         [given] = given
     if isinstance(given, Mapping):
@@ -175,7 +183,11 @@ def read_answer(given: Any, predictor: Predictor) -> Prediction:
         or verdict not in (ANSWER, ABSTAIN)
     ):
         raise ConfigurationError(_NO_RECORD)
-    by_class = {key: float(probabilities[key]) for key in calibration.classes}
+    stored = calibration.prevalence
+    values = np.array([float(probabilities[key]) for key in calibration.classes])
+    if prevalence is not None:
+        values = calibration.probabilities_at(values, prevalence, stored)
+    by_class = dict(zip(calibration.classes, values.tolist(), strict=True))
     return Prediction(
         file="",
         sha256="",
@@ -191,7 +203,23 @@ def read_answer(given: Any, predictor: Predictor) -> Prediction:
         verdict=verdict,
         warning_codes=warning_codes,
         conformal_set=calibration.conformal_set(list(by_class.values()), views),
+        prevalence=stored,
     )
+
+
+def _given_prevalence(given: Any) -> float | None:
+    """The prevalence that a record's probabilities are for; None for that of the calibration images.
+
+    Raises:
+        ConfigurationError: It is none that they could be for.
+    """
+    record = given[0] if isinstance(given, list) and len(given) == 1 else given
+    prevalence = record.get("prevalence") if isinstance(record, Mapping) else None
+    if prevalence is not None and not (_is_share(prevalence) and 0 < prevalence < 1):
+        raise ConfigurationError(
+            "The prevalence of the record must be a number above 0 and below 1, or be left out."
+        )
+    return prevalence
 
 
 def _known_warnings(codes: Any) -> tuple[str, ...] | None:
@@ -235,7 +263,8 @@ def _are_probabilities(given: Any, classes: tuple[str, ...]) -> TypeGuard[Mappin
     )
 
 
-def _share(raw: Any, name: str) -> float | None:
+def share(raw: Any, name: str) -> float | None:
+    """A share that a program has given, or None; raises `ConfigurationError`, with its name, for anything else."""
     if raw is None:
         return None
     if not _is_share(raw):

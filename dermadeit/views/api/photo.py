@@ -16,10 +16,12 @@ from dermadeit.errors import ConfigurationError
 from dermadeit.imaging.decode import LesionImage, sanitise_name
 from dermadeit.inference.faithfulness import check_saliency
 from dermadeit.inference.predictor import Predictor
-from dermadeit.inference.records import ANSWER, FailedRecord, ItemFailure, PredictionRecord
+from dermadeit.inference.prevalence import move_prediction
+from dermadeit.inference.records import ANSWER, FailedRecord, ItemFailure, Prediction, PredictionRecord
 from dermadeit.inference.saliency import DEFAULT_METHOD, DEFAULT_OPACITY, SALIENCY_METHODS
 from dermadeit.inference.zoo import tasks_of
 from dermadeit.tasks import get_task
+from dermadeit.views.api.decide import share
 from dermadeit.views.api.docstrings import documented
 from dermadeit.views.page.events import MODEL_EVENT
 from dermadeit.views.page.failures import presentable, refuse_failures
@@ -43,6 +45,7 @@ def add_photo_endpoints(predictors: Mapping[str, Predictor]) -> None:
         neighbours: int = 0,
         age: float | None = None,
         sex: str | None = None,
+        prevalence: float | None = None,
     ) -> list[PredictionRecord | FailedRecord]:
         """Reads one photo of a skin lesion. Research and teaching demo, not a medical device.
 
@@ -56,6 +59,9 @@ def add_photo_endpoints(predictors: Mapping[str, Predictor]) -> None:
             age: Age of the patient in years, for a second answer with it (`patient_context`); none to leave it
                 out. A checkpoint that was not fitted with age and sex says so there.
             sex: Sex of the patient, `female` or `male`; none for unknown. It counts only with an age.
+            prevalence: Share of lesions of the target class where the answer is used, 0 to 1: probabilities and
+                thresholds are moved to it. None for that of the calibration images. Only a calibrated checkpoint
+                has them.
 
         Returns:
             A list with one record: status `ok` with verdict (`answer`, or `abstain` with reasons), label and
@@ -71,7 +77,7 @@ def add_photo_endpoints(predictors: Mapping[str, Predictor]) -> None:
                     neighbours=count,
                     patients=patient,
                 )
-                return [record.to_dict() for record in records]
+            return [_at(record, predictor, share(prevalence, "prevalence")).to_dict() for record in records]
         except Exception as error:
             return [make_failed_record(error, image, task, next(iter(predictors.values())).checkpoint.model)]
 
@@ -126,6 +132,7 @@ def add_photo_endpoints(predictors: Mapping[str, Predictor]) -> None:
         neighbours = gr.Number(0, precision=0, label="Similar cases")
         age = gr.Number(None, label="Age")
         sex = gr.Textbox(None, label="Sex")
+        prevalence = gr.Number(None, label="Prevalence")
         # The empty text makes it optional: Gradio asks callers for everything that has no value.
         class_key = gr.Textbox("", label="Class")
         method = gr.Textbox(DEFAULT_METHOD, label="Method")
@@ -135,7 +142,7 @@ def add_photo_endpoints(predictors: Mapping[str, Predictor]) -> None:
         trigger = gr.Button()
         trigger.click(
             predict,
-            [image, task, operating_point, neighbours, age, sex],
+            [image, task, operating_point, neighbours, age, sex, prevalence],
             [records],
             api_name="predict",
             preprocess=False,
@@ -165,6 +172,17 @@ def make_failed_record(error: Exception, image: Any, task: Any, model: str) -> F
     digest = getattr(error, "sha256", None)
     record = ItemFailure(name, digest, str(task), model, code=failure.code, message=failure.message)
     return record.to_dict()
+
+
+def _at(
+    record: Prediction | ItemFailure, predictor: Predictor, prevalence: float | None
+) -> Prediction | ItemFailure:
+    """A record at a prevalence; None for that of the calibration images."""
+    if prevalence is None or isinstance(record, ItemFailure):
+        return record
+    checkpoint = predictor.checkpoint
+    calibrations = checkpoint.trust.calibrations if checkpoint.trust else {}
+    return move_prediction(record, checkpoint.task, calibrations, prevalence)
 
 
 def _verdict(predictor: Predictor, photo: LesionImage) -> tuple[str, list[str], list[str] | None]:

@@ -51,7 +51,7 @@ def add_report_endpoint(predictors: Mapping[str, Predictor]) -> None:
             threshold: Your own in place of an operating point: the probability of the target class (`others` or
                 `mel`) from which on it is answered, 0 to 1.
             prevalence: Share of lesions of the target class where the answer is used, 0 to 1; none for that of
-                the calibration images.
+                the calibration images. Probabilities, threshold and predictive values are moved to it.
             override: Whether to show an answer that is withheld; it stays marked as withheld.
             age: Age of the patient in years, for a second answer with it; none to leave it out.
             sex: Sex of the patient, `female` or `male`; none for unknown. It counts only with an age.

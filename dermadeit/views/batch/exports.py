@@ -32,6 +32,7 @@ from dermadeit.reporting.figures import (
     slice_figure,
 )
 from dermadeit.reporting.format import count, counted
+from dermadeit.trust.gating import answer_status
 from dermadeit.views.batch.session import LIKELIEST, Session
 from dermadeit.views.batch.tables import views_of
 
@@ -197,8 +198,8 @@ def _with_comment(figure: bytes, comment: str) -> bytes:
 
 _COLUMNS = (
     "image_id", "file", "sha256", "task", "model", "views", "label_true", "target", "score", "calibrated", "rule",
-    "threshold", "decision", "right", "verdict", "abstain_codes", "warning_codes", "weights_sha256", "ledger",
-    "warnings", "dermadeit_version", "disclaimer",
+    "threshold", "decision", "right", "answer_status", "verdict", "abstain_codes", "warning_codes",
+    "weights_sha256", "ledger", "warnings", "dermadeit_version", "disclaimer",
 )  # fmt: skip
 
 
@@ -242,6 +243,7 @@ def _rows(session: Session) -> Iterator[dict[str, Any]]:
             "threshold": session.threshold,
             "decision": decision,
             "right": decision == item.image.label,
+            "answer_status": answer_status(record),
             "verdict": record.verdict,
             "abstain_codes": " ".join(record.abstain_codes),
             "warning_codes": " ".join(record.warning_codes or ()),
@@ -276,8 +278,7 @@ def _summary(session: Session) -> dict[str, Any]:
         "excluded": result.excluded,
         "notes": [
             *notes_of(result),
-            "Withheld answers have a decision here too. The column “verdict” marks them.",
-            "The column “warning_codes” marks answers with a warning.",
+            "Withheld answers have a decision here too. The column “answer_status” marks them and all warnings.",
             f"Sensitivity, specificity and predictive values are about {session.target}.",
             "If the threshold was chosen on these images, the figures are too good.",
         ],

@@ -17,7 +17,7 @@ from dermadeit.inference.records import Prediction
 from dermadeit.reporting.drawing import readable_on
 from dermadeit.reporting.templates import render
 from dermadeit.tasks import Task
-from dermadeit.trust.gating import gate_status
+from dermadeit.trust.gating import answer_state, gate_status
 from dermadeit.views.batch.tables import figure_name
 from dermadeit.views.page.html import score_name
 from dermadeit.views.page.pictures import jpeg_address
@@ -58,6 +58,7 @@ class _Caption:
         file: Name of the file, with its folder.
         decided: The answer, and the truth where it is known.
         status: Why the answer is withheld or has a warning; empty for one without.
+        state: As `gating.answer_state` gives it.
         score_name: What the score may be called.
         score: Of what is answered, 0 to 1.
     """
@@ -65,6 +66,7 @@ class _Caption:
     file: str
     decided: str
     status: str
+    state: str
     score_name: str
     score: float
 
@@ -165,7 +167,14 @@ def _caption(task: Task, item: BatchItem, record: Prediction, decided: str) -> _
     words = f"answer {names[decided]}"
     if image.label:
         words += f", truth {names[image.label]}{_finer(item, names[image.label])}"
-    return _Caption(image.file, words, gate_status(record), score_name(record), record.probabilities[decided])
+    return _Caption(
+        image.file,
+        words,
+        gate_status(record),
+        answer_state(record),
+        score_name(record),
+        record.probabilities[decided],
+    )
 
 
 def _finer(item: BatchItem, label: str) -> str:

@@ -16,7 +16,7 @@ from dermadeit.reporting.drawing import model_title
 from dermadeit.reporting.format import counted
 from dermadeit.reporting.names import PREDICTION_SET, score_name
 from dermadeit.trust.calibration import OPERATING_POINTS
-from dermadeit.trust.gating import gate_status
+from dermadeit.trust.gating import answer_status
 from dermadeit.views.batch.gallery import Picture, gallery_html, matrix_html, point_figures_html, viewer_html
 from dermadeit.views.page.job import FilesJob
 
@@ -182,7 +182,7 @@ class Session:
             for key, share in record.probabilities.items():
                 row[f"{named}: {task.display_names[key]}"] = round(share, 4)
             if record.conformal_set is not None:
-                row["Status"] = gate_status(record) or "answered"
+                row["Status"] = answer_status(record)
                 row[PREDICTION_SET] = ", ".join(task.display_names[key] for key in record.conformal_set)
             if record.stability:
                 row["Views that agree"] = round(record.stability.agreeing_share * record.views)

@@ -22,6 +22,7 @@ from dermadeit.reporting.names import (
     SET_FIGURES,
     STABILITY_FIGURES,
     capitalised,
+    interval_warnings,
 )
 from dermadeit.reporting.templates import render
 from dermadeit.trust.calibration import OPERATING_POINTS, operating_point_title
@@ -85,6 +86,7 @@ def figures_html(evaluations: Sequence[Evaluation]) -> str:
         names=[(key, figure_name(key)) for key in FIGURES],
         measured=measured,
         interval_method=INTERVAL_METHOD,
+        warnings=interval_warnings(measured),
         is_unfinished=any(metrics.get("unfinished") and "intervals" not in metrics for metrics in measured),
     )
 
@@ -102,6 +104,9 @@ def trust_html(evaluation: Evaluation) -> str:
         figures.append((RISK_AREA, risk_coverage["aurc"]))
     if stability := metrics.get("stability"):
         figures += [(STABILITY_FIGURES[key], stability[key]) for key in ("flip_rate", "images_with_flips")]
+    calibrated = ((metrics.get("calibration") or {}).get("after") or {}).get("ece_debiased")
+    if calibrated:
+        figures.append((FIGURE_NAMES["ece_debiased"], calibrated))
     if conformal := metrics.get("conformal"):
         every, target = conformal["classes"]["all"], percent(conformal["nominal_coverage"], 0)
         figures.append((f"{SET_FIGURES['lesion_coverage']} (target: {target})", every["lesion_coverage"]))

@@ -135,7 +135,7 @@ def store_disagreements(found: ImagesComparison, batch: BatchResult | None = Non
         return None
     titles = [model.title for model in found.compared]
     columns = ["image_id", *(["file", "sha256"] if batch else []), "label_true", "source"]
-    columns += [f"{kind} {title}" for title in titles for kind in ("label", "target_score", "status")]
+    columns += [f"{kind} {title}" for title in titles for kind in ("label", "target_score", "answer_status")]
     path = private_folder() / "dermadeit-disagreements.csv"
     write_csv(path, columns, _rows(found, batch))
     return str(path)
@@ -169,4 +169,4 @@ def _rows(found: ImagesComparison, batch: BatchResult | None) -> Iterator[dict[s
             row |= {"file": item.image.file, "sha256": item.records[0].sha256}
         row |= {f"label {title}": answer for title, answer in image.answers.items()}
         row |= {f"target_score {title}": score for title, score in image.scores.items()}
-        yield row | {f"status {title}": image.status(title) for title in image.answers}
+        yield row | {f"answer_status {title}": image.status(title) for title in image.answers}

@@ -21,11 +21,11 @@ from dermadeit.inference.zoo import ZooEntry
 from dermadeit.models.checkpoints import training_command
 from dermadeit.reporting.document import data_address
 from dermadeit.reporting.format import counted, decimal, megabytes, millions, percent
-from dermadeit.reporting.names import WITHHELD, is_conditional
+from dermadeit.reporting.names import WITHHELD, capitalised, is_conditional
 from dermadeit.reporting.templates import render
 from dermadeit.tasks import Task
 from dermadeit.trust.calibration import OPERATING_POINTS
-from dermadeit.trust.gating import warning_sentences
+from dermadeit.trust.gating import STATE_WORDS, answer_state, warning_sentences
 from dermadeit.views.comparison.published import is_published
 from dermadeit.views.comparison.teacher import teacher_card_html
 from dermadeit.views.page.failures import Failure
@@ -132,6 +132,8 @@ def _reading(
         "withheld": WITHHELD if answer.verdict == ABSTAIN else "",
         "label": task.display_names[answer.label],
         "is_conditional": is_conditional(task),
+        "state": answer_state(answer),
+        "status": capitalised(STATE_WORDS[answer_state(answer)]),
         "warnings": warning_sentences(answer.warning_codes),
         "score_name": score_name(answer),
         "scores": [
@@ -160,6 +162,7 @@ def _decision(reading: ModelReading, task: Task, point: str) -> list[tuple[str, 
     return [
         (f"Decision, {POINT_TITLES[point].lower()}", task.display_names[decision.decision]),
         (f"Threshold for “{task.name_in_text(task.target)}”", percent(decision.threshold)),
+        ("Prevalence, as in the calibration data", percent(reading.prediction.prevalence or 0)),
     ]
 
 

@@ -10,6 +10,7 @@ from dermadeit.evaluation.comparison import ComparedModel, PairedResult
 from dermadeit.metrics.classification import HEADLINE_FIGURES
 from dermadeit.reporting.figures import ModelPoint, accuracy_latency_figure, inline_svg
 from dermadeit.reporting.format import decimal
+from dermadeit.reporting.names import interval_warnings
 from dermadeit.reporting.templates import render
 from dermadeit.tasks import Task
 from dermadeit.views.batch.tables import failures_html, overview_html
@@ -96,6 +97,7 @@ def figures_html(
         shown=tuple(HEADLINE_FIGURES),
         measured=[model for model in compared if model.title in figures],
         figures=figures,
+        warnings=interval_warnings(figures.values()),
         dropped=[model for model in compared if model.dropped],
         teacher_row=teacher_row() if with_teacher else [],
         teacher=TEACHER_TITLE,

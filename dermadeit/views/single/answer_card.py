@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, Literal
 
 from dermadeit.inference.decision import (
@@ -11,9 +12,9 @@ from dermadeit.inference.decision import (
     DecisionSettings,
     Figure,
     ThresholdDecision,
-    decide_with_settings,
 )
 from dermadeit.inference.predictor import NOT_CALIBRATED
+from dermadeit.inference.prevalence import apply_settings
 from dermadeit.inference.records import ABSTAIN, Prediction
 from dermadeit.metrics.classification import TARGET_FIGURE_NAMES
 from dermadeit.reporting.format import NOTHING, counted, percent, percent_span
@@ -23,8 +24,10 @@ from dermadeit.reporting.names import (
     answered_without_threshold,
     capitalised,
     context_facts,
+    counts_sentence,
     is_conditional,
     most_probable,
+    prevalence_sentence,
     ranked,
     score_meaning,
     task_title,
@@ -32,9 +35,17 @@ from dermadeit.reporting.names import (
 from dermadeit.reporting.templates import render
 from dermadeit.tasks import Task
 from dermadeit.trust.calibration import Calibration
-from dermadeit.trust.gating import SHOWS_NO_SKIN, warning_sentences
+from dermadeit.trust.gating import (
+    ANSWERED,
+    SHOWS_NO_SKIN,
+    STATE_WORDS,
+    WARNED,
+    answer_state,
+    warning_sentences,
+)
+from dermadeit.trust.gating import WITHHELD as WITHHELD_STATE
 from dermadeit.views.page.html import score_name
-from dermadeit.views.single.reading import Reading, ViewScores
+from dermadeit.views.single.reading import Reading, ViewScores, view_scores
 
 _DOT_WIDTH = 0.028
 """Of the line that the dots stand on: closer dots are stacked."""
@@ -70,7 +81,7 @@ def result_html(
         "views/single/result.html",
         warnings=reading.preview.warnings,
         answers=[
-            _answer(reading, reading.tasks[key], calibrations.get(key), settings, chosen=key == task_key)
+            _answer(reading, reading.tasks[key], calibrations, settings, chosen=key == task_key)
             for key in reading.tasks_shown(task_key)
         ],
         scores_meaning=score_meaning(calibrated=answer.calibrated, views=answer.views),
@@ -94,9 +105,8 @@ def announcement(
         if answer.verdict == ABSTAIN and not settings.override:
             parts.append(f"{condition}{WITHHELD.lower()}. {' '.join(answer.abstain_reasons).rstrip('.')}")
             continue
-        decision = decide_with_settings(
-            answer, calibrations.get(key), settings if key == task_key else settings.for_other_task()
-        )
+        own = settings if key == task_key else settings.for_other_task()
+        answer, decision = apply_settings(answer, task, calibrations, own)
         decided = decision.decision if decision else answer.label
         score = f"{score_name(answer).lower()} {percent(answer.probabilities[decided])}"
         withheld = " (withheld, shown at your request)" if answer.verdict == ABSTAIN else ""
@@ -118,7 +128,7 @@ def outside_set(answer: Prediction, task: Task, decision: ThresholdDecision | No
 
 
 def _answer(
-    reading: Reading, task: Task, calibration: Calibration | None, settings: DecisionSettings, *, chosen: bool
+    reading: Reading, task: Task, calibrations: Calibrations, settings: DecisionSettings, *, chosen: bool
 ) -> dict[str, Any]:
     """What the template asks for of one answer; less of one that is hidden."""
     answer = reading.predictions[task.key]
@@ -135,7 +145,8 @@ def _answer(
     }
     if shown["is_hidden"]:
         return shown
-    decision = decide_with_settings(answer, calibration, settings if chosen else settings.for_other_task())
+    own = settings if chosen else settings.for_other_task()
+    answer, decision = apply_settings(answer, task, calibrations, own)
     decided = decision.decision if decision else answer.label
     doubt = outside_set(answer, task, decision)
     return shown | {
@@ -155,12 +166,17 @@ def _answer(
         "context": context_facts(
             answer.patient_context and answer.patient_context.to_dict(), task.display_names
         ),
+        "prevalence": decision
+        and prevalence_sentence(task, decision.prevalence, decision.calibration_prevalence),
         "possible": _possible(answer, task),
         "cautions": [doubt] if doubt else [],
-        "views": _views(reading.views[task.key], _likely(answer, task, decision))
+        "views": _views(view_scores(answer, task), _likely(answer, task, decision))
         if answer.views > 1
         else None,
         "figures": _figures(decision) if decision and chosen else [],
+        "counts": decision
+        and chosen
+        and counts_sentence(task, asdict(decision.sensitivity), asdict(decision.specificity)),
         "figures_note": decision and _figures_note(task, decision),
         "notes": _notes(reading, answer),
     }
@@ -168,12 +184,12 @@ def _answer(
 
 def _badge(answer: Prediction, settings: DecisionSettings) -> dict[str, str] | None:
     """What stands beside the title, and what kind of verdict it is."""
-    if answer.verdict == ABSTAIN:
-        text = "Withheld, shown at your request" if settings.override else "Withheld"
-        return {"kind": "abstain", "text": text}
-    if answer.warning_codes:
-        return {"kind": "warning", "text": "Answer with a warning"}
-    return {"kind": "answer", "text": "Answer"} if answer.calibrated else None
+    state = answer_state(answer)
+    if state == ANSWERED and not answer.calibrated:
+        return None
+    asked = ", shown at your request" if answer.verdict == ABSTAIN and settings.override else ""
+    kinds = {WITHHELD_STATE: "abstain", WARNED: "warning", ANSWERED: "answer"}
+    return {"kind": kinds[state], "state": state, "text": capitalised(STATE_WORDS[state]) + asked}
 
 
 def _warning_text(answer: Prediction) -> str:
@@ -257,7 +273,8 @@ def _figures_note(task: Task, decision: ThresholdDecision) -> str:
     """What the figures are about and where they come from, as sentences."""
     name, in_text = task.display_names[decision.target], task.name_in_text(decision.target)
     bounds = (
-        " At your own threshold they lie between those of the nearest operating points."
+        " At your own threshold they lie between those of the nearest operating points: this checkpoint was "
+        "calibrated by an earlier version, which stored no more."
         if any(known.low != known.high for known in (decision.sensitivity, decision.specificity))
         else ""
     )

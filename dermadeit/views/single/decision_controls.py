@@ -13,7 +13,6 @@ from dermadeit.inference.decision import (
     OWN_THRESHOLD,
     DecisionSettings,
     get_threshold,
-    read_calibration_prevalence,
 )
 from dermadeit.inference.records import ABSTAIN
 from dermadeit.reporting.names import threshold_rule
@@ -144,11 +143,12 @@ class DecisionControls:
         }
 
     def at_point(self, task_key: str, settings: DecisionSettings) -> Updates:
-        """Moves the slider to a named operating point."""
+        """Moves the slider to a named operating point, which lies elsewhere at another prevalence."""
         calibration = self._calibrations.get(task_key)
         if calibration is None or settings.operating_point == OWN_THRESHOLD:
             return {}
-        return {self.threshold: _percent(get_threshold(calibration, settings.operating_point))}
+        threshold = get_threshold(calibration, settings.operating_point, settings.prevalence)
+        return {self.threshold: _percent(threshold)}
 
     def for_reading(self, reading: Reading | None, task_key: str) -> Updates:
         """Offers to override where a shown answer is withheld."""
@@ -174,7 +174,7 @@ def _percent(share: float) -> float:
 
 
 def _prevalence(calibration: Calibration | None) -> float:
-    return 50.0 if calibration is None else _percent(read_calibration_prevalence(calibration))
+    return 50.0 if calibration is None else _percent(calibration.prevalence)
 
 
 def _threshold_info(task: Task) -> str:
@@ -183,4 +183,6 @@ def _threshold_info(task: Task) -> str:
 
 def _prevalence_info(task: Task) -> str:
     _, plural = task.nouns[task.target]
-    return f"Share of the lesions that are {plural}, where you use the answer."
+    return (
+        f"Share of the lesions that are {plural}, where you use the answer. It changes the probabilities too."
+    )

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 from dermadeit.about import APP, DISCLAIMER
 from dermadeit.imaging.decode import encode_png
-from dermadeit.inference.decision import DecisionSettings, decide_with_settings
+from dermadeit.inference.decision import DecisionSettings
 from dermadeit.inference.predictor import Predictor
-from dermadeit.inference.records import ABSTAIN, Decision, Prediction
+from dermadeit.inference.prevalence import answer_at, apply_settings
+from dermadeit.inference.records import ABSTAIN, Prediction
 from dermadeit.inference.saliency import DEFAULT_METHOD
 from dermadeit.reporting.names import METHOD_TITLES
 from dermadeit.reporting.photo_report import ReportFigure, single_image_report
@@ -21,7 +22,7 @@ from dermadeit.views.page.html import check_finding, check_state
 from dermadeit.views.page.uploads import private_folder
 from dermadeit.views.single.answer_card import is_hidden, outside_set
 from dermadeit.views.single.heatmap import draw_outlined_overlay
-from dermadeit.views.single.reading import Reading
+from dermadeit.views.single.reading import Reading, view_scores
 
 WITHHELD_NOTE = (
     "This answer is withheld. The label and the probabilities are kept for checks only. Do not show them "
@@ -154,11 +155,8 @@ def export_answer(answer: Prediction, predictor: Predictor, settings: DecisionSe
         predictor: That gave it.
         settings: What was set for its task.
     """
-    task = predictor.checkpoint.task
-    decision = decide_with_settings(answer, predictor.checkpoint.calibration, settings)
-    if decision:
-        at_point = Decision(decision.operating_point, decision.threshold, decision.decision)
-        answer = replace(answer, operating_point=at_point)
+    task, trust = predictor.checkpoint.task, predictor.checkpoint.trust
+    answer, decision = apply_settings(answer, task, trust.calibrations if trust else {}, settings)
     return answer.to_dict() | {
         "title": task.title,
         "caveat": task.caveat,
@@ -172,10 +170,11 @@ def export_answer(answer: Prediction, predictor: Predictor, settings: DecisionSe
 
 
 def _reading(reading: Reading, predictor: Predictor, key: str, settings: DecisionSettings) -> dict[str, Any]:
-    answer = reading.predictions[key]
+    answer, task = reading.predictions[key], reading.tasks[key]
+    moved = answer_at(answer, task, {key: predictor.checkpoint.calibration}, settings.prevalence)
     return export_answer(answer, predictor, settings) | {
-        "view_scores": asdict(reading.views[key]),
-        "neighbours": _cases(answer.neighbours, reading.tasks[key]),
+        "view_scores": asdict(view_scores(moved, task)),
+        "neighbours": _cases(answer.neighbours, task),
     }
 
 

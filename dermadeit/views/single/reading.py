@@ -94,7 +94,7 @@ class Reading:
     @property
     def views(self) -> Mapping[str, ViewScores]:
         """Task key to what the single views say."""
-        return {key: _view_scores(answer, self.tasks[key]) for key, answer in self.predictions.items()}
+        return {key: view_scores(answer, self.tasks[key]) for key, answer in self.predictions.items()}
 
     def tasks_shown(self, task_key: str) -> tuple[str, ...]:
         """As the function."""
@@ -263,7 +263,8 @@ def _add_answers(
     )
 
 
-def _view_scores(answer: Prediction, task: Task) -> ViewScores:
+def view_scores(answer: Prediction, task: Task) -> ViewScores:
+    """What the single views of an answer say."""
     index = task.index_of(answer.label)
     return ViewScores(
         answer.label,

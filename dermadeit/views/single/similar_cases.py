@@ -12,7 +12,7 @@ from dermadeit.reporting.names import capitalised
 from dermadeit.reporting.templates import render
 from dermadeit.tasks import Task
 from dermadeit.trust.gating import SHOWS_NO_SKIN
-from dermadeit.trust.neighbours import Neighbour, describe_outside, describe_votes
+from dermadeit.trust.neighbours import Neighbour, describe_outside, describe_vote
 from dermadeit.views.page.case_pictures import FOLDER_VARIABLE, ISIC_ADDRESS, isic_id
 from dermadeit.views.single.answer_card import is_hidden
 from dermadeit.views.single.exports import case_name
@@ -42,10 +42,10 @@ def cases_html(reading: Reading, task_key: str, settings: DecisionSettings) -> s
 
 
 def _vote(answer: Prediction, votes: Mapping[str, int], task: Task) -> str:
-    """The vote of the most similar cases for the most probable class, as sentences."""
+    """The vote of the most similar cases, that for the answer first, as sentences."""
     if not SHOWS_NO_SKIN.isdisjoint(answer.abstain_codes):
         return "No vote, because the photo differs from all training photos."
-    sentences = (describe_votes(votes, answer.label, task), describe_outside(votes))
+    sentences = (describe_vote(votes, answer.label, task), describe_outside(votes))
     return " ".join(f"{sentence}." for sentence in sentences if sentence)
 
 

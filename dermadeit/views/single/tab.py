@@ -120,7 +120,7 @@ class SingleImageTab:
         for trigger, decide in (
             (controls.operating_point.input, self.choose_point),
             (controls.threshold.input, self.move_threshold),
-            (controls.prevalence.input, self.apply_settings),
+            (controls.prevalence.input, self.choose_point),
         ):
             trigger(
                 decide,
@@ -324,7 +324,7 @@ class SingleImageTab:
             return self._show_failure(error)
 
     def choose_point(self, visit: Visit, task_key: str, *controls: Any) -> Updates:
-        """Decides at the operating point that was chosen."""
+        """Decides at the operating point or the prevalence that was chosen."""
         settings = self._controls.read_settings(*controls)
         return (
             self._decide(visit, task_key, settings) | self._controls.at_point(task_key, settings) or gr.skip()
@@ -334,10 +334,6 @@ class SingleImageTab:
         """Decides at the threshold that was moved."""
         settings = self._controls.read_settings(OWN_THRESHOLD, *controls)
         return self._decide(visit, task_key, settings) | {self._controls.operating_point: OWN_THRESHOLD}
-
-    def apply_settings(self, visit: Visit, task_key: str, *controls: Any) -> Updates:
-        """Decides at the settings, without another pass through a model."""
-        return self._decide(visit, task_key, self._controls.read_settings(*controls)) or gr.skip()
 
     def take_patient(self, visit: Visit, task_key: str, age: Any, sex: Any, *controls: Any) -> Updates:
         """Adds the answer with age and sex as they were entered; what can't be meant takes an earlier one away."""

@@ -17,8 +17,10 @@ from dermadeit.errors import ConfigurationError
 from dermadeit.imaging.decode import decode_image
 from dermadeit.inference.decision import OWN_THRESHOLD, DecisionSettings, decide_with_settings
 from dermadeit.inference.predictor import Predictor
+from dermadeit.inference.prevalence import answer_at
 from dermadeit.inference.saliency import DEFAULT_METHOD, DEFAULT_OPACITY
 from dermadeit.reporting.names import WITHHELD
+from dermadeit.tasks import BINARY
 from dermadeit.views.api.decide import check_settings, read_answer
 from dermadeit.views.application import build_app
 from dermadeit.views.single.exports import export, report
@@ -132,10 +134,31 @@ def test_a_decision_is_the_one_that_the_page_shows(
     decision = decide_with_settings(answer, mixed["binary"].checkpoint.calibration, settings)
     assert told["decision"] == json.loads(json.dumps(decision.to_dict()))
     assert told["conformal_set"] == list(answer.conformal_set)
-    assert (told["verdict"], told["label"]) == (answer.verdict, answer.label)
+    moved = answer_at(answer, BINARY, {"binary": mixed["binary"].checkpoint.calibration}, settings.prevalence)
+    assert (told["verdict"], told["label"]) == (answer.verdict, moved.label)
+    assert told["probabilities"] == pytest.approx(dict(moved.probabilities))
     bare = calibrated.predict(answer.probabilities["others"], "binary", **options, api_name="/decide")
     assert bare["decision"] == told["decision"]
     assert bare["verdict"] is None
+
+
+def test_a_record_at_a_prevalence_is_decided_at_it_or_at_another(calibrated, encoded_photo, file_of):
+    photo = handle_file(file_of(encoded_photo(3)))
+    [plain] = calibrated.predict(photo, "binary", api_name="/predict")
+    [moved] = calibrated.predict(photo, "binary", prevalence=0.1, api_name="/predict")
+    assert (plain["prevalence"], moved["prevalence"]) == (0.5, 0.1)
+    odds = plain["probabilities"]["others"] / plain["probabilities"]["nevus"] / 9
+    assert moved["probabilities"]["others"] == pytest.approx(odds / (1 + odds))
+    as_given = calibrated.predict(moved, "binary", api_name="/decide")
+    assert as_given["probabilities"] == pytest.approx(moved["probabilities"])
+    assert as_given["decision"]["prevalence"] == 0.1
+    told = calibrated.predict(moved, "binary", prevalence=0.02, api_name="/decide")
+    expected = calibrated.predict(plain, "binary", prevalence=0.02, api_name="/decide")
+    assert told["probabilities"] == pytest.approx(expected["probabilities"])
+    assert told["decision"]["positive_predictive_value"] == expected["decision"]["positive_predictive_value"]
+    for wrong in (0, 1.5, "0.1"):
+        with pytest.raises(AppError, match="prevalence of the record"):
+            calibrated.predict(moved | {"prevalence": wrong}, "binary", api_name="/decide")
 
 
 def test_a_decision_on_a_withheld_answer_says_so(calibrated, encoded_photo, file_of):

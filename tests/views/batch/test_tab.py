@@ -422,6 +422,12 @@ def test_an_answer_with_a_warning_is_marked_in_table_gallery_and_files(
     write_evaluations(session.evaluations, tmp_path)
     again = read_csv(tmp_path / "predictions.csv").rows
     assert [row["warning_codes"] for row in again] == ["out_of_distribution darker_skin", "", ""]
+    assert [row["answer_status"] for row in again] == expected
+    assert [shown.count(f'data-answer="{state}"') for state in ("warned", "withheld", "answered")] == [
+        1,
+        1,
+        0,
+    ]
 
 
 @pytest.mark.slow

@@ -19,7 +19,6 @@ from dermadeit.inference.decision import (
     bound_figures,
     decide_with_settings,
     predictive_values,
-    read_calibration_prevalence,
 )
 from dermadeit.inference.faithfulness import check_saliency
 from dermadeit.inference.predictor import Predictor
@@ -29,7 +28,7 @@ from dermadeit.reporting.names import SIMILAR_CASES, WITHHELD
 from dermadeit.tasks import BINARY, TASKS
 from dermadeit.trust.calibration import OPERATING_POINTS, OperatingPoint
 from dermadeit.trust.gating import warning_sentences
-from dermadeit.trust.neighbours import VOTERS, describe_votes
+from dermadeit.trust.neighbours import VOTERS, describe_vote
 from dermadeit.views.page.case_pictures import PICTURE_SIDE, isic_id, load_pictures
 from dermadeit.views.single.answer_card import announcement, result_html
 from dermadeit.views.single.decision_controls import DecisionControls
@@ -92,7 +91,7 @@ def test_figures_carry_the_intervals_of_the_calibration(reading, calibrations):
     reported = calibrations["binary"].report["views"]["8"]["operating_points"]["balanced"]["sensitivity"]
     assert list(decision.sensitivity.interval) == reported["interval"]
     assert decision.sensitivity.images == reported["n"]
-    assert decision.prevalence == read_calibration_prevalence(calibrations["binary"]) == 0.5
+    assert decision.prevalence == calibrations["binary"].prevalence == 0.5
     bare = replace(calibrations["binary"], report={})
     decision = decide_with_settings(reading.predictions["binary"], bare, DecisionSettings())
     assert (decision.sensitivity.interval, decision.prevalence) == (None, 0.5)
@@ -381,7 +380,7 @@ def test_what_stands_in_for_the_photo_gives_the_same_heatmap(reading, mixed, les
 def test_similar_cases_link_to_the_archive_and_fetch_nothing(reading):
     page = cases_html(reading, "binary", DecisionSettings())
     answer = reading.predictions["binary"]
-    assert f"{describe_votes(answer.neighbour_votes, answer.label, BINARY)}." in page
+    assert f"{describe_vote(answer.neighbour_votes, answer.label, BINARY)}." in page
     assert sum(answer.neighbour_votes.values()) == VOTERS
     assert page.count("<li>") == 5
     assert page.count('href="https://api.isic-archive.com/images/ISIC_') == 5
