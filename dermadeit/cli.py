@@ -207,6 +207,7 @@ def predict(
     lesion: Annotated[
         bool, typer.Option("--lesion", help="All photos show one lesion: one more record, of their mean.")
     ] = False,
+    frame: Annotated[int, typer.Option(min=1, help="Which picture of DICOM files with several to read.")] = 1,
     age: Annotated[
         str | None, typer.Option(help="Age of the patient of all photos, in years: a second answer with it.")
     ] = None,
@@ -225,7 +226,7 @@ def predict(
     with _user_errors():
         from dermadeit.inference.decision import OWN_THRESHOLD, DecisionSettings
         from dermadeit.inference.lesion import join_photos
-        from dermadeit.inference.predictor import load_predictor
+        from dermadeit.inference.predictor import Frame, load_predictor
         from dermadeit.inference.prevalence import (
             apply_settings,
             apply_settings_to_lesion,
@@ -256,7 +257,11 @@ def predict(
         calibrations = trust.calibrations if trust else {}
         some_failed, read = False, []
         records = predictor.predict_iter(
-            images, views, operating_point=operating_point, neighbours=neighbours, patients=of_each
+            images if frame == 1 else [Frame(file, frame) for file in images],
+            views,
+            operating_point=operating_point,
+            neighbours=neighbours,
+            patients=of_each,
         )
         for file, record in zip(images, records, strict=True):
             some_failed |= isinstance(record, ItemFailure)
@@ -269,7 +274,7 @@ def predict(
                 hidden = record.verdict == ABSTAIN and not even_if_withheld
                 folder = None if hidden else saliency
                 if folder is not None or check_saliency:
-                    record, written = _explain(predictor, file, record, folder, check_saliency)
+                    record, written = _explain(predictor, file, frame, record, folder, check_saliency)
                     some_failed |= folder is not None and written is None
                 overlay = {"saliency": written} if saliency is not None else {}
             # The argument itself: it tells two files of one name apart.
@@ -923,7 +928,7 @@ def _one_patient(patients: list[Patient | None]) -> Patient | None:
 
 
 def _explain(
-    predictor: Any, file: str, prediction: Any, folder: Path | None, check: bool
+    predictor: Any, file: str, frame: int, prediction: Any, folder: Path | None, check: bool
 ) -> tuple[Any, str | None]:
     """The prediction, with its heatmap checked where asked; and the overlay's path, or None without a folder."""
     from dermadeit.files import write_atomically
@@ -932,7 +937,7 @@ def _explain(
     from dermadeit.inference.saliency import DEFAULT_OPACITY, grad_cam
 
     try:
-        image = decode_image(file)
+        image = decode_image(file, frame=frame)
     except ImageError as error:
         typer.echo(f"{file}: the file changed after it was read. {error.user_message}", err=True)
         return prediction, None

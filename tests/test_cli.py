@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import typer.main
+from encoded_images import dicom_file, smooth_pixels
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -337,3 +338,18 @@ def test_the_doctor_ends_with_a_code(monkeypatch: pytest.MonkeyPatch) -> None:
         findings = [Finding("torch", "2.11"), Finding("photo", "what was found", works=works)]
         monkeypatch.setattr("dermadeit.inference.doctor.examine", lambda findings=findings: iter(findings))
         assert "what was found" in _run("doctor", exit_code=exit_code).stdout
+
+
+def test_any_picture_of_a_dicom_file_can_be_read(binary: list[str], tmp_path: Path) -> None:
+    frames = np.stack([smooth_pixels(), 255 - smooth_pixels()])
+    (tmp_path / "two.dcm").write_bytes(dicom_file(frames, "RGB", frames=2))
+    Image.fromarray(frames[1]).save(tmp_path / "second.png")
+    arguments = [*binary, "--views", 1, "--format", "jsonl"]
+    second, alone = (
+        json.loads(_run("predict", tmp_path / name, "--frame", frame, *arguments).stdout)
+        for name, frame in (("two.dcm", 2), ("second.png", 1))
+    )
+    assert second["logits"] == pytest.approx(alone["logits"])
+    failed = json.loads(_run("predict", tmp_path / "two.dcm", "--frame", 3, *arguments, exit_code=3).stdout)
+    assert failed["error"]["code"] == "no_such_frame"
+    assert Path(failed["file"]).name == "two.dcm"

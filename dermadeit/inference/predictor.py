@@ -87,7 +87,20 @@ class _Request:
     neighbours: int
 
 
-Source = str | os.PathLike | bytes | Image.Image | LesionImage
+@dataclass(frozen=True)
+class Frame:
+    """One picture of a DICOM file that holds several.
+
+    Attributes:
+        file: Path of the file.
+        number: Which picture, from 1 on.
+    """
+
+    file: str | os.PathLike
+    number: int
+
+
+Source = str | os.PathLike | bytes | Image.Image | LesionImage | Frame
 
 
 class Predictor:
@@ -141,7 +154,7 @@ class Predictor:
         """Reads images.
 
         Args:
-            sources: Paths, encoded bytes, PIL images or decoded images.
+            sources: Paths, encoded bytes, PIL images, decoded images, or frames of DICOM files.
             views: Dihedral views whose logits are averaged, 1 to 8.
             operating_point: One of `calibration.OPERATING_POINTS`, the balanced one by default.
             neighbours: How many similar training lesions to name.
@@ -293,9 +306,12 @@ class Predictor:
             pool.shutdown(cancel_futures=True)
 
     def _prepare(self, source: Source) -> _Prepared | ItemFailure:
+        source, frame = (source.file, source.number) if isinstance(source, Frame) else (source, 1)
         try:
             image = (
-                source if isinstance(source, LesionImage) else decode_image(source, enough_side=READING_SIDE)
+                source
+                if isinstance(source, LesionImage)
+                else decode_image(source, frame=frame, enough_side=READING_SIDE)
             )
             return _Prepared(
                 self._squash(image),
