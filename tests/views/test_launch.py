@@ -49,6 +49,19 @@ def test_serves_the_embedded_checkpoints(served: str, monkeypatch: pytest.Monkey
     client.close()
 
 
+def test_the_page_opens_without_what_is_slow_to_import() -> None:
+    program = (
+        "import sys, app\n"
+        "app.build_app(predictors := app.load_answering(runtime='auto'), app.ModelZoo())\n"
+        "app.launch_options(predictors)\n"
+        "print({'torch', 'timm', 'sklearn', 'torchvision'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "set()"
+
+
 def test_a_missing_checkpoint_ends_with_its_sentence(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
