@@ -295,7 +295,7 @@ def describe_disagreement(neighbours: Sequence[Neighbour], label: str, task: Tas
     if disagrees(neighbours, label, task):
         counted = _count_diagnoses(neighbours, task)
         sentences.append(
-            "The similar cases do not support this answer: "
+            f"The similar cases do not support “{task.name_in_text(label)}”: "
             f"{describe_votes(votes, label, task)} (diagnoses: {counted})."
         )
     if outside_share(neighbours, task) > DISAGREEING_SHARE:
