@@ -25,6 +25,7 @@ from dermadeit.imaging.preprocessing import Preprocessing, dihedral_views
 from dermadeit.inference.predictor import Predictor, check_views
 from dermadeit.models.checkpoints import Checkpoint
 from dermadeit.models.classifier import LesionClassifier
+from dermadeit.models.runtimes.openvino_import import openvino as import_openvino
 from dermadeit.tasks import Task
 
 ONNX_FILE = "model.onnx"
@@ -274,7 +275,8 @@ def _need(package: str) -> Any:
     import importlib
 
     try:
-        return importlib.import_module(package)
+        # OpenVINO as it is would report the import to its makers.
+        return import_openvino() if package == "openvino" else importlib.import_module(package)
     except ImportError as error:
         raise ModelError(
             f"This export needs the package {package}. Install it with “pip install 'dermadeit[export]'”.",

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-import openvino
 import pytest
 import torch
 from eight_diagnoses import VIEWS, eight_diagnoses_root
@@ -21,6 +20,7 @@ from dermadeit.errors import ConfigurationError, ModelError
 from dermadeit.imaging.decode import decode_image
 from dermadeit.inference.predictor import Predictor, load_predictor
 from dermadeit.models.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from dermadeit.models.runtimes.openvino_import import openvino as import_openvino
 from dermadeit.publishing.exports import (
     check_parity,
     example_photos,
@@ -65,7 +65,7 @@ def test_onnx_gives_our_logits_and_probabilities(
 def test_openvino_gives_our_logits(checkpoint: Checkpoint, tmp_path: Path) -> None:
     assert export_openvino(checkpoint, tmp_path, VIEWS) <= 1e-4
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.bin", "model.xml"]
-    about = openvino.Core().read_model(tmp_path / "model.xml").get_rt_info("dermadeit").value
+    about = import_openvino().Core().read_model(tmp_path / "model.xml").get_rt_info("dermadeit").value
     assert json.loads(about)["classes"] == list(checkpoint.network.classes)
 
 
