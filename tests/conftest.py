@@ -14,6 +14,7 @@ from dermadeit.models.classifier import create_classifier
 from dermadeit.tasks import TASKS
 
 TINY_IMAGE_SIZE = 64
+BROWSER_PATIENCE_MS = 30_000
 
 # The reference runs the tests, in programs that they start too: what it says is the same to the last digit. The
 # tests of the other runtime ask for it.
@@ -50,3 +51,31 @@ def synthetic_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def lesion_files(synthetic_data: Path) -> list[Path]:
     """A few synthetic photos."""
     return sorted((synthetic_data / "images").iterdir())[:6]
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """A headless browser; a process can drive only one."""
+    from chromium import find_chromium
+    from playwright.sync_api import expect, sync_playwright
+
+    # The default of five seconds is too short beside other tests.
+    expect.set_options(timeout=BROWSER_PATIENCE_MS)
+    is_root = hasattr(os, "geteuid") and os.geteuid() == 0
+    arguments = [
+        "--headless=new",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        # A camera that shows a test picture to whoever asks.
+        "--use-fake-device-for-media-stream",
+        "--use-fake-ui-for-media-stream",
+        *(["--no-sandbox"] if is_root else []),
+    ]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_chromium(playwright), args=arguments)
+        yield browser
+        browser.close()

@@ -1,7 +1,6 @@
 """The page that reads photos in the browser: our answer, without a connection, and without asking anybody."""
 
 import functools
-import os
 import sys
 import tarfile
 import threading
@@ -11,10 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from chromium import find_chromium
 from eight_diagnoses import VIEWS, eight_diagnoses_root
 from PIL import Image
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from dermadeit.errors import ConfigurationError
 from dermadeit.inference.predictor import Predictor
@@ -60,26 +58,22 @@ class _Handler(SimpleHTTPRequestHandler):
 
 
 @pytest.fixture
-def page(address: str) -> Iterator[Page]:
+def page(address: str, chromium: Browser) -> Iterator[Page]:
     """The loaded page, whose network has just been cut."""
-    is_root = hasattr(os, "geteuid") and os.geteuid() == 0
-    arguments = ["--headless=new", "--disable-gpu", *(["--no-sandbox"] if is_root else [])]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_chromium(playwright), args=arguments)
-        page = browser.new_page()
+    with chromium.new_context() as context:
+        page = context.new_page()
         asked, faults = [], []
         page.on("request", lambda request: asked.append((request.method, request.url)))
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
         page.goto(f"{address}/index.html")
         expect(page.locator("#status")).to_contain_text("Ready", timeout=PATIENCE_MS)
-        page.context.set_offline(True)
+        context.set_offline(True)
         before = list(asked)
         yield page
         assert [one for one in asked if one not in before and not one[1].startswith("blob:")] == []
         assert all(method == "GET" and url.startswith((address, "data:")) for method, url in before)
         assert faults == []
-        browser.close()
 
 
 def _read(page: Page, photo: Path) -> dict[str, float]:

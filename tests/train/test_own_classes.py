@@ -86,7 +86,7 @@ def test_the_lines_of_the_documentation_work(tmp_path: Path, lines: tuple[str, l
     assert checkpoint.task.target == checkpoint.calibration.target == "dark"
     python, program, *arguments = shlex.split(opening)
     assert (python, program) == ("python", "app.py")
-    answering = load_answering(tmp_path / app.read_arguments(arguments))
+    answering = load_answering(tmp_path / app.read_arguments(arguments)[0])
     assert answering[OWN].checkpoint.weights_sha256 == checkpoint.weights_sha256
     [predictions] = read_predictions(tmp_path / "own_test" / "predictions.csv")
     assert predictions.task.classes == ("mole", "dark")

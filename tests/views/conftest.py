@@ -2,7 +2,6 @@
 
 import asyncio
 import io
-import os
 import shutil
 import socket
 import zipfile
@@ -11,7 +10,6 @@ from uuid import uuid4
 
 import numpy as np
 import pytest
-from chromium import find_chromium
 from PIL import Image
 
 
@@ -21,9 +19,6 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if {"app_url", "start_app"} & set(item.fixturenames):
             item.add_marker(pytest.mark.slow)
-
-
-PATIENCE_MS = 30_000
 
 
 @pytest.fixture(scope="session")
@@ -91,32 +86,6 @@ def app_url(cache, start_app):
     app, url = start_app()
     yield url
     app.close(verbose=False)
-
-
-@pytest.fixture(scope="session")
-def chromium():
-    from playwright.sync_api import expect, sync_playwright
-
-    # The default of five seconds is too short beside other tests.
-    expect.set_options(timeout=PATIENCE_MS)
-    is_root = hasattr(os, "geteuid") and os.geteuid() == 0
-    arguments = [
-        "--headless=new",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        # A camera that shows a test picture to whoever asks.
-        "--use-fake-device-for-media-stream",
-        "--use-fake-ui-for-media-stream",
-        *(["--no-sandbox"] if is_root else []),
-    ]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_chromium(playwright), args=arguments)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

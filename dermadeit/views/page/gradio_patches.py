@@ -123,7 +123,13 @@ class ClosedBlocks(gr.Blocks):
     """An app that fetches no web address for anybody, whatever input of whichever event names it."""
 
     def validate_inputs(self, block_fn: BlockFunction, inputs: list[Any]) -> None:
-        """Refuses file records with a web address, which Gradio would fetch for texts and JSON too."""
+        """Refuses file records with a web address, which Gradio would fetch for texts and JSON too.
+
+        Of an endpoint the last inputs may be left out; they then have their defaults. So whoever calls it by
+        plain HTTP need not change when it takes more than before.
+        """
+        if block_fn.api_visibility == "public":
+            inputs.extend(component.value for component in block_fn.inputs[len(inputs) :])
         super().validate_inputs(block_fn, inputs)
         traverse(inputs, _refuse_record, is_file_obj_with_meta)
 

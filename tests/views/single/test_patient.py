@@ -13,6 +13,7 @@ from dermadeit.data.patient import Patient
 from dermadeit.imaging.decode import decode_image
 from dermadeit.inference.decision import DecisionSettings
 from dermadeit.inference.predictor import Predictor, load_predictor
+from dermadeit.inference.prevalence import answer_at
 from dermadeit.reporting.format import percent
 from dermadeit.tasks import BINARY, MULTICLASS
 from dermadeit.views.single import exports, reading
@@ -65,7 +66,9 @@ def test_the_card_shows_both_answers_and_drops_the_second_when_the_age_goes(
     said = _shown(card)
     assert said is not None and said.startswith("With age 63, female: ")
     assert visit.turn is not None and visit.turn.reading is not None
-    context = with_patient(visit.turn.reading, predictors, Patient(63, "female")).predictions["binary"]
+    aged = with_patient(visit.turn.reading, predictors, Patient(63, "female")).predictions["binary"]
+    calibrations = {key: predictor.checkpoint.calibration for key, predictor in predictors.items()}
+    context = answer_at(aged, BINARY, calibrations, 0.5)
     assert context.patient_context is not None and context.patient_context.asked is not None
     for key, share in context.patient_context.asked.probabilities.items():
         assert f"{BINARY.display_names[key]} {percent(share)}" in said

@@ -342,7 +342,6 @@ def test_whoever_moves_a_control_does_not_lose_the_photo(tab, visit):
         tab.redraw(visit, f"binary/{label}", "grad-cam", 0.7),
         tab.choose_point(visit, "binary", *CONTROLS),
         tab.move_threshold(visit, "binary", *CONTROLS),
-        tab.apply_settings(visit, "binary", *CONTROLS),
         tab.override(visit, "binary", *OVERRIDING, *SEEN),
         tab.switch_task(visit, "multiclass", FIRST, *CONTROLS, *SEEN),
     ):
