@@ -129,7 +129,7 @@ class ClosedBlocks(gr.Blocks):
         plain HTTP need not change when it takes more than before.
         """
         if block_fn.api_visibility == "public":
-            inputs.extend(component.value for component in block_fn.inputs[len(inputs) :])
+            inputs.extend(getattr(component, "value", None) for component in block_fn.inputs[len(inputs) :])
         super().validate_inputs(block_fn, inputs)
         traverse(inputs, _refuse_record, is_file_obj_with_meta)
 
