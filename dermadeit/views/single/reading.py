@@ -243,7 +243,7 @@ def _add_answers(
     answers = {
         key: answer
         for key, answer in _predict_tasks(predictors[task_key], image).items()
-        if key in predictors and predictors[key].checkpoint.classifier is checkpoint.classifier
+        if key in predictors and predictors[key].checkpoint.lazy_classifier is checkpoint.lazy_classifier
     }
     limits = checkpoint.trust.gates.quality if checkpoint.trust else QualityThresholds()
     asked = answers[task_key]
