@@ -23,7 +23,7 @@ import yaml
 from dermadeit.errors import ConfigurationError
 from dermadeit.evaluation.comparison import Difference, align, paired_differences
 from dermadeit.evaluation.predictions import Measurement, PredictionSet, measure, read_predictions
-from dermadeit.files import read_json, require_folder, write_atomically, write_json
+from dermadeit.files import read_json, require_folder, write_json
 from dermadeit.metrics.classification import (
     FIGURES,
     INTERVAL_METHOD,
@@ -34,11 +34,11 @@ from dermadeit.metrics.classification import (
 from dermadeit.publishing.benchmark import BENCHMARK_ROOT
 from dermadeit.reporting.markdown import (
     STAGE_DIFFERENCE,
-    around_marks,
     difference_text,
     markdown_table,
     stage_difference,
     stage_table,
+    write_between_marks,
 )
 from dermadeit.tasks import TASKS
 from train.command_line import explaining_mistakes
@@ -198,10 +198,7 @@ def write_tables(readme: Path, stage: str, reports: Sequence[Mapping[str, Any]])
     Raises:
         ConfigurationError: The file has no such place.
     """
-    before, after = around_marks(readme, stage)
-    tables = "\n\n".join(render_stage(report) for report in reports)
-    whole = f"{before}\n\n{tables}\n\n{after}"
-    write_atomically(readme, lambda partial: partial.write_text(whole, encoding="utf-8"))
+    write_between_marks(readme, stage, "\n\n".join(render_stage(report) for report in reports))
 
 
 @explaining_mistakes

@@ -27,7 +27,12 @@ from dermadeit.metrics.classification import RESAMPLES
 from dermadeit.publishing.benchmark import BENCHMARK_ROOT
 from dermadeit.reporting.figures import alt_text, difference_figure, encode_figure
 from dermadeit.reporting.format import NOTHING, count, counted, decimal
-from dermadeit.reporting.markdown import around_marks, difference_text, markdown_table
+from dermadeit.reporting.markdown import (
+    around_marks,
+    difference_text,
+    markdown_table,
+    write_between_marks,
+)
 from train.command_line import explaining_mistakes
 from train.cross_validation import SEARCH_FILE
 from train.cross_validation_report import TEACHER_OF, Search, report
@@ -109,13 +114,6 @@ def _rows(title: str, entry: Mapping[str, Any], content: Mapping[str, Any]) -> I
     ]
 
 
-def write_section(document: Path, section: str) -> None:
-    """Replaces what stands between the marks of `PLACE`; raises `ConfigurationError` where there are none."""
-    before, after = around_marks(document, PLACE)
-    text = f"{before}\n\n{section}\n\n{after}"
-    write_atomically(document, lambda partial: partial.write_text(text, encoding="utf-8"))
-
-
 @explaining_mistakes
 def main(arguments: list[str] | None = None) -> int:
     """Writes the report; returns 0, or 2 for a mistake in the call."""
@@ -153,7 +151,7 @@ def main(arguments: list[str] | None = None) -> int:
     write_json(options.output / REPORT_FILE, content)
     write_atomically(path, lambda partial: partial.write_bytes(encode_figure(drawing, "svg")))
     shown = Path(os.path.relpath(path.resolve(), options.results.resolve().parent)).as_posix()
-    write_section(options.results, describe(content, plan, f"![{alt_text(drawing)}]({shown})"))
+    write_between_marks(options.results, PLACE, describe(content, plan, f"![{alt_text(drawing)}]({shown})"))
     logger.info("The section is in %s", options.results)
     return 0
 

@@ -28,7 +28,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
@@ -39,8 +38,9 @@ from tqdm import tqdm
 from dermadeit.data.dataset import naming_the_image
 from dermadeit.data.manifest import ManifestRow, check_leaks, read_source
 from dermadeit.errors import ConfigurationError
-from dermadeit.files import ASSETS, read_json, write_atomically, write_json
+from dermadeit.files import ASSETS, read_json, write_json
 from dermadeit.imaging.decode import decode_image
+from dermadeit.inference.predictor import Predictor
 from dermadeit.metrics.classification import (
     FIGURES,
     HEADLINE_FIGURES,
@@ -53,7 +53,7 @@ from dermadeit.metrics.classification import (
 from dermadeit.models.checkpoints import Checkpoint, load_checkpoint
 from dermadeit.models.specs import model_name
 from dermadeit.reporting.format import count, decimal, difference, percent
-from dermadeit.reporting.markdown import around_marks, figure_text, markdown_table
+from dermadeit.reporting.markdown import figure_text, markdown_table, write_between_marks
 from dermadeit.tasks import TASKS, Task
 
 logger = logging.getLogger("benchmarks.evidence.leakage_test")
@@ -144,21 +144,21 @@ def read_features(checkpoint: Checkpoint, rows: Sequence[ManifestRow], kept: Pat
     )
 
 
-@torch.inference_mode()
 def _pass_all(checkpoint: Checkpoint, rows: Sequence[ManifestRow]) -> tuple[np.ndarray, np.ndarray]:
-    classifier, remaining = checkpoint.classifier, iter(tqdm(rows, unit="photo", disable=None))
+    predictor, remaining = Predictor(checkpoint), iter(tqdm(rows, unit="photo", disable=None))
     tokens, logits = [], []
     while batch := list(islice(remaining, BATCH_IMAGES)):
         photos = []
         for row in batch:
             with naming_the_image(row):
-                photos.append(checkpoint.preprocessing(decode_image(row.content()).pixels))
-        class_, distillation = classifier.embed(torch.stack(photos))
+                photos.append(decode_image(row.content()))
+        seen = predictor.outputs(photos, views=1)
         # Where there is no distillation token the two are the same, which changes no likeness.
-        sides = [np.asarray(normalize(side.numpy())) for side in (class_, distillation)]
+        pairs = [(one.class_embedding, one.distillation_embedding) for one in seen]
+        sides = [np.asarray(normalize(np.stack(side))) for side in zip(*pairs, strict=True)]
         tokens.append(np.concatenate(sides, axis=1).astype(np.float16))
-        logits.append(classifier.head(class_).numpy())
-    return np.concatenate(tokens).astype(np.float32), np.concatenate(logits)
+        logits += [one.logits[0] for one in seen]
+    return np.concatenate(tokens).astype(np.float32), np.stack(logits)
 
 
 def votes(memory: Features, asked: Features, hidden: np.ndarray, classes: int) -> np.ndarray:
@@ -293,11 +293,9 @@ def render(reports: Mapping[str, Mapping[str, Any]]) -> str:
 
 def write_results(document: Path, evidence: Path = EVIDENCE) -> None:
     """Puts the table of all tasks that have a report into a Markdown file, between the marks of `PLACE`."""
-    before, after = around_marks(document, PLACE)
     paths = {key: evidence / key / REPORT_FILE for key in TASKS}
     reports = {key: read_json(path) for key, path in paths.items() if path.is_file()}
-    text = f"{before}\n\n{render(reports)}\n\n{after}"
-    write_atomically(document, lambda partial: partial.write_text(text, encoding="utf-8"))
+    write_between_marks(document, PLACE, render(reports))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -27,7 +27,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from dermadeit.evaluation.comparison import Difference
 from dermadeit.evaluation.predictions import PredictionSet
-from dermadeit.files import ASSETS, read_json, write_atomically, write_json
+from dermadeit.files import ASSETS, read_json, write_json
 from dermadeit.metrics.classification import (
     INTERVAL_METHOD,
     RESAMPLES,
@@ -38,7 +38,12 @@ from dermadeit.metrics.classification import (
 from dermadeit.models.specs import OURS
 from dermadeit.publishing.benchmark import BENCHMARK_ROOT, read_shipped_predictions
 from dermadeit.publishing.benchmark_table import MODELS_FILE, in_order, published_title
-from dermadeit.reporting.markdown import around_marks, difference_text, figure_text, markdown_table
+from dermadeit.reporting.markdown import (
+    difference_text,
+    figure_text,
+    markdown_table,
+    write_between_marks,
+)
 from dermadeit.tasks import TASKS, Task
 from dermadeit.trust.calibration import answers, fit_class_weights
 
@@ -170,9 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             tables.append(render(report, titles))
             logger.info("%s", tables[-1])
     if options.results:
-        before, after = around_marks(options.results, PLACE)
-        text = "\n\n".join([before, ABOUT, *tables, after])
-        write_atomically(options.results, lambda partial: partial.write_text(text, encoding="utf-8"))
+        write_between_marks(options.results, PLACE, "\n\n".join([ABOUT, *tables]))
 
 
 if __name__ == "__main__":

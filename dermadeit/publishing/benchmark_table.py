@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dermadeit.evaluation.comparison import Difference
-from dermadeit.files import read_json, write_atomically, write_json
+from dermadeit.files import read_json, write_json
 from dermadeit.inference.predictor import DEFAULT_VIEWS
 from dermadeit.metrics.classification import HEADLINE_FIGURES
 from dermadeit.models.specs import OURS, model_name
@@ -25,7 +25,14 @@ from dermadeit.publishing.benchmark import (
     measure_benchmark,
 )
 from dermadeit.reporting.format import NOTHING, count, counted, p_value
-from dermadeit.reporting.markdown import around_marks, difference_text, figure_text, markdown_table, marks
+from dermadeit.reporting.markdown import (
+    around_marks,
+    difference_text,
+    figure_text,
+    markdown_table,
+    marks,
+    write_between_marks,
+)
 from dermadeit.tasks import TASKS, Task
 
 PLACE = "benchmark"
@@ -72,14 +79,8 @@ def write_benchmark_tables(results: Path, readme: Path, root: Path = BENCHMARK_R
         around_marks(document, place)
     for task in TASKS.values():
         write_json(root / task.key / METRICS_FILE, measure_benchmark(root, task))
-    _replace(results, PLACE, render_tables(root).strip())
-    _replace(readme, SUMMARY_PLACE, render_summary(root))
-
-
-def _replace(document: Path, place: str, tables: str) -> None:
-    before, after = around_marks(document, place)
-    text = f"{before}\n\n{tables}\n\n{after}"
-    write_atomically(document, lambda partial: partial.write_text(text, encoding="utf-8"))
+    write_between_marks(results, PLACE, render_tables(root))
+    write_between_marks(readme, SUMMARY_PLACE, render_summary(root))
 
 
 def render_summary(root: Path = BENCHMARK_ROOT) -> str:

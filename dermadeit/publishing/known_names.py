@@ -11,8 +11,7 @@ from dermadeit.data.vocabulary import (
     NONE_OF_THEM,
     SPLIT_NAMES,
 )
-from dermadeit.files import write_atomically
-from dermadeit.reporting.markdown import around_marks
+from dermadeit.reporting.markdown import write_between_marks
 from dermadeit.tasks import DIAGNOSES
 
 MARK = "names"
@@ -43,9 +42,7 @@ def write_known_names(document: Path) -> None:
     Raises:
         ConfigurationError: The document has no place for them.
     """
-    before, after = around_marks(document, MARK)
-    text = f"{before}\n\n{known_names()}\n{after}"
-    write_atomically(document, lambda partial: partial.write_text(text, encoding="utf-8"))
+    write_between_marks(document, MARK, known_names())
 
 
 def _table(first: str, second: str, rows: dict[str, str]) -> str:

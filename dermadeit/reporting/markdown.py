@@ -8,6 +8,7 @@ from typing import Any
 
 from dermadeit.errors import ConfigurationError
 from dermadeit.evaluation.comparison import Difference
+from dermadeit.files import write_atomically
 from dermadeit.metrics.classification import HEADLINE_FIGURES
 from dermadeit.reporting.format import (
     NOTHING,
@@ -146,6 +147,17 @@ def around_marks(document: Path, name: str) -> tuple[str, str]:
         )
     before, rest = text.split(start)
     return before + start, end + rest.split(end)[1]
+
+
+def write_between_marks(document: Path, name: str, text: str) -> None:
+    """Replaces what a Markdown file has between a name's two marks.
+
+    Raises:
+        ConfigurationError: It does not have each mark once.
+    """
+    before, after = around_marks(document, name)
+    whole = f"{before}\n\n{text.strip()}\n\n{after}"
+    write_atomically(document, lambda partial: partial.write_text(whole, encoding="utf-8"))
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
