@@ -44,7 +44,7 @@ from dermadeit.imaging.decode import LesionImage
 from dermadeit.inference.predictor import Predictor, check_views
 from dermadeit.inference.records import ANSWER, Evaluation, ItemFailure, LabelledFailure, Prediction
 from dermadeit.tasks import Task
-from dermadeit.trust.calibration import Calibration
+from dermadeit.trust.calibration import Calibration, fitted_for_views
 
 THUMBNAIL_SIDE = 128
 """Longest side of the small pictures that are kept, in pixels."""
@@ -414,7 +414,8 @@ def read_prediction_table(
         BatchItem(images[index], attributes[index], None, tuple(_record(part, index) for part in kept))
         for index in range(len(images))
     ]
-    calibrations = {part.model: _usable(calibration_of(part), part.views) for part in kept}
+    # A table may claim any number of views.
+    calibrations = {part.model: fitted_for_views(calibration_of(part), part.views) for part in kept}
     return BatchResult(
         task,
         tuple(calibrations),
@@ -443,11 +444,6 @@ def gather_batch_models(result: BatchResult) -> tuple[ComparedModel, ...]:
         )
     compared = gather_models([("batch", sets)], result.task)
     return tuple(replace(model, labelled=result.labelled) for model in compared)
-
-
-def _usable(calibration: Calibration | None, views: int) -> Calibration | None:
-    # A table may claim any number of views.
-    return calibration if calibration is not None and views in calibration.by_views else None
 
 
 def _unreadable() -> bytes:

@@ -37,10 +37,22 @@ from dermadeit.models.hub import names_a_checkpoint
 from dermadeit.models.runtimes.choice import ChosenRuntime
 from dermadeit.models.runtimes.runtime import ViewOutputs
 from dermadeit.tasks import Task
-from dermadeit.trust.calibration import DEFAULT_OPERATING_POINT, Calibration, check_operating_point
+from dermadeit.trust.calibration import (
+    DEFAULT_OPERATING_POINT,
+    Calibration,
+    check_operating_point,
+    fitted_for_views,
+)
 from dermadeit.trust.files import CALIBRATE_COMMAND, Trust
 from dermadeit.trust.gating import gate
-from dermadeit.trust.neighbours import VOTERS, count_votes, describe_disagreement, describe_vote, disagrees
+from dermadeit.trust.neighbours import (
+    VOTERS,
+    Neighbour,
+    count_votes,
+    describe_disagreement,
+    describe_vote,
+    disagrees,
+)
 from dermadeit.trust.patient_context import NOT_FITTED, has_age
 from dermadeit.trust.stability import stability
 
@@ -76,6 +88,14 @@ class _Prepared:
     warnings: tuple[str, ...]
     quality: QualityReport | None
     skin_angle: float | None
+
+
+@dataclass(frozen=True)
+class _Neighbours:
+    """Training lesions that are like a photo, the nearest first, and the training photo that it is a copy of."""
+
+    voters: tuple[Neighbour, ...]
+    copy: Neighbour | None
 
 
 @dataclass(frozen=True)
@@ -281,8 +301,7 @@ class Predictor:
             outputs = iter(self._passes.submit(pixels, request.views))
             for item, patient in prepared:
                 if isinstance(item, _Prepared):
-                    found = next(outputs)
-                    yield [one._record(item, found, request, patient) for one in asked]
+                    yield self._records(item, next(outputs), request, patient, asked)
                 else:
                     yield [replace(item, task=one.checkpoint.task.key) for one in asked]
 
@@ -326,11 +345,31 @@ class Predictor:
             name = os.fsdecode(source) if isinstance(source, str | os.PathLike) else None
             return self._failure(sanitise_name(name), error.sha256, error.code, error.user_message)
 
-    def _record(
-        self, image: _Prepared, outputs: ViewOutputs, request: _Request, patient: Patient | None
-    ) -> Prediction | ItemFailure:
+    def _records(
+        self,
+        image: _Prepared,
+        outputs: ViewOutputs,
+        request: _Request,
+        patient: Patient | None,
+        asked: Sequence[Predictor],
+    ) -> list[Prediction | ItemFailure]:
         if not np.isfinite(outputs.logits).all():
-            return self._failure(image.name, image.sha256, "non_finite_output", NOT_FINITE)
+            return [one._failure(image.name, image.sha256, "non_finite_output", NOT_FINITE) for one in asked]
+        # Gates and similar cases belong to the network: they are looked up once for all tasks.
+        trust = self.checkpoint.trust
+        gates = _apply_gates(trust, image, outputs) if trust is not None else {}
+        found = _find_neighbours(trust, outputs, request.neighbours) if trust and request.neighbours else None
+        return [one._record(image, outputs, request, patient, gates, found) for one in asked]
+
+    def _record(
+        self,
+        image: _Prepared,
+        outputs: ViewOutputs,
+        request: _Request,
+        patient: Patient | None,
+        gates: Mapping[str, Any],
+        found: _Neighbours | None,
+    ) -> Prediction:
         checkpoint = self.checkpoint
         trust, calibration = _fitted_for(checkpoint, request.views)
         logits = outputs.logits.mean(axis=0)
@@ -347,21 +386,15 @@ class Predictor:
             **answer_logits(checkpoint, logits, request.views, request.operating_point, patient),
         )
         if trust is not None:
-            record = replace(record, **_apply_gates(trust, image, outputs))
+            record = replace(record, **gates)
         record = replace(record, **_by_view(checkpoint, calibration, outputs.logits, record))
-        if request.neighbours:
-            record = self._add_neighbours(record, outputs.distillation_embedding, request.neighbours)
-        return record
+        return record if found is None else self._add_neighbours(record, found, request.neighbours)
 
-    def _add_neighbours(self, record: Prediction, embedding: np.ndarray, count: int) -> Prediction:
-        trust, task = self.checkpoint.trust, self.checkpoint.task
-        assert trust is not None and trust.neighbours is not None, "_check_calibrated refuses the request"
-        index = trust.neighbours
-        # More vote than are shown: a handful decides by chance.
-        voters = index.query(embedding, max(count, VOTERS))
-        votes, copy = count_votes(voters, task), index.find_copy(embedding)
+    def _add_neighbours(self, record: Prediction, found: _Neighbours, count: int) -> Prediction:
+        task, voters = self.checkpoint.task, found.voters
+        votes = count_votes(voters, task)
         notes = (
-            copy and TRAINING_IMAGE.format(image_id=copy.image_id),
+            found.copy and TRAINING_IMAGE.format(image_id=found.copy.image_id),
             describe_disagreement(voters, record.label, task),
         )
         return replace(
@@ -493,10 +526,8 @@ def _read_all(
 
 def _fitted_for(checkpoint: Checkpoint, views: int) -> tuple[Trust | None, Calibration | None]:
     """What was fitted for the task that is asked, with this number of views; neither where nothing was."""
-    calibration = checkpoint.calibration
-    if calibration is None or views not in calibration.by_views:
-        return None, None
-    return checkpoint.trust, calibration
+    calibration = fitted_for_views(checkpoint.calibration, views)
+    return (checkpoint.trust, calibration) if calibration is not None else (None, None)
 
 
 def _read(
@@ -527,8 +558,7 @@ def _by_view(
     checkpoint: Checkpoint, calibration: Calibration | None, view_logits: np.ndarray, record: Prediction
 ) -> dict[str, Any]:
     """The fields of a `Prediction` that say what its V views, float32 [V, N], would each answer alone."""
-    if calibration is not None and 1 not in calibration.by_views:
-        calibration = None
+    calibration = fitted_for_views(calibration, 1)
     if calibration is None:
         probabilities = checkpoint.groups.read(softmax(view_logits.astype(float), axis=1))
     else:
@@ -544,6 +574,13 @@ def _by_view(
             else None
         ),
     }
+
+
+def _find_neighbours(trust: Trust, outputs: ViewOutputs, count: int) -> _Neighbours:
+    index, embedding = trust.neighbours, outputs.distillation_embedding
+    assert index is not None, "_check_request refuses the request"
+    # More vote than are shown: a handful decides by chance.
+    return _Neighbours(index.query(embedding, max(count, VOTERS)), index.find_copy(embedding))
 
 
 def _apply_gates(trust: Trust, image: _Prepared, outputs: ViewOutputs) -> dict[str, Any]:

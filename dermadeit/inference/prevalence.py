@@ -19,7 +19,7 @@ from dermadeit.inference.decision import (
 from dermadeit.inference.lesion import LesionPrediction
 from dermadeit.inference.records import ContextReading, Decision, Prediction, TaskReading
 from dermadeit.tasks import Task
-from dermadeit.trust.calibration import Calibration
+from dermadeit.trust.calibration import Calibration, fitted_for_views
 from dermadeit.trust.files import CALIBRATE_COMMAND
 from dermadeit.trust.neighbours import describe_disagreement, describe_vote, disagrees
 from dermadeit.trust.prevalence import check_prevalence, reweigh
@@ -146,12 +146,13 @@ def require_calibration(calibration: Calibration | None, views: int) -> Calibrat
     Raises:
         ConfigurationError: There is none.
     """
-    if calibration is None or views not in calibration.by_views:
+    fitted = fitted_for_views(calibration, views)
+    if fitted is None:
         raise ConfigurationError(
             "The checkpoint is not calibrated for so many views, so no decision at a threshold or prevalence is "
             f"possible. Run “{CALIBRATE_COMMAND}” for it."
         )
-    return calibration
+    return fitted
 
 
 def _moved(

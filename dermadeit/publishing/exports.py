@@ -27,6 +27,7 @@ from dermadeit.models.checkpoints import Checkpoint
 from dermadeit.models.classifier import LesionClassifier
 from dermadeit.models.runtimes.openvino_import import openvino as import_openvino
 from dermadeit.tasks import Task
+from dermadeit.trust.calibration import fitted_for_views
 
 ONNX_FILE = "model.onnx"
 OPENVINO_FILE = "model.xml"
@@ -153,7 +154,6 @@ def export_openvino(checkpoint: Checkpoint, folder: Path, views: int) -> float:
 
 def describe(checkpoint: Checkpoint, views: int) -> dict[str, Any]:
     """What a program must know to prepare photos and to read the answers, as JSON-ready values."""
-    fitted = _is_fitted(checkpoint, views)
     preprocessing = checkpoint.preprocessing
     return {
         "model": checkpoint.model,
@@ -164,7 +164,7 @@ def describe(checkpoint: Checkpoint, views: int) -> dict[str, Any]:
         "classes": list(checkpoint.network.classes),
         "titles": dict(checkpoint.network.display_names),
         "views": views,
-        "calibrated": fitted,
+        "calibrated": fitted_for_views(checkpoint.calibration, views) is not None,
         "input": {
             "name": INPUT,
             "layout": "uint8, photo × height × width × channel; sRGB, turned as EXIF says",
@@ -235,7 +235,7 @@ def _describe_task(checkpoint: Checkpoint, task: Task, views: int) -> dict[str, 
     groups = task.group(checkpoint.network.classes)
     assert groups is not None, "`Checkpoint.tasks` are those that the network answers"
     trust = checkpoint.trust
-    calibration = trust.calibrations.get(task.key) if trust and _is_fitted(checkpoint, views) else None
+    calibration = fitted_for_views(trust.calibrations.get(task.key) if trust else None, views)
     return {
         "title": task.title,
         "caveat": task.caveat,
@@ -256,15 +256,11 @@ def _describe_task(checkpoint: Checkpoint, task: Task, views: int) -> dict[str, 
     }
 
 
-def _is_fitted(checkpoint: Checkpoint, views: int) -> bool:
-    return checkpoint.calibration is not None and views in checkpoint.calibration.by_views
-
-
 def _portable(checkpoint: Checkpoint, views: int) -> PortableNetwork:
     count = len(checkpoint.network.classes)
     scale, bias = (1.0,) * count, (0.0,) * count
-    if checkpoint.calibration is not None and _is_fitted(checkpoint, views):
-        scaling = checkpoint.calibration.by_views[views].scaling
+    if calibration := fitted_for_views(checkpoint.calibration, views):
+        scaling = calibration.by_views[views].scaling
         scale, bias = scaling.scale, scaling.bias
     network = PortableNetwork(checkpoint.classifier, checkpoint.preprocessing, views, scale, bias)
     return network.eval().requires_grad_(False)

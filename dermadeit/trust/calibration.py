@@ -305,6 +305,11 @@ class Calibration:
         return self.by_views[max(self.by_views) if views is None else views]
 
 
+def fitted_for_views(calibration: Calibration | None, views: int) -> Calibration | None:
+    """The calibration where it was fitted for answers of so many views, else None."""
+    return calibration if calibration is not None and views in calibration.by_views else None
+
+
 def check_operating_point(name: str) -> None:
     """Raises `ConfigurationError` unless there is an operating point of this name."""
     if name not in OPERATING_POINTS:

@@ -15,7 +15,7 @@ from dermadeit.inference.records import Evaluation, Prediction
 from dermadeit.reporting.drawing import model_title
 from dermadeit.reporting.format import counted
 from dermadeit.reporting.names import PREDICTION_SET, score_name
-from dermadeit.trust.calibration import OPERATING_POINTS
+from dermadeit.trust.calibration import OPERATING_POINTS, fitted_for_views
 from dermadeit.trust.gating import answer_status
 from dermadeit.views.batch.gallery import Picture, gallery_html, matrix_html, point_figures_html, viewer_html
 from dermadeit.views.page.job import FilesJob
@@ -210,8 +210,9 @@ class Session:
         return self._decisions[self.model]
 
     def _points(self) -> Mapping[str, float]:
-        calibration, views = self.result.calibrations[self.model], self.result.views[self.model]
-        if calibration is None or views not in calibration.by_views:
+        views = self.result.views[self.model]
+        calibration = fitted_for_views(self.result.calibrations[self.model], views)
+        if calibration is None:
             return {}
         return {name: calibration.operating_point(name, views).threshold for name in OPERATING_POINTS}
 
