@@ -14,7 +14,7 @@ from dermadeit.models.classifier import create_classifier
 from dermadeit.tasks import TASKS
 
 TINY_IMAGE_SIZE = 64
-BROWSER_PATIENCE_MS = 30_000
+BROWSER_PATIENCE_MS = 90_000
 
 # The reference runs the tests, in programs that they start too: what it says is the same to the last digit. The
 # tests of the other runtime ask for it.

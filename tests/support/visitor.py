@@ -14,7 +14,7 @@ class Visit:
         self.page = page
         self.errors = []
         self.foreign = []
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(180_000)
         page.on("console", self._note_console)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("request", self._note_request)

@@ -411,7 +411,9 @@ class BatchEvaluationTab(BatchLayout):
         if session is None or not session.is_read:
             return {self._status: status_html(_EXPIRED)}
         session.decide_by(str(rule))
-        return {**self._show_decisions(session), **self._slider(session)}
+        # One's own threshold begins where the slider stands. Setting it would undo what is typed meanwhile.
+        moved = {} if session.rule == OWN_THRESHOLD else self._slider(session)
+        return {**self._show_decisions(session), **moved}
 
     def _move(self, session: Session | None, threshold: float) -> Updates:
         if session is None or not session.is_read:

@@ -48,7 +48,7 @@ def batch_page(chromium, app_url):
     def open_page(width=1280):
         contexts.append(chromium.new_context(viewport={"width": width, "height": 900}))
         page = contexts[-1].new_page()
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(180_000)
         page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(f"{app_url}/?__theme=light#batch")
