@@ -144,7 +144,7 @@ class ModelSettings(Settings):
 
     model: str = setting("dermadeit", "its name, such as dermadeit, deit, mobilenetv2 or efficientnetv2-b0")
     init: str = setting("hub", "where its weights come from: hub, none, or a safetensors file")
-    image_size: int = setting(160, "side of the input in pixels; 0 for the model's own", least=0)
+    image_size: int = setting(128, "side of the input in pixels; 0 for the model's own", least=0)
     colour_constancy: Literal["none", "shades_of_grey"] = setting(
         "none", "take the colour of the light out of every photo, in training as when it is served"
     )

@@ -4,9 +4,9 @@
 
 Takes cross-fitted checkpoints (recipe `ensemble`, every fold of every network). Of each lesion the networks that
 did not see it are asked; their log-probabilities are averaged over networks, views and all photos of the lesion.
-Age and sex, which no student is shown, are then added by a regression that is fitted on other lesions. The answers
-go to assets/benchmark/teacher, for `--teacher filed`, with what the teacher is and how far it is ahead of one
-network on a single photo. What the networks say is cached: the same command goes on where it was cut off.
+They are calibrated, and age and sex, which no student is shown, are added, by what is fitted on other lesions. The
+answers go to assets/benchmark/teacher, for `--teacher filed`, with what the teacher is and how far it is ahead of
+one network on a single photo. What the networks say is cached: the same command goes on where it was cut off.
 """
 
 from __future__ import annotations
@@ -20,12 +20,10 @@ from typing import Any
 
 import numpy as np
 from scipy.special import log_softmax
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from dermadeit.about import VERSION
 from dermadeit.data.manifest import Manifest
+from dermadeit.data.patient import patient_of
 from dermadeit.errors import ConfigurationError, ErrorCode
 from dermadeit.files import require_folder, write_json
 from dermadeit.imaging.preprocessing import DIHEDRAL_VIEWS
@@ -35,23 +33,25 @@ from dermadeit.metrics.classification import (
     resampled_figures,
 )
 from dermadeit.tasks import DIAGNOSIS, readable_tasks
+from dermadeit.trust import patient_context, scaling
+from dermadeit.trust.patient_context import has_age
 from train.command_line import explaining_mistakes
 from train.configuration import DataSettings, RunSettings, TeacherSettings
-from train.data.splitting import fold_of
 from train.loaders import load_manifest
 from train.teachers.cache import cached_embeddings, teacher_cache_folder
 from train.teachers.file import FILED_PATH, require_advantage, write_log_probabilities
 from train.teachers.networks import Teacher, create_teachers, unseen
-from train.teachers.targets import HEAD_FOLDS, SMALLEST_PROBABILITY, embedding_spaces, lesion_means
+from train.teachers.targets import SMALLEST_PROBABILITY, embedding_spaces, lesion_means
 
 logger = logging.getLogger("train.file_teacher")
 
 MEASURED = ("accuracy", "nll", "roc_auc")
 RESAMPLES = 500
 CONTEXT = ("age", "sex")
-METHOD = f"held-out lesions of the train split; 95 %, percentile bootstrap of lesions, {RESAMPLES} resamples"
+LEAST_WITH_AGE = 10
+"""Images of each class whose age is known, below which no regression on age and sex is fitted."""
 
-_CENTURY = 100.0
+METHOD = f"held-out lesions of the train split; 95 %, percentile bootstrap of lesions, {RESAMPLES} resamples"
 
 
 def ask(teachers: Sequence[Teacher], manifest: Manifest, views: Sequence[int], cache: Path) -> np.ndarray:
@@ -94,40 +94,58 @@ def ask(teachers: Sequence[Teacher], manifest: Manifest, views: Sequence[int], c
     return answers
 
 
-def add_context(log_probabilities: np.ndarray, manifest: Manifest) -> np.ndarray:
-    """Adds age and sex: a multinomial logistic regression, fitted on other lesions than those it answers for.
+def calibrate(log_probabilities: np.ndarray, manifest: Manifest) -> np.ndarray:
+    """Makes the answers probabilities, for each lesion by what was fitted on the others.
 
     Args:
         log_probabilities: float [N, K].
+        manifest: The N images.
+
+    Returns:
+        Log-probabilities, float64 [N, K].
+    """
+    labels = np.array([manifest.task.index_of(row.label) for row in manifest.rows])
+    lesions = [row.lesion_group for row in manifest.rows]
+    return _logs(scaling.cross_fitted(scaling.fit_vector, log_probabilities, labels, lesions))
+
+
+def add_context(log_probabilities: np.ndarray, manifest: Manifest) -> np.ndarray:
+    """Adds age and sex, for each lesion by what was fitted on the others.
+
+    Args:
+        log_probabilities: float [N, K], calibrated.
         manifest: The N images, with `age` and `sex` where they are known.
 
     Returns:
-        Log-probabilities, float32 [N, K].
+        Log-probabilities, float64 [N, K]; those of images without an age as they were.
+
+    Raises:
+        ConfigurationError: The age is known of too few images of a class.
     """
-    features = np.hstack([log_probabilities, _context_of(manifest)])
-    labels = np.array([manifest.task.index_of(row.label) for row in manifest.rows])
-    folds = np.array([fold_of(row.lesion_group, HEAD_FOLDS) for row in manifest.rows])
-    answers = np.full(log_probabilities.shape, SMALLEST_PROBABILITY)
-    for fold in np.unique(folds):
-        held_out = folds == fold
-        model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-        model.fit(features[~held_out], labels[~held_out])
-        answers[np.ix_(held_out, model.classes_)] += model.predict_proba(features[held_out])
-    return np.log(answers / answers.sum(axis=1, keepdims=True)).astype(np.float32)
+    patients = [patient_of(row.metadata) for row in manifest.rows]
+    known = [number for number, patient in enumerate(patients) if has_age(patient)]
+    labels = np.array([manifest.task.index_of(manifest.rows[number].label) for number in known], dtype=int)
+    counts = np.bincount(labels, minlength=len(manifest.task.classes))
+    if counts.min() < LEAST_WITH_AGE:
+        raise ConfigurationError(
+            f"The age is known of {counts.min()} images of the class “{manifest.task.classes[counts.argmin()]}”; "
+            f"{LEAST_WITH_AGE} are needed. Add ages, or file the answers of the photos alone with --no-context.",
+            code=ErrorCode.TOO_FEW_IMAGES,
+        )
+    answers = log_probabilities.copy()
+    answers[known] = _logs(
+        patient_context.cross_fitted(
+            {1: np.exp(answers[known])},
+            [patients[number] for number in known],
+            labels,
+            [manifest.rows[number].lesion_group for number in known],
+        )[1]
+    )
+    return answers
 
 
-def _context_of(manifest: Manifest) -> np.ndarray:
-    """Age, its square, whether it is missing, and whether the sex is female or male: float [N, 5]."""
-    rows = []
-    for row in manifest.rows:
-        try:
-            age = float(row.metadata.get("age", "")) / _CENTURY
-        except ValueError:
-            age = np.nan
-        known, sex = np.isfinite(age), row.metadata.get("sex", "").strip().lower()
-        age = age if known else 0.5
-        rows.append((age, age**2, not known, sex == "female", sex == "male"))
-    return np.array(rows, dtype=float)
+def _logs(probabilities: np.ndarray) -> np.ndarray:
+    return np.log(np.maximum(probabilities, SMALLEST_PROBABILITY))
 
 
 def measure(
@@ -202,7 +220,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     plain_teachers = create_teachers(options.plain, device) if options.plain else teachers[:1]
     of_plain = ask(plain_teachers, manifest, views, cache)[0] if options.plain else answers[0]
     lesions = [row.lesion_group for row in manifest.rows]
-    filed = lesion_means(answers.mean(axis=0), lesions)
+    filed = calibrate(lesion_means(answers.mean(axis=0), lesions), manifest)
     if options.context:
         filed = add_context(filed, manifest)
     logger.info("Measuring %d images of %d lesions", len(lesions), len(set(lesions)))
