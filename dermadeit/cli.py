@@ -25,7 +25,7 @@ import typer
 from dermadeit.about import VERSION
 from dermadeit.errors import CheckpointError, ConfigurationError, DermaDeiTError, ErrorCode, ImageError
 from dermadeit.files import escape_what_cannot_be_printed, require_folder
-from dermadeit.tasks import OWN, TASKS, TRAINABLE_TASKS, get_task
+from dermadeit.tasks import DIAGNOSIS, OWN, get_task
 
 if TYPE_CHECKING:
     from dermadeit.data.manifest import Manifest
@@ -38,7 +38,7 @@ COMPARISON_FILE = "comparison.json"
 
 
 class TaskName(StrEnum):
-    """The keys of `TRAINABLE_TASKS`, and that of classes of one's own, which a checkpoint knows."""
+    """The keys of `TASKS`, and that of classes of one's own, which a checkpoint knows."""
 
     diagnosis = "diagnosis"
     binary = "binary"
@@ -464,7 +464,7 @@ def compare(
         from dermadeit.publishing.benchmark import read_shipped_predictions, read_test_images
 
         require_folder(output)
-        asked = None if task.value == OWN else get_task(task.value, TRAINABLE_TASKS)
+        asked = None if task.value == OWN else get_task(task.value)
         names = [name for name in tables if not Path(name).is_file()]
         if names and asked is None:
             raise ConfigurationError(f"There is no table “{names[0]}”.")
@@ -796,7 +796,7 @@ def _open_manifest(
     if task is None or task.value == OWN:
         asked = read_task(find_checkpoint(task and task.value, model))
     else:
-        asked = get_task(task.value, TRAINABLE_TASKS)
+        asked = get_task(task.value)
     manifest = _checked(read_source(source, asked, images, opened=opened), allow_leaks=allow_leaks)
     return manifest if split is None else manifest.select(split.value)
 
@@ -837,31 +837,34 @@ def _print_files(files: Iterable[Path], folder: Path) -> None:
 
 
 def _model_rows() -> Iterator[dict[str, Any]]:
-    from dermadeit.models.checkpoints import find_checkpoint, load_checkpoint, training_command
+    from dermadeit.models.checkpoints import (
+        answered_tasks,
+        find_checkpoint,
+        load_checkpoint,
+        training_command,
+    )
     from dermadeit.models.specs import MODEL_SPECS
 
-    listed = set()
-    for task in TASKS.values():
-        for name, spec in MODEL_SPECS.items():
-            row = {"model": name, "task": task.key, "parameters": None, "megabytes": None}
+    for name, spec in MODEL_SPECS.items():
+        folders = dict.fromkeys(find_checkpoint(task.key, name) for task in answered_tasks(name))
+        for folder in folders:
+            row = {"model": name, "task": None, "parameters": None, "megabytes": None, "from": "embedded"}
             try:
-                folder = find_checkpoint(task.key, name)
-                if folder in listed:
-                    continue
-                listed.add(folder)
                 checkpoint = load_checkpoint(folder)
                 row["task"] = checkpoint.network.key
                 row["parameters"] = checkpoint.parameters
                 row["megabytes"] = round(checkpoint.weights_bytes / 1e6, 1)
-                row["from"] = "embedded"
             except CheckpointError as error:
-                row["parameters"] = spec.count_parameters(len(task.classes))
-                row["from"] = (
-                    f"not here; {training_command(task.key, name)}"
-                    if error.code == ErrorCode.NO_CHECKPOINT
-                    else error.user_message
-                )
+                row["from"] = error.user_message
             yield row
+        if not folders:
+            yield {
+                "model": name,
+                "task": DIAGNOSIS.key,
+                "parameters": spec.count_parameters(len(DIAGNOSIS.classes)),
+                "megabytes": None,
+                "from": f"not here; {training_command(DIAGNOSIS.key, name)}",
+            }
 
 
 def _refuse_repeated(names: list[str]) -> None:

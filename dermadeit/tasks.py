@@ -236,13 +236,11 @@ DIAGNOSIS = Task(
     caveat="",
 )
 
-TASKS: Mapping[str, Task] = MappingProxyType({task.key: task for task in (BINARY, MULTICLASS)})
-"""What the app and the command line answer."""
-
-TRAINABLE_TASKS: Mapping[str, Task] = MappingProxyType(
-    {**TASKS, **{task.key: task for task in (DIAGNOSIS, MALIGNANCY)}}
+TASKS: Mapping[str, Task] = MappingProxyType(
+    {task.key: task for task in (DIAGNOSIS, MALIGNANCY, BINARY, MULTICLASS)}
 )
-"""What a network can be trained for. One of all eight diagnoses answers the others too (`readable_tasks`)."""
+"""What a network can be trained for, in the order in which answers are shown: the differential diagnosis, then
+what a clinician decides on. One of all eight diagnoses answers the others too (`readable_tasks`)."""
 
 
 OWN = "own"
@@ -315,7 +313,5 @@ def readable_tasks(network: Task) -> tuple[Task, ...]:
     Returns:
         That task first, then those whose classes can be formed of its.
     """
-    # The differential diagnosis comes first, then what a clinician decides on.
-    others = (DIAGNOSIS, MALIGNANCY, BINARY, MULTICLASS)
-    formed = (task for task in others if task.key != network.key and task.group(network.classes))
+    formed = (task for task in TASKS.values() if task.key != network.key and task.group(network.classes))
     return (network, *formed)

@@ -11,7 +11,7 @@ from dermadeit.imaging.preprocessing import Preprocessing
 from dermadeit.inference.predictor import Predictor, load_predictor
 from dermadeit.models.checkpoints import save_checkpoint
 from dermadeit.models.classifier import create_classifier
-from dermadeit.tasks import TASKS
+from dermadeit.tasks import BINARY, MULTICLASS
 
 TINY_IMAGE_SIZE = 64
 BROWSER_PATIENCE_MS = 90_000
@@ -25,7 +25,7 @@ os.environ["DERMADEIT_RUNTIME"] = "torch"
 def checkpoint_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Checkpoints of both tasks with random weights, laid out like `assets/checkpoints`."""
     root = tmp_path_factory.mktemp("checkpoints")
-    for task in TASKS.values():
+    for task in (BINARY, MULTICLASS):
         for name in ("dermadeit", "mobilenetv2"):
             torch.manual_seed(0)
             classifier = create_classifier(name, len(task.classes), image_size=TINY_IMAGE_SIZE)
@@ -36,7 +36,7 @@ def checkpoint_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def predictors(checkpoint_root: Path) -> dict[str, Predictor]:
     """Task key to a DermaDeiT predictor with random weights."""
-    return {key: load_predictor(key, root=checkpoint_root) for key in TASKS}
+    return {key: load_predictor(key, root=checkpoint_root) for key in (BINARY.key, MULTICLASS.key)}
 
 
 @pytest.fixture(scope="session")

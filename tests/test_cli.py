@@ -21,7 +21,7 @@ from dermadeit.data.manifest import read_source
 from dermadeit.evaluation.calibrate import fit_trust
 from dermadeit.inference.doctor import Finding
 from dermadeit.inference.predictor import Predictor
-from dermadeit.models.checkpoints import load_checkpoint
+from dermadeit.models.checkpoints import answered_tasks, find_checkpoint, load_checkpoint, read_task
 from dermadeit.models.specs import MODEL_SPECS
 from dermadeit.tasks import BINARY, MULTICLASS
 from dermadeit.trust.calibration import OPERATING_POINTS
@@ -260,11 +260,14 @@ def test_a_checkpoint_of_the_other_task_is_refused(checkpoint_root: Path, lesion
     assert "“binary”, not “multiclass”" in result.stderr
 
 
-def test_models_lists_every_model_for_every_task() -> None:
+def test_models_lists_every_network_and_how_to_train_the_others() -> None:
     rows = [json.loads(line) for line in _run("models", "--format", "jsonl").stdout.splitlines()]
-    assert {(row["model"], row["task"]) for row in rows} == {
-        (name, task) for name in MODEL_SPECS for task in ("binary", "multiclass")
-    }
+    assert {row["model"] for row in rows} == set(MODEL_SPECS)
+    embedded = [(row["model"], row["task"]) for row in rows if row["from"] == "embedded"]
+    folders = {find_checkpoint(task.key, name) for name in MODEL_SPECS for task in answered_tasks(name)}
+    assert sorted(embedded) == sorted((folder.name, read_task(folder).key) for folder in folders)
+    [missing] = [row for row in rows if row["model"] == "dinov2"]
+    assert "python train/distill.py --recipe dinov2 --task diagnosis" in missing["from"]
     assert all(row["parameters"] > 1e6 for row in rows)
     assert "MB" in _run("models").stdout
 

@@ -11,7 +11,6 @@ from dermadeit.tasks import (
     MALIGNANCY,
     MULTICLASS,
     TASKS,
-    TRAINABLE_TASKS,
     Task,
     create_own_task,
     get_task,
@@ -45,7 +44,7 @@ def test_unknown_class_names_the_known_ones() -> None:
         get_task("multiclass").index_of("nevus")
 
 
-@pytest.mark.parametrize("task", TRAINABLE_TASKS.values(), ids=TRAINABLE_TASKS)
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 def test_every_class_has_its_words_for_people(task: Task) -> None:
     assert task.display_names.keys() == task.nouns.keys() == set(task.classes)
     shown = {*task.display_names.values(), *(noun for nouns in task.nouns.values() for noun in nouns)}
@@ -80,7 +79,7 @@ def test_readings_are_the_sums_that_one_makes_by_hand() -> None:
 
 def test_many_photos_are_read_like_each_of_them() -> None:
     shares = np.random.default_rng(0).dirichlet(np.ones(8), (3, 5))
-    for task in TRAINABLE_TASKS.values():
+    for task in TASKS.values():
         groups = task.group(EIGHT)
         assert groups is not None
         together = groups.read(shares)

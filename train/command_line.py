@@ -20,7 +20,7 @@ import yaml
 from dermadeit.data.own_classes import has_own_classes
 from dermadeit.errors import ConfigurationError, DermaDeiTError
 from dermadeit.files import escape_what_cannot_be_printed
-from dermadeit.tasks import OWN, TRAINABLE_TASKS
+from dermadeit.tasks import OWN, TASKS
 from train.configuration import (
     GROUPS,
     DataSettings,
@@ -152,7 +152,7 @@ def _read_recipe(name: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
     task = tasks[0] if tasks else DataSettings.task
     merged: dict[str, Any] = {}
     for of, settings in reversed(chain):
-        of_tasks = {key: settings.pop(key) for key in TRAINABLE_TASKS if key in settings}
+        of_tasks = {key: settings.pop(key) for key in TASKS if key in settings}
         merged |= _check_types(of, settings | of_tasks.get(task, {}))
     return merged
 

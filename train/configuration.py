@@ -18,7 +18,7 @@ import torch
 from dermadeit.errors import ConfigurationError
 from dermadeit.imaging.preprocessing import DIHEDRAL_VIEWS
 from dermadeit.models.specs import get_spec
-from dermadeit.tasks import OWN, TRAINABLE_TASKS, get_task
+from dermadeit.tasks import OWN, TASKS, get_task
 
 CHECKPOINT_PREFIX = "checkpoint:"
 FILE_PREFIX = "file:"
@@ -93,7 +93,7 @@ class DataSettings(Settings):
 
     task: str = setting(
         "diagnosis",
-        f"what to tell apart: {', '.join(TRAINABLE_TASKS)}, or own for the classes of the manifest; where no "
+        f"what to tell apart: {', '.join(TASKS)}, or own for the classes of the manifest; where no "
         "task is named, the manifest decides whether it is own",
     )
     data: str = setting("", "folder with manifest.csv and its images; else DERMADEIT_DATA, else data/")
@@ -124,7 +124,7 @@ class DataSettings(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.task != OWN:
-            get_task(self.task, TRAINABLE_TASKS)
+            get_task(self.task)
         if self.folds and not (self.folds > 1 and self.held_out_fold < self.folds):
             raise ConfigurationError("folds must be 0, or at least 2 with a held_out_fold below it.")
         if self.label_share < 1 and self.class_balancing in ("sampler", "class_within_source"):

@@ -50,7 +50,7 @@ from dermadeit.data.manifest import Manifest, check_leaks, read_source
 from dermadeit.errors import ConfigurationError, DermaDeiTError
 from dermadeit.files import require_folder, write_atomically
 from dermadeit.imaging.preprocessing import DIHEDRAL_VIEWS, apply_dihedral
-from dermadeit.tasks import DIAGNOSIS, TRAINABLE_TASKS, create_own_task
+from dermadeit.tasks import DIAGNOSIS, TASKS, create_own_task
 from train.answers import EXTERNAL, Answers, Images
 from train.command_line import explaining_mistakes, parse_arguments
 from train.configuration import FILE_PREFIX, TrainingConfiguration
@@ -217,7 +217,7 @@ def read_pool(folder: Path, search: Mapping[str, Any]) -> Pool:
     Raises:
         TableError: The manifest can't be used, or a lesion is in two splits.
     """
-    manifest = read_source(find_manifest(folder), TRAINABLE_TASKS["diagnosis"])
+    manifest = read_source(find_manifest(folder), TASKS["diagnosis"])
     check_leaks(manifest)
     if held_out := search.get("held_out"):
         rows = [row for row in manifest.rows if row.split in ("train", *held_out)]

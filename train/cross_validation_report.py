@@ -36,7 +36,7 @@ from dermadeit.metrics.classification import (
 from dermadeit.metrics.weighted import areas_under_roc, log_losses, recalibrate
 from dermadeit.reporting.format import NOTHING, decimal, figure
 from dermadeit.reporting.markdown import difference_text, markdown_table
-from dermadeit.tasks import DIAGNOSIS, TRAINABLE_TASKS, readable_tasks
+from dermadeit.tasks import DIAGNOSIS, TASKS, readable_tasks
 from train.answers import EXTERNAL, Answers, Images, positions
 from train.command_line import explaining_mistakes
 from train.cross_validation import SEARCH_FILE
@@ -132,7 +132,7 @@ class Scores:
     def external(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """The figures on photos of other cameras: melanoma against benign, by two scores."""
         positive = self.labels == "mel"
-        malignant = TRAINABLE_TASKS["malignancy"].group(self.classes)
+        malignant = TASKS["malignancy"].group(self.classes)
         assert malignant is not None
         scores = {
             "external_malignancy_roc_auc": malignant.read(self.probabilities)[:, 1],
@@ -156,7 +156,7 @@ class Scores:
     def _reading(
         self, name: str, weights: np.ndarray, among: np.ndarray | None = None
     ) -> dict[str, np.ndarray]:
-        task = TRAINABLE_TASKS[name]
+        task = TASKS[name]
         groups = task.group(self.classes)
         assert groups is not None
         labels = groups.regroup(self._truth)

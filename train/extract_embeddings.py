@@ -28,7 +28,7 @@ from dermadeit.data.manifest import SPLITS, Manifest, read_source
 from dermadeit.errors import ConfigurationError, TableError
 from dermadeit.files import require_folder
 from dermadeit.imaging.preprocessing import DIHEDRAL_VIEWS
-from dermadeit.tasks import DIAGNOSIS, TRAINABLE_TASKS, get_task
+from dermadeit.tasks import DIAGNOSIS, TASKS, get_task
 from train.command_line import explaining_mistakes
 from train.loaders import find_manifest
 from train.teachers.cache import BATCH_IMAGES, SHARD_IMAGES, TeacherCache, teacher_cache_folder
@@ -88,7 +88,7 @@ def _fill(
 def _read_manifest(options: argparse.Namespace) -> Manifest:
     path = find_manifest(options.data)
     try:
-        return read_source(path, get_task(options.task, TRAINABLE_TASKS)).select(options.split)
+        return read_source(path, get_task(options.task)).select(options.split)
     except TableError as error:
         raise TableError(
             f"{error.user_message} The table was read for the task “{options.task}”; a table with the labels of "
@@ -119,7 +119,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--split", choices=SPLITS, default="train")
     parser.add_argument(
         "--task",
-        choices=TRAINABLE_TASKS,
+        choices=TASKS,
         default=DIAGNOSIS.key,
         help="whose images; the cache of all diagnoses serves every task",
     )

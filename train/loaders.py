@@ -14,7 +14,7 @@ from dermadeit.data.dataset import LesionDataset, collate
 from dermadeit.data.manifest import Manifest, check_leaks, read_source
 from dermadeit.data.own_classes import read_own_task
 from dermadeit.errors import ConfigurationError, ErrorCode, TableError
-from dermadeit.tasks import BINARY, OWN, TRAINABLE_TASKS, get_task
+from dermadeit.tasks import BINARY, OWN, get_task
 from train.configuration import DataSettings, TrainingConfiguration
 from train.data.splitting import DEFAULT_SHARES, advise_shares
 from train.original import OriginalDataset, SeededDraws
@@ -41,7 +41,7 @@ def load_manifest(settings: DataSettings) -> Manifest:
         TableError: It contradicts itself, a lesion crosses splits, or a split lacks a class.
     """
     path = find_manifest(settings.folder)
-    task = read_own_task(path) if settings.task == OWN else get_task(settings.task, TRAINABLE_TASKS)
+    task = read_own_task(path) if settings.task == OWN else get_task(settings.task)
     manifest = read_source(path, task)
     if not settings.allow_leaks:
         check_leaks(manifest)

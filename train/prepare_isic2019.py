@@ -32,7 +32,7 @@ from dermadeit.data.vocabulary import SPLITS
 from dermadeit.errors import ConfigurationError, ErrorCode, TableError
 from dermadeit.files import require_folder
 from dermadeit.imaging.decode import MAX_ASPECT, MIN_SIDE, decode_image
-from dermadeit.tasks import TRAINABLE_TASKS, Task
+from dermadeit.tasks import TASKS, Task
 from train.command_line import explaining_mistakes
 from train.data.images import JOURNAL, PreparedImage, prepare_images
 from train.data.isic2019 import BASE_URL, get_archives, open_isic2019
@@ -250,7 +250,7 @@ def _warn_of_missing_classes(
     """For each task whose classes there are: the splits that lack one, and which shares would help."""
     names = [image.label or image.diagnosis for image in images]
     shares: dict[str, float] = dict(zip(SPLITS, settings.shares, strict=True))
-    for task in [own] if own else TRAINABLE_TASKS.values():
+    for task in [own] if own else TASKS.values():
         labels = classes_in(task, names)
         missing = missing_classes(splits, labels, SPLITS)
         if missing and {*task.classes} <= {*labels}:

@@ -14,7 +14,7 @@ from dermadeit.errors import ConfigurationError
 from dermadeit.evaluation.evaluate import evaluate, write_evaluations
 from dermadeit.inference.predictor import Predictor
 from dermadeit.models.checkpoints import load_checkpoint
-from dermadeit.tasks import TRAINABLE_TASKS, get_task
+from dermadeit.tasks import get_task
 from train.configuration import CHECKPOINT_PREFIX, TrainingConfiguration
 
 logger = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ def run_smoke(train: Callable[[TrainingConfiguration], Path], wanted: TrainingCo
             output=str(folder / "student"),
         )
     )
-    task = get_task(wanted.data.task, TRAINABLE_TASKS)
+    task = get_task(wanted.data.task)
     manifest = read_source(folder / "data" / "manifest.csv", task).select("test")
     evaluation = evaluate(manifest, Predictor(load_checkpoint(student, task.key)))
     write_evaluations([evaluation], folder / "test")

@@ -40,7 +40,7 @@ from dermadeit.metrics.shares import (
     risk_coverage,
     stability_figures,
 )
-from dermadeit.tasks import OWN, TRAINABLE_TASKS, Task, get_task
+from dermadeit.tasks import OWN, Task, get_task
 from dermadeit.trust.calibration import CONFORMAL_COVERAGE, OPERATING_POINTS, Calibration
 from dermadeit.trust.gating import answer_status
 
@@ -674,7 +674,7 @@ def _failure_rows(evaluations: Sequence[Evaluation], with_origin: bool) -> Itera
 
 def _classes_of(evaluations: Sequence[Evaluation]) -> tuple[str, ...]:
     if evaluations[0].task != OWN:
-        return get_task(evaluations[0].task, TRAINABLE_TASKS).classes
+        return get_task(evaluations[0].task).classes
     # Classes of one's own are known to the records alone.
     answered = (item for evaluation in evaluations for item in evaluation.predictions)
     first = next(iter(answered), None)

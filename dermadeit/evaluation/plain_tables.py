@@ -13,7 +13,7 @@ from pathlib import Path
 from dermadeit.data.collection import holds_predictions
 from dermadeit.data.tabular import Table
 from dermadeit.errors import ErrorCode, ResultFileError
-from dermadeit.tasks import DIAGNOSES, OWN, TRAINABLE_TASKS, Task, create_own_task
+from dermadeit.tasks import DIAGNOSES, OWN, TASKS, Task, create_own_task
 
 KnownImages = Callable[[Task], Mapping[str, Mapping[str, str]]]
 """Gives image identifier to `label`, `lesion_group`, `source` and `split`, for the images of a task."""
@@ -69,7 +69,7 @@ def complete_table(
     """
     table = _with_plain_names(table)
     if not holds_predictions(table.columns):
-        classes = [f"p_{key}" for key in (task or next(iter(TRAINABLE_TASKS.values()))).classes]
+        classes = [f"p_{key}" for key in (task or next(iter(TASKS.values()))).classes]
         missing = [name for name in ("image_id", *classes) if name not in table.columns]
         raise ResultFileError(
             f"“{path.name}” has no column {', '.join(missing)}. A table of predictions needs image_id, and "
@@ -125,13 +125,13 @@ def _find_task(table: Table, asked: Task | None, path: Path, *, is_own: bool) ->
         for prefix in _SCORES
     }
     classes = max(of_prefix.values(), key=len)
-    known = [*([asked] if asked else []), *(() if is_own else TRAINABLE_TASKS.values())]
+    known = [*([asked] if asked else []), *(() if is_own else TASKS.values())]
     for task in known:
         if set(task.classes) == set(classes):
             return task
     if asked is not None and set(asked.classes) <= set(classes):
         return asked
-    for task in () if is_own else TRAINABLE_TASKS.values():
+    for task in () if is_own else TASKS.values():
         if set(task.classes) & set(classes):
             missing = [f"p_{key}" for key in task.classes if key not in classes]
             if missing and asked in (None, task):
@@ -145,7 +145,7 @@ def _find_task(table: Table, asked: Task | None, path: Path, *, is_own: bool) ->
 
 
 def _with_truth(table: Table, task: Task | None, path: Path, known: KnownImages) -> CompletedTable:
-    tasks = {row["task"]: task or TRAINABLE_TASKS.get(row["task"]) for row in table.rows}
+    tasks = {row["task"]: task or TASKS.get(row["task"]) for row in table.rows}
     images = {key: known(each) if each else {} for key, each in tasks.items()}
     has_groups, borrowed = "lesion_group" in table.columns, 0
     rows, lines, unlabelled, grouped = [], [], [], True

@@ -28,7 +28,7 @@ from dermadeit.metrics.classification import (
     resampled_figures,
 )
 from dermadeit.metrics.shares import needs_wilson, wilson_interval
-from dermadeit.tasks import TRAINABLE_TASKS, Task, get_task
+from dermadeit.tasks import TASKS, Task, get_task
 from dermadeit.trust.stability import Stability
 
 SMALLEST_SLICE = 20
@@ -377,7 +377,7 @@ def read_predictions(
     return tuple(
         replace(
             _prediction_set(
-                completed.task or get_task(key, TRAINABLE_TASKS),
+                completed.task or get_task(key),
                 name,
                 views,
                 replace(
@@ -546,7 +546,7 @@ def _prediction_set(task: Task, model: str, views: int, table: Table, path: Path
         decided=_read_answers(task, probabilities, served, table),
         other_answers={
             other.key: tuple(row[f"{_ANSWER}{other.key}"] for row in table.rows)
-            for other in TRAINABLE_TASKS.values()
+            for other in TASKS.values()
             if f"{_ANSWER}{other.key}" in table.columns
             and {row[f"{_ANSWER}{other.key}"] for row in table.rows} <= set(other.classes)
         },

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from dermadeit.errors import CheckpointError, ModelError
 from dermadeit.inference.predictor import Predictor, load_predictor
-from dermadeit.models.checkpoints import CHECKPOINT_ROOT, find_checkpoint, load_checkpoint
+from dermadeit.models.checkpoints import CHECKPOINT_ROOT, answered_tasks, find_checkpoint, load_checkpoint
 from dermadeit.models.specs import COMPARED_MODELS, get_spec
-from dermadeit.tasks import OWN, TASKS, Task, get_task
+from dermadeit.tasks import DIAGNOSIS, OWN, Task, get_task
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,9 @@ class ModelZoo:
         self._runtime = runtime
         self._loaded = dict(loaded or {})
         answered = {task: predictor.checkpoint.task for (task, _), predictor in self._loaded.items()}
-        self.tasks: Sequence[Task] = tuple((answered if OWN in answered else answered | dict(TASKS)).values())
+        if OWN not in answered:
+            answered |= {task.key: task for name in COMPARED_MODELS for task in answered_tasks(name, root)}
+        self.tasks: Sequence[Task] = tuple(answered.values())
         self._lock = threading.Lock()
 
     def task(self, key: str) -> Task:
@@ -122,7 +124,9 @@ def load_answering(folder: Path | None = None, runtime: str = "torch") -> dict[s
     answering = {} if folder is None else _by_task(Predictor(load_checkpoint(folder), runtime=runtime))
     if OWN in answering:
         return answering
-    for key in TASKS:
+    embedded = [task.key for task in answered_tasks()]
+    # Without any checkpoint, the attempt says how to make one.
+    for key in embedded or [DIAGNOSIS.key]:
         if key not in answering:
             # What is there already stays, and keeps its place.
             answering |= _by_task(load_predictor(key, runtime=runtime)) | answering

@@ -27,11 +27,11 @@ from dermadeit.models.hub import (
     plain_architecture,
     to_distilled_weights,
 )
-from dermadeit.models.specs import ModelSpec, get_spec
+from dermadeit.models.specs import OURS, ModelSpec, get_spec
 from dermadeit.tasks import (
     DIAGNOSIS,
     OWN,
-    TRAINABLE_TASKS,
+    TASKS,
     ClassGroups,
     Task,
     create_own_task,
@@ -398,7 +398,7 @@ def _read_network(ours: Mapping[str, Any]) -> Task:
     """The task whose classes are the network's own."""
     key = ours["task"] if ours["format"] == 1 else ours["tasks"][0]
     if key != OWN:
-        return get_task(key, TRAINABLE_TASKS)
+        return get_task(key)
     titles = {str(key): str(title) for key, title in ours["titles"].items()}
     return create_own_task(tuple(ours["classes"]), titles, str(ours["target"]), str(ours["task_title"]))
 
@@ -435,13 +435,13 @@ def find_checkpoint(task: str | None, model: str, root: Path = CHECKPOINT_ROOT) 
             code=ErrorCode.NO_CHECKPOINT,
         )
     if task is not None:
-        get_task(task, TRAINABLE_TASKS)
+        get_task(task)
     spec = get_spec(model)
     shared = root / spec.name
     network = read_task(shared) if (shared / CONFIG_FILE).is_file() else None
     if network is not None and (task is None or task in {own.key for own in readable_tasks(network)}):
         return shared
-    having = [key for key in TRAINABLE_TASKS if (root / key / spec.name / CONFIG_FILE).is_file()]
+    having = [key for key in TASKS if (root / key / spec.name / CONFIG_FILE).is_file()]
     if task is None and having:
         raise ConfigurationError(
             f"{spec.title} has a network for each task. Name the task: {' or '.join(having)}."
@@ -458,6 +458,28 @@ def find_checkpoint(task: str | None, model: str, root: Path = CHECKPOINT_ROOT) 
         f"runs/{wanted}/{spec.name} in place of the name.",
         code=ErrorCode.NO_CHECKPOINT,
     )
+
+
+def answered_tasks(model: str = OURS, root: Path = CHECKPOINT_ROOT) -> tuple[Task, ...]:
+    """The tasks that a model has a checkpoint for; reads no weights.
+
+    Args:
+        model: Name of a model, or the path of a checkpoint folder.
+        root: Folder that holds the checkpoints, as `find_checkpoint` takes it.
+
+    Raises:
+        CheckpointError: A checkpoint is damaged.
+    """
+    found = []
+    for task in TASKS.values():
+        try:
+            find_checkpoint(task.key, model, root)
+        except CheckpointError as error:
+            if error.code not in (ErrorCode.NO_CHECKPOINT, ErrorCode.WRONG_TASK):
+                raise
+            continue
+        found.append(task)
+    return tuple(found)
 
 
 def training_command(task: str, model: str) -> str:

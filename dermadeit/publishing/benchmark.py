@@ -39,7 +39,7 @@ from dermadeit.evaluation.predictions import (
 )
 from dermadeit.files import ASSETS, read_json_if_there, write_json
 from dermadeit.models.specs import MODEL_SPECS, OURS
-from dermadeit.tasks import DIAGNOSIS, TRAINABLE_TASKS, Task
+from dermadeit.tasks import DIAGNOSIS, TASKS, Task
 
 BENCHMARK_ROOT = ASSETS / "benchmark"
 """Where the published predictions lie."""
@@ -165,6 +165,21 @@ def read_benchmark(folder: Path, task: Task) -> FiledModels:
         {model: models[model] for model in sorted(models)},
         {model: digest for model, digest in weights.items() if digest},
     )
+
+
+def filed_tasks(root: Path = BENCHMARK_ROOT) -> tuple[Task, ...]:
+    """The tasks that models were filed for; all of them where there is a network of eight diagnoses.
+
+    Raises:
+        ResultFileError: Nothing was filed.
+    """
+    shared = (root / DIAGNOSIS.key / IMAGES_FILE).is_file()
+    found = [task for task in TASKS.values() if shared or (root / task.key).is_dir()]
+    if not found:
+        raise ResultFileError(
+            "The benchmark has no model. File one with “benchmark add”.", code=ErrorCode.EMPTY_BENCHMARK
+        )
+    return tuple(found)
 
 
 def measure_benchmark(root: Path, task: Task) -> dict[str, Any]:
@@ -387,7 +402,7 @@ def _read_model(path: Path, task: Task, images: Sequence[Mapping[str, str]]) -> 
         logits = finite_numbers(table, _logit_columns(task, views), path)
         answers = {
             key: tuple(row[_answer_column(key, views)] for row in table.rows)
-            for key in TRAINABLE_TASKS
+            for key in TASKS
             if _answer_column(key, views) in table.columns
         }
         own = answers.pop(task.key, ())
@@ -430,7 +445,7 @@ def _read_as(
 
 def _weighed_answers(predictions: PredictionSet) -> dict[str, tuple[str, ...]]:
     """Key of each task to what was answered, where that is not always the most probable class."""
-    others = (predictions.read_as(TRAINABLE_TASKS[key]) for key in predictions.other_answers)
+    others = (predictions.read_as(TASKS[key]) for key in predictions.other_answers)
     kept = {
         part.task.key: predictions.other_answers[part.task.key]
         for part in others

@@ -22,6 +22,7 @@ from dermadeit.publishing.benchmark import (
     LEAKAGE_TEST,
     LEAKAGE_TEST_OF_0_2,
     METRICS_FILE,
+    filed_tasks,
     measure_benchmark,
 )
 from dermadeit.reporting.format import NOTHING, count, counted, p_value
@@ -33,7 +34,7 @@ from dermadeit.reporting.markdown import (
     marks,
     write_between_marks,
 )
-from dermadeit.tasks import TASKS, Task
+from dermadeit.tasks import Task
 
 PLACE = "benchmark"
 START, END = marks(PLACE)
@@ -58,7 +59,12 @@ _LEAKAGE_CAPTION = (
 )
 
 
-_SUMMARY_FIGURES = {"accuracy": "accuracy", "roc_auc": "AUROC"}
+_SUMMARY_FIGURES = {
+    "diagnosis": {"accuracy": "accuracy"},
+    "malignancy": {"roc_auc": "AUROC"},
+    "binary": {"accuracy": "accuracy", "roc_auc": "AUROC"},
+    "multiclass": {"accuracy": "accuracy", "roc_auc": "AUROC"},
+}
 """The figures of each task that the short table shows, by their names in `metrics.json`."""
 
 
@@ -77,19 +83,20 @@ def write_benchmark_tables(results: Path, readme: Path, root: Path = BENCHMARK_R
     # Before the figures are computed, so that a file without its marks costs nothing.
     for document, place in ((results, PLACE), (readme, SUMMARY_PLACE)):
         around_marks(document, place)
-    for task in TASKS.values():
+    for task in filed_tasks(root):
         write_json(root / task.key / METRICS_FILE, measure_benchmark(root, task))
     write_between_marks(results, PLACE, render_tables(root))
     write_between_marks(readme, SUMMARY_PLACE, render_summary(root))
 
 
 def render_summary(root: Path = BENCHMARK_ROOT) -> str:
-    """One Markdown table of all tasks: ours and the models that a command of ours trains, two figures a task."""
+    """One Markdown table of all tasks, of ours and the models that a command of ours trains."""
     models = read_json(root / MODELS_FILE)
-    metrics = [read_json(root / key / METRICS_FILE) for key in TASKS]
+    tasks = filed_tasks(root)
+    metrics = [read_json(root / task.key / METRICS_FILE) for task in tasks]
     header = ["model"]
-    for task, measured in zip(TASKS.values(), metrics, strict=True):
-        first, *others = _SUMMARY_FIGURES.values()
+    for task, measured in zip(tasks, metrics, strict=True):
+        first, *others = _SUMMARY_FIGURES[task.key].values()
         header += [f"{task.title} ({counted(measured['images'], 'image')}): {first}", *others]
     rows = [
         [
@@ -98,8 +105,8 @@ def render_summary(root: Path = BENCHMARK_ROOT) -> str:
                 figure_text(get_figures_of_most_views(measured["models"][model]), name)
                 if model in measured["models"]
                 else NOTHING
-                for measured in metrics
-                for name in _SUMMARY_FIGURES
+                for task, measured in zip(tasks, metrics, strict=True)
+                for name in _SUMMARY_FIGURES[task.key]
             ),
         ]
         for model, entry in models.items()
@@ -112,7 +119,7 @@ def render_tables(root: Path = BENCHMARK_ROOT) -> str:
     """The tables of every task as Markdown, from its `metrics.json` and `models.json`."""
     models = read_json(root / MODELS_FILE)
     return "\n".join(
-        _render_task(task, read_json(root / task.key / METRICS_FILE), models) for task in TASKS.values()
+        _render_task(task, read_json(root / task.key / METRICS_FILE), models) for task in filed_tasks(root)
     )
 
 

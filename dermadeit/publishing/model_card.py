@@ -18,14 +18,14 @@ from dermadeit.evaluation.slices import SLICED_BY
 from dermadeit.files import read_json, write_atomically
 from dermadeit.imaging.skin_tone import SKIN_TONE_CAVEAT
 from dermadeit.metrics.classification import FIGURES, HEADLINE_FIGURES
-from dermadeit.models.checkpoints import CHECKPOINT_ROOT, TRAINING_FILE
+from dermadeit.models.checkpoints import CHECKPOINT_ROOT, CONFIG_FILE, TRAINING_FILE
 from dermadeit.models.specs import OURS
 from dermadeit.publishing import model_card_text as text
 from dermadeit.publishing.benchmark import BENCHMARK_ROOT, METRICS_FILE
 from dermadeit.reporting.format import NOTHING, any_value, count, counted, percent
 from dermadeit.reporting.markdown import figure_text, figures_table, folded, markdown_table, point_text, words
 from dermadeit.reporting.names import SET_FIGURES, teacher_networks
-from dermadeit.tasks import TASKS, Task
+from dermadeit.tasks import DIAGNOSIS, TASKS, Task
 
 TOLERANCE = 0.02
 """How far coverage may be from what it is meant to be before the card points it out."""
@@ -64,11 +64,13 @@ class _Evidence:
         task: The task.
         files: Name of a result to its content; what is missing, or of other weights, is not in it.
         stale: Names of results that are of other weights.
+        network: The task whose classes are the network's own. What belongs to the network is told there.
     """
 
     task: Task
     files: Mapping[str, Mapping[str, Any]]
     stale: frozenset[str]
+    network: Task
 
     def show(self, name: str, *path: str) -> Any:
         """What lies at a path in a result, or None."""
@@ -93,21 +95,25 @@ def write_model_card(
 
     Args:
         path: The Markdown file to create or replace.
-        checkpoints: Holds `<task>/dermadeit/` with `config.json`, `training.json` and `calibration.json`.
+        checkpoints: Holds `dermadeit/`, or `<task>/dermadeit/` for each task, with `config.json`,
+            `training.json` and `calibration.json`.
         benchmark: Holds `<task>/metrics.json`, as `benchmark table` writes it.
         evidence: Holds `<task>/` with `metrics.json` as `evaluate` writes it, `robustness.json`,
             `gate_curve.json`, `out_of_distribution.json`, `faithfulness.json` and `error_detection.json`. Any of
-            them may be missing.
+            them may be missing. What one network's gates do lies under the task that it was trained for.
 
     Raises:
         ResultFileError: A file is damaged.
     """
-    card = render_model_card([_collect(task, checkpoints, benchmark, evidence) for task in TASKS.values()])
+    known = [_collect(task, checkpoints, benchmark, evidence) for task in TASKS.values()]
+    # A task that nothing tells of is one of networks that are not here.
+    card = render_model_card([part for part in known if part.files] or known)
     write_atomically(path, lambda partial: partial.write_text(card, encoding="utf-8"))
 
 
 def render_model_card(tasks: Sequence[_Evidence]) -> str:
     """The card as Markdown."""
+    networks = [known for known in tasks if known.network is known.task]
     parts = [
         "# Model card of DermaDeiT",
         f"**{DISCLAIMER}**",
@@ -116,9 +122,9 @@ def render_model_card(tasks: Sequence[_Evidence]) -> str:
         *_section("Intended use", text.INTENDED_USE),
         *_section("Out of scope", text.OUT_OF_SCOPE),
         *_section("Data and splits", text.DATA),
-        *_by_task(tasks, _data),
+        *_by_task(networks, _data),
         *_section("Training"),
-        *_by_task(tasks, _training),
+        *_by_task(networks, _training),
         *_section(
             "Figures", "The test split, with the largest number of views of each image that was evaluated."
         ),
@@ -301,17 +307,23 @@ def _without_n(point: Mapping[str, Any]) -> str:
 
 
 def _collect(task: Task, checkpoints: Path, benchmark: Path, evidence: Path) -> _Evidence:
-    folder = checkpoints / task.key / OURS
+    is_shared = (checkpoints / OURS / CONFIG_FILE).is_file()
+    folder = checkpoints / OURS if is_shared else checkpoints / task.key / OURS
+    network = DIAGNOSIS if is_shared else task
     files = {
-        "config": _read(folder / "config.json"),
+        "config": _read(folder / CONFIG_FILE),
         "training": _read(folder / TRAINING_FILE),
         "fitted": _read(folder / "calibration.json"),
         "benchmark": _read(benchmark / task.key / METRICS_FILE),
         "evaluation": _read(evidence / task.key / METRICS_FILE).get(OURS, {}),
         "robustness": _read(evidence / task.key / ROBUSTNESS_FILE),
         **{
-            name: _of_task(_read(evidence / task.key / f"{name}.json"), task)
-            for name in ("gate_curve", "out_of_distribution", "faithfulness", "error_detection")
+            name: _of_task(_read(evidence / part.key / f"{name}.json"), part)
+            for part, names in (
+                (network, ("gate_curve", "out_of_distribution")),
+                (task, ("faithfulness", "error_detection")),
+            )
+            for name in names
         },
     }
     weights = files["config"].get("dermadeit", {}).get("weights_sha256")
@@ -321,7 +333,7 @@ def _collect(task: Task, checkpoints: Path, benchmark: Path, evidence: Path) -> 
         if (digest := _weights_of(content)) is not None and weights is not None and digest != weights
     )
     present = {name: content for name, content in files.items() if content and name not in stale}
-    return _Evidence(task, present, stale)
+    return _Evidence(task, present, stale, network)
 
 
 def _read(path: Path) -> Any:
@@ -471,6 +483,8 @@ def _gates(known: _Evidence) -> list[str]:
             f"Area under the risk–coverage curve: {point_text(risk['aurc'])}.",
             markdown_table(["share answered", "share of errors", "least probability kept"], points),
         ]
+    if known.network is not known.task:
+        return lines
     gates = known.show("fitted", "report", "gates")
     lines += ["When the thresholds were fitted:", figures_table(gates) if gates else known.missing("fitted")]
     curve, report = known.show("gate_curve"), known.show("out_of_distribution")

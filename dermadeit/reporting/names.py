@@ -9,7 +9,7 @@ from typing import Any
 
 from dermadeit.models.specs import model_name
 from dermadeit.reporting.format import counted, percent
-from dermadeit.tasks import DIAGNOSES, TRAINABLE_TASKS, Task
+from dermadeit.tasks import DIAGNOSES, TASKS, Task
 
 _SHOWN_CLASSES = 3
 
@@ -121,7 +121,7 @@ def interval_warnings(measured: Iterable[Metrics]) -> list[str]:
 
 def class_name(metrics: Metrics, key: str) -> str:
     """The name of a class of the task that was evaluated, for people; `class_names` names those of one's own."""
-    task = TRAINABLE_TASKS.get(metrics.get("task", ""))
+    task = TASKS.get(metrics.get("task", ""))
     names = metrics.get("class_names") or (task.display_names if task else {})
     return names.get(key, key)
 

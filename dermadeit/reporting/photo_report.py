@@ -28,7 +28,7 @@ from dermadeit.reporting.names import (
     score_name,
     task_title,
 )
-from dermadeit.tasks import OWN, TRAINABLE_TASKS, Task, create_own_task
+from dermadeit.tasks import OWN, TASKS, Task, create_own_task
 from dermadeit.trust.calibration import operating_point_title
 from dermadeit.trust.gating import (
     ANSWERED,
@@ -169,7 +169,7 @@ def _prevalence(reading: Mapping[str, Any], task: Task) -> str:
 
 def _task(reading: Mapping[str, Any]) -> Task:
     if reading["task"] != OWN:
-        return TRAINABLE_TASKS[reading["task"]]
+        return TASKS[reading["task"]]
     names = reading["class_names"]
     return create_own_task(tuple(names), names, title=reading["title"])
 
@@ -315,5 +315,5 @@ def _share(figure: Mapping[str, Any] | None) -> str:
 
 
 def _class_name(reading: Mapping[str, Any], key: str) -> str:
-    names = reading.get("class_names") or TRAINABLE_TASKS[reading["task"]].display_names
+    names = reading.get("class_names") or TASKS[reading["task"]].display_names
     return names.get(key, key)

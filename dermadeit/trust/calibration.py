@@ -16,7 +16,7 @@ import numpy as np
 
 from dermadeit.errors import ConfigurationError, ErrorCode, TableError
 from dermadeit.metrics.weighted import figures_of_counts
-from dermadeit.tasks import TRAINABLE_TASKS, ClassGroups, get_task, target_class
+from dermadeit.tasks import ClassGroups, get_task, target_class
 from dermadeit.trust.prevalence import move_share, reweigh
 from dermadeit.trust.scaling import Scaling
 from dermadeit.trust.threshold_curve import ThresholdCurve, fit_curve
@@ -608,7 +608,7 @@ def _read_reading(
     classes = tuple(map(str, values["classes"]))
     groups = None
     if classes != network:
-        groups = get_task(key, TRAINABLE_TASKS).group(network)
+        groups = get_task(key).group(network)
         if groups is None or len(groups.members) != len(classes):
             raise ValueError("a task that these classes don't form")
     weights = tuple(map(float, values["class_weights"] or ()))

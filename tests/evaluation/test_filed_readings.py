@@ -15,7 +15,7 @@ from dermadeit.evaluation.predictions import PredictionSet, measure, read_predic
 from dermadeit.inference.lesion import join_photos
 from dermadeit.inference.predictor import load_predictor
 from dermadeit.inference.records import Evaluation
-from dermadeit.tasks import BINARY, DIAGNOSIS, MALIGNANCY, MULTICLASS, TRAINABLE_TASKS, Task
+from dermadeit.tasks import BINARY, DIAGNOSIS, MALIGNANCY, MULTICLASS, TASKS, Task
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +133,7 @@ def test_the_evaluation_measures_what_was_fitted_for_its_task(evaluation: Evalua
 
 
 def test_every_task_is_one_that_the_file_can_be_read_as(filed: PredictionSet) -> None:
-    assert all(filed.read_as(task) is not None for task in TRAINABLE_TASKS.values())
+    assert all(filed.read_as(task) is not None for task in TASKS.values())
 
 
 def _in_pairs(manifest: Manifest) -> Manifest:

@@ -11,7 +11,7 @@ import yaml
 
 from dermadeit.data.manifest import read_source
 from dermadeit.errors import ConfigurationError
-from dermadeit.tasks import TRAINABLE_TASKS
+from dermadeit.tasks import TASKS
 from train.answers import EXTERNAL, Answers, Images
 from train.command_line import parse_arguments
 from train.cross_validation import SEARCH_FILE, main, plan_runs, read_pool
@@ -93,7 +93,7 @@ def test_an_option_overrules_the_base_but_not_an_arm() -> None:
 
 def test_folds_keep_lesions_whole_and_diagnoses_even_and_leave_test_alone(data: Path) -> None:
     pool = read_pool(data, {"folds": 3})
-    manifest = read_source(data / "manifest.csv", TRAINABLE_TASKS["diagnosis"])
+    manifest = read_source(data / "manifest.csv", TASKS["diagnosis"])
     untouched = {row.image_id for row in manifest.rows if row.split == "test"}
     assert untouched
     assert {row.image_id for row in pool.manifest.rows} == {row.image_id for row in manifest.rows} - untouched
@@ -240,7 +240,7 @@ def test_students_wait_for_their_teachers_and_learn_what_these_say_together(
 
 
 def test_held_out_splits_are_answered_about_and_nothing_else(regimes: Path, data: Path) -> None:
-    manifest = read_source(data / "manifest.csv", TRAINABLE_TASKS["diagnosis"])
+    manifest = read_source(data / "manifest.csv", TASKS["diagnosis"])
     held_out = {row.image_id for row in manifest.rows if row.split in HELD_OUT["held_out"]}
     for arm in HELD_OUT["arms"]:
         assert set(Answers.read(regimes / arm / "fold0-seed0.npz").image_ids.tolist()) == held_out

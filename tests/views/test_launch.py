@@ -13,7 +13,7 @@ from repository import ROOT
 import app
 from dermadeit import load_predictor
 from dermadeit.errors import CheckpointError
-from dermadeit.tasks import TASKS
+from dermadeit.models.checkpoints import answered_tasks
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_serves_the_embedded_checkpoints(served: str, monkeypatch: pytest.Monkey
     monkeypatch.setenv("GRADIO_ANALYTICS_ENABLED", "False")
     client = Client(served, verbose=False)
     example = ROOT / "assets" / "examples" / "ISIC_0000185.jpg"
-    for task in TASKS:
+    for task in (answered.key for answered in answered_tasks()):
         [record] = client.predict(handle_file(example), task, api_name="/predict")
         [expected] = load_predictor(task).predict([example])
         assert record["status"] == "ok"

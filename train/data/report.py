@@ -15,7 +15,7 @@ from dermadeit.data.manifest import SPLITS
 from dermadeit.data.synthetic import MANIFEST_COLUMNS
 from dermadeit.data.tabular import write_csv
 from dermadeit.files import write_json
-from dermadeit.tasks import BINARY, DIAGNOSES, OWN, TRAINABLE_TASKS, Task
+from dermadeit.tasks import BINARY, DIAGNOSES, OWN, TASKS, Task
 from train.data.layouts import ExcludedImage
 from train.data.splitting import NEEDED_SPLITS, classes_in, missing_classes
 
@@ -108,7 +108,7 @@ def _trainable_tasks(rows: Sequence[Mapping[str, Any]], own: Task | None) -> lis
     names = [str(row["label"] or row["diagnosis"]) for row in rows]
     splits = [str(row["split"]) for row in rows]
     found = []
-    for task in [own] if own else TRAINABLE_TASKS.values():
+    for task in [own] if own else TASKS.values():
         labels = classes_in(task, names)
         if {*task.classes} <= {*labels} and not missing_classes(splits, labels, NEEDED_SPLITS):
             found.append(task.key)

@@ -10,6 +10,7 @@ from typing import Any
 from dermadeit.files import read_json_if_there
 from dermadeit.models.checkpoints import CHECKPOINT_ROOT, CONFIG_FILE, TRAINING_FILE
 from dermadeit.models.specs import COMPARED_MODELS, MODEL_SPECS
+from dermadeit.tasks import DIAGNOSIS, TASKS
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class TrainingRecord:
     """One checkpoint's record.
 
     Attributes:
-        task: Key of its task.
+        task: Key of the task that it was trained for.
         model: Key of `MODEL_SPECS`.
         config: Content of its `config.json`.
         training: Content of its `training.json`; empty for a checkpoint that came without.
@@ -49,19 +50,26 @@ class TrainingRecord:
 
 
 def models_with_record(root: Path = CHECKPOINT_ROOT) -> tuple[str, ...]:
-    """Keys of the models that have a checkpoint of any task, in the order in which models are compared."""
-    found = {path.parent.name for path in root.glob(f"*/*/{CONFIG_FILE}")}
+    """Keys of the models that have a checkpoint, in the order in which models are compared."""
+    found = {path.parent.name for depth in ("*", "*/*") for path in root.glob(f"{depth}/{CONFIG_FILE}")}
     order = [*COMPARED_MODELS, *sorted(MODEL_SPECS.keys() - set(COMPARED_MODELS))]
     return tuple(name for name in order if name in found)
 
 
-def read_record(task: str, model: str, root: Path = CHECKPOINT_ROOT) -> TrainingRecord | None:
-    """The record of a checkpoint, or None where there is no checkpoint.
+def read_records(model: str, root: Path = CHECKPOINT_ROOT) -> list[TrainingRecord]:
+    """The records of a model's networks: of its one network, or of one for each task; empty where there is none.
 
     Raises:
         OSError: A file can't be read.
         ValueError: A file is not JSON.
     """
-    folder = root / task / model
+    shared = _read_record(DIAGNOSIS.key, root / model)
+    of_tasks = [shared] if shared else [_read_record(task, root / task / model) for task in TASKS]
+    return [record for record in of_tasks if record]
+
+
+def _read_record(task: str, folder: Path) -> TrainingRecord | None:
     config = read_json_if_there(folder / CONFIG_FILE)
-    return TrainingRecord(task, model, config, read_json_if_there(folder / TRAINING_FILE)) if config else None
+    if not config:
+        return None
+    return TrainingRecord(task, folder.name, config, read_json_if_there(folder / TRAINING_FILE))

@@ -21,31 +21,28 @@ from dermadeit.reporting.markdown import (
 )
 from dermadeit.reporting.names import capitalised, teacher_networks
 from dermadeit.reporting.templates import render
-from dermadeit.tasks import TASKS, Task
-from dermadeit.views.training.record import TrainingRecord, read_record
+from dermadeit.tasks import DIAGNOSIS, TASKS, Task, get_task, readable_tasks
+from dermadeit.views.training.record import TrainingRecord, read_records
 
 
 def model_html(model: str, checkpoints: Path, benchmark: Path) -> str:
-    """The trainings of a shipped model, a card a task; a checkpoint of one's own brings no tasks here.
+    """The trainings of a shipped model, a card a network; a checkpoint of one's own brings no tasks here.
 
     Args:
         model: Key of `MODEL_SPECS`.
-        checkpoints: Folder that holds `<task>/<model>/`.
+        checkpoints: Folder that holds `<model>/`, or `<task>/<model>/` for each task.
         benchmark: Folder that holds the published predictions of each task.
     """
     return render(
         "views/training/trainings.html",
         title=get_spec(model).title,
-        cards=[
-            _card(task, model, read_record(task.key, model, checkpoints), benchmark)
-            for task in TASKS.values()
-        ],
+        cards=[_card(record, benchmark) for record in read_records(model, checkpoints)],
+        command=training_command(DIAGNOSIS.key, model),
     )
 
 
-def _card(task: Task, model: str, record: TrainingRecord | None, benchmark: Path) -> dict[str, Any]:
-    if record is None:
-        return {"task": task, "record": None, "command": training_command(task.key, model)}
+def _card(record: TrainingRecord, benchmark: Path) -> dict[str, Any]:
+    task = get_task(record.task)
     curves = training_curves(record.training)
     splits = record.training.get("data") or {}
     columns = list(dict.fromkeys(key for counts in splits.values() for key in counts))
@@ -64,7 +61,10 @@ def _card(task: Task, model: str, record: TrainingRecord | None, benchmark: Path
             [str(split).capitalize(), *(any_value(counts.get(key)) for key in columns)]
             for split, counts in splits.items()
         ],
-        "confusion": _confusion(task, record, benchmark),
+        "readings": [
+            {"title": reading.title, **_confusion(reading, record, benchmark)}
+            for reading in readable_tasks(task)
+        ],
     }
 
 
@@ -101,9 +101,9 @@ def _confusion(task: Task, record: TrainingRecord, benchmark: Path) -> dict[str,
     except (TableError, ResultFileError) as error:
         return {**shown, "message": error.user_message}
     if record.model not in filed.models:
-        folder = f"runs/{task.key}/{record.model}"
+        folder = f"runs/{record.task}/{record.model}"
         evaluate = (
-            f"python -m dermadeit evaluate data/manifest.csv --split test --task {task.key} "
+            f"python -m dermadeit evaluate data/manifest.csv --split test --task {record.task} "
             f"--model {folder} --output {folder}/test"
         )
         return {**shown, "commands": [evaluate, f"python -m dermadeit benchmark add {folder}/test"]}

@@ -20,8 +20,8 @@ from dermadeit.inference.side_by_side import agreement
 from dermadeit.inference.zoo import ModelZoo
 from dermadeit.metrics.classification import HEADLINE_FIGURES
 from dermadeit.models.specs import COMPARED_MODELS
-from dermadeit.publishing.benchmark import BENCHMARK_ROOT, ENSEMBLE_TITLE, read_benchmark
-from dermadeit.tasks import BINARY, MULTICLASS, TASKS
+from dermadeit.publishing.benchmark import BENCHMARK_ROOT, ENSEMBLE_TITLE, filed_tasks, read_benchmark
+from dermadeit.tasks import BINARY, MULTICLASS
 from dermadeit.trust.calibration import OPERATING_POINTS
 from dermadeit.views.comparison.disagreements import disagreements_html
 from dermadeit.views.comparison.photo_cards import OWN_ANSWER, agreement_html, cards_html
@@ -163,7 +163,7 @@ def shown(figures, name):
     return f"{figures[name]:.3f}{interval}"
 
 
-@pytest.mark.parametrize("task", TASKS.values(), ids=list(TASKS))
+@pytest.mark.parametrize("task", filed_tasks(), ids=lambda task: task.key)
 def test_the_published_figures_are_those_of_the_files(task):
     page = benchmark_html(task)
     metrics = json.loads((BENCHMARK_ROOT / task.key / "metrics.json").read_text(encoding="utf-8"))
@@ -175,9 +175,9 @@ def test_the_published_figures_are_those_of_the_files(task):
     together = "".join(f"<td>{shown(metrics['ensemble'], name)}</td>" for name in HEADLINE_FIGURES)
     assert f'<th scope="row">{ENSEMBLE_TITLE}</th><td></td>{together}' in page
     original = json.loads((BENCHMARK_ROOT / ORIGINAL_FILE).read_text(encoding="utf-8"))
-    for row in original["tasks"][task.key]:
+    for row in original["tasks"].get(task.key, ()):
         assert f'<th scope="row">{row["model"]}</th><td>{row["accuracy"]:.4f}</td>' in page
-    assert page.index("Not comparable") < page.index("As reported")
+        assert page.index("Not comparable") < page.index("As reported")
     assert all(reason in unescape(page) for reason in original["why_not_comparable"])
 
 

@@ -12,7 +12,6 @@ from repository import ROOT
 
 from dermadeit.about import DISCLAIMER, VERSION
 from dermadeit.inference.zoo import ModelZoo
-from dermadeit.tasks import TASKS
 from dermadeit.views.application import TAB_TITLES, build_app, launch_options
 from dermadeit.views.page.theme import style_sheets
 
@@ -29,7 +28,7 @@ def test_healthz_says_what_answers(app_url, predictors, checkpoint_root):
     assert reply.headers["content-type"] == "application/json"
     assert reply.headers["cache-control"] == "no-store"
     content = reply.json()
-    weights = {task: checkpoint_root / task / "dermadeit" / "model.safetensors" for task in TASKS}
+    weights = {task: checkpoint_root / task / "dermadeit" / "model.safetensors" for task in predictors}
     assert content.pop("checkpoints") == {
         f"{task}/dermadeit": hashlib.sha256(path.read_bytes()).hexdigest() for task, path in weights.items()
     }
