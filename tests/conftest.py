@@ -11,7 +11,7 @@ from dermadeit.imaging.preprocessing import Preprocessing
 from dermadeit.inference.predictor import Predictor, load_predictor
 from dermadeit.models.checkpoints import save_checkpoint
 from dermadeit.models.classifier import create_classifier
-from dermadeit.tasks import BINARY, MULTICLASS
+from dermadeit.tasks import BINARY, DIAGNOSIS, MULTICLASS
 
 TINY_IMAGE_SIZE = 64
 BROWSER_PATIENCE_MS = 90_000
@@ -23,20 +23,20 @@ os.environ["DERMADEIT_RUNTIME"] = "torch"
 
 @pytest.fixture(scope="session")
 def checkpoint_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Checkpoints of both tasks with random weights, laid out like `assets/checkpoints`."""
+    """Checkpoints of all diagnoses with random weights; below `binary` and `multiclass`, of fewer classes."""
     root = tmp_path_factory.mktemp("checkpoints")
-    for task in (BINARY, MULTICLASS):
+    for folder, task in ((root, DIAGNOSIS), *((root / task.key, task) for task in (BINARY, MULTICLASS))):
         for name in ("dermadeit", "mobilenetv2"):
             torch.manual_seed(0)
             classifier = create_classifier(name, len(task.classes), image_size=TINY_IMAGE_SIZE)
-            save_checkpoint(root / task.key / name, classifier, task, Preprocessing(TINY_IMAGE_SIZE))
+            save_checkpoint(folder / name, classifier, task, Preprocessing(TINY_IMAGE_SIZE))
     return root
 
 
 @pytest.fixture(scope="session")
 def predictors(checkpoint_root: Path) -> dict[str, Predictor]:
-    """Task key to a DermaDeiT predictor with random weights."""
-    return {key: load_predictor(key, root=checkpoint_root) for key in (BINARY.key, MULTICLASS.key)}
+    """Task key to a DermaDeiT predictor with random weights, each of a network of just these classes."""
+    return {key: load_predictor(key, root=checkpoint_root / key) for key in (BINARY.key, MULTICLASS.key)}
 
 
 @pytest.fixture(scope="session")

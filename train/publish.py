@@ -2,12 +2,13 @@
 
     python -m train.publish --runs runs --data data --not-skin FOLDER
 
-For every model of the stage `final` that is done, and once all choices are made: copies its checkpoint to
-assets/checkpoints/<task>/<model>, fits what belongs to it on the calibration split, reads the test split with
-eight views and with one, files the predictions in assets/benchmark, and the figures of ours for the model card in
-assets/evidence. With --image-level-data it files both arms of the leakage test too. What has been published is not
-read again. `make benchmark-table` and `python -m dermadeit model-card` then write the
-documents.
+For every model of the stage `final` that is done, and once all choices are made: copies a network of all eight
+diagnoses to assets/checkpoints/<model>, fits what belongs to it on the calibration split (class weights, and the
+prediction sets of rare classes, on the validation split too), reads the test split with eight views and with one
+for all tasks together, files the predictions in assets/benchmark, and the figures of ours for the model card in
+assets/evidence. A network of fewer classes is measured and filed, and does not ship. With
+--image-level-data it files both arms of the leakage test too. What has been published is not read again.
+`make benchmark-table` and `python -m dermadeit model-card` then write the documents.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dermadeit.data.manifest import Manifest, check_leaks, leaking_lesions, read_source
 from dermadeit.errors import ConfigurationError
 from dermadeit.evaluation.calibrate import fit_trust, read_cases
-from dermadeit.evaluation.evaluate import evaluate, write_evaluations
+from dermadeit.evaluation.evaluate import evaluate_tasks, write_evaluations
 from dermadeit.evaluation.slices import describe_images, write_attributes
 from dermadeit.files import read_json
 from dermadeit.inference.predictor import DEFAULT_VIEWS, Predictor
@@ -38,7 +39,7 @@ from dermadeit.models.checkpoints import (
 from dermadeit.models.specs import OURS
 from dermadeit.publishing.benchmark import BENCHMARK_ROOT, METRICS_FILE, SplitBy, add_predictions
 from dermadeit.publishing.model_card import EVIDENCE_ROOT
-from dermadeit.tasks import TASKS, Task
+from dermadeit.tasks import DIAGNOSIS, TASKS, Task
 from dermadeit.trust.files import remove_trust, write_trust
 from train.command_line import explaining_mistakes
 from train.distill import DONE_FILE
@@ -63,32 +64,35 @@ LAST_FILE = "failures.csv"
 _FILES = (CONFIG_FILE, WEIGHTS_FILE, TRAINING_FILE)
 
 
-def publish(name: str, manifest: Manifest, source: Path, runs: Path, not_skin: Path | None) -> None:
-    """Publishes one model of one task.
+def publish(name: str, task: Task, source: Path, runs: Path, not_skin: Path | None) -> None:
+    """Publishes one model.
 
     Args:
         name: Its name in the programme.
-        manifest: All splits of its task.
-        source: The manifest's table.
+        task: What it was trained for.
+        source: The table of all splits.
         runs: The programme's output folder.
         not_skin: Photos of anything but skin, from which the gates learn what to withhold; None without.
 
     Raises:
         DermaDeiTError: The checkpoint or the images can't be used.
     """
-    task = manifest.task
     folder = runs / task.key / STAGE / name
     measured = runs / task.key / "test" / name
-    weights = load_checkpoint(folder, task.key).weights_sha256
-    if _measured_weights(measured) != weights:
-        if name not in NOT_SHIPPED:
-            folder = _ship(name, folder, manifest, source, not_skin)
-        _measure(load_checkpoint(folder, task.key), manifest.select("test"), measured)
+    trained = load_checkpoint(folder)
+    if _measured_weights(measured) != trained.weights_sha256:
+        if task is DIAGNOSIS and name not in NOT_SHIPPED:
+            folder = _ship(name, folder, source, not_skin)
+        tests = [read_source(source, reading).select("test") for reading in trained.tasks]
+        _measure(load_checkpoint(folder), tests, measured)
     # Filing again changes nothing, so an interruption between the two is made good.
     add_predictions([measured, measured / ONE_VIEW], BENCHMARK_ROOT, name=name)
-    if name == OURS:
-        (EVIDENCE_ROOT / task.key).mkdir(parents=True, exist_ok=True)
-        shutil.copy(measured / METRICS_FILE, EVIDENCE_ROOT / task.key / METRICS_FILE)
+    if name == OURS and task is DIAGNOSIS:
+        for reading in trained.tasks:
+            (EVIDENCE_ROOT / reading.key).mkdir(parents=True, exist_ok=True)
+            shutil.copy(
+                _place(measured, reading, task) / METRICS_FILE, EVIDENCE_ROOT / reading.key / METRICS_FILE
+            )
     logger.info("%s, %s: published", task.key, name)
 
 
@@ -113,7 +117,7 @@ def publish_leakage_test(manifests: Mapping[SplitBy, Manifest], runs: Path) -> N
         measured = runs / task.key / "test" / f"leakage-test-{split_by}"
         checkpoint = load_checkpoint(runs / task.key / training, task.key)
         if _measured_weights(measured) != checkpoint.weights_sha256:
-            _measure(checkpoint, manifests[split_by].select("test"), measured)
+            _measure(checkpoint, [manifests[split_by].select("test")], measured)
         add_predictions([measured, measured / ONE_VIEW], BENCHMARK_ROOT, split_by=split_by)
     logger.info("%s, leakage test: published", task.key)
 
@@ -136,27 +140,47 @@ def _measured_weights(measured: Path) -> str | None:
     return figures["weights_sha256"]
 
 
-def _ship(name: str, trained: Path, manifest: Manifest, source: Path, not_skin: Path | None) -> Path:
+def _ship(name: str, trained: Path, source: Path, not_skin: Path | None) -> Path:
     """Copies a checkpoint to where it ships, and fits what belongs to it; returns that folder."""
-    task = manifest.task
-    folder = CHECKPOINT_ROOT / task.key / name
+    folder = CHECKPOINT_ROOT / name
     folder.mkdir(parents=True, exist_ok=True)
     remove_trust(folder)
     for file in _FILES:
         shutil.copy(trained / file, folder / file)
-    predictor = Predictor(load_checkpoint(folder, task.key, calibrated=False))
-    cases = read_cases(source, task) if name == OURS else None
-    write_trust(folder, fit_trust(manifest.select("calibration"), cases, predictor, not_skin=not_skin))
+    predictor = Predictor(load_checkpoint(folder, calibrated=False))
+    manifest = read_source(source, predictor.checkpoint.network)
+    trust = fit_trust(
+        manifest.select("calibration"),
+        read_cases(source, manifest.task) if name == OURS else None,
+        predictor,
+        validation=manifest.select("validation"),
+        not_skin=not_skin,
+    )
+    write_trust(folder, trust)
     return folder
 
 
-def _measure(checkpoint: Checkpoint, test: Manifest, folder: Path) -> None:
-    """Reads the test split with one view and with all."""
-    predictor = Predictor(checkpoint)
-    write_evaluations([evaluate(test, predictor, views=1)], folder / ONE_VIEW)
-    attributes = describe_images(test.rows)
+def _measure(checkpoint: Checkpoint, tests: Sequence[Manifest], folder: Path) -> None:
+    """Reads the test split with one view and with all.
+
+    Args:
+        checkpoint: The network.
+        tests: The test images of each task that is measured, that of the network first.
+        folder: Where its results are written, and those of the other tasks below it.
+    """
+    predictor, task = Predictor(checkpoint), tests[0].task
+    write_evaluations(evaluate_tasks(tests[:1], predictor, views=1), folder / ONE_VIEW)
+    attributes = describe_images(tests[0].rows)
     write_attributes(folder / "attributes.csv", attributes)
-    write_evaluations([evaluate(test, predictor, DEFAULT_VIEWS, attributes=attributes)], folder)
+    found = evaluate_tasks(tests, predictor, DEFAULT_VIEWS, attributes=attributes)
+    # The network's own comes last: it says that all were measured.
+    for test, evaluation in reversed(list(zip(tests, found, strict=True))):
+        write_evaluations([evaluation], _place(folder, test.task, task))
+
+
+def _place(measured: Path, reading: Task, network: Task) -> Path:
+    """Where the results of a task lie among those of a network."""
+    return measured if reading is network else measured / reading.key
 
 
 @explaining_mistakes
@@ -189,7 +213,7 @@ def main(arguments: list[str] | None = None) -> int:
         manifest = read_source(source, task)
         check_leaks(manifest)
         for name in chosen:
-            publish(name, manifest, source, options.runs, options.not_skin)
+            publish(name, task, source, options.runs, options.not_skin)
         published += chosen
         if by_image:
             publish_leakage_test({"lesion": manifest, "image": read_source(by_image, task)}, options.runs)

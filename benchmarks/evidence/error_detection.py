@@ -47,7 +47,7 @@ from dermadeit.metrics.classification import (
 from dermadeit.metrics.shares import Shares, stability_figures
 from dermadeit.tasks import DIAGNOSIS, TASKS, Task
 from dermadeit.trust.neighbours import VOTERS, Neighbour, NeighbourIndex, disagreeing_share, disagrees
-from dermadeit.trust.stability import answers, flipped, spreads
+from dermadeit.trust.stability import spreads
 
 logger = logging.getLogger("benchmarks.evidence.error_detection")
 
@@ -69,22 +69,29 @@ class Answers:
     """What the model says of N images in V views.
 
     Attributes:
-        view_logits: float32 [N, V, K].
+        view_logits: float [N, V, K], for the K classes of the task.
+        logits: float [N, K], of all views together.
         tokens: float32 [N, D], distillation tokens of the unturned images.
         labels: int [N], true class indices.
         lesion_groups: N names.
     """
 
     view_logits: np.ndarray
+    logits: np.ndarray
     tokens: np.ndarray
     labels: np.ndarray
     lesion_groups: tuple[str, ...]
+
+    @property
+    def answered(self) -> np.ndarray:
+        """Int [N], the most probable class of each image."""
+        return self.logits.argmax(axis=1)
 
 
 def read_images(
     predictor: Predictor, rows: Sequence[ManifestRow], views: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Logits of all views, float32 [N, V, K], and distillation tokens, float32 [N, D]."""
+    """The network's logits of all views, float32 [N, V, C], and distillation tokens, float32 [N, D]."""
     logits, tokens = [], []
     for start in tqdm(range(0, len(rows), BATCH_IMAGES), unit="batch", disable=None):
         images = []
@@ -97,22 +104,26 @@ def read_images(
     return np.stack(logits), np.stack(tokens)
 
 
+def read_as_asked(predictor: Predictor, logits: np.ndarray) -> np.ndarray:
+    """The network's logits, float [..., C], as those of the task that is asked, float64 [..., K]."""
+    shares = predictor.checkpoint.groups.read(softmax(logits.astype(float), axis=-1))
+    return np.log(np.maximum(shares, np.finfo(float).tiny))
+
+
 def error_signals(
     found: Answers, neighbours: Sequence[Sequence[Neighbour]], task: Task
 ) -> dict[str, np.ndarray]:
     """Name of each signal to float [N], higher where an error is likelier."""
-    mean_logits = found.view_logits.mean(axis=1)
-    largest = softmax(mean_logits.astype(float), axis=1).max(axis=1)
+    largest = softmax(found.logits.astype(float), axis=1).max(axis=1)
     doubt = np.maximum(1 - largest, np.finfo(float).eps)
-    answered = answers(found.view_logits)
-    labels = [task.classes[index] for index in answered]
+    labels = [task.classes[index] for index in found.answered]
     return {
         # As log odds, which is what a logistic regression can scale.
         BASELINE: np.log(doubt) - np.log(largest),
         "neighbours": np.array(
             [disagreeing_share(near, label, task) for near, label in zip(neighbours, labels, strict=True)]
         ),
-        "views": spreads(found.view_logits, answered),
+        "views": spreads(found.view_logits, found.answered),
     }
 
 
@@ -201,8 +212,11 @@ def measure_error_detection(
     task = predictor.checkpoint.task
     rows = sample_lesions(read_source(table, task).select(split), images, seed).rows
     logger.info("Reading %d images in %d views", len(rows), views)
+    logits, tokens = read_images(predictor, rows, views)
     found = Answers(
-        *read_images(predictor, rows, views),
+        read_as_asked(predictor, logits),
+        read_as_asked(predictor, logits.mean(axis=1)),
+        tokens,
         np.array([task.index_of(row.label) for row in rows]),
         tuple(row.lesion_group for row in rows),
     )
@@ -211,11 +225,14 @@ def measure_error_detection(
     if index is None:
         index = _build_index(predictor, table, index_images, seed)
     near = [index.query(token, neighbours) for token in found.tokens]
-    answered = answers(found.view_logits)
-    wrong = answered != found.labels
+    wrong = found.answered != found.labels
     flagged = np.array(
-        [disagrees(some, task.classes[answer], task) for some, answer in zip(near, answered, strict=True)]
+        [
+            disagrees(some, task.classes[answer], task)
+            for some, answer in zip(near, found.answered, strict=True)
+        ]
     )
+    flips = (found.view_logits.argmax(axis=2) != found.answered[:, None]).sum(axis=1)
     signals = error_signals(found, near, task)
     return {
         "task": task.key,
@@ -231,9 +248,7 @@ def measure_error_detection(
         "wrong": int(wrong.sum()),
         "signals": score_signals(signals, wrong, found.lesion_groups, seed),
         "neighbours_contradict": flag_figures(flagged, wrong, found.lesion_groups),
-        "stability": stability_figures(
-            flipped(found.view_logits).sum(axis=1), signals["views"], views, found.lesion_groups
-        ),
+        "stability": stability_figures(flips, signals["views"], views, found.lesion_groups),
     }
 
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dermadeit.about import VERSION
-from dermadeit.errors import CheckpointError, DermaDeiTError, ErrorCode
+from dermadeit.errors import CheckpointError, DermaDeiTError
 from dermadeit.files import ASSETS
-from dermadeit.models.checkpoints import CHECKPOINT_ROOT, find_checkpoint, load_checkpoint
+from dermadeit.models.checkpoints import CHECKPOINT_ROOT, answered_tasks, find_checkpoint, load_checkpoint
 from dermadeit.models.specs import COMPARED_MODELS, OURS
-from dermadeit.tasks import TASKS
+from dermadeit.tasks import DIAGNOSIS
 
 PACKAGES = ("numpy", "pillow", "torch", "timm", "gradio", "huggingface-hub")
 """What must be there to read photos and to open the app."""
@@ -84,22 +84,32 @@ def _examine_machine() -> Iterator[Finding]:
 
 def _examine_checkpoints(root: Path) -> Iterator[Finding]:
     """Every checkpoint that is there; ours must be, and all must be whole."""
-    seen = set()
-    for task in TASKS:
-        for model in COMPARED_MODELS:
+    for model in COMPARED_MODELS:
+        try:
+            answered = answered_tasks(model, root)
+            if not answered and model == OURS:
+                find_checkpoint(DIAGNOSIS.key, model, root)
+        except CheckpointError as error:
+            yield Finding(model, error.user_message, works=False)
+            continue
+        # A baseline that was never trained is nobody's fault.
+        for folder in dict.fromkeys(find_checkpoint(task.key, model, root) for task in answered):
+            name = folder.relative_to(root).as_posix()
             try:
-                folder = find_checkpoint(task, model, root)
-                if folder in seen:
-                    continue
-                seen.add(folder)
                 checkpoint = load_checkpoint(folder)
             except CheckpointError as error:
-                # A baseline that was never trained is nobody's fault.
-                if model == OURS or error.code != ErrorCode.NO_CHECKPOINT:
-                    yield Finding(f"{task}/{model}", error.user_message, works=False)
+                yield Finding(name, error.user_message, works=False)
                 continue
             fitted = "calibrated" if checkpoint.trust is not None else "not calibrated"
-            yield Finding(f"{task}/{model}", f"{fitted}, SHA-256 {checkpoint.weights_sha256[:16]}… as named")
+            yield Finding(name, f"{fitted}, SHA-256 {checkpoint.weights_sha256[:16]}… as named")
+
+
+def _answered(root: Path) -> list[str]:
+    """Keys of the tasks that our model answers; that of all diagnoses where it answers none."""
+    try:
+        return [task.key for task in answered_tasks(OURS, root)] or [DIAGNOSIS.key]
+    except CheckpointError:
+        return [DIAGNOSIS.key]
 
 
 def _read_example(root: Path) -> Iterator[Finding]:
@@ -109,7 +119,7 @@ def _read_example(root: Path) -> Iterator[Finding]:
     except (ImportError, OSError) as error:
         yield Finding("photo", f"can't be read: {error}", works=False)
         return
-    for task in TASKS:
+    for task in _answered(root):
         try:
             predictor = load_predictor(task, root=root)
             start = time.perf_counter()

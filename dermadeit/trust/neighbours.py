@@ -277,7 +277,7 @@ def describe_outside(votes: Mapping[str, int]) -> str:
     if not count:
         return ""
     verb = "has" if count == 1 else "have"
-    return f"{count} of the {total} most similar cases {verb} a diagnosis that this model can't give"
+    return f"{count} of the {total} most similar cases {verb} a diagnosis that is no answer to this task"
 
 
 def describe_disagreement(neighbours: Sequence[Neighbour], label: str, task: Task) -> str:

@@ -14,6 +14,7 @@ from dermadeit.views.api.compare import add_compare_endpoint, add_compare_predic
 from dermadeit.views.api.decide import add_decide_endpoint
 from dermadeit.views.api.evaluate import add_evaluate_endpoint
 from dermadeit.views.api.health import health_route
+from dermadeit.views.api.lesion import add_lesion_endpoint
 from dermadeit.views.api.photo import add_photo_endpoints
 from dermadeit.views.api.report import add_report_endpoint
 from dermadeit.views.batch.tab import BatchEvaluationTab
@@ -65,6 +66,7 @@ def build_app(predictors: Mapping[str, Predictor], zoo: ModelZoo) -> gr.Blocks:
             with _tab("training") as training:
                 TrainingAndCardTab().render(training)
         add_photo_endpoints(predictors)
+        add_lesion_endpoint(predictors)
         add_report_endpoint(predictors)
         add_decide_endpoint(predictors)
         add_evaluate_endpoint(zoo)

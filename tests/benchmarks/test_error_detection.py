@@ -66,7 +66,7 @@ def test_too_few_errors_are_refused() -> None:
 def test_signals_of_two_images() -> None:
     view_logits = np.log(np.array([[[0.9, 0.1], [0.9, 0.1]], [[0.2, 0.8], [0.4, 0.6]]]))
     near = (Neighbour("a", "NV", 0.1), Neighbour("b", "MEL", 0.1), Neighbour("c", "BCC", 0.1))
-    found = Answers(view_logits, np.zeros((2, 4)), np.array([0, 0]), ("a", "b"))
+    found = Answers(view_logits, view_logits.mean(axis=1), np.zeros((2, 4)), np.array([0, 0]), ("a", "b"))
     signals = error_signals(found, [near, near], BINARY)
     # Logits are averaged, so odds are multiplied: 9 for nevus, and the root of 4 · 1.5 for others.
     assert signals["probability"] == pytest.approx([-np.log(9), -np.log(6) / 2])

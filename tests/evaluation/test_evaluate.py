@@ -27,7 +27,7 @@ def evaluations(synthetic_data: Path, checkpoint_root: Path, tmp_path: Path) -> 
     broken = ManifestRow("=broken", "broken.jpg", tmp_path / "broken.jpg", "mel", "test", "B", "")
     manifest = replace(manifest, rows=(manifest.rows[0], broken, *manifest.rows[1:]))
     return [
-        evaluate(manifest, load_predictor("multiclass", name, root=checkpoint_root), views=2)
+        evaluate(manifest, load_predictor("multiclass", name, root=checkpoint_root / "multiclass"), views=2)
         for name in ("dermadeit", "mobilenetv2")
     ]
 
@@ -92,7 +92,7 @@ def test_a_table_without_predictions_is_refused(evaluations: list[Evaluation], t
     with pytest.raises(ResultFileError, match="no predictions"):
         read_predictions(tmp_path / "predictions.csv")
     (tmp_path / "labels.csv").write_text("image_id,label\n1,mel\n")
-    with pytest.raises(ResultFileError, match="no column p_nevus, p_others"):
+    with pytest.raises(ResultFileError, match="no column p_mel, p_nv, p_bcc"):
         read_predictions(tmp_path / "labels.csv")
 
 

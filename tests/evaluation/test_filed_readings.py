@@ -85,7 +85,7 @@ def test_networks_of_eight_and_of_two_classes_share_a_file(
     manifest = read_source(root / "table.csv", BINARY, synthetic_data / "images").select("validation")
     evaluations = [
         evaluate(manifest, load_predictor("binary", "dermadeit", root=root), VIEWS),
-        evaluate(manifest, load_predictor("binary", "mobilenetv2", root=checkpoint_root), VIEWS),
+        evaluate(manifest, load_predictor("binary", "mobilenetv2", root=checkpoint_root / "binary"), VIEWS),
     ]
     write_evaluations(evaluations, tmp_path)
     eight, two = read_predictions(tmp_path / "predictions.csv")
@@ -100,7 +100,7 @@ def test_models_of_eight_and_of_two_classes_are_compared(
 ) -> None:
     manifest = read_source(root / "table.csv", BINARY, synthetic_data / "images").select("validation")
     found = evaluate(
-        manifest, load_predictor("binary", "mobilenetv2", root=checkpoint_root), VIEWS
+        manifest, load_predictor("binary", "mobilenetv2", root=checkpoint_root / "binary"), VIEWS
     ).predictions
     other = PredictionSet.of_records(BINARY, "mobilenetv2", VIEWS, found, [item.prediction for item in found])
     compared = gather_models([("mine", [filed]), ("theirs", [other])], BINARY)

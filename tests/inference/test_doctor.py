@@ -9,13 +9,16 @@ from dermadeit.inference.doctor import examine
 def test_an_installation_that_works_has_no_fault(checkpoint_root: Path) -> None:
     findings = {finding.name: finding for finding in examine(checkpoint_root)}
     assert [name for name, finding in findings.items() if not finding.works] == []
-    assert "not calibrated" in findings["binary/dermadeit"].text
-    assert findings.keys() >= {"torch", "photo, binary", "photo, multiclass"}
+    assert "not calibrated" in findings["dermadeit"].text
+    assert findings.keys() >= {"torch", "photo, diagnosis", "photo, multiclass"}
 
 
 def test_missing_and_altered_weights_are_faults(checkpoint_root: Path, tmp_path: Path) -> None:
-    shutil.copytree(checkpoint_root / "multiclass", tmp_path / "multiclass")
-    with (tmp_path / "multiclass" / "dermadeit" / "model.safetensors").open("ab") as weights:
+    def find_faults() -> set[str]:
+        return {finding.name for finding in examine(tmp_path) if not finding.works}
+
+    assert find_faults() == {"dermadeit", "photo, diagnosis"}
+    shutil.copytree(checkpoint_root / "binary" / "dermadeit", tmp_path / "dermadeit")
+    with (tmp_path / "dermadeit" / "model.safetensors").open("ab") as weights:
         weights.write(b"x")
-    faults = {finding.name for finding in examine(tmp_path) if not finding.works}
-    assert faults == {"binary/dermadeit", "multiclass/dermadeit", "photo, binary", "photo, multiclass"}
+    assert find_faults() == {"dermadeit", "photo, binary"}

@@ -162,7 +162,7 @@ def test_what_does_not_exist_is_said(checkpoint_root: Path) -> None:
     with pytest.raises(TaskError, match="moles"):
         load_predictor("moles", root=checkpoint_root)
     with pytest.raises(CheckpointError, match="malignancy"):
-        load_predictor("malignancy", root=checkpoint_root)
+        load_predictor("malignancy", str(checkpoint_root / "binary" / "dermadeit"))
     with pytest.raises(ModelError, match="resnet"):
         load_predictor("binary", model="resnet", root=checkpoint_root)
     with pytest.raises(CheckpointError, match=r"train/distill\.py"):

@@ -163,8 +163,12 @@ def test_a_model_with_one_network_is_found_before_one_for_each_task(
 ) -> None:
     assert find_checkpoint("binary", "dermadeit", root) == root / "dermadeit"
     assert find_checkpoint(None, "dermadeit", root) == root / "dermadeit"
+    of_tasks = tmp_path / "of tasks"
+    of_tasks.mkdir()
+    for task in ("binary", "multiclass"):
+        (of_tasks / task).symlink_to(checkpoint_root / task)
     with pytest.raises(ConfigurationError, match="binary or multiclass"):
-        find_checkpoint(None, "dermadeit", checkpoint_root)
+        find_checkpoint(None, "dermadeit", of_tasks)
     # One of fewer classes leaves the other tasks to networks of their own.
     (tmp_path / "dermadeit").symlink_to(checkpoint_root / "binary" / "dermadeit")
     with pytest.raises(CheckpointError, match="“binary”, not “multiclass”"):

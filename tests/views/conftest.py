@@ -24,10 +24,15 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session")
 def zoo(checkpoint_root, predictors):
     """Every compared model; of DermaDeiT and MobileNetV2 there are checkpoints, with random weights."""
+    from dermadeit.inference.predictor import load_predictor
     from dermadeit.inference.zoo import ModelZoo
 
+    baselines = {
+        task: load_predictor(task, "mobilenetv2", root=checkpoint_root / task) for task in predictors
+    }
+    loaded = {(task, "dermadeit"): predictor for task, predictor in predictors.items()}
     return ModelZoo(
-        checkpoint_root, {(task, "dermadeit"): predictor for task, predictor in predictors.items()}
+        checkpoint_root, loaded | {(task, "mobilenetv2"): baseline for task, baseline in baselines.items()}
     )
 
 

@@ -52,8 +52,9 @@ def add_compare_endpoint(zoo: ModelZoo) -> None:
 
         Args:
             image: The image file.
-            task: `binary` (nevus or others) or `multiclass` (given malignancy: mel, bcc or scc). Or
-                `own`, the only task of an app that serves classes of your own.
+            task: `diagnosis` (all eight), `malignancy`, `binary` (nevus or others) or `multiclass` (given that it
+                is malignant: mel, bcc or scc), as far as the network knows their classes. Or `own`, the only task
+                of an app that serves classes of your own.
 
         Returns:
             A list with one record for each model, after each of them; the last is whole. Status `ok`: as
@@ -85,8 +86,9 @@ def add_compare_predictions_endpoint(zoo: ModelZoo) -> None:
             files: 1 to 12 predictions.csv files as `/evaluate` and “python -m dermadeit evaluate” write them: one
                 for each model, or one that holds several. A table of your own model with `image_id` and
                 `p_<class>` is enough; true classes that it lacks are taken from the shipped test images.
-            task: `binary` (nevus or others) or `multiclass` (given malignancy: mel, bcc or scc). Or
-                `own`, the only task of an app that serves classes of your own. Predictions of other tasks are left
+            task: `diagnosis` (all eight), `malignancy`, `binary` (nevus or others) or `multiclass` (given that it
+                is malignant: mel, bcc or scc), as far as the network knows their classes. Or `own`, the only task
+                of an app that serves classes of your own. Predictions of other tasks are left
                 aside.
             models: Models whose shipped predictions of the test images are compared too, such as `dermadeit`.
 

@@ -60,14 +60,16 @@ def add_decide_endpoint(predictors: Mapping[str, Predictor]) -> None:
         Research and teaching demo, not a medical device.
 
         Args:
-            record: What `/predict` gave; or the probability of `others` alone, 0 to 1, for the task `binary`, at
-                the prevalence of the calibration images.
-            task: `binary` (nevus or others) or `multiclass` (given malignancy: mel, bcc or scc). Or
-                `own`, the only task of an app that serves classes of your own.
+            record: What `/predict` gave for this task, or for another one that the same network answers; or the
+                probability of `others` alone, 0 to 1, for the task `binary`, at the prevalence of the calibration
+                images.
+            task: `diagnosis` (all eight), `malignancy`, `binary` (nevus or others) or `multiclass` (given that it
+                is malignant: mel, bcc or scc), as far as the network knows their classes. Or `own`, the only task
+                of an app that serves classes of your own.
             operating_point: Where to decide: `sensitivity_95`, `specificity_95` or `balanced`; none for
                 `balanced`.
-            threshold: Your own in place of an operating point: the probability of the target class (`others` or
-                `mel`) from which on it is answered, 0 to 1, at the prevalence.
+            threshold: Your own in place of an operating point: the probability of the target class (such as
+                `others` or `mel`) from which on it is answered, 0 to 1, at the prevalence.
             prevalence: Share of lesions of the target class where the answer is used, 0 to 1; none for that of
                 the record, which is that of the calibration images unless it says another. `probabilities`,
                 `threshold` and predictive values are moved to it.
@@ -86,7 +88,7 @@ def add_decide_endpoint(predictors: Mapping[str, Predictor]) -> None:
             settings = check_settings(operating_point, threshold, prevalence)
             answer = read_answer(record, predictor)
             if settings.prevalence is None:
-                settings = replace(settings, prevalence=_given_prevalence(record))
+                settings = replace(settings, prevalence=_given_prevalence(_as_asked(record, answer.task)))
             exported = export_answer(answer, predictor, settings)
             is_read = isinstance(record, Mapping | list)
             return {
@@ -165,9 +167,8 @@ def read_answer(given: Any, predictor: Predictor) -> Prediction:
         ConfigurationError: It is something else, of another task or model, or not calibrated.
     """
     calibration = calibration_of(predictor)
+    given = _as_asked(given, predictor.checkpoint.task.key)
     prevalence = _given_prevalence(given)
-    if isinstance(given, list) and len(given) == 1:
-        [given] = given
     if isinstance(given, Mapping):
         _check_origin(given, predictor)
         probabilities, views, verdict = given.get("probabilities"), given.get("views"), given.get("verdict")
@@ -213,13 +214,24 @@ def _given_prevalence(given: Any) -> float | None:
     Raises:
         ConfigurationError: It is none that they could be for.
     """
-    record = given[0] if isinstance(given, list) and len(given) == 1 else given
-    prevalence = record.get("prevalence") if isinstance(record, Mapping) else None
+    prevalence = given.get("prevalence") if isinstance(given, Mapping) else None
     if prevalence is not None and not (_is_share(prevalence) and 0 < prevalence < 1):
         raise ConfigurationError(
             "The prevalence of the record must be a number above 0 and below 1, or be left out."
         )
     return prevalence
+
+
+def _as_asked(given: Any, task: str) -> Any:
+    """A record, out of its list, with its reading of a task in the place of what was asked where it has one."""
+    record = given[0] if isinstance(given, list) and len(given) == 1 else given
+    if not isinstance(record, Mapping) or record.get("task") == task:
+        return record
+    readings = record.get("readings")
+    reading = readings.get(task) if isinstance(readings, Mapping) else None
+    if not isinstance(reading, Mapping):
+        return record
+    return {**record, "task": task, **{key: reading.get(key) for key in ("probabilities", "prevalence")}}
 
 
 def _known_warnings(codes: Any) -> tuple[str, ...] | None:

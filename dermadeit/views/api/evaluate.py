@@ -39,8 +39,9 @@ def add_evaluate_endpoint(zoo: ModelZoo) -> None:
                 predictions.csv alone. The `orig_name` of an uploaded file may be its path in a folder, such as
                 `nevus/a.jpg`: folders named after classes or diagnoses label what is in them, as those of a ZIP
                 do.
-            task: `binary` (nevus or others) or `multiclass` (given malignancy: mel, bcc or scc). Or
-                `own`, the only task of an app that serves classes of your own.
+            task: `diagnosis` (all eight), `malignancy`, `binary` (nevus or others) or `multiclass` (given that it
+                is malignant: mel, bcc or scc), as far as the network knows their classes. Or `own`, the only task
+                of an app that serves classes of your own.
             models: Names of models, such as `dermadeit`.
             views: Dihedral views whose logits are averaged, 1 to 8.
 

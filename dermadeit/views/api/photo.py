@@ -51,8 +51,9 @@ def add_photo_endpoints(predictors: Mapping[str, Predictor]) -> None:
 
         Args:
             image: The image file.
-            task: `binary` (nevus or others) or `multiclass` (given malignancy: mel, bcc or scc). Or
-                `own`, the only task of an app that serves classes of your own.
+            task: `diagnosis` (all eight), `malignancy`, `binary` (nevus or others) or `multiclass` (given that it
+                is malignant: mel, bcc or scc), as far as the network knows their classes. Or `own`, the only task
+                of an app that serves classes of your own.
             operating_point: Where `operating_point` of the record decides: `sensitivity_95`, `specificity_95` or
                 `balanced`; none for `balanced`. Only a calibrated checkpoint has them.
             neighbours: How many similar training lesions to name, 0 to 50. Only a calibrated checkpoint has them.

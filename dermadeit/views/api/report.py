@@ -44,8 +44,9 @@ def add_report_endpoint(predictors: Mapping[str, Predictor]) -> None:
 
         Args:
             image: The image file.
-            task: `binary` (nevus or others) or `multiclass` (given malignancy: mel, bcc or scc; below the binary
-                reading). Or `own`, the only task of an app that serves classes of your own.
+            task: `diagnosis` (all eight), `malignancy`, `binary` (nevus or others) or `multiclass` (given that it
+                is malignant: mel, bcc or scc), as far as the network knows their classes. Or `own`, the only task
+                of an app that serves classes of your own.
             operating_point: Where to decide: `sensitivity_95`, `specificity_95` or `balanced`; none for
                 `balanced`. Only a calibrated checkpoint has them.
             threshold: Your own in place of an operating point: the probability of the target class (`others` or

@@ -116,7 +116,7 @@ def _card(
         return {**card, "state": "failed", "message": outcome.message}
     if not entry.available:
         command = training_command(task.key, entry.name)
-        place = f"assets/checkpoints/{task.key}/{entry.name}"
+        place = f"assets/checkpoints/{entry.name}"
         return {**card, "state": "missing", "command": command, "place": place}
     message = "Waiting …" if running else "No photo yet." if preview is None else "Not run."
     return {**card, "state": "waiting", "message": message}

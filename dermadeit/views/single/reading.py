@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -106,7 +106,9 @@ class Reading:
 
 
 def tasks_shown(tasks: Mapping[str, Task], task_key: str) -> tuple[str, ...]:
-    """The tasks whose answers are shown for a chosen one: before a conditional one, one that leaves nothing out.
+    """The tasks whose answers are shown for a chosen one: before a conditional one, one that says its condition.
+
+    That is one with a class of just its diagnoses, such as malignant; else one that leaves nothing out.
 
     Args:
         tasks: Task key to every task that can be asked.
@@ -118,8 +120,15 @@ def tasks_shown(tasks: Mapping[str, Task], task_key: str) -> tuple[str, ...]:
     chosen = get_task(task_key, tasks)
     if not is_conditional(chosen):
         return (task_key,)
-    whole = [key for key, task in tasks.items() if not is_conditional(task)]
-    return (*whole[:1], task_key)
+    whole = [task for task in tasks.values() if not is_conditional(task)]
+    condition = sorted(whole, key=lambda task: not _has_class_of(task, chosen.class_of_diagnosis))
+    return (*(task.key for task in condition[:1]), task_key)
+
+
+def _has_class_of(task: Task, diagnoses: Collection[str]) -> bool:
+    """Whether a class of the task has just these diagnoses."""
+    members = [{name for name, own in task.class_of_diagnosis.items() if own == key} for key in task.classes]
+    return set(diagnoses) in members
 
 
 def predict_one(predictor: Predictor, image: LesionImage) -> Prediction:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from calibrated_checkpoint import calibrated_predictor
+from eight_diagnoses import VIEWS, eight_diagnoses_root
 from gradio.utils import get_function_description
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
@@ -16,9 +17,11 @@ from repository import ROOT
 from dermadeit.errors import ConfigurationError
 from dermadeit.imaging.decode import decode_image
 from dermadeit.inference.decision import OWN_THRESHOLD, DecisionSettings, decide_with_settings
+from dermadeit.inference.lesion import join_photos
 from dermadeit.inference.predictor import Predictor
 from dermadeit.inference.prevalence import answer_at
 from dermadeit.inference.saliency import DEFAULT_METHOD, DEFAULT_OPACITY
+from dermadeit.inference.zoo import load_answering
 from dermadeit.reporting.names import WITHHELD
 from dermadeit.tasks import BINARY
 from dermadeit.views.api.decide import check_settings, read_answer
@@ -30,7 +33,8 @@ from dermadeit.views.single.reading import add_heatmap, answer_all_tasks, read_l
 @pytest.fixture(scope="module")
 def mixed(checkpoint_root, synthetic_data, predictors):
     """A calibrated binary predictor beside a multiclass one that was not calibrated."""
-    return predictors | {"binary": calibrated_predictor(checkpoint_root, synthetic_data)}
+    binary = calibrated_predictor(checkpoint_root, synthetic_data)
+    return {"binary": binary, "multiclass": predictors["multiclass"]}
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +176,7 @@ def test_a_decision_on_a_withheld_answer_says_so(calibrated, encoded_photo, file
     ("changes", "words"),
     [
         ({"status": "failed"}, "was not read"),
-        ({"task": "multiclass"}, "not of the task"),
+        ({"task": "multiclass", "readings": None}, "not of the task"),
         ({"model": "mobilenetv2"}, "not of the model"),
         ({"calibrated": False}, "not calibrated"),
         ({"views": 9}, "nothing to decide"),
@@ -247,3 +251,38 @@ def test_the_documented_endpoints_are_those_of_the_app(calibrated):
         name: [parameter["parameter_name"] for parameter in endpoint["parameters"]]
         for name, endpoint in endpoints.items()
     }
+
+
+@pytest.mark.slow
+def test_several_photos_of_a_lesion_get_one_answer(calibrated, mixed, encoded_photo, file_of):
+    paths = [file_of(encoded_photo(seed), f"{seed}.jpg") for seed in (1, 2)]
+    broken = file_of(b"no image", "broken.jpg")
+    record = calibrated.predict(
+        [handle_file(path) for path in (*paths, broken)],
+        "binary",
+        "sensitivity_95",
+        api_name="/predict_lesion",
+    )
+    # One photo at a time, since the last digits depend on the batch.
+    photos = [mixed["binary"].predict([path], operating_point="sensitivity_95")[0] for path in paths]
+    expected = join_photos(mixed["binary"], photos, operating_point="sensitivity_95").to_dict()
+    assert [photo["file"] for photo in record["photos"]] == ["1.jpg", "2.jpg", "broken.jpg"]
+    assert record["photos"][2]["error"]["code"] == "not_an_image"
+    assert record["photos"][:2] == expected["photos"]
+    assert {key: record[key] for key in expected if key != "photos"} == {
+        key: value for key, value in expected.items() if key != "photos"
+    }
+    with pytest.raises(AppError, match="1 to 12 photos"):
+        calibrated.predict([], "binary", api_name="/predict_lesion")
+
+
+def test_a_record_is_decided_on_for_every_task_that_it_has_a_reading_of(synthetic_data, lesion_files):
+    answering = load_answering(eight_diagnoses_root(synthetic_data) / "dermadeit")
+    [record] = answering["diagnosis"].predict(lesion_files[:1], VIEWS)
+    told = record.to_dict()
+    for key, predictor in answering.items():
+        answer = read_answer(told, predictor)
+        assert (answer.task, answer.probabilities) == (key, record.readings[key].probabilities)
+    told["readings"]["malignancy"] = {"probabilities": {"benign": 1}}
+    with pytest.raises(ConfigurationError, match="nothing to decide"):
+        read_answer(told, answering["malignancy"])

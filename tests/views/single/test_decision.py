@@ -41,7 +41,8 @@ from dermadeit.views.single.similar_cases import cases_html
 @pytest.fixture(scope="module")
 def mixed(checkpoint_root, synthetic_data, predictors):
     """A calibrated binary predictor beside a multiclass one that was not calibrated."""
-    return predictors | {"binary": calibrated_predictor(checkpoint_root, synthetic_data)}
+    binary = calibrated_predictor(checkpoint_root, synthetic_data)
+    return {"binary": binary, "multiclass": predictors["multiclass"]}
 
 
 @pytest.fixture(scope="module")

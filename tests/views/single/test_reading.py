@@ -40,3 +40,9 @@ def test_several_diagnoses_are_listed_by_their_probability(answering, lesion_fil
     bars = html[html.index("dd-bars") :]
     listed = sorted(task.classes, key=lambda key: bars.index(f">{task.display_names[key]}<"))
     assert listed == sorted(task.classes, key=lambda key: -answer.probabilities[key])
+
+
+def test_what_holds_if_malignant_is_shown_below_how_malignant_it_is(answering, lesion_files):
+    reading = read_labels(answering, decode_image(lesion_files[0]), "multiclass")
+    assert reading.tasks_shown("multiclass") == ("malignancy", "multiclass")
+    assert [reading.tasks_shown(key) for key in ("diagnosis", "binary")] == [("diagnosis",), ("binary",)]

@@ -44,7 +44,8 @@ def synthetic_examples():
 @pytest.fixture(scope="module")
 def mixed(checkpoint_root, synthetic_data, predictors):
     """Only a calibrated predictor withholds answers."""
-    return predictors | {"binary": calibrated_predictor(checkpoint_root, synthetic_data)}
+    binary = calibrated_predictor(checkpoint_root, synthetic_data)
+    return {"binary": binary, "multiclass": predictors["multiclass"]}
 
 
 @pytest.fixture(scope="module")
