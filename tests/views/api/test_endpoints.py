@@ -14,12 +14,13 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 from repository import ROOT
 
+from dermadeit.data.patient import Patient
 from dermadeit.errors import ConfigurationError
 from dermadeit.imaging.decode import decode_image
 from dermadeit.inference.decision import OWN_THRESHOLD, DecisionSettings, decide_with_settings
 from dermadeit.inference.lesion import join_photos
 from dermadeit.inference.predictor import Predictor
-from dermadeit.inference.prevalence import answer_at
+from dermadeit.inference.prevalence import answer_at, apply_settings_to_lesion
 from dermadeit.inference.saliency import DEFAULT_METHOD, DEFAULT_OPACITY
 from dermadeit.inference.zoo import load_answering
 from dermadeit.reporting.names import WITHHELD
@@ -237,7 +238,7 @@ def test_the_documented_examples_run(calibrated, monkeypatch, capsys):
     exec(library, {})
     names = {"running": calibrated}
     exec(api.replace('Client("http://127.0.0.1:7860")', "running"), names)
-    assert len(capsys.readouterr().out.splitlines()) == 4
+    assert len(capsys.readouterr().out.splitlines()) == 5
     assert Path(names["report"]).suffix == ".html"
 
 
@@ -272,6 +273,20 @@ def test_several_photos_of_a_lesion_get_one_answer(calibrated, mixed, encoded_ph
     assert {key: record[key] for key in expected if key != "photos"} == {
         key: value for key, value in expected.items() if key != "photos"
     }
+    told = calibrated.predict(
+        [handle_file(path) for path in paths],
+        "binary",
+        age=63,
+        sex="female",
+        prevalence=0.2,
+        api_name="/predict_lesion",
+    )
+    patient, trust = Patient(63, "female"), mixed["binary"].checkpoint.trust
+    photos = [mixed["binary"].predict([path], patients=patient)[0] for path in paths]
+    joint = join_photos(mixed["binary"], photos, patient=patient)
+    moved, _ = apply_settings_to_lesion(joint, BINARY, trust.calibrations, DecisionSettings(prevalence=0.2))
+    assert told | {"photos": []} == moved.to_dict() | {"photos": []}
+    assert (told["prevalence"], told["patient_context"]["age"]) == (0.2, 63)
     with pytest.raises(AppError, match="1 to 12 photos"):
         calibrated.predict([], "binary", api_name="/predict_lesion")
 
