@@ -8,7 +8,7 @@ import pytest
 from benchmarks.evidence.leakage_test import Features, answer, main, measure, votes, write_results
 from dermadeit.errors import ConfigurationError
 from dermadeit.files import read_json
-from dermadeit.tasks import BINARY, TASKS
+from dermadeit.tasks import BINARY
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_one_command_measures_a_checkpoint_and_writes_the_table(
 ) -> None:
     results = tmp_path / "results.md"
     results.write_text("<!-- leakage-test -->\n<!-- /leakage-test -->\n")
-    for task in TASKS:
+    for task in ("binary", "multiclass"):
         (tmp_path / task).mkdir()
         words = [synthetic_data / "manifest.csv", "--checkpoint", checkpoint_root / task / "dermadeit"]
         words += ["--task", task, "--features", tmp_path / f"{task}.npz", "--resamples", 20]

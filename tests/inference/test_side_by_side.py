@@ -31,7 +31,7 @@ from dermadeit.tasks import BINARY, MULTICLASS, get_task
 def readings(checkpoint_root: Path, lesion_files: list[Path]) -> list[ModelReading]:
     photo = decode_image(lesion_files[0])
     return [
-        read_with(load_predictor("multiclass", name, root=checkpoint_root), photo)
+        read_with(load_predictor("multiclass", name, root=checkpoint_root / "multiclass"), photo)
         for name in ("dermadeit", "mobilenetv2")
     ]
 
@@ -66,7 +66,7 @@ def test_a_reading_is_the_prediction_and_what_it_costs(
     readings: list[ModelReading], checkpoint_root: Path, lesion_files: list[Path]
 ) -> None:
     for reading, name in zip(readings, ("dermadeit", "mobilenetv2"), strict=True):
-        predictor = load_predictor("multiclass", name, root=checkpoint_root)
+        predictor = load_predictor("multiclass", name, root=checkpoint_root / "multiclass")
         [expected] = predictor.predict([lesion_files[0]])
         assert reading.prediction == replace(expected, file=reading.prediction.file)
         assert reading.title == MODEL_SPECS[name].title

@@ -307,7 +307,9 @@ def test_the_image_level_split_leaks_and_says_how_to_use_it(
     assert main([*options, "--image-level-split"]) == 0
     with pytest.raises(TableError, match="two splits"):
         check_leaks(read_source(data / "manifest.csv", BINARY))
-    assert caplog.messages[-1] == f"Next: python train/distill.py --data {data} --allow-leaks"
+    assert (
+        caplog.messages[-1] == f"Next: python train/distill.py --data {data} --task malignancy --allow-leaks"
+    )
 
 
 def test_large_photos_are_scaled_down_and_small_ones_copied(tmp_path: Path) -> None:

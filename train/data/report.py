@@ -15,13 +15,13 @@ from dermadeit.data.manifest import SPLITS
 from dermadeit.data.synthetic import MANIFEST_COLUMNS
 from dermadeit.data.tabular import write_csv
 from dermadeit.files import write_json
-from dermadeit.tasks import BINARY, DIAGNOSES, OWN, TASKS, Task
+from dermadeit.tasks import DIAGNOSES, DIAGNOSIS, OWN, TASKS, Task
 from train.data.layouts import ExcludedImage
 from train.data.splitting import NEEDED_SPLITS, classes_in, missing_classes
 
 logger = logging.getLogger(__name__)
 
-_DEFAULT_TASK = BINARY.key
+_DEFAULT_TASK = DIAGNOSIS.key
 
 EXCLUSION_COLUMNS = tuple(field.name for field in dataclasses.fields(ExcludedImage))
 
