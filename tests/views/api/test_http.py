@@ -127,7 +127,8 @@ def test_what_a_checkpoint_does_not_have_is_a_failed_record(client, encoded_phot
 def test_only_the_documented_endpoints_are_listed(client):
     listed = set(client.view_api(return_format="dict")["named_endpoints"])
     assert listed == {
-        "/predict", "/decide", "/explain", "/report", "/evaluate", "/compare", "/compare_predictions"
+        "/predict", "/predict_lesion", "/decide", "/explain", "/report", "/evaluate", "/compare",
+        "/compare_predictions",
     }  # fmt: skip
 
 
