@@ -2,12 +2,12 @@
 
     python -m benchmarks.evidence.error_detection MANIFEST --task binary --output error_detection.json
 
-Reads the images of one split in all views. Similar cases come from the checkpoint's own index; where it has
-none, or with `--index-images`, the images of the training split are read for one. Each signal is scored by the
-AUROC of wrong against right answers. Signals are combined by a logistic regression whose score of a lesion
-comes from the other four fifths of the lesions. Intervals resample lesions; each signal is also compared with
-the answer's own probability on the same resamples. Alongside: how often a turned image flips the answer, and
-how often the answer is wrong where the neighbours contradict it.
+Reads the images of one split in all views; several tasks of one network share what was read. Similar cases come
+from the checkpoint's own index; where it has none, or with `--index-images`, the images of the training split are
+read for one. Each signal is scored by the AUROC of wrong against right answers. Signals are combined by a logistic
+regression whose score of a lesion comes from the other four fifths of the lesions. Intervals resample lesions;
+each signal is also compared with the answer's own probability on the same resamples. Alongside: how often a turned
+image flips the answer, and how often the answer is wrong where the neighbours contradict it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,6 +102,22 @@ def read_images(
         for outputs in predictor.outputs(images, views):
             logits.append(outputs.logits)
             tokens.append(outputs.distillation_embedding)
+    return np.stack(logits), np.stack(tokens)
+
+
+Outputs = dict[str, tuple[np.ndarray, np.ndarray]]
+"""Image id to what `read_images` gives of the image."""
+
+
+def read_once(
+    predictor: Predictor, rows: Sequence[ManifestRow], views: int, read: Outputs
+) -> tuple[np.ndarray, np.ndarray]:
+    """As `read_images`, but only of images that are not in `read`, which gains them."""
+    new = [row for row in rows if row.image_id not in read]
+    if new:
+        outputs = zip(*read_images(predictor, new, views), strict=True)
+        read.update(zip((row.image_id for row in new), outputs, strict=True))
+    logits, tokens = zip(*(read[row.image_id] for row in rows), strict=True)
     return np.stack(logits), np.stack(tokens)
 
 
@@ -207,12 +224,25 @@ def measure_error_detection(
     images: int | None,
     index_images: int | None,
     seed: int,
+    read: Outputs | None = None,
 ) -> dict[str, Any]:
-    """Reads the images and returns the whole report, JSON-ready."""
+    """Reads the images and returns the whole report, JSON-ready.
+
+    Args:
+        predictor: The model, asked a task.
+        table: The labelled images.
+        split: Which of them are read.
+        views: Dihedral views.
+        neighbours: How many lesions vote.
+        images: Read only about so many, whole lesions at random; None for all.
+        index_images: Index about so many training images; None for the checkpoint's own index.
+        seed: Of the draws and the folds.
+        read: What the same network was read for before with as many views; it gains what is read now.
+    """
     task = predictor.checkpoint.task
     rows = sample_lesions(read_source(table, task).select(split), images, seed).rows
     logger.info("Reading %d images in %d views", len(rows), views)
-    logits, tokens = read_images(predictor, rows, views)
+    logits, tokens = read_once(predictor, rows, views, {} if read is None else read)
     found = Answers(
         read_as_asked(predictor, logits),
         read_as_asked(predictor, logits.mean(axis=1)),
@@ -292,7 +322,7 @@ def main(arguments: list[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("manifest", type=Path, help="CSV table with diagnoses and splits")
-    parser.add_argument("--task", choices=list(TASKS), required=True)
+    parser.add_argument("--task", choices=list(TASKS), required=True, nargs="+")
     parser.add_argument(
         "--model", default="dermadeit", help="name of an embedded model, or a checkpoint folder"
     )
@@ -303,25 +333,31 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--images", type=int, help="read only about so many, whole lesions at random")
     parser.add_argument("--index-images", type=int, help="index about so many training images instead")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, help="a JSON file to write")
+    parser.add_argument("--output", help="a JSON file to write; {task} in it stands for the task")
     options = parser.parse_args(arguments)
+    if options.output and len(options.task) > 1 and "{task}" not in options.output:
+        parser.error("with several tasks, --output must hold {task}")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    try:
-        report = measure_error_detection(
-            load_predictor(options.task, options.model, device=options.device),
-            options.manifest,
-            split=options.split,
-            views=options.views,
-            neighbours=options.neighbours,
-            images=options.images,
-            index_images=options.index_images,
-            seed=options.seed,
-        )
-    except DermaDeiTError as error:
-        sys.exit(error.user_message)
-    log_report(report)
-    if options.output:
-        write_json(options.output, report)
+    read_by: dict[str, Outputs] = defaultdict(dict)
+    for task in options.task:
+        try:
+            predictor = load_predictor(task, options.model, device=options.device)
+            report = measure_error_detection(
+                predictor,
+                options.manifest,
+                split=options.split,
+                views=options.views,
+                neighbours=options.neighbours,
+                images=options.images,
+                index_images=options.index_images,
+                seed=options.seed,
+                read=read_by[predictor.checkpoint.weights_sha256],
+            )
+        except DermaDeiTError as error:
+            sys.exit(error.user_message)
+        log_report(report)
+        if options.output:
+            write_json(Path(options.output.replace("{task}", task)), report)
 
 
 if __name__ == "__main__":

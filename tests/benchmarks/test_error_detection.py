@@ -14,6 +14,7 @@ from benchmarks.evidence.error_detection import (
     flag_figures,
     measure_error_detection,
     read_images,
+    read_once,
     score_signals,
 )
 from dermadeit.data.manifest import read_source
@@ -94,6 +95,18 @@ def test_the_images_are_read_in_the_order_of_their_rows(
     last = predictors["binary"].predict([rows[-1].path], views=2)[0]
     assert logits[-1].mean(axis=0).tolist() == pytest.approx(list(last.logits.values()), abs=1e-4)
     assert len(tokens) == 20
+
+
+def test_an_image_is_read_once_for_all_tasks(
+    synthetic_data: Path, predictors: dict[str, Predictor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = read_source(synthetic_data / "manifest.csv", BINARY).rows[:6]
+    read: dict = {}
+    first, _ = read_once(predictors["binary"], rows[:4], 1, read)
+    monkeypatch.setattr(Predictor, "outputs", lambda *_: pytest.fail("read again"))
+    again, tokens = read_once(predictors["binary"], rows[3:1:-1], 1, read)
+    assert (again == first[3:1:-1]).all()
+    assert len(tokens) == 2
 
 
 @pytest.mark.slow
