@@ -25,7 +25,8 @@ from dermadeit.evaluation.thresholds import Decisions
 from dermadeit.imaging.decode import LesionImage
 from dermadeit.inference.predictor import Predictor, load_predictor
 from dermadeit.inference.records import ABSTAIN, ANSWER
-from dermadeit.models.checkpoints import CHECKPOINT_ROOT
+from dermadeit.models.checkpoints import find_checkpoint
+from dermadeit.models.specs import OURS
 from dermadeit.tasks import get_task
 from dermadeit.trust.calibration import Calibration, read_calibrations
 
@@ -239,7 +240,7 @@ def test_the_diagnosis_goes_with_an_answer_into_slices_and_files(
 
 
 def test_a_table_has_operating_points_where_its_weights_are_at_hand(tmp_path: Path) -> None:
-    text = (CHECKPOINT_ROOT / "binary" / "dermadeit" / "calibration.json").read_text()
+    text = (find_checkpoint("binary", OURS) / "calibration.json").read_text()
     calibration = read_calibrations(json.loads(text))["binary"]
     table = _write_table(tmp_path / "p.csv", [("1", "a", "8", "nevus"), ("2", "a", "8", "others")])
     first, *others = table.read_text().splitlines()

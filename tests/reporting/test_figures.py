@@ -122,7 +122,7 @@ def test_confusion_matrix_shows_counts_or_shares_of_the_truth() -> None:
 
 
 def test_training_curves_are_those_of_the_shipped_checkpoints() -> None:
-    for path in sorted(Path(CHECKPOINT_ROOT).glob("*/dermadeit/training.json")):
+    for path in sorted(Path(CHECKPOINT_ROOT).rglob("training.json")):
         training = json.loads(path.read_text())
         figure = training_curves(training)
         epochs, losses = _line(figure, "loss")
