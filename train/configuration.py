@@ -160,7 +160,7 @@ class TeacherSettings(Settings):
     """Who teaches, and how the student is compared with it."""
 
     teacher: str = setting(
-        "auto",
+        "filed",
         "filed (what train.file_teacher has filed), file:PATH, derm-foundation, medsiglip, monet or dinov2, "
         "checkpoint:FOLDER[,FOLDER...], none, or auto for the best that can be had here (none for a model without "
         "a distillation token)",

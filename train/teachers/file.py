@@ -90,7 +90,8 @@ class TeacherFile:
             if len(missing) == len(manifest.rows):
                 told = (
                     f"has none of the {len(missing)} images that are trained on; its {self.key} are such as "
-                    f"{', '.join(self.names[:_SHOWN])}. Use the file that was made for these data."
+                    f"{', '.join(self.names[:_SHOWN])}. Use the file that was made for these data, or another "
+                    "teacher, such as --teacher auto, or train without one: --recipe plain."
                 )
             else:
                 told = (
