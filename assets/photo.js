@@ -1,13 +1,18 @@
 // The photo box: sends a photo that was dropped, pasted, taken or chosen, and keeps the one before until then.
 const box = element.querySelector(".dd-photo");
 const { largest, readable } = box.dataset;
-const [input, picture, video, note, waiting] = ["input", "img", "video", ".dd-photo-note", ".dd-photo-waiting"].map(
-  (name) => box.querySelector(name),
-);
+const [frame, input, picture, layers, video, note, waiting] = [
+  ".dd-photo-frame", "input", "img", ".dd-photo-layers", "video", ".dd-photo-note", ".dd-photo-waiting",
+].map((name) => box.querySelector(name));
 const button = (name) => box.querySelector(`[data-do=${name}]`);
 const STILL_THERE = "Any result here is still that of the photo before.";
 
+const STEPS = { ArrowLeft: [-10, 0], ArrowRight: [10, 0], ArrowUp: [0, -10], ArrowDown: [0, 10] };
+
 let turn = 0;
+let zoom = 1;
+// What stays where it is when the photo is enlarged, in percent of the frame.
+let middle = [50, 50];
 let camera = null;
 // Of the photo on the page, as it is until the server has decoded it.
 let local = "";
@@ -40,6 +45,13 @@ const bringIntoView = () => {
   box.scrollIntoView({ block: "start", behavior: calm ? "auto" : "smooth" });
 };
 
+// The photo and the heatmap over it, alike.
+const enlarge = (times, at = [50, 50]) => {
+  [zoom, middle] = [times, at.map((place) => Math.min(Math.max(place, 0), 100))];
+  frame.style.setProperty("--dd-zoom", zoom);
+  frame.style.setProperty("--dd-middle", middle.map((place) => `${place}%`).join(" "));
+};
+
 const closeCamera = () => {
   camera?.getTracks().forEach((track) => track.stop());
   camera = video.srcObject = null;
@@ -69,6 +81,9 @@ const send = async (file, remark = "") => {
   }
   if (mine !== turn) return;
   say(remark);
+  // The heatmap of the photo before.
+  layers.replaceChildren();
+  enlarge(1);
   showPicture(URL.createObjectURL(file));
   waiting.textContent = `Reading “${file.name}” …`;
   state("photo");
@@ -95,8 +110,12 @@ const take = (files, isFolder = false) => {
 
 const actions = {
   choose: () => input.click(),
+  zoom: () => enlarge(zoom === 4 ? 1 : zoom * 2, middle),
+  full: () => (document.fullscreenElement ? document.exitFullscreen() : frame.requestFullscreen()),
   remove: () => {
     turn++;
+    enlarge(1);
+    layers.replaceChildren();
     say("");
     props.value = null;
     showPicture("");
@@ -152,6 +171,17 @@ input.addEventListener("change", () => {
   take([...input.files]);
   // So that the same file can be chosen again.
   input.value = "";
+});
+frame.addEventListener("pointermove", (event) => {
+  if (zoom === 1) return;
+  const { left, top, width, height } = frame.getBoundingClientRect();
+  enlarge(zoom, [((event.clientX - left) / width) * 100, ((event.clientY - top) / height) * 100]);
+});
+button("zoom").addEventListener("keydown", (event) => {
+  const step = STEPS[event.key];
+  if (!step || zoom === 1) return;
+  event.preventDefault();
+  enlarge(zoom, middle.map((place, axis) => place + step[axis]));
 });
 // Dropped or pasted anywhere on the page; see shell.js.
 box.addEventListener("files", ({ detail }) => take(detail.files, detail.entries.some((entry) => entry.isDirectory)));

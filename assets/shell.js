@@ -1,5 +1,5 @@
 // What Gradio's tab bars lack: arrow keys, and for the main one an address of every tab (/#batch), so that Back goes to
-// the tab before. A name that its tables lack. And files that are dropped or pasted anywhere on the page go to the input
+// the tab before. Names that its tables and choices lack. And files that are dropped or pasted anywhere on the page go to the input
 // of the open tab.
 () => {
   const MAIN = "#tabs > .tab-wrapper [role=tab]";
@@ -20,6 +20,11 @@
     // The search field of Gradio's tables has no name.
     for (const field of document.querySelectorAll("#tabs input.search-input:not([aria-label])"))
       field.setAttribute("aria-label", "Search in the table");
+    // Nor have its groups of choices.
+    for (const group of document.querySelectorAll("#tabs fieldset:not([aria-label])")) {
+      const title = group.querySelector("[data-testid=block-info]")?.textContent.trim();
+      if (title) group.setAttribute("aria-label", title);
+    }
     const chosen = main().find((tab) => tab.tabIndex === 0);
     if (!chosen || chosen.dataset.tabId === shown) return;
     shown = chosen.dataset.tabId;
@@ -41,12 +46,25 @@
     next.click();
   };
 
-  // Gradio's <base> makes a link to a tab load the page anew where the address has a query, and the result is lost.
+  // Gradio's <base> makes a link within the page load it anew where the address has a query, and the result is lost.
   const stay = (event) => {
-    const link = event.target.closest?.(".dd-header a[href^='#']");
+    const link = event.target.closest?.("a[href^='#']");
     if (!link) return;
+    const key = link.getAttribute("href").slice(1);
+    if (main().some((tab) => tab.dataset.tabId === key)) {
+      event.preventDefault();
+      location.hash = key;
+      return;
+    }
+    const goal = link.matches(".dd-skip")
+      ? [...document.querySelectorAll("#tabs > [role=tabpanel]")].find((panel) => panel.checkVisibility())
+      : document.getElementById(key);
+    if (!goal) return;
     event.preventDefault();
-    location.hash = link.getAttribute("href");
+    if (goal.matches("details")) goal.open = true;
+    goal.tabIndex = -1;
+    goal.focus();
+    goal.scrollIntoView();
   };
 
   // An input that takes files has the attribute, with the id of what to mark while something is held over the page, and
@@ -78,7 +96,7 @@
     mark(false);
     const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
     // Gradio's boxes take files by themselves, but take a folder for a file.
-    const isTheirs = event.target.closest?.(".upload-container:not(.icon-mode), #compare-tables");
+    const isTheirs = event.target.closest?.(".upload-container:not(.icon-mode)");
     if (isTheirs && !entries.some((entry) => entry.isDirectory)) return;
     event.stopImmediatePropagation();
     // One without files, so that the box takes away the frame that it shows while something is held over it.

@@ -8,8 +8,21 @@ element.after(dialog);
 let isAwaited = false;
 let step = "";
 
+// Reads the shown picture in the first tab, as if it was dropped there.
+const read = async () => {
+  const picture = dialog.querySelector("img");
+  const name = picture.alt.split(":")[0].split("/").pop();
+  const file = new File([await (await fetch(picture.src)).blob()], name, { type: picture.src.slice(5).split(";")[0] });
+  dialog.close();
+  location.hash = "single";
+  document.querySelector("#photo [data-takes-files]").dispatchEvent(
+    new CustomEvent("files", { detail: { files: [file], entries: [] } }),
+  );
+};
+
 dialog.addEventListener("click", (event) => {
   const button = event.target.closest("button");
+  if (button?.dataset.read !== undefined) return read();
   // Outside of what it shows, the dialog itself is clicked.
   if (event.target === dialog || button?.dataset.close !== undefined) return dialog.close();
   if (!button?.dataset.pick) return;

@@ -151,12 +151,16 @@ def opened_collection(files: Sequence[UploadedFile], task: Task) -> Iterator[Col
         yield _collect(sorting, task)
 
 
-def is_prediction_table(files: Sequence[UploadedFile]) -> bool:
-    """Whether a table of predictions alone was uploaded, to be evaluated without images and weights."""
-    if len(files) != 1 or not files[0].name.lower().endswith(TABLE_SUFFIXES):
+def are_prediction_tables(files: Sequence[UploadedFile]) -> bool:
+    """Whether tables of predictions alone were uploaded, to be evaluated without images and weights."""
+    return bool(files) and all(map(_is_prediction_table, files))
+
+
+def _is_prediction_table(file: UploadedFile) -> bool:
+    if not file.name.lower().endswith(TABLE_SUFFIXES):
         return False
     try:
-        with files[0].path.open("rb") as stream:
+        with file.path.open("rb") as stream:
             start = stream.read(_HEADER_BYTES)
     except OSError:
         return False

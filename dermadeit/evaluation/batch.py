@@ -115,6 +115,7 @@ class BatchResult:
         weights: Model to the hex digest of its weights; None where they are not here.
         missing: Images that were not tried, because the batch was cancelled.
         ledger: What was taken for what in the table or the folders; None without labels, or of predictions.
+        is_shipped: Whether these are the shipped predictions, so that the images are known to be those of ISIC.
     """
 
     task: Task
@@ -128,6 +129,7 @@ class BatchResult:
     weights: Mapping[str, str | None]
     missing: int = 0
     ledger: Ledger | None = None
+    is_shipped: bool = False
 
     @property
     def excluded(self) -> dict[str, int]:
@@ -370,31 +372,75 @@ def read_prediction_table(
     known: KnownImages = know_no_images,
     beside: Callable[[Sequence[PredictionSet]], Sequence[PredictionSet]] = lambda _: (),
 ) -> BatchResult:
-    """A table of predictions as the result of a batch, without images.
+    """One table of predictions as the result of a batch, without images; as `read_prediction_tables`.
 
     Args:
-        path: As `predictions.read_predictions` takes it. Of a model with several numbers of views, the answers of
-            the most views are taken, and of several models the images that all of them have read.
+        path: As `predictions.read_predictions` takes it.
         task: Which of its tasks to take.
         name: What to call it; else as it is called on disk.
+        calibration_of: As there, like the next two.
+        known: Likewise.
+        beside: Likewise.
+    """
+    return read_prediction_tables(
+        [(path, name or path.name)], task, calibration_of, known=known, beside=beside
+    )
+
+
+def read_prediction_tables(
+    tables: Sequence[tuple[Path, str]],
+    task: Task,
+    calibration_of: Callable[[PredictionSet], Calibration | None] = lambda _: None,
+    *,
+    known: KnownImages = know_no_images,
+    beside: Callable[[Sequence[PredictionSet]], Sequence[PredictionSet]] = lambda _: (),
+) -> BatchResult:
+    """Tables of predictions as the result of one batch, without images.
+
+    Args:
+        tables: Path, as `predictions.read_predictions` takes it, and name of each. Of a model with several numbers
+            of views, the answers of the most views are taken, and of several models the images that all of them
+            have read. A model that several tables hold has the name of the table in its own.
+        task: Which of their tasks to take.
         calibration_of: Gives the calibration of the weights that answered, if they are here.
-        known: What is known of images that the table does not label.
-        beside: Gives predictions of other models to stand beside those of the table.
+        known: What is known of images that a table does not label.
+        beside: Gives predictions of other models to stand beside those of the tables.
 
     Raises:
-        ResultFileError: The table is too large, can't be used, has nothing of the task, or its models have no
-            image in common or differ in the truth of one.
+        ResultFileError: A table is too large or can't be used, none has anything of the task, or the models have
+            no image in common or differ in the truth of one.
     """
-    every = read_uploaded_predictions(path, name or path.name, task, known)
-    sets = list(select_task(every, task))
-    if not sets:
+    read = [(name, read_uploaded_predictions(path, name, task, known)) for path, name in tables]
+    of_task = [(name, select_task(every, task)) for name, every in read]
+    if not any(sets for _, sets in of_task):
+        others = ", ".join(sorted({part.task.key for _, every in read for part in every}))
         raise ResultFileError(
-            f"The table has no predictions for the task “{task.key}”, only for "
-            f"{', '.join(sorted({part.task.key for part in every}))}. Choose that task.",
+            f"The table has no predictions for the task “{task.key}”, only for {others}. Choose that task.",
             code=ErrorCode.WRONG_TASK,
         )
+    times = Counter(model for _, sets in of_task for model in {part.model for part in sets})
+    sets = [
+        part if times[part.model] == 1 else replace(part, model=f"{part.model}, {number} {Path(name).stem}")
+        for number, (name, found) in enumerate(of_task, start=1)
+        for part in found
+    ]
+    return join_predictions([*sets, *beside(sets)], calibration_of)
+
+
+def join_predictions(
+    sets: Sequence[PredictionSet],
+    calibration_of: Callable[[PredictionSet], Calibration | None] = lambda _: None,
+) -> BatchResult:
+    """Predictions of one task as the result of a batch, without images.
+
+    Args:
+        sets: Of one or more models, which have different names.
+        calibration_of: As `read_prediction_tables` takes it.
+
+    Raises:
+        ResultFileError: The models have no image in common or differ in the truth of one.
+    """
     notes = list(dict.fromkeys(note for part in sets for note in part.notes))
-    sets += beside(sets)
     best = select_most_views(sets)
     kept = keep_shared_images(best)
     shared = set(kept[0].image_ids)
@@ -417,7 +463,7 @@ def read_prediction_table(
     # A table may claim any number of views.
     calibrations = {part.model: fitted_for_views(calibration_of(part), part.views) for part in kept}
     return BatchResult(
-        task,
+        kept[0].task,
         tuple(calibrations),
         {part.model: part.views for part in kept},
         tuple(items),

@@ -21,7 +21,7 @@ Shapes: S side of the model's input, B masks, P points of a curve, N images.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -258,20 +258,47 @@ def outline_removed_area(pixels: np.ndarray, saliency_map: SaliencyMap, side: in
     Returns:
         uint8 [H, W, 3]; without a line where the map marks nothing.
     """
-    mask = Image.fromarray(salient_mask(saliency_map, side).astype(np.uint8) * 255)
     height, width = pixels.shape[:2]
+    drawn = pixels.astype(float)
+    for colour, cover in _line_covers(saliency_map, side, width, height):
+        drawn += cover[..., None] * (np.array(colour) - drawn)
+    return np.round(drawn).astype(np.uint8)
+
+
+def draw_outline(saliency_map: SaliencyMap, side: int, width: int, height: int) -> np.ndarray:
+    """The line of `outline_removed_area` alone, to lie over a picture.
+
+    Args:
+        saliency_map: The map that is checked.
+        side: Side of the model's input, in pixels.
+        width: Of the drawing, in pixels.
+        height: Likewise.
+
+    Returns:
+        uint8 [height, width, 4], RGBA; clear where the map marks nothing.
+    """
+    colours, opacity = np.zeros((height, width, 3)), np.zeros((height, width))
+    for colour, cover in _line_covers(saliency_map, side, width, height):
+        # The lower line is the wider one, so that what lies under the upper one need not be known.
+        colours += cover[..., None] * (np.array(colour) - colours)
+        opacity = np.maximum(opacity, cover)
+    return np.round(np.dstack([colours, opacity * 255])).astype(np.uint8)
+
+
+def _line_covers(
+    saliency_map: SaliencyMap, side: int, width: int, height: int
+) -> Iterator[tuple[tuple[int, int, int], np.ndarray]]:
+    """Colour of each part of the line, the lower one first, and how much of each pixel it covers, 0 to 1."""
+    mask = Image.fromarray(salient_mask(saliency_map, side).astype(np.uint8) * 255)
     # The frame around the picture closes the line where the area reaches the picture's edge.
     inside = np.pad(np.asarray(mask.resize((width, height), Image.Resampling.BICUBIC)) > 127, 1)
     if not inside.any():
-        return pixels
+        return
     to_edge, from_edge = (np.asarray(ndimage.distance_transform_edt(area)) for area in (inside, ~inside))
     away = (to_edge + from_edge)[1:-1, 1:-1]
-    drawn = pixels.astype(float)
     for colour, widths in _LINE_COLOURS:
         reach = max(1.0, widths * _LINE_WIDTH * max(width, height) / 2)
-        cover = np.clip(reach + 1 - away, 0, 1)[..., None]
-        drawn += cover * (np.array(colour) - drawn)
-    return np.round(drawn).astype(np.uint8)
+        yield colour, np.clip(reach + 1 - away, 0, 1)
 
 
 def random_masks(mask: np.ndarray, count: int, rng: np.random.Generator, step: int = 1) -> np.ndarray:

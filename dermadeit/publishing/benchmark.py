@@ -249,6 +249,11 @@ def _read_test_images_as(task: Task) -> dict[str, dict[str, str]]:
     }
 
 
+def is_published(task: Task) -> bool:
+    """Whether there are published predictions or figures of a task."""
+    return (BENCHMARK_ROOT / task.key).is_dir()
+
+
 def read_shipped_predictions(
     task: Task, models: Sequence[str] | None = None, root: Path = BENCHMARK_ROOT
 ) -> tuple[PredictionSet, ...]:

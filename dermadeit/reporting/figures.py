@@ -19,7 +19,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from dermadeit.evaluation.predictions import PredictionSet
 from dermadeit.evaluation.slices import SLICED_BY
-from dermadeit.metrics.classification import FIGURE_NAMES, HEADLINE_FIGURES
+from dermadeit.metrics.classification import FIGURE_NAMES, HEADLINE_FIGURES, lesion_weights
 from dermadeit.metrics.shares import risk_coverage
 from dermadeit.metrics.weighted import ERROR_BINS, calibration_errors, reliability_bins
 from dermadeit.reporting.drawing import (
@@ -47,6 +47,7 @@ __all__ = [
     "accuracy_latency_figure",
     "alt_text",
     "confusion_figure",
+    "decision_curves",
     "difference_figure",
     "encode_figure",
     "inline_svg",
@@ -61,6 +62,8 @@ __all__ = [
 _NO_IMAGES = "There are no labelled images."
 _SCORE_BINS = 20
 _IMAGES_A_BIN = 10
+_BAND_RESAMPLES = 200
+_THRESHOLDS = np.arange(1, 100) / 100
 _FEWEST_FOR_RELIABILITY = _IMAGES_A_BIN * ERROR_BINS
 """Images from which on the shares of the bins are more than noise."""
 
@@ -85,7 +88,10 @@ class ModelPoint:
 
 
 def roc_curves(sets: Sequence[PredictionSet]) -> Figure:
-    """Sensitivity against false alarms for the class that must not be missed, one line a model."""
+    """Sensitivity against false alarms for the class that must not be missed, one line a model.
+
+    Around each line its 95 % band, pointwise, from resampled lesions; on it a mark where the answers lie.
+    """
     # Slow to import, and the page needs none of its figures to open.
     from sklearn import metrics as sk
 
@@ -100,8 +106,44 @@ def roc_curves(sets: Sequence[PredictionSet]) -> Figure:
         false_alarms, hits, _ = sk.roc_curve(positive, scores)
         described.append(f"{name}, AUROC {decimal(sk.roc_auc_score(positive, scores))}")
         axes.plot(false_alarms, hits, label=described[-1], **style.line)
+        axes.fill_between(*_roc_band(part), color=style.colour, alpha=0.14, linewidth=0)
+        answered = part.answers == part.task.index_of(part.task.target)
+        axes.scatter(
+            [answered[~positive].mean()], [answered[positive].mean()], marker=style.marker, s=42, zorder=3,
+            color=style.colour,
+        )  # fmt: skip
     _square(axes, "1 − specificity (false alarms)", "Sensitivity")
-    return finish(figure, title, f"{title}. {'; '.join(described)}.", legend=True)
+    meaning = "Shaded: 95 % of resampled lesions. Mark: the answers"
+    return finish(figure, title, f"{title}. {'; '.join(described)}. {meaning}.", legend=True)
+
+
+def decision_curves(sets: Sequence[PredictionSet]) -> Figure:
+    """Net benefit of acting on the class that must not be missed, by threshold (Vickers and Elkin 2006).
+
+    Beside the models stand those who act on every lesion. Who acts on none has a net benefit of 0.
+    """
+    title, refusal = _ranking_title("Decision curve", sets)
+    if refusal:
+        return words_only(title, refusal)
+    figure, [axes] = new_figure(4.4 + 0.24 * (len(sets) + 1))
+    prevalence = float(_target(sets[0])[0].mean())
+    odds = _THRESHOLDS / (1 - _THRESHOLDS)
+    everybody = prevalence - (1 - prevalence) * odds
+    axes.plot(
+        _THRESHOLDS, everybody, color=INK, alpha=0.75, linewidth=1, linestyle=(0, (1, 2)), label="Everybody"
+    )
+    axes.axhline(0, color=INK, alpha=0.75, linewidth=1)
+    described = []
+    for part, name, style in _lines(sets):
+        positive, scores = _target(part)
+        acted = scores >= _THRESHOLDS[:, None]
+        benefit = (acted & positive).mean(axis=1) - (acted & ~positive).mean(axis=1) * odds
+        described.append(f"{name}, {decimal(float(np.interp(0.1, _THRESHOLDS, benefit)))} at 10 %")
+        axes.plot(_THRESHOLDS, benefit, label=name, **style.line)
+    axes.set(xlim=(0, 1), ylim=(-0.05, prevalence * 1.08), xlabel="Threshold", ylabel="Net benefit")
+    percent_axis(axes.xaxis)
+    meaning = "Dotted: to act on every lesion. The line at 0: to act on none"
+    return finish(figure, title, f"{title}. {'; '.join(described)}. {meaning}.", legend=True)
 
 
 def precision_recall_curves(sets: Sequence[PredictionSet]) -> Figure:
@@ -390,6 +432,21 @@ def _lines(sets: Sequence[PredictionSet]) -> list[tuple[PredictionSet, str, Any]
         for part in sets
     ]
     return list(zip(sets, names, line_styles(models), strict=True))
+
+
+def _roc_band(part: PredictionSet) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Shares of false alarms, and the lowest and highest sensitivity there of the middle 95 % of resamples."""
+    from sklearn import metrics as sk
+
+    positive, scores = _target(part)
+    places, curves = np.linspace(0, 1, 101), []
+    for weights in lesion_weights(part.lesion_groups, _BAND_RESAMPLES, 0):
+        for drawn in weights:
+            if drawn[positive].any() and drawn[~positive].any():
+                false_alarms, hits, _ = sk.roc_curve(positive, scores, sample_weight=drawn)
+                curves.append(np.interp(places, false_alarms, hits))
+    low, high = np.percentile(curves, (2.5, 97.5), axis=0)
+    return places, low, high
 
 
 def _target(part: PredictionSet) -> tuple[np.ndarray, np.ndarray]:

@@ -7,10 +7,13 @@ from importlib.util import find_spec
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 
 from dermadeit.inference.predictor import Predictor
 from dermadeit.inference.zoo import ModelZoo
-from dermadeit.views.api.compare import add_compare_endpoint, add_compare_predictions_endpoint
+from dermadeit.views.api.compare import add_compare_endpoint
+from dermadeit.views.api.compare_predictions import add_compare_predictions_endpoint
 from dermadeit.views.api.decide import add_decide_endpoint
 from dermadeit.views.api.evaluate import add_evaluate_endpoint
 from dermadeit.views.api.health import health_route
@@ -20,7 +23,7 @@ from dermadeit.views.api.report import add_report_endpoint
 from dermadeit.views.batch.tab import BatchEvaluationTab
 from dermadeit.views.comparison.tab import ModelComparisonTab
 from dermadeit.views.page.gradio_patches import ClosedBlocks, StreamedBlocks, check_gradio
-from dermadeit.views.page.theme import SHELL_SCRIPT, create_theme, header_html, style_sheets
+from dermadeit.views.page.theme import SHELL_SCRIPT, create_theme, footer_html, header_html, style_sheets
 from dermadeit.views.page.uploads import EXAMPLES_FOLDER, MAX_UPLOAD_BYTES
 from dermadeit.views.single.tab import SingleImageTab
 from dermadeit.views.training.tab import TrainingAndCardTab
@@ -65,6 +68,7 @@ def build_app(predictors: Mapping[str, Predictor], zoo: ModelZoo) -> gr.Blocks:
                 ModelComparisonTab(zoo).render()
             with _tab("training") as training:
                 TrainingAndCardTab().render(training)
+        gr.HTML(footer_html("training"))
         add_photo_endpoints(predictors)
         add_lesion_endpoint(predictors)
         add_report_endpoint(predictors)
@@ -100,6 +104,10 @@ def launch_options(predictors: Mapping[str, Predictor]) -> dict[str, Any]:
         # Our own handlers let nothing through, so this shows only Gradio's refusals, such as a forbidden path.
         "show_error": True,
         "state_session_capacity": SESSIONS_REMEMBERED,
-        "app_kwargs": {"routes": [health_route(predictors)]},
+        "app_kwargs": {
+            "routes": [health_route(predictors)],
+            # Gradio compresses its scripts, but not the page, of half a megabyte. Streams are left alone.
+            "middleware": [Middleware(GZipMiddleware, minimum_size=1000)],
+        },
         "mcp_server": find_spec("mcp") is not None,
     }

@@ -11,8 +11,8 @@ from dermadeit.data import archives, collection
 from dermadeit.data.collection import (
     Collection,
     UploadedFile,
+    are_prediction_tables,
     check_table_size,
-    is_prediction_table,
     opened_collection,
 )
 from dermadeit.errors import ImageError, TableError
@@ -281,8 +281,8 @@ def test_what_makes_no_collection_is_refused(tmp_path: Path, two_photos: Uploade
     with pytest.raises(TableError, match="There are 2 tables"):
         _collect(two_photos, labels, labels)
     predictions = table("image_id,task,model,views,label_true\na,binary,m,1,nevus\n")
-    assert is_prediction_table([predictions])
-    assert not is_prediction_table([two_photos])
+    assert are_prediction_tables([predictions])
+    assert not are_prediction_tables([two_photos])
     with pytest.raises(TableError, match="evaluated without images"):
         _collect(two_photos, predictions)
     evil = _zip(tmp_path / "evil.zip", {"../a.jpg": b""})
@@ -319,9 +319,9 @@ def test_lone_carriage_returns_and_any_separator_count(monkeypatch: pytest.Monke
 
 def test_of_a_prediction_table_only_the_header_is_looked_at(table) -> None:
     header = "\ufeff\n image_id ;task;model;views;label_true\n"
-    assert is_prediction_table([table(header + '"never closed\n')])
-    assert not is_prediction_table([table(header.replace("views", "view"))])
-    assert not is_prediction_table([table("")])
+    assert are_prediction_tables([table(header + '"never closed\n')])
+    assert not are_prediction_tables([table(header.replace("views", "view"))])
+    assert not are_prediction_tables([table("")])
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from dermadeit.reporting.figures import (
     accuracy_latency_figure,
     alt_text,
     confusion_figure,
+    decision_curves,
     encode_figure,
     inline_svg,
     precision_recall_curves,
@@ -85,6 +86,29 @@ def test_curves_are_those_of_melanoma_against_the_rest() -> None:
     assert "ROC: melanoma against the rest" in _texts(roc)
     nevus, others = (BINARY.display_names[key].lower() for key in BINARY.classes)
     assert f"ROC: {others} against {nevus}" in _texts(roc_curves([_prediction_set(task="binary")]))
+
+
+def test_the_roc_has_a_band_around_it_and_a_mark_where_the_answers_lie() -> None:
+    [band, mark, *_] = roc_curves(SETS).axes[0].collections
+    part = SETS[0]
+    positive, answered = part.labels == 0, part.answers == 0
+    [[false_alarms, hits]] = mark.get_offsets()
+    assert (false_alarms, hits) == (answered[~positive].mean(), answered[positive].mean())
+    edge = band.get_paths()[0].vertices
+    inside = edge[np.isclose(edge[:, 0], 0.3), 1]
+    exact = np.interp(0.3, *_line(roc_curves(SETS), "DermaDeiT"))
+    assert inside.min() < exact < inside.max()
+
+
+def test_the_decision_curve_weighs_hits_against_false_alarms() -> None:
+    figure, part = decision_curves(SETS), SETS[0]
+    thresholds, benefit = _line(figure, "DermaDeiT")
+    positive, acted = part.labels == 0, part.probabilities[:, 0] >= 0.25
+    place = list(thresholds).index(0.25)
+    expected = (acted & positive).sum() / len(part) - (acted & ~positive).sum() / len(part) / 3
+    assert benefit[place] == pytest.approx(expected)
+    _, everybody = _line(figure, "Everybody")
+    assert everybody[place] == pytest.approx(positive.mean() - (1 - positive.mean()) / 3)
 
 
 def test_reliability_bins_hold_the_calibration_error() -> None:
@@ -169,7 +193,8 @@ def test_times_are_labelled_to_three_digits_and_never_on_each_other(
 
 
 @pytest.mark.parametrize(
-    "draw", [roc_curves, precision_recall_curves, reliability_diagram, risk_coverage_curves]
+    "draw",
+    [roc_curves, precision_recall_curves, reliability_diagram, risk_coverage_curves, decision_curves],
 )
 def test_what_cannot_be_drawn_is_said(draw) -> None:
     for sets in ([], [SETS[0].take([])]):

@@ -3,7 +3,7 @@
 from urllib.parse import urlsplit
 
 UPLOAD = "#photo input[type=file]"
-HEATMAP = "#overlay img"
+HEATMAP = "#photo .dd-heat"
 DONE = "#status :text('Done.')"
 
 
@@ -41,7 +41,7 @@ class Visit:
     def heatmap(self):
         """Address of the heatmap, once it is really there."""
         self.page.wait_for_function(
-            "() => { const image = document.querySelector('#overlay img');"
+            "() => { const image = document.querySelector('#photo .dd-heat');"
             " return image && image.complete && image.naturalWidth > 0 }"
         )
         return self.page.get_attribute(HEATMAP, "src")
@@ -49,7 +49,7 @@ class Visit:
     def heatmap_after(self, before):
         """Address of the heatmap that replaces another one."""
         self.page.wait_for_function(
-            "before => { const image = document.querySelector('#overlay img');"
+            "before => { const image = document.querySelector('#photo .dd-heat');"
             " return image && image.getAttribute('src') !== before && image.complete && image.naturalWidth > 0 }",
             arg=before,
         )

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.browser
 RULES = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice")
 WIDTHS = (1280, 320)
 WIDEST = 1920
-INNER_PANELS = {"comparison": ("Labelled images", "Published figures")}
+INNER_PANELS = {"comparison": ("Published figures",)}
 """Key of a tab to the panels within it that are not open at first."""
 OPENED = {"batch": ("#batch-gallery [data-pick^=open]", "dialog.dd-viewer[open] img")}
 """Key of a tab to what opens something over it, and to what is seen then."""

@@ -1,4 +1,4 @@
-"""The documented API of comparisons, `/compare` of one photo and `/compare_predictions`, for programs."""
+"""The documented API of comparisons of one photo, `/compare`, for programs."""
 
 from __future__ import annotations
 
@@ -10,12 +10,9 @@ import gradio as gr
 from dermadeit.inference.zoo import ModelZoo
 from dermadeit.views.api.docstrings import documented
 from dermadeit.views.api.photo import make_failed_record
-from dermadeit.views.comparison.files import export, read_table_models
 from dermadeit.views.comparison.photo_run import compare_photo
-from dermadeit.views.comparison.steps import ImagesComparison, compare_in_steps
-from dermadeit.views.page.events import BATCH_EVENT, COMPARE_EVENT
-from dermadeit.views.page.failures import refuse_failures
-from dermadeit.views.page.gradio_patches import FilesInput, JsonInput, PhotoInput
+from dermadeit.views.page.events import COMPARE_EVENT
+from dermadeit.views.page.gradio_patches import PhotoInput
 from dermadeit.views.page.uploads import open_photo
 
 
@@ -70,53 +67,4 @@ def add_compare_endpoint(zoo: ModelZoo) -> None:
         records = gr.JSON(label="Records")
         gr.Button().click(
             compare, [image, task], [records], api_name="compare", preprocess=False, **COMPARE_EVENT
-        )
-
-
-def add_compare_predictions_endpoint(zoo: ModelZoo) -> None:
-    """Adds `/compare_predictions` to the Blocks that is being built."""
-
-    @documented
-    def compare_predictions(files: Any, task: str, models: list[str]) -> Iterator[dict[str, Any]]:
-        """Compares models on labelled images, from their predictions alone.
-
-        Research and teaching demo, not a medical device.
-
-        Args:
-            files: 1 to 12 predictions.csv files as `/evaluate` and “python -m dermadeit evaluate” write them: one
-                for each model, or one that holds several. A table of your own model with `image_id` and
-                `p_<class>` is enough; true classes that it lacks are taken from the shipped test images.
-            task: `diagnosis` (all eight), `malignancy`, `binary` (nevus or others) or `multiclass` (given that it
-                is malignant: mel, bcc or scc), as far as the network knows their classes. Or `own`, the only task
-                of an app that serves classes of your own. Predictions of other tasks are left
-                aside.
-            models: Models whose shipped predictions of the test images are compared too, such as `dermadeit`.
-
-        Yields:
-            What it is `doing`, as a sentence, while it works. Last, the figures of each of the `models` with 95 %
-            intervals, on the images that all of them have read; `comparisons`, ours or the first minus each other
-            one, with paired intervals and with p-values that are adjusted by Holm's method; `kappas` between the
-            answers of every two; and the number of `disagreements`.
-        """
-        with refuse_failures():
-            asked = zoo.task(str(task))
-            shipped = [str(model) for model in models] if isinstance(models, list) else []
-            begun = ImagesComparison(asked, read_table_models(files, asked, shipped))
-            for sentence, found in compare_in_steps(zoo, begun):
-                if not found.is_finished:
-                    yield {"doing": sentence}
-            yield export(found)
-
-    with gr.Column(visible=False):
-        files = FilesInput(file_count="multiple", label="Predictions")
-        task = gr.Textbox(zoo.tasks[0].key, label="Task")
-        models = JsonInput({"type": "array", "items": {"type": "string"}}, [], label="Shipped models")
-        answer = gr.JSON(label="Comparison")
-        gr.Button().click(
-            compare_predictions,
-            [files, task, models],
-            [answer],
-            api_name="compare_predictions",
-            preprocess=False,
-            **BATCH_EVENT,
         )

@@ -35,10 +35,10 @@ def add_evaluate_endpoint(zoo: ModelZoo) -> None:
         Research and teaching demo, not a medical device.
 
         Args:
-            files: Image files, ZIPs of images, and at most one table (CSV or Excel) with the true classes; or a
-                predictions.csv alone. The `orig_name` of an uploaded file may be its path in a folder, such as
-                `nevus/a.jpg`: folders named after classes or diagnoses label what is in them, as those of a ZIP
-                do.
+            files: Image files, ZIPs of images, and at most one table (CSV or Excel) with the true classes; or up
+                to 12 predictions.csv alone. The `orig_name` of an uploaded file may be its path in a folder, such
+                as `nevus/a.jpg`: folders named after classes or diagnoses label what is in them, as those of a
+                ZIP do.
             task: `diagnosis` (all eight), `malignancy`, `binary` (nevus or others) or `multiclass` (given that it
                 is malignant: mel, bcc or scc), as far as the network knows their classes. Or `own`, the only task
                 of an app that serves classes of your own.
@@ -61,7 +61,10 @@ def add_evaluate_endpoint(zoo: ModelZoo) -> None:
             figures = [*draw_curves(result), *draw_matrices(result, evaluations)] if result.labelled else []
             folder = session.job.folder / "downloads"
             folder.mkdir()
-            yield _answer(session), str(write_files(result, evaluations, figures, folder).everything)
+            yield (
+                _answer(session),
+                str(write_files(result, evaluations, figures, folder, session.comparison).everything),
+            )
 
     models_there = [name for _, name in available_models(zoo, zoo.tasks[0].key)]
     with gr.Column(visible=False):

@@ -24,6 +24,7 @@ from dermadeit.reporting.drawing import model_title
 from dermadeit.reporting.evaluation_report import evaluation_report
 from dermadeit.reporting.figures import (
     confusion_figure,
+    decision_curves,
     encode_figure,
     precision_recall_curves,
     reliability_diagram,
@@ -33,6 +34,7 @@ from dermadeit.reporting.figures import (
 )
 from dermadeit.reporting.format import count, counted
 from dermadeit.trust.gating import answer_status
+from dermadeit.views.batch.model_comparison import ModelComparison
 from dermadeit.views.batch.session import LIKELIEST, Session
 from dermadeit.views.batch.tables import views_of
 
@@ -71,6 +73,7 @@ def draw_curves(result: BatchResult) -> list[DrawnFigure]:
     return [
         DrawnFigure("roc", "ROC", roc_curves(sets)),
         DrawnFigure("precision_recall", "Precision and recall", precision_recall_curves(sets)),
+        DrawnFigure("decision_curve", "Decision curve", decision_curves(sets)),
         DrawnFigure("reliability", "Reliability", reliability_diagram(sets)),
         DrawnFigure(
             "risk_coverage", "Errors when uncertain answers are withheld", risk_coverage_curves(sets)
@@ -101,7 +104,11 @@ def draw_matrices(result: BatchResult, evaluations: Sequence[Evaluation]) -> lis
 
 
 def write_files(
-    result: BatchResult, evaluations: Sequence[Evaluation], figures: Sequence[DrawnFigure], folder: Path
+    result: BatchResult,
+    evaluations: Sequence[Evaluation],
+    figures: Sequence[DrawnFigure],
+    folder: Path,
+    comparison: ModelComparison | None = None,
 ) -> BatchFiles:
     """Writes everything that can be downloaded.
 
@@ -110,7 +117,11 @@ def write_files(
         evaluations: One for each of its models.
         figures: What to add as PNG, SVG and in the report.
         folder: An empty folder of this batch alone.
+        comparison: Of its models, where there are several.
     """
+    if comparison is not None and comparison.is_finished:
+        write_json(folder / "comparison.json", {"disclaimer": DISCLAIMER, "app": APP, **comparison.to_dict()})
+        write_csv(folder / "disagreements.csv", *_disagreements(comparison, result))
     write_evaluations(evaluations, folder, with_origin=True)
     write_csv(
         folder / "left_out.csv",
@@ -142,6 +153,32 @@ def write_files(
     return BatchFiles(
         everything, predictions, metrics, report and report.rename(folder / f"{prefix}-{report.name}")
     )
+
+
+def _disagreements(
+    comparison: ModelComparison, result: BatchResult
+) -> tuple[list[str], Iterator[dict[str, Any]]]:
+    """Columns and rows of the images that models answer differently."""
+    items = {item.image.image_id: item for item in result.items}
+    titles = [model.title for model in comparison.compared]
+    columns = ["image_id", "file", "sha256", "label_true", "source"]
+    columns += [f"{kind} {title}" for title in titles for kind in ("label", "target_score", "answer_status")]
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for image in comparison.differing:
+            item = items[image.image_id]
+            row = {
+                "image_id": image.image_id,
+                "file": item.image.file,
+                "sha256": item.records[0].sha256,
+                "label_true": image.label,
+                "source": image.source,
+            }
+            row |= {f"label {title}": answer for title, answer in image.answers.items()}
+            row |= {f"target_score {title}": score for title, score in image.scores.items()}
+            yield row | {f"answer_status {title}": image.status(title) for title in image.answers}
+
+    return columns, rows()
 
 
 def notes_of(result: BatchResult) -> list[str]:

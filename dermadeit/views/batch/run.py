@@ -7,18 +7,27 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from dermadeit.data.collection import is_prediction_table, opened_collection
-from dermadeit.errors import ConfigurationError, DermaDeiTError, ErrorCode, UploadError
-from dermadeit.evaluation.batch import Batch, Progress, read_prediction_table
+from dermadeit.data.collection import are_prediction_tables, opened_collection
+from dermadeit.errors import ConfigurationError, DermaDeiTError, ErrorCode, ResultFileError, UploadError
+from dermadeit.evaluation.batch import (
+    Batch,
+    Progress,
+    gather_batch_models,
+    join_predictions,
+    read_prediction_tables,
+)
 from dermadeit.evaluation.predictions import PredictionSet
 from dermadeit.imaging.decode import sanitise_name
 from dermadeit.inference.predictor import check_views
 from dermadeit.inference.zoo import ModelZoo
-from dermadeit.publishing.benchmark import find_shipped_beside, read_test_images
+from dermadeit.publishing.benchmark import find_shipped_beside, read_shipped_predictions, read_test_images
 from dermadeit.reporting.drawing import model_title
 from dermadeit.trust.calibration import Calibration
+from dermadeit.views.batch.model_comparison import ModelComparison, compare_in_steps
 from dermadeit.views.batch.session import Session
 from dermadeit.views.page.uploads import take_uploads
+
+MAX_TABLES = 12
 
 UNFINISHED = (
     "The measurements were cancelled. The figures of all images are complete. Intervals, subgroups, and "
@@ -35,12 +44,14 @@ class Order:
         task: Key of the task.
         models: Names of the models.
         views: Dihedral views whose logits are averaged.
+        is_shipped: Whether the shipped predictions of the test images are to be read in place of files.
     """
 
     payload: Any
     task: Any
     models: Any
     views: Any
+    is_shipped: bool = False
 
 
 def read_batch(zoo: ModelZoo, order: Order, session: Session) -> Iterator[Progress | str]:
@@ -54,24 +65,28 @@ def read_batch(zoo: ModelZoo, order: Order, session: Session) -> Iterator[Progre
     """
     task = zoo.task(str(order.task))
     job = session.job
+    if order.is_shipped:
+        yield "Reading the predictions …"
+        shipped = join_predictions(read_shipped_predictions(task), partial(_calibration_of, zoo))
+        session.finish_reading(replace(shipped, is_shipped=True))
+        return
     with take_uploads(order.payload, job.folder) as files:
         if not files:
             raise UploadError(
                 "No file was uploaded. Choose images, a ZIP, or a table of predictions.",
                 code=ErrorCode.NO_FILES,
             )
-        if is_prediction_table(files):
-            name, look_up = sanitise_name(files[0].name), partial(_calibration_of, zoo)
+        if are_prediction_tables(files):
+            check_number_of_tables(len(files))
             wished = list(map(str, order.models)) if isinstance(order.models, list) else []
-            table = read_prediction_table(
-                files[0].path,
+            tables = read_prediction_tables(
+                [(file.path, sanitise_name(file.name)) for file in files],
                 task,
-                name,
-                look_up,
+                partial(_calibration_of, zoo),
                 known=read_test_images,
                 beside=partial(find_shipped_beside, models=wished),
             )
-            session.finish_reading(table)
+            session.finish_reading(tables)
             return
         views, names = _checked_views(order.views), _checked_models(order.models)
         yield "Loading the models and the files …"
@@ -108,6 +123,34 @@ def evaluate_batch(session: Session) -> Iterator[str]:
     session.evaluations = tuple(evaluations)
     if session.is_unfinished:
         session.add_note(UNFINISHED)
+    elif len(result.models) > 1:
+        yield from _compare_models(session)
+
+
+def check_number_of_tables(count: int) -> None:
+    """Refuses more tables of predictions than are read at once, and none.
+
+    Raises:
+        UploadError: There are too many, or none.
+    """
+    if not 0 < count <= MAX_TABLES:
+        raise UploadError(
+            f"{count} tables were given. Choose one to {MAX_TABLES} predictions.csv in one go.",
+            code=ErrorCode.NUMBER_OF_TABLES,
+        )
+
+
+def _compare_models(session: Session) -> Iterator[str]:
+    try:
+        begun = ModelComparison(session.result.task, gather_batch_models(session.result))
+    except ResultFileError as error:
+        session.add_note(f"The models are not compared. {error.user_message}")
+        return
+    for sentence, session.comparison in compare_in_steps(begun):
+        if session.job.is_ending:
+            return
+        if sentence:
+            yield sentence
 
 
 def _calibration_of(zoo: ModelZoo, answers: PredictionSet) -> Calibration | None:

@@ -14,6 +14,7 @@ from dermadeit.errors import ErrorCode
 from dermadeit.evaluation.batch import Progress
 from dermadeit.inference.decision import OWN_THRESHOLD
 from dermadeit.inference.zoo import ModelZoo
+from dermadeit.publishing.benchmark import is_published
 from dermadeit.reporting.names import is_conditional
 from dermadeit.reporting.templates import render
 from dermadeit.tasks import Task
@@ -27,12 +28,14 @@ from dermadeit.views.batch.exports import (
     write_files,
 )
 from dermadeit.views.batch.gallery import PICKING
+from dermadeit.views.batch.model_comparison import differences_html
 from dermadeit.views.batch.run import Order, evaluate_batch, read_batch
 from dermadeit.views.batch.session import LIKELIEST, Session
+from dermadeit.views.page.case_pictures import case_folder
 from dermadeit.views.page.events import BATCH_EVENT, LATEST_EVENT, PAGE_EVENT, Updates
 from dermadeit.views.page.examples import SAMPLE_SET, pack_sample_set, sample_set_html
 from dermadeit.views.page.failures import Failure, presentable
-from dermadeit.views.page.html import failure_html, heading_html, status_html
+from dermadeit.views.page.html import contents_html, failure_html, heading_html, note_html, status_html
 from dermadeit.views.page.job import FilesJob
 from dermadeit.views.page.pickers import (
     add_files_choice,
@@ -45,6 +48,17 @@ from dermadeit.views.page.scripts import ANNOUNCE, SAVE_FILE
 from dermadeit.views.page.theme import VIEWER_SCRIPT
 from dermadeit.views.page.uploads import SESSION_SECONDS, private_folder
 
+_ABOUT_IMAGES = (
+    "Move the threshold, or click a cell of the matrix: figures and images follow. A picture opens large."
+)
+_ABOUT_DOWNLOADS = (
+    "Each file names the version, weights, task, views and images. The files are deleted ten minutes after the "
+    "last use of this page."
+)
+_ABOUT_SHIPPED = (
+    "All models of this app on the test images, all classes, from their stored predictions. No photo is read."
+)
+
 
 class BatchLayout:
     """Makes the components, which the events of `BatchEvaluationTab` then fill.
@@ -55,6 +69,7 @@ class BatchLayout:
 
     def __init__(self, zoo: ModelZoo) -> None:
         self._zoo = zoo
+        self._cases = case_folder()
 
     def _render_parts_of_tab(self) -> None:
         self._session = gr.State(None, time_to_live=SESSION_SECONDS)
@@ -65,11 +80,17 @@ class BatchLayout:
             with gr.Column(scale=6, min_width=300, elem_classes="dd-output"):
                 self._render_files()
         with gr.Column(visible=False, elem_classes="dd-batch") as self._results:
+            self._strip = gr.HTML(elem_id="batch-strip")
             self._overview = gr.HTML(elem_id="batch-overview")
-            with gr.Column(visible=False, elem_classes="dd-batch") as self._labelled:
-                self._render_figures()
-                self._render_errors()
-                self._render_parts()
+            self._contents = gr.HTML(elem_id="batch-contents")
+            self._render_downloads()
+            self._render_errors()
+            self._compared = gr.HTML(elem_id="batch-compared", js_on_load=PICKING)
+            with gr.Column(visible=False, elem_classes="dd-batch") as self._measured:
+                self._figures = gr.HTML(elem_id="batch-figures")
+                self._curves = gr.HTML(elem_id="batch-curves")
+                self._slices = gr.HTML(elem_id="batch-slices", js_on_load=PICKING)
+                self._trust = gr.HTML(elem_id="batch-trust")
             self._render_lists()
 
     def _render_choices(self) -> None:
@@ -92,24 +113,29 @@ class BatchLayout:
                 "Load the sample set", size="md", scale=0, min_width=200, elem_id="batch-sample"
             )
             gr.HTML(sample_set_html(), elem_classes="dd-sample")
+        with gr.Row(elem_classes="dd-buttons", visible=any(map(is_published, self._zoo.tasks))):
+            self._shipped = gr.Button(
+                "Load the test predictions", size="md", scale=0, min_width=200, elem_id="batch-shipped"
+            )
+            gr.HTML(note_html(_ABOUT_SHIPPED), elem_classes="dd-sample")
         self._status = gr.HTML(
             status_html("Ready."), elem_id="batch-status", min_height=28, js_on_load=ANNOUNCE
         )
         self._progress = gr.HTML(elem_id="batch-progress", min_height=48)
 
-    def _render_figures(self) -> None:
-        gr.HTML(heading_html("Figures"))
-        self._figures = gr.HTML(elem_id="batch-figures")
-        self._curves = gr.HTML(elem_id="batch-curves")
+    def _render_downloads(self) -> None:
+        with gr.Row(elem_classes="dd-buttons", elem_id="batch-downloads"):
+            self._everything = _download("Download everything (ZIP)", "batch-zip", variant="primary")
+            self._report_file = _download("Report (HTML)", "batch-report")
+            self._predictions_file = _download("Predictions (CSV)", "batch-csv")
+            self._metrics_file = _download("Figures (JSON)", "batch-json")
+        gr.HTML(note_html(_ABOUT_DOWNLOADS))
 
     def _render_errors(self) -> None:
-        about = (
-            "Move the threshold, or click a cell of the matrix. The figures and the images change with it."
-        )
-        gr.HTML(heading_html("Errors", about))
+        gr.HTML(heading_html("Matrix and images", _ABOUT_IMAGES), elem_id="batch-images")
         self._model = gr.Radio([], label="Model", visible=False, elem_id="batch-model")
         with gr.Row(elem_classes="dd-columns", equal_height=False):
-            with gr.Column(scale=5, min_width=300, elem_classes="dd-input"):
+            with gr.Column(scale=5, min_width=300, elem_classes="dd-input", visible=False) as self._labelled:
                 self._rule = gr.Radio([], label="Decision rule", elem_id="batch-rule")
                 self._threshold = gr.Slider(
                     0, 1, 0.5, step=0.001, label="Threshold", elem_id="batch-threshold", buttons=[]
@@ -123,14 +149,8 @@ class BatchLayout:
                 script = VIEWER_SCRIPT.read_text(encoding="utf-8")
                 self._viewer = gr.HTML(elem_id="batch-viewer", js_on_load=script)
 
-    def _render_parts(self) -> None:
-        gr.HTML(heading_html("Subgroups"))
-        self._slices = gr.HTML(elem_id="batch-slices")
-        gr.HTML(heading_html("Uncertainty and thresholds"))
-        self._trust = gr.HTML(elem_id="batch-trust")
-
     def _render_lists(self) -> None:
-        gr.HTML(heading_html("Predictions"))
+        gr.HTML(heading_html("Predictions"), elem_id="batch-predictions")
         self._table = gr.Dataframe(
             interactive=False,
             show_search="filter",
@@ -139,23 +159,12 @@ class BatchLayout:
             elem_id="batch-table",
             buttons=["fullscreen"],
         )
-        gr.HTML(heading_html("Files that were not read or left out"))
         self._failures = gr.HTML(elem_id="batch-failures")
-        about = (
-            "Each file names the version, weights, task, views and images. The files are deleted ten minutes "
-            "after the last use of this page."
-        )
-        gr.HTML(heading_html("Downloads", about))
-        with gr.Row(elem_classes="dd-buttons"):
-            self._everything = _download("Everything as ZIP", "batch-zip", variant="primary")
-            self._report_file = _download("Report as HTML", "batch-report")
-            self._predictions_file = _download("Predictions as CSV", "batch-csv")
-            self._metrics_file = _download("Figures as JSON", "batch-json")
 
     def _of_model(self) -> list[Any]:
         return [
-            self._model, self._rule, self._threshold, self._matrix, self._points, self._gallery, self._viewer,
-            self._slices, self._trust, self._table,
+            self._model, self._rule, self._threshold, self._strip, self._matrix, self._points, self._gallery,
+            self._viewer, self._slices, self._trust, self._table,
         ]  # fmt: skip
 
     def _model_choices(self, task_key: str) -> dict[str, Any]:
@@ -226,8 +235,9 @@ class BatchEvaluationTab(BatchLayout):
             **PAGE_EVENT,
         )
         shown = [
-            self._session, self._status, self._progress, self._start, self._sample, self._cancel, self._files,
-            self._results, self._labelled, self._overview, self._figures, self._curves, self._failures,
+            self._session, self._status, self._progress, self._start, self._sample, self._shipped, self._cancel,
+            self._files, self._results, self._labelled, self._measured, self._overview, self._contents,
+            self._compared, self._figures, self._curves, self._failures,
             self._everything, self._report_file, self._predictions_file, self._metrics_file, *self._of_model(),
         ]  # fmt: skip
         loaded = self._sample.click(
@@ -238,9 +248,11 @@ class BatchEvaluationTab(BatchLayout):
             show_progress="hidden",
             **PAGE_EVENT,
         )
-        for start in (self._start.click, loaded.success):
+        for start, is_shipped in (
+            (self._start.click, False), (loaded.success, False), (self._shipped.click, True),
+        ):  # fmt: skip
             run = start(
-                self._prepare,
+                partial(self._prepare, is_shipped),
                 [self._files, self._session],
                 shown,
                 queue=False,
@@ -269,7 +281,8 @@ class BatchEvaluationTab(BatchLayout):
         look(self._model.input, self._look_at, [self._session, self._model])
         look(self._rule.input, self._choose_rule, [self._session, self._rule])
         look(self._threshold.input, self._move, [self._session, self._threshold])
-        look([self._matrix.select, self._gallery.select, self._viewer.select], self._pick, [self._session])
+        parts = (self._matrix, self._gallery, self._viewer, self._compared, self._slices)
+        look([part.select for part in parts], self._pick, [self._session])
         self._decide.click(
             self._make_decisions,
             [self._session],
@@ -294,15 +307,17 @@ class BatchEvaluationTab(BatchLayout):
             switched = {self._task: whole, **self._switch_task(whole)}
         return {self._files: [str(pack_sample_set())], **switched}
 
-    def _prepare(self, payload: Any, previous: Session | None) -> Updates:
+    def _prepare(self, is_shipped: bool, payload: Any, previous: Session | None) -> Updates:
         if previous is not None:
             previous.job.supersede()
+        job = FilesJob.begin(None if is_shipped else payload)
         return {
-            self._session: Session(FilesJob.begin(payload)),
+            self._session: Session(job, is_shipped=is_shipped, cases=self._cases),
             self._status: status_html("Waiting for a free place …"),
             self._progress: "",
             self._start: gr.update(interactive=False),
             self._sample: gr.update(interactive=False),
+            self._shipped: gr.update(interactive=False),
             self._cancel: gr.update(interactive=True),
             self._results: gr.update(visible=False),
         }
@@ -336,7 +351,9 @@ class BatchEvaluationTab(BatchLayout):
         if session is None or not session.job.start():
             return
         try:
-            for updates in self._steps(Order(session.job.payload, task, models, views), session):
+            for updates in self._steps(
+                Order(session.job.payload, task, models, views, session.is_shipped), session
+            ):
                 if session.job.is_superseded:
                     break
                 yield updates
@@ -367,10 +384,11 @@ class BatchEvaluationTab(BatchLayout):
             # Giving the session again keeps it from expiring.
             yield {self._session: session, self._progress: batch_tables.progress_html(step)}
         count = len(session.result.items)
+        whole = Progress(count, count + session.result.missing, None, None)
         yield {
             self._session: session,
-            self._files: None,
-            self._progress: batch_tables.progress_html(Progress(count, count, None, None)),
+            **({} if session.is_shipped else {self._files: None}),
+            self._progress: batch_tables.progress_html(whole),
             # It may have been pressed to end the reading.
             self._cancel: gr.update(interactive=True),
         }
@@ -386,7 +404,10 @@ class BatchEvaluationTab(BatchLayout):
         yield {
             self._results: gr.update(visible=True),
             self._labelled: gr.update(visible=result.labelled),
+            self._measured: gr.update(visible=result.labelled),
             self._overview: batch_tables.overview_html(result),
+            self._contents: contents_html(session.parts()),
+            self._compared: differences_html(session.comparison),
             self._failures: batch_tables.failures_html(result),
             self._status: status_html("The results are below. Preparing the downloads …"),
             **self._clear_files(),
@@ -396,13 +417,14 @@ class BatchEvaluationTab(BatchLayout):
         folder = session.job.folder / "downloads"
         folder.mkdir()
         figures += draw_matrices(result, session.evaluations) if result.labelled else []
-        files = write_files(result, session.evaluations, figures, folder)
+        files = write_files(result, session.evaluations, figures, folder, session.comparison)
         ending = "Cancelled. The images that were read are evaluated below." if result.missing else "Done."
         if session.is_unfinished:
             ending = "Cancelled. The finished measurements are below."
+        deleted = "" if session.is_shipped else " The uploads have been deleted."
         yield {
             self._session: session,
-            self._status: status_html(f"{ending} The uploads have been deleted."),
+            self._status: status_html(f"{ending}{deleted}"),
             **self._show_files(files),
             **self._idle(),
         }
@@ -429,7 +451,8 @@ class BatchEvaluationTab(BatchLayout):
         if large := session.opened(picked):
             return {self._viewer: large}
         session.pick(picked)
-        return {self._matrix: session.matrix(), self._gallery: session.gallery()}
+        shown = {self._matrix: session.matrix()} if session.result.labelled else {}
+        return {**shown, self._gallery: session.gallery()}
 
     def _make_decisions(self, session: Session | None) -> Updates:
         if session is None or not session.is_read:
@@ -464,7 +487,7 @@ class BatchEvaluationTab(BatchLayout):
             self._table: session.table(),
         }
         if not session.result.labelled:
-            return shown
+            return {**shown, self._strip: "", self._gallery: session.gallery()}
         session.decide_by(LIKELIEST)
         return {
             **shown,
@@ -484,6 +507,7 @@ class BatchEvaluationTab(BatchLayout):
         """What moves with the threshold: no drawing and no resampling here."""
         session.job.keep()
         return {
+            self._strip: session.strip(),
             self._matrix: session.matrix(),
             self._points: session.point_figures(),
             self._gallery: session.gallery(),
@@ -511,5 +535,6 @@ class BatchEvaluationTab(BatchLayout):
         return {
             self._start: gr.update(interactive=True),
             self._sample: gr.update(interactive=True),
+            self._shipped: gr.update(interactive=True),
             self._cancel: gr.update(interactive=False),
         }

@@ -15,6 +15,7 @@ from dermadeit.inference.records import Evaluation
 from dermadeit.inference.zoo import ZooEntry
 from dermadeit.metrics.classification import FIGURE_NAMES, FIGURES, INTERVAL_METHOD, TARGET_FIGURE_NAMES
 from dermadeit.reporting.drawing import inline_svg, model_title
+from dermadeit.reporting.figures import slice_figure
 from dermadeit.reporting.format import count, counted, percent
 from dermadeit.reporting.names import (
     ABSTENTION_FIGURES,
@@ -137,7 +138,10 @@ def slices_html(evaluation: Evaluation) -> str:
     rows, too_few, caveats = [], [], []
     for attribute, part in parts.items():
         name, known = SLICED_BY[attribute], part["slices"]
-        rows += [(name.capitalize(), value, figures) for value, figures in known.items()]
+        rows += [
+            (name.capitalize(), value, figures, f"part {attribute}:{value}")
+            for value, figures in known.items()
+        ]
         too_few += [(name, value, images) for value, images in part["too_few"].items()]
         if known and part["caveat"]:
             caveats.append(part["caveat"])
@@ -145,6 +149,7 @@ def slices_html(evaluation: Evaluation) -> str:
         "views/batch/subgroups.html",
         header=["Subgroup", "Value", "Images", *map(figure_name, _SUBGROUP_FIGURES)],
         rows=rows,
+        forest=inline_svg(slice_figure(parts)) if rows else "",
         shown=_SUBGROUP_FIGURES,
         caveats=caveats,
         too_few=too_few,

@@ -18,8 +18,8 @@ from dermadeit.views.page.events import COMPARE_EVENT, INSTANT_EVENT, LATEST_EVE
 from dermadeit.views.page.failures import presentable
 from dermadeit.views.page.html import NO_READING, failure_html, heading_html, note_html, status_html
 from dermadeit.views.page.job import Job
-from dermadeit.views.page.photo_box import PhotoBox
-from dermadeit.views.page.pickers import add_photo_choice
+from dermadeit.views.page.photo_box import PhotoBox, add_photo_box
+from dermadeit.views.page.pickers import add_examples
 from dermadeit.views.page.scripts import ANNOUNCE
 from dermadeit.views.page.uploads import (
     CACHE_SECONDS,
@@ -63,7 +63,8 @@ class PhotoSection:
         self.run = gr.State(None, time_to_live=CACHE_SECONDS)
         with gr.Row(elem_classes="dd-columns", equal_height=False):
             with gr.Column(scale=5, min_width=300, elem_classes="dd-input"):
-                self.photo, self._examples = add_photo_choice("compare-photo", self._zoo.tasks)
+                self.photo = add_photo_box("compare-photo")
+                self._examples = add_examples("compare-photo", self.photo, self._zoo.tasks)
             with gr.Column(scale=6, min_width=300, elem_classes="dd-output"):
                 self._render_output()
         gr.HTML(heading_html("Model by model", kind="small"))

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
 from markupsafe import Markup
-from PIL import Image
 
 from dermadeit.imaging.decode import LesionImage
 from dermadeit.inference.decision import OPERATING_POINT_TITLES
@@ -19,17 +16,17 @@ from dermadeit.inference.saliency import DEFAULT_OPACITY
 from dermadeit.inference.side_by_side import SCALE_NOTE, Agreement, ModelReading
 from dermadeit.inference.zoo import ZooEntry
 from dermadeit.models.checkpoints import training_command
-from dermadeit.reporting.document import data_address
+from dermadeit.publishing.benchmark import is_published
 from dermadeit.reporting.format import counted, decimal, megabytes, millions, percent
 from dermadeit.reporting.names import WITHHELD, capitalised, is_conditional
 from dermadeit.reporting.templates import render
 from dermadeit.tasks import Task
 from dermadeit.trust.calibration import OPERATING_POINTS
 from dermadeit.trust.gating import STATE_WORDS, answer_state, warning_sentences
-from dermadeit.views.comparison.published import is_published
 from dermadeit.views.comparison.teacher import teacher_card_html
 from dermadeit.views.page.failures import Failure
 from dermadeit.views.page.html import badge_html, check_finding, check_state, score_name
+from dermadeit.views.page.pictures import webp_address
 
 OWN_ANSWER = "answer"
 """Choice of the heatmaps: what each model answers, instead of one class for all."""
@@ -39,7 +36,6 @@ POINT_TITLES: Mapping[str, str] = MappingProxyType(
 )
 """Each operating point to its name for people. An own threshold would be another one for each model."""
 
-_PICTURE_QUALITY = 88
 
 Outcome = ModelReading | Failure
 """What came of one model: its reading, or why it gave none."""
@@ -179,7 +175,7 @@ def _heatmap(
     overlay = found.overlay(preview, DEFAULT_OPACITY)
     return {
         "check": check_state(check),
-        "address": _webp_address(outline_removed_area(overlay, found, reading.model_side)),
+        "address": webp_address(outline_removed_area(overlay, found, reading.model_side)),
         "alt": f"The photo under the {found.method} heatmap of {reading.title} for the class {name}, outlined",
         "width": preview.width,
         "height": preview.height,
@@ -187,10 +183,3 @@ def _heatmap(
         "badge": Markup(badge_html(check)),  # noqa: S704
         "finding": f"{found.method} for {name}. {check_finding(check)}",
     }
-
-
-def _webp_address(pixels: np.ndarray) -> str:
-    """Pixels as a data address: nothing of a photo is stored for a picture this small."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "WEBP", quality=_PICTURE_QUALITY)
-    return data_address(buffer.getvalue(), "webp")

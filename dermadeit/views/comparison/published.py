@@ -25,11 +25,6 @@ ORIGINAL_FILE = "original_reported.json"
 """Figures of the original project, where they come from, and why they can't be compared."""
 
 
-def is_published(task: Task) -> bool:
-    """Whether there are published predictions or figures of a task."""
-    return (BENCHMARK_ROOT / task.key).is_dir()
-
-
 def benchmark_html(task: Task) -> str:
     """The published tables of a task, and beside them the original's."""
     path = BENCHMARK_ROOT / task.key / METRICS_FILE

@@ -1,20 +1,20 @@
-"""The tab that compares models: on one photo, on labelled images, and by the published figures."""
+"""The tab that compares models: on one photo, and by the published figures."""
 
 from __future__ import annotations
 
 import gradio as gr
 
 from dermadeit.inference.zoo import ModelZoo
-from dermadeit.views.comparison.images import BatchSection
+from dermadeit.publishing.benchmark import is_published
 from dermadeit.views.comparison.photo import PhotoSection
-from dermadeit.views.comparison.published import benchmark_html, is_published
+from dermadeit.views.comparison.published import benchmark_html
 from dermadeit.views.page.events import PAGE_EVENT
 from dermadeit.views.page.html import note_html
 from dermadeit.views.page.pickers import add_task_choice
 
 _ALONE = (
-    "There are no other models with these classes, so only this one is shown. You can compare it with predictions "
-    "of another model: give both predictions.csv under “Labelled images”."
+    "There are no other models with these classes, so only this one is shown. To compare it with predictions of "
+    "another model, upload both predictions.csv in the tab Batch evaluation."
 )
 
 
@@ -38,8 +38,6 @@ class ModelComparisonTab:
             with gr.Tabs(elem_id="compare-parts", overflow_behavior="wrap"):
                 with gr.Tab("One photo", elem_id="compare-part-photo"):
                     PhotoSection(self._zoo, task).render()
-                with gr.Tab("Labelled images", elem_id="compare-part-batch"):
-                    BatchSection(self._zoo, task).render()
                 with gr.Tab("Published figures", elem_id="compare-part-published"):
                     published = gr.HTML(benchmark_html(tasks[0]), elem_id="compare-published")
         task.input(

@@ -13,7 +13,6 @@ from typing import Any
 from dermadeit.files import read_json_if_there
 from dermadeit.metrics.classification import HEADLINE_FIGURES
 from dermadeit.publishing.benchmark import BENCHMARK_ROOT, METRICS_FILE
-from dermadeit.reporting.format import NOTHING
 from dermadeit.reporting.names import capitalised
 from dermadeit.reporting.templates import render
 from dermadeit.tasks import Task
@@ -75,11 +74,6 @@ def teacher_card_html(task: Task, root: Path = BENCHMARK_ROOT) -> str:
         command=teacher_command(task),
         shown=[(key, capitalised(HEADLINE_FIGURES[key])) for key in _SHOWN_FIGURES],
     )
-
-
-def teacher_row() -> list[str]:
-    """Its row of a table of figures that has none of it: name, views, figures."""
-    return [TEACHER_TITLE, NOTHING, "not run", *[NOTHING] * (len(HEADLINE_FIGURES) - 1)]
 
 
 def headline_names() -> list[str]:

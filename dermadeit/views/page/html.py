@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from dermadeit.inference.faithfulness import SaliencyCheck
@@ -24,6 +25,15 @@ def heading_html(title: str, text: str = "", kind: Literal["", "small", "part"] 
         kind: How the title looks: as that of a card, smaller, or as that of a part with cards.
     """
     return render("views/page/heading.html", title=title, text=text, kind=kind)
+
+
+def contents_html(parts: Mapping[str, str]) -> str:
+    """Links to the parts of a long tab.
+
+    Args:
+        parts: Id of each part on the page to its name.
+    """
+    return render("views/page/contents.html", parts=parts)
 
 
 def note_html(text: str) -> str:

@@ -54,10 +54,14 @@ class PhotoPanel:
     def __init__(self, tasks: Sequence[Task]) -> None:
         self._tasks = tasks
 
-    def render(self) -> None:
-        """Adds the panel to the Blocks that is being built."""
+    def render_photo(self) -> None:
+        """Adds task and photo to the Blocks that is being built."""
         self.task = add_task_choice(self._tasks, "task")
-        self.photo, self.examples = add_photo_choice("photo", self._tasks)
+        self.photo = add_photo_box("photo")
+
+    def render_examples(self) -> None:
+        """Adds the examples, and what is known of the one that was chosen last."""
+        self.examples = add_examples("photo", self.photo, self._tasks)
 
 
 def add_task_choice(tasks: Sequence[Task], elem_id: str) -> gr.Radio:
@@ -83,23 +87,18 @@ def have_diagnoses(tasks: Sequence[Task]) -> bool:
     return any(task.class_of_diagnosis for task in tasks)
 
 
-def add_photo_choice(elem_id: str, tasks: Sequence[Task]) -> tuple[PhotoBox, list[tuple[Path, gr.Button]]]:
-    """Adds a photo input and the examples to the Blocks that is being built.
+def add_examples(elem_id: str, photo: PhotoBox, tasks: Sequence[Task]) -> list[tuple[Path, gr.Button]]:
+    """Adds the examples to the Blocks that is being built, and what is known of the one that was chosen last.
 
     Args:
         elem_id: Id of the photo input on the page.
-        tasks: What can be asked.
+        photo: The photo input.
+        tasks: What can be asked; classes of one's own have no examples.
 
     Returns:
-        The input; and path of each shipped example and the button that chooses it.
+        Path of each shipped example and the button that chooses it.
     """
-    photo = add_photo_box(elem_id)
-    return photo, _add_examples(elem_id, photo) if have_diagnoses(tasks) else []
-
-
-def _add_examples(elem_id: str, photo: PhotoBox) -> list[tuple[Path, gr.Button]]:
-    """Adds the examples, and below the photo what is known of the one that was chosen last."""
-    examples = read_examples()
+    examples = read_examples() if have_diagnoses(tasks) else []
     if not examples:
         return []
     caption = gr.HTML("", elem_id=f"{elem_id}-known", js_on_load=ANNOUNCE)

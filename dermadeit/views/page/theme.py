@@ -1,7 +1,11 @@
-"""Theme, style sheets, scripts and header of the page. System fonts only: it asks no other server for anything."""
+"""Theme, style sheets, scripts, header and footer of the page.
+
+System fonts only: it asks no other server for anything.
+"""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import gradio as gr
@@ -21,6 +25,12 @@ VIEWER_SCRIPT = ASSETS / "viewer.js"
 
 PHOTO_SCRIPT = ASSETS / "photo.js"
 """JavaScript of the photo box: what runs once its HTML is there."""
+
+HEATMAP_SCRIPT = ASSETS / "heatmap.js"
+"""JavaScript of the heatmap over the photo: likewise."""
+
+RESULT_SCRIPT = ASSETS / "result.js"
+"""JavaScript of the result: likewise."""
 
 _SANS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "Liberation Sans", "sans-serif")
 _MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "Liberation Mono", "monospace")
@@ -128,4 +138,18 @@ def header_html(model_card: str) -> str:
         patches=_PATCHES,
         version=VERSION,
         disclaimer=DISCLAIMER,
+    )
+
+
+def footer_html(model_card: str) -> str:
+    """The footer of every page.
+
+    Args:
+        model_card: Key of the tab that shows the model card.
+    """
+    return render(
+        "views/page/footer.html",
+        model_card=model_card,
+        version=VERSION,
+        space=os.environ.get("SPACE_ID", ""),
     )

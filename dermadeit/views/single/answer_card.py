@@ -50,17 +50,6 @@ from dermadeit.views.single.reading import Reading, ViewScores, view_scores
 _DOT_WIDTH = 0.028
 """Of the line that the dots stand on: closer dots are stacked."""
 
-FOLLOW_LINKS = """element.addEventListener('click', (event) => {
-  const link = event.target.closest('a[href^="#"]');
-  const goal = link && document.querySelector(link.getAttribute('href'));
-  if (!goal) return;
-  event.preventDefault();
-  goal.tabIndex = -1;
-  goal.focus();
-  goal.scrollIntoView();
-});"""
-"""Leads to what a link in the card is about; with Gradio's base address the browser would load the page anew."""
-
 Calibrations = Mapping[str, Calibration | None]
 
 

@@ -10,7 +10,7 @@ import gradio as gr
 from dermadeit.inference.predictor import Predictor
 from dermadeit.views.page.events import MODEL_EVENT, PAGE_EVENT, Updates
 from dermadeit.views.page.failures import presentable
-from dermadeit.views.page.html import NO_READING, failure_html, heading_html, status_html
+from dermadeit.views.page.html import NO_READING, failure_html, status_html
 from dermadeit.views.page.scripts import SAVE_FILE
 from dermadeit.views.page.uploads import store_json
 from dermadeit.views.single.decision_controls import DecisionControls
@@ -38,10 +38,9 @@ class Downloads:
 
     def render(self) -> None:
         """Adds the buttons to the Blocks that is being built."""
-        gr.HTML(heading_html("Download", kind="small"))
-        with gr.Row(elem_classes="dd-controls"):
-            self._report = gr.Button("Report (HTML)", interactive=False, elem_id="download-report")
-            self._json = gr.Button("Result (JSON)", interactive=False, elem_id="download")
+        with gr.Row(elem_classes="dd-controls dd-download"):
+            self._report = gr.Button("Download report (HTML)", interactive=False, elem_id="download-report")
+            self._json = gr.Button("Download result (JSON)", interactive=False, elem_id="download")
         self._file = gr.DownloadButton(visible="hidden", elem_id="file")
 
     @property

@@ -1,4 +1,4 @@
-"""The heatmap on the page, the controls for it, and the badge that says whether it is reliable."""
+"""The heatmap on the photo, the controls for it, and the badge that says whether it is reliable."""
 
 from __future__ import annotations
 
@@ -8,17 +8,24 @@ from typing import Any, Literal
 import gradio as gr
 import numpy as np
 
-from dermadeit.inference.faithfulness import outline_removed_area
+from dermadeit.imaging.decode import shrink
+from dermadeit.inference.faithfulness import draw_outline, outline_removed_area
 from dermadeit.inference.predictor import Predictor
 from dermadeit.inference.saliency import DEFAULT_METHOD, DEFAULT_OPACITY, SALIENCY_METHODS
 from dermadeit.reporting.names import METHOD_TITLES
 from dermadeit.reporting.templates import render
 from dermadeit.tasks import Task
-from dermadeit.views.page.events import Updates
-from dermadeit.views.page.html import badge_html, heading_html, legend_html
+from dermadeit.views.page.events import PAGE_EVENT, Updates
+from dermadeit.views.page.html import badge_html, legend_html
+from dermadeit.views.page.pictures import webp_address
 from dermadeit.views.page.scripts import ANNOUNCE
-from dermadeit.views.page.uploads import store_png
+from dermadeit.views.page.theme import HEATMAP_SCRIPT
 from dermadeit.views.single.reading import Reading
+
+_MAP_SIDE = 320
+"""Longest side of the coloured map, in pixels: it is smooth, and the browser enlarges it."""
+
+_SET_OPACITY = "(share) => document.documentElement.style.setProperty('--dd-heat', share)"
 
 
 class HeatmapPanel:
@@ -34,43 +41,36 @@ class HeatmapPanel:
         self._has_rollout = all(predictor.checkpoint.spec.is_transformer for predictor in predictors.values())
 
     def render(self) -> None:
-        """Adds badge, figure, legend and controls to the Blocks that is being built."""
-        with gr.Row(elem_classes="dd-heatmap-head"):
-            gr.HTML(heading_html("Heatmap", kind="small"))
-            self.badge = gr.HTML("", elem_id="heatmap-badge", js_on_load=ANNOUNCE)
-        with gr.Column(elem_classes="dd-figure"):
-            self.overlay = gr.Image(
-                label=METHOD_TITLES[DEFAULT_METHOD],
-                interactive=False,
-                visible=False,
-                height=380,
-                buttons=["fullscreen"],
-                elem_id="overlay",
-            )
-        self.legend = gr.HTML(no_heatmap_html("none"), elem_id="legend", min_height=96)
-        with gr.Row(elem_classes="dd-controls"):
-            self.chosen_class = gr.Radio(
-                class_choices(self._first), label="Heatmap for the class", elem_id="class", min_width=260
-            )
-            self.method = gr.Radio(
-                [(title, key) for key, title in METHOD_TITLES.items()],
-                value=DEFAULT_METHOD,
-                label="Method",
-                visible=self._has_rollout,
-                elem_id="method",
-                min_width=260,
-            )
-            self.opacity = gr.Slider(
-                0,
-                1,
-                DEFAULT_OPACITY,
-                step=0.05,
-                label="Opacity",
-                info="Method and opacity stay for the next photo.",
-                elem_id="opacity",
-                min_width=200,
-                buttons=[],
-            )
+        """Adds controls, badge and legend to the Blocks that is being built; the map itself lies on the photo."""
+        self.overlay = gr.HTML("", elem_id="overlay", js_on_load=HEATMAP_SCRIPT.read_text(encoding="utf-8"))
+        with gr.Column(elem_classes="dd-heatmap"):
+            with gr.Row(elem_classes="dd-heatmap-head"):
+                self.opacity = gr.Slider(
+                    0,
+                    1,
+                    DEFAULT_OPACITY,
+                    step=0.05,
+                    label="Heatmap over the photo",
+                    elem_id="opacity",
+                    min_width=200,
+                    buttons=[],
+                )
+                self.badge = gr.HTML("", elem_id="heatmap-badge", js_on_load=ANNOUNCE)
+            with gr.Row(elem_classes="dd-controls"):
+                self.chosen_class = gr.Radio(
+                    class_choices(self._first), label="Heatmap for the class", elem_id="class", min_width=200
+                )
+                self.method = gr.Radio(
+                    [(title, key) for key, title in METHOD_TITLES.items()],
+                    value=DEFAULT_METHOD,
+                    label="Method",
+                    visible=self._has_rollout,
+                    elem_id="method",
+                    min_width=200,
+                )
+            self.legend = gr.HTML(no_heatmap_html("none"), elem_id="legend", min_height=96)
+        # The page draws the map over the photo by itself.
+        self.opacity.input(None, [self.opacity], None, js=_SET_OPACITY, **PAGE_EVENT)
 
     @property
     def outputs(self) -> list[Any]:
@@ -81,24 +81,14 @@ class HeatmapPanel:
         """The method that the control holds; the default for anything else."""
         return raw if raw in tuple(SALIENCY_METHODS) and self._has_rollout else DEFAULT_METHOD
 
-    def for_class(
-        self, reading: Reading, task_key: str, class_key: str | None, method: str, opacity: float
-    ) -> Updates:
+    def for_class(self, reading: Reading, task_key: str, class_key: str | None, method: str) -> Updates:
         """The heatmap of one class, as far as the reading has it; none for no class, which is said."""
         if class_key is None:
             return self.clear_figure(no_heatmap_html("withheld"))
         if (method, class_key) not in reading.maps.get(task_key, {}):
             return self.clear_figure()
-        task = reading.tasks[task_key]
-        name, title = task.display_names[class_key], METHOD_TITLES[method]
         return {
-            self.overlay: gr.update(
-                value=store_png(draw_outlined_overlay(reading, task_key, class_key, method, opacity)),
-                visible=True,
-                label=f"{title} for {name}",
-                alt_text=f"The photo under its {title} heatmap for the class {name}, task {task.title}, "
-                "with the tested area outlined",
-            ),
+            self.overlay: overlay_html(reading, task_key, class_key, method),
             **self.verdict(reading, task_key, class_key, method),
         }
 
@@ -119,7 +109,7 @@ class HeatmapPanel:
         """Nothing to be seen, and in place of the legend why."""
         return {
             self.badge: "",
-            self.overlay: gr.update(value=None, visible=False),
+            self.overlay: "",
             self.legend: legend or no_heatmap_html("none"),
         }
 
@@ -142,6 +132,19 @@ def class_choices(task: Task) -> list[tuple[str, str]]:
 def as_share(raw: Any) -> float:
     """The opacity that the slider holds, within 0 to 1."""
     return min(max(float(raw), 0.0), 1.0)
+
+
+def overlay_html(reading: Reading, task_key: str, class_key: str, method: str) -> str:
+    """A heatmap and the line around the tested area, as two pictures to lie over the photo."""
+    drawn, task, preview = reading.maps[task_key][method, class_key], reading.tasks[task_key], reading.preview
+    line = draw_outline(drawn, reading.inputs[task_key].width, preview.width, preview.height)
+    return render(
+        "views/single/overlay.html",
+        heat=webp_address(drawn.overlay(shrink(preview, _MAP_SIDE), 1)),
+        line=webp_address(line),
+        alt=f"{METHOD_TITLES[method]} heatmap for the class {task.display_names[class_key]}, task {task.title}, "
+        "over the photo, with the tested area outlined",
+    )
 
 
 def draw_outlined_overlay(

@@ -23,17 +23,12 @@ from dermadeit.views.page.html import NO_READING, failure_html, status_html
 from dermadeit.views.page.photo_box import PhotoBox
 from dermadeit.views.page.pickers import PhotoPanel
 from dermadeit.views.page.scripts import ANNOUNCE
+from dermadeit.views.page.theme import RESULT_SCRIPT
 from dermadeit.views.page.uploads import CACHE_SECONDS, discard, open_photo, source_of, store_png
-from dermadeit.views.single.answer_card import (
-    FOLLOW_LINKS,
-    announcement,
-    is_hidden,
-    no_result_html,
-    result_html,
-)
+from dermadeit.views.single.answer_card import announcement, is_hidden, no_result_html, result_html
 from dermadeit.views.single.decision_controls import DecisionControls
 from dermadeit.views.single.downloads import Downloads
-from dermadeit.views.single.heatmap import HeatmapPanel, as_share, class_choices, no_heatmap_html
+from dermadeit.views.single.heatmap import HeatmapPanel, class_choices, no_heatmap_html
 from dermadeit.views.single.image_check import check_html, no_check_html
 from dermadeit.views.single.reading import (
     Reading,
@@ -76,11 +71,11 @@ class SingleImageTab:
         self.visit = gr.State(Visit(), time_to_live=CACHE_SECONDS)
         with gr.Row(elem_classes="dd-columns", equal_height=False):
             with gr.Column(scale=5, min_width=300, elem_classes="dd-input"):
-                self._input.render()
+                self._input.render_photo()
+                self.heatmap.render()
                 if self._has_context:
                     self._render_patient()
-                self._check = gr.HTML(no_check_html(), elem_id="check", min_height=190)
-                self._cases = gr.HTML("", visible=False, elem_id="cases")
+                self._input.render_examples()
             with gr.Column(scale=6, min_width=300, elem_classes="dd-output"):
                 self._render_output()
         self._connect()
@@ -100,13 +95,13 @@ class SingleImageTab:
         with gr.Row(elem_classes="dd-status-row"):
             self.status = gr.HTML(status_html("Ready."), elem_id="status", min_height=28, js_on_load=ANNOUNCE)
             self.stop = gr.Button("Stop", interactive=False, elem_id="stop", size="sm", scale=0, min_width=72)
-        self.result = gr.HTML(
-            no_result_html("empty"), elem_id="result", min_height=330, js_on_load=FOLLOW_LINKS
-        )
-        self._controls.render_override()
         self._controls.render()
-        self.heatmap.render()
+        script = RESULT_SCRIPT.read_text(encoding="utf-8")
+        self.result = gr.HTML(no_result_html("empty"), elem_id="result", min_height=330, js_on_load=script)
+        self._controls.render_override()
         self.downloads.render()
+        self._check = gr.HTML(no_check_html(), elem_id="check")
+        self._cases = gr.HTML("", visible=False, elem_id="cases")
 
     def _connect(self) -> None:
         heatmap, controls = self.heatmap, self._controls
@@ -115,7 +110,6 @@ class SingleImageTab:
             heatmap.chosen_class, self._check, self._cases, *self.downloads.outputs,
         ]  # fmt: skip
         here = [self.visit, self._input.task]
-        seen = [heatmap.method, heatmap.opacity]
         drawn = [self.visit, *heatmap.outputs, heatmap.chosen_class, self.status]
         for trigger, decide in (
             (controls.operating_point.input, self.choose_point),
@@ -139,21 +133,23 @@ class SingleImageTab:
         redraw = partial(
             gr.on,
             fn=self.redraw,
-            inputs=[self.visit, heatmap.chosen_class, *seen],
+            inputs=[self.visit, heatmap.chosen_class, heatmap.method],
             outputs=drawn,
             **LATEST_EVENT,
         )
-        redraw(heatmap.opacity.input)
         # What takes no pass through a model is shown at once; only then is what is missing drawn, in the queue.
         for shown_at_once in (
             redraw(heatmap.chosen_class.input),
             redraw(heatmap.method.input),
             controls.override.input(
-                self.override, [*here, *controls.inputs, *seen], [*shown, controls.override], **INSTANT_EVENT
+                self.override,
+                [*here, *controls.inputs, heatmap.method],
+                [*shown, controls.override],
+                **INSTANT_EVENT,
             ),
             self._input.task.input(
                 self.switch_task,
-                [*here, self._input.photo, *controls.inputs, *seen],
+                [*here, self._input.photo, *controls.inputs, heatmap.method],
                 # Not the photo: an answer for it would replace one that was sent meanwhile.
                 [*shown, *controls.outputs],
                 **INSTANT_EVENT,
@@ -192,7 +188,7 @@ class SingleImageTab:
             )
             cleared.then(
                 read,
-                [*inputs, self.visit, *seen],
+                [*inputs, self.visit, heatmap.method],
                 [*shown, self._input.photo, controls.override],
                 trigger_mode="multiple",
                 show_progress="minimal",
@@ -217,7 +213,7 @@ class SingleImageTab:
             self.result: no_result_html("reading"),
         }
 
-    def read(self, payload: Any, visit: Visit, method: Any, opacity: float) -> Iterator[Updates]:
+    def read(self, payload: Any, visit: Visit, method: Any) -> Iterator[Updates]:
         """Reads the photo: the answer first, then its heatmap and the test of it."""
         # A generator that yields nothing empties its outputs, and what it yields last is sent again at its end.
         yield gr.skip()
@@ -226,7 +222,7 @@ class SingleImageTab:
         if turn is None or source is None or source != turn.source or not turn.job.start():
             discard(payload)
         else:
-            turn.method, turn.opacity = self.heatmap.known_method(method), as_share(opacity)
+            turn.method = self.heatmap.known_method(method)
             with closing(self._read_in_steps(payload, turn)) as steps:
                 for updates in steps:
                     if turn.job.is_superseded:
@@ -284,7 +280,7 @@ class SingleImageTab:
 
     def switch_task(self, visit: Visit, task_key: str, payload: Any, *rest: Any) -> Updates:
         """Shows the answer of the other task."""
-        *controls, method, opacity = rest
+        *controls, method = rest
         turn, settings = visit.turn, self._controls.read_settings(*controls)
         updates = {
             self.visit: visit,
@@ -298,23 +294,21 @@ class SingleImageTab:
             gone = {**self._show_nothing(), self.status: status_html(NO_READING)}
             return updates if payload is None else {**gone, **updates}
         turn.task_key, turn.settings, turn.class_key = task_key, settings.for_other_task(), None
-        return updates | self._show_at_once(turn, method, opacity)
+        return updates | self._show_at_once(turn, method)
 
     def override(self, visit: Visit, task_key: str, *rest: Any) -> Updates:
         """Shows or hides a withheld answer."""
-        *controls, method, opacity = rest
+        *controls, method = rest
         settings = self._controls.read_settings(*controls)
         updates = self._decide(visit, task_key, settings)
-        return (
-            updates | self._show_at_once(visit.turn, method, opacity) if visit.turn else updates
-        ) or gr.skip()
+        return (updates | self._show_at_once(visit.turn, method) if visit.turn else updates) or gr.skip()
 
-    def _show_at_once(self, turn: Turn, method: Any, opacity: float) -> Updates:
+    def _show_at_once(self, turn: Turn, method: Any) -> Updates:
         """All that is known, of which only the heatmap may be missing; or that the answer will be shown."""
         if turn.job.is_superseded or turn.reading is None:
             return {}
         try:
-            turn.method, turn.opacity = self.heatmap.known_method(method), as_share(opacity)
+            turn.method = self.heatmap.known_method(method)
             if turn.has_answer:
                 return self._show_answer(turn)
             turn.is_due = True
@@ -366,23 +360,21 @@ class SingleImageTab:
             updates[self.status] = failure_html(presentable(error))
         return updates
 
-    def redraw(self, visit: Visit, value: str | None, method: Any, opacity: float) -> Updates:
-        """Shows the heatmap of another class or method, or with another opacity."""
+    def redraw(self, visit: Visit, value: str | None, method: Any) -> Updates:
+        """Shows the heatmap of another class or method."""
         turn = visit.turn
         if turn is None:
             return {self.status: status_html(NO_READING)}
         task_key, _, class_key = (value or "").partition("/")
         try:
-            turn.method, turn.opacity = self.heatmap.known_method(method), as_share(opacity)
+            turn.method = self.heatmap.known_method(method)
             if task_key != turn.task_key or not turn.has_answer:
                 return gr.skip()
             get_task(task_key, self._tasks).index_of(class_key)
             turn.class_key = class_key
             return {
                 self.visit: visit,
-                **self.heatmap.for_class(
-                    turn.require_reading(), task_key, class_key, turn.method, turn.opacity
-                ),
+                **self.heatmap.for_class(turn.require_reading(), task_key, class_key, turn.method),
                 self.status: self._progress(turn),
             }
         except Exception as error:
@@ -416,7 +408,7 @@ class SingleImageTab:
                 shown = (
                     self.heatmap.verdict(reading, *wanted)
                     if checked
-                    else self.heatmap.for_class(reading, *wanted, turn.opacity)
+                    else self.heatmap.for_class(reading, *wanted)
                 )
             except Exception as error:
                 if turn.wanted == wanted:
@@ -442,7 +434,7 @@ class SingleImageTab:
         turn.is_due = False
         return {
             **self._announce(turn),
-            **self.heatmap.for_class(reading, turn.task_key, turn.class_key, turn.method, turn.opacity),
+            **self.heatmap.for_class(reading, turn.task_key, turn.class_key, turn.method),
             self.heatmap.chosen_class: gr.update(
                 choices=class_choices(reading.tasks[turn.task_key]),
                 value=turn.class_key and f"{turn.task_key}/{turn.class_key}",

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from dermadeit.data.patient import Patient
 from dermadeit.inference.decision import DecisionSettings
-from dermadeit.inference.saliency import DEFAULT_METHOD, DEFAULT_OPACITY
+from dermadeit.inference.saliency import DEFAULT_METHOD
 from dermadeit.views.page.job import Job
 from dermadeit.views.single.reading import Reading
 
@@ -30,7 +30,6 @@ class Turn:
         task_key: The task the visitor wants, which may change while the photo is being read.
         settings: What the visitor has set for the decision, which may change likewise.
         method: A key of `SALIENCY_METHODS`, which may change likewise.
-        opacity: Of the heatmap, 0 to 1, which may change likewise.
         reading: As much as is known of the photo.
         class_key: Class of the heatmap that is to be seen; None for no heatmap.
         patient: Age and sex, which may change likewise; None where neither was entered.
@@ -43,7 +42,6 @@ class Turn:
     task_key: str
     settings: DecisionSettings = field(default_factory=DecisionSettings)
     method: str = DEFAULT_METHOD
-    opacity: float = DEFAULT_OPACITY
     reading: Reading | None = None
     class_key: str | None = None
     patient: Patient | None = None

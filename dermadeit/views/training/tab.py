@@ -18,7 +18,7 @@ from dermadeit.publishing.model_card import MODEL_CARD
 from dermadeit.reporting.templates import render
 from dermadeit.views.page.events import Updates
 from dermadeit.views.page.failures import presentable
-from dermadeit.views.page.html import failure_html, heading_html, status_html
+from dermadeit.views.page.html import contents_html, failure_html, heading_html, status_html
 from dermadeit.views.page.scripts import ANNOUNCE
 from dermadeit.views.training.record import models_with_record
 from dermadeit.views.training.sections import model_html, stages_html
@@ -61,6 +61,15 @@ _ABOUT_ABLATIONS = (
     "from resampled lesions. Bold: the interval of the difference excludes 0."
 )
 
+_PARTS: Mapping[str, str] = MappingProxyType(
+    {
+        "model-card": "Model card",
+        "training-runs": "Training",
+        "ablations": "Ablations",
+        "licences": "Data, licences, and your own",
+    }
+)
+
 
 class TrainingAndCardTab:
     """Layout and events of the tab. Nothing is read or drawn before somebody opens it."""
@@ -75,13 +84,14 @@ class TrainingAndCardTab:
             tab: The tab that it stands in, which fills it when it is opened.
         """
         models = models_with_record(CHECKPOINT_ROOT)
-        gr.HTML(heading_html("Model card", "Intended use, and limits."))
+        gr.HTML(contents_html(_PARTS))
+        gr.HTML(heading_html("Model card", "Intended use, and limits."), elem_id="model-card")
         with gr.Row(elem_classes="dd-texts"):
             _text("Intended use", model_card_text.INTENDED_USE)
             _text("Out of scope", model_card_text.OUT_OF_SCOPE)
         with gr.Accordion("The whole model card", open=False, elem_classes="dd-model-card"):
             self._card_text = gr.Markdown("Loading …", header_links=True)
-        gr.HTML(heading_html("Training", _ABOUT_TRAINING, "part"))
+        gr.HTML(heading_html("Training", _ABOUT_TRAINING, "part"), elem_id="training-runs")
         self._model = gr.Radio(
             [(get_spec(name).title, name) for name in models],
             value=models[0] if models else None,
@@ -94,9 +104,9 @@ class TrainingAndCardTab:
             js_on_load=ANNOUNCE,
         )
         self._trainings = gr.HTML(elem_id="trainings", min_height=900)
-        gr.HTML(heading_html("Ablations", _ABOUT_ABLATIONS, "part"))
+        gr.HTML(heading_html("Ablations", _ABOUT_ABLATIONS, "part"), elem_id="ablations")
         self._stages = gr.HTML(elem_id="stages", min_height=200)
-        gr.HTML(heading_html("Data, licences, and your own", kind="part"))
+        gr.HTML(heading_html("Data, licences, and your own", kind="part"), elem_id="licences")
         with gr.Row(elem_classes="dd-texts"):
             _text("Data", model_card_text.DATA)
             _text("Licences", model_card_text.LICENCES)

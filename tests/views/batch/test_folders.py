@@ -85,15 +85,6 @@ def test_an_excel_table_names_the_classes(open_tab, folder, tmp_path):
 
 
 @pytest.mark.browser
-def test_the_comparison_takes_a_folder_too(open_tab, folder):
-    page = open_tab("comparison")
-    page.get_by_role("tab", name="Labelled images").click()
-    page.set_input_files("#compare-folder input", folder)
-    wait_for_files(page, len(TAKEN), "#compare-files")
-    assert "Taken from the folder: 4 files." in page.inner_text("#compare-folder")
-
-
-@pytest.mark.browser
 def test_a_full_queue_says_so_and_start_can_be_pressed_again(busy, folder):
     app, page = busy
     page.get_by_role("tab", name="Batch").click()

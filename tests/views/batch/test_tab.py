@@ -96,7 +96,7 @@ def test_a_zip_of_class_folders_from_start_to_downloads(
     page.wait_for_selector(DONE)
     assert "13 of 13 images" in page.inner_text("#batch-progress")
     assert f"{sk.roc_auc_score(labels, scores):.3f} [" in page.inner_text("#batch-figures")
-    assert page.locator("#batch-curves svg[role=img]").count() == 4
+    assert page.locator("#batch-curves svg[role=img]").count() == 5
     assert matrix(page) == sk.confusion_matrix(labels, scores > 0.5).ravel().tolist()
     failures = page.inner_text("#batch-failures")
     assert "<b id=injected>.jpg" in failures
@@ -348,6 +348,27 @@ def test_a_forged_press_does_nothing(session, uploaded, zoo, file_of):
     assert session.cell == (0, 1)
     session.pick("mistakes")
     assert session.cell is None
+
+
+def test_the_images_of_a_subgroup_are_shown_with_the_wrong_answers_first(session, uploaded, zoo, file_of):
+    rows = [
+        f"i{index},binary,m,1,nevus,{-4 if index == 20 else 4},0,{'ham10000' if index < 25 else 'msk'}"
+        for index in range(50)
+    ]
+    header = "image_id,task,model,views,label_true,logit_nevus,logit_others,source"
+    table = file_of("\n".join([header, *rows]).encode(), "predictions.csv")
+    list(read_batch(zoo, Order([uploaded(table)], "binary", [], 8), session))
+    list(evaluate_batch(session))
+    page = batch_tables.slices_html(session.evaluation())
+    assert "<svg" in page
+    assert 'data-pick="part source:ham10000"' in page
+    session.pick("part source:ham10000")
+    shown = session.gallery()
+    assert "25 images" in shown
+    assert shown.index(">i20<") < shown.index(">i0<")
+    for forged in ("part", "part x:y", "part source"):
+        session.pick(forged)
+        assert session.gallery()
 
 
 def test_a_calibrated_table_shows_what_was_withheld_and_why_points_are_missing(

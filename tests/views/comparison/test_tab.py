@@ -5,15 +5,12 @@ from dataclasses import replace
 from html import unescape
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 from calibrated_checkpoint import calibrated_predictor
 from gradio_client import Client, handle_file
-from playwright.sync_api import expect
 from raw_calls import SERVER_FILE, call_raw, file_record
 
-from dermadeit.evaluation.comparison import compare_with, find_disagreements, gather_models
-from dermadeit.evaluation.predictions import measure
+from dermadeit.evaluation.comparison import gather_models
 from dermadeit.imaging.decode import decode_image
 from dermadeit.inference.records import ABSTAIN
 from dermadeit.inference.side_by_side import agreement
@@ -23,15 +20,13 @@ from dermadeit.models.specs import COMPARED_MODELS
 from dermadeit.publishing.benchmark import BENCHMARK_ROOT, ENSEMBLE_TITLE, filed_tasks, read_benchmark
 from dermadeit.tasks import BINARY, MULTICLASS
 from dermadeit.trust.calibration import OPERATING_POINTS
-from dermadeit.views.comparison.disagreements import disagreements_html
+from dermadeit.views.batch.model_comparison import ModelComparison, compare_in_steps, differences_html
 from dermadeit.views.comparison.photo_cards import OWN_ANSWER, agreement_html, cards_html
 from dermadeit.views.comparison.photo_run import compare_photo
 from dermadeit.views.comparison.published import ORIGINAL_FILE, benchmark_html
-from dermadeit.views.comparison.results import differences_html, figures_html
-from dermadeit.views.comparison.steps import ImagesComparison
+from dermadeit.views.comparison.teacher import TEACHER, teacher_card_html
 
 DONE = "#compare-status :text('Done.')"
-BATCH_DONE = "#compare-batch-status :text('Done:')"
 HERE = ("dermadeit", "mobilenetv2")
 
 
@@ -138,23 +133,6 @@ def test_a_withheld_answer_has_to_be_opened_and_has_no_heatmap_unless_a_class_is
     assert "data:image" in drawn(zoo, result, shown_class="others")
 
 
-def test_names_from_tables_are_text_and_links_go_to_the_archive_only_for_what_is_shipped(synthetic_data):
-    shipped = read_benchmark(BENCHMARK_ROOT / "multiclass", MULTICLASS).models["dermadeit"][8]
-    few = replace(shipped.take([0, 1, 2]), image_ids=("<i>1", "ISIC_0000002", "ISIC_0000003"))
-    other = replace(few, model="<b>x", probabilities=np.roll(few.probabilities, 1, axis=1))
-    compared = gather_models([("a", [few]), ("b", [other])], MULTICLASS)
-    found = ImagesComparison(
-        MULTICLASS, compared, is_compared=True, differing=find_disagreements(compared), is_shipped=True
-    )
-    page = disagreements_html(found)
-    assert "<i>" not in page
-    assert "<b>" not in page
-    # Only what looks like an identifier of the archive is linked.
-    assert page.count('rel="noopener noreferrer"') == 2
-    assert 'href="https://api.isic-archive.com/images/ISIC_0000002/"' in page
-    assert "href" not in disagreements_html(replace(found, is_shipped=False))
-
-
 def shown(figures, name):
     if figures[name] is None:
         return "–"
@@ -241,58 +219,50 @@ def test_an_example_is_read_by_every_model_then_by_those_of_the_other_task(open_
 
 
 @pytest.mark.browser
-def test_predictions_are_compared_without_weights_and_the_published_table_is_there(open_tab, tmp_path):
+def test_the_published_table_follows_the_task(open_tab):
     page = open_tab("comparison")
     page.locator("#compare-task").get_by_label("Melanoma / BCC / SCC").check()
     page.get_by_role("tab", name="Published figures").click()
     page.wait_for_selector("#compare-published [data-task=multiclass]")
     metrics = json.loads((BENCHMARK_ROOT / "multiclass" / "metrics.json").read_text(encoding="utf-8"))
     figures = metrics["models"]["dermadeit"]["views"]["8"]
-    accuracy = f"{figures['accuracy']:.3f}"
-    assert accuracy in page.inner_text("#compare-published .dd-benchmark")
-    page.get_by_role("tab", name="Labelled images").click()
-    page.locator("#compare-shipped").click()
-    page.wait_for_selector(BATCH_DONE)
-    assert accuracy in page.inner_text("#compare-results [data-part=figures]")
-    page.set_input_files("#compare-tables input[type=file]", tables(tmp_path))
-    page.wait_for_selector("#compare-batch-status :text('Different answers: 3')")
-    # The page shows the status first, and the rest of the same answer a moment later.
-    expect(page.locator("#compare-disagreements")).to_contain_text("for 3 of 30 images")
-    expect(page.locator("#compare-results [data-part=plot]")).to_contain_text("Not shown")
-    parts = page.locator("#panel-comparison [data-part]").evaluate_all(
-        "parts => parts.map(part => part.dataset.part)"
+    assert f"{figures['accuracy']:.3f}" in page.inner_text("#compare-published .dd-benchmark")
+    # Photos that are too large are refused here too, with a sentence that stays.
+    page.get_by_role("tab", name="One photo").click()
+    page.evaluate(
+        """() => {
+          const files = new DataTransfer();
+          files.items.add(new File([new Uint8Array(101e6)], 'huge.jpg', {type: 'image/jpeg'}));
+          const input = document.querySelector('#compare-photo input[type=file]');
+          input.files = files.files;
+          input.dispatchEvent(new Event('change', {bubbles: true}));
+        }"""
     )
-    assert parts == ["figures", "differences", "kappas", "plot", "disagreements"]
-    assert page.locator("#compare-disagreements a").count() == 0
-    bad = tmp_path / "bad.csv"
-    bad.write_text("a,b\n1,2\n")
-    page.set_input_files("#compare-tables input[type=file]", bad)
-    page.wait_for_selector("#compare-batch-status .dd-failure:has-text('“bad.csv” has no column')")
-    expect(page.locator("#panel-comparison [data-part]")).to_have_count(0)
+    page.wait_for_selector("#compare-photo-note .dd-failure:has-text('was not sent')")
+    assert page.locator("#photo-note .dd-failure").count() == 0
 
 
-def tables(folder):
-    """Predictions of two models that differ on three of thirty images."""
-    paths = []
-    for model, swapped in (("dermadeit", 0), ("deit", 3)):
-        lines = ["image_id,task,model,views,label_true,logit_mel,logit_bcc,logit_scc"]
-        for index in range(30):
-            logits = [0.0, 0.0, 0.0]
-            logits[(index + (index < swapped)) % 3] = 2.0
-            label = MULTICLASS.classes[index % 3]
-            lines.append(f"image {index},multiclass,{model},8,{label}," + ",".join(map(str, logits)))
-        paths.append(folder / f"{model}.csv")
-        paths[-1].write_text("\n".join(lines) + "\n")
-    return paths
+def test_the_teacher_is_never_asked_and_shows_what_is_filed_of_it(tmp_path):
+    missing = teacher_card_html(BINARY, tmp_path)
+    assert "does not come with the app" in missing
+    assert "python -m train.evaluate_teacher --task binary --split test" in missing
+    folder = tmp_path / "binary"
+    folder.mkdir()
+    (folder / f"{TEACHER}.csv").write_text("image_id\n")
+    figures = {"accuracy": 0.5, "roc_auc": None, "intervals": {"accuracy": [0.4, 0.6]}}
+    (folder / "metrics.json").write_text(json.dumps({"models": {TEACHER: {"views": {"8": figures}}}}))
+    filed = teacher_card_html(BINARY, tmp_path)
+    assert "0.500" in filed
+    assert "[0.400, 0.600]" in filed
+    assert "evaluate_teacher" not in filed
 
 
-def test_a_comparison_says_what_it_dropped_and_of_which_class_its_test_is():
+def test_a_difference_says_of_which_class_its_test_is():
     whole = read_benchmark(BENCHMARK_ROOT / "multiclass", MULTICLASS).models["dermadeit"][8]
-    other = replace(whole.take(range(50)), model="<b>x")
-    compared = gather_models([("a", [whole.take(range(60))]), ("b", [other])], MULTICLASS)
-    first, second = (measure(model.predictions) for model in compared)
-    page = figures_html(MULTICLASS, compared, {compared[0].title: first.to_dict()})
-    assert "Left out, because not every model has read them: 10 of DermaDeiT (tiny)." in page
-    page = differences_html(MULTICLASS, compared[0].title, compare_with(first, [second]))
+    compared = gather_models(
+        [("a", [whole.take(range(60))]), ("b", [replace(whole.take(range(50)), model="<b>x")])], MULTICLASS
+    )
+    *_, (_, found) = compare_in_steps(ModelComparison(MULTICLASS, compared))
+    page = differences_html(found)
     assert '<th scope="col">DeLong p, melanoma or not</th>' in page
     assert "<b>x" not in page

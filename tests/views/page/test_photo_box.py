@@ -45,7 +45,7 @@ def read(page, path):
 
 
 def has_photo(page, selector="#photo"):
-    shown = page.locator(f"{selector} img")
+    shown = page.locator(f"{selector} .dd-photo-frame > img")
     return shown.is_visible() and shown.evaluate("image => image.naturalWidth > 0")
 
 
@@ -75,6 +75,7 @@ def test_a_photo_that_cannot_be_sent_leaves_the_one_before(chromium, app_url, en
     # Without the fixture's watch over the page: the browser itself logs what was not sent.
     context = chromium.new_context()
     page = context.new_page()
+    page.set_default_timeout(60_000)
     page.goto(app_url)
     page.wait_for_selector("#photo input[type=file]", state="attached")
     read(page, file_of(encoded_photo(3)))
@@ -172,7 +173,7 @@ def test_on_a_phone_photo_and_state_are_in_sight_after_a_choice(open_tab, encode
     page = open_tab(width=390)
     page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
     read(page, file_of(encoded_photo(13)))
-    for part in ("#photo img", "#status"):
+    for part in ("#photo .dd-photo-frame > img", "#status"):
         expect(page.locator(part)).to_be_in_viewport()
 
 

@@ -3,11 +3,13 @@
 import hashlib
 import importlib
 import platform
+import re
 import sys
 from pathlib import Path
 
 import httpx
 import pytest
+from playwright.sync_api import expect
 from repository import ROOT
 
 from dermadeit.about import DISCLAIMER, VERSION
@@ -70,6 +72,11 @@ def test_nothing_is_loaded_or_drawn_before_it_is_looked_at(predictors, zoo, monk
     build_app(predictors, zoo)
 
 
+def test_the_page_is_sent_compressed(app_url):
+    reply = httpx.get(app_url, headers={"accept-encoding": "gzip"})
+    assert reply.headers["content-encoding"] == "gzip"
+
+
 @pytest.mark.browser
 def test_every_tab_has_an_address(open_tab, app_url):
     page = open_tab()
@@ -89,7 +96,7 @@ def test_every_tab_has_an_address(open_tab, app_url):
 def test_the_header_leads_to_the_model_card(open_tab):
     page = open_tab()
     page.evaluate("window.here = true")
-    page.get_by_role("link", name="Model card").click()
+    page.locator("header").get_by_role("link", name="Model card").click()
     page.wait_for_selector("#panel-training", state="visible")
     assert page.get_by_role("heading", name="Model card").first.is_visible()
     page.go_back()
@@ -97,6 +104,32 @@ def test_the_header_leads_to_the_model_card(open_tab):
     # Results and the theme of the address are still there.
     assert page.evaluate("window.here") is True
     assert "__theme=" in page.url
+
+
+@pytest.mark.browser
+def test_the_keyboard_skips_the_header_and_contents_lead_to_the_parts_of_a_tab(open_tab):
+    page = open_tab("training", width=390)
+    page.get_by_role("link", name="Ablations").click()
+    expect(page.locator("#ablations")).to_be_focused()
+    expect(page.locator("#ablations")).to_be_in_viewport()
+    skip = page.get_by_role("link", name="Skip to the open tab")
+    skip.focus()
+    skip.press("Enter")
+    expect(page.locator("#panel-training")).to_be_focused()
+    assert page.locator("footer").get_by_role("link", name="API").count() == 1
+    # Logo, name and link in one line.
+    tops = [page.locator(f"header {part}").bounding_box() for part in ("svg", "h1", "a[href='#training']")]
+    middles = [box["y"] + box["height"] / 2 for box in tops]
+    assert max(middles) - min(middles) < 12
+
+
+@pytest.mark.browser
+def test_groups_of_choices_have_names(open_tab):
+    page = open_tab()
+    for key in TAB_TITLES:
+        page.locator(f"#panel-{key}-button").click()
+        expect(page.locator(f"#panel-{key} fieldset").first).to_have_attribute("aria-label", re.compile("."))
+    expect(page.locator("#tabs fieldset:not([aria-label])")).to_have_count(0)
 
 
 @pytest.mark.browser

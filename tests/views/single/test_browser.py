@@ -89,17 +89,40 @@ def test_the_photo_that_is_shown_is_a_copy_without_metadata(visit, encoded_photo
     assert b"eXIf" not in data
 
 
-def test_class_and_opacity_change_the_heatmap(visit, encoded_photo, file_of):
+def test_the_heatmap_lies_on_the_photo_and_follows_class_and_opacity(visit, encoded_photo, file_of):
     visited = visit()
+    page = visited.page
     first = visited.read(file_of(encoded_photo(3)))
-    visited.page.locator("#class input:not(:checked)").first.check()
-    second = visited.heatmap_after(first)
-    slider = visited.page.locator("#opacity input[type=range]")
+    page.locator("#class input:not(:checked)").first.check()
+    visited.heatmap_after(first)
+    photo, heatmap = (page.locator(part).bounding_box() for part in ("#photo img >> nth=0", HEATMAP))
+    assert photo == heatmap
+    slider = page.locator("#opacity input[type=range]")
     slider.focus()
     slider.press("End")
-    third = visited.heatmap_after(second)
-    images = [visited.bytes_of(address) for address in (second, third)]
-    assert images[0] != images[1]
+    expect(page.locator(HEATMAP)).to_have_css("opacity", "1")
+    zoom = page.get_by_role("button", name="Zoom").locator("visible=true")
+    zoom.click()
+    photo, larger = (page.locator(part).bounding_box() for part in ("#photo img >> nth=0", HEATMAP))
+    assert photo == larger
+    assert larger["width"] == pytest.approx(2 * heatmap["width"])
+    page.get_by_role("button", name="Full screen").locator("visible=true").click()
+    page.wait_for_function("() => document.fullscreenElement?.querySelector('.dd-heat')")
+
+
+def test_the_page_starts_with_input_and_examples_and_leads_to_the_answer(visit, encoded_photo, file_of):
+    page = visit().page
+    for part in ("#operating-point", "#opacity", "#class", "#download", "#stop", "#check"):
+        assert page.locator(part).is_hidden()
+    page.set_input_files(UPLOAD, file_of(encoded_photo(3)))
+    page.wait_for_selector(DONE)
+    expect(page.locator("#result h2")).to_be_focused()
+    # Who is elsewhere by the time of the answer stays there.
+    page.set_input_files(UPLOAD, file_of(encoded_photo(4)))
+    page.locator("#photo").get_by_role("button", name="Choose photo").wait_for()
+    page.locator("#panel-single-button").focus()
+    page.wait_for_selector(DONE)
+    expect(page.locator("#panel-single-button")).to_be_focused()
 
 
 def test_choosing_the_task_first_is_as_good(visit, encoded_photo, file_of):
@@ -364,9 +387,10 @@ def test_a_file_that_gradio_would_not_take_gives_a_lasting_message(visit, encode
     assert visited.page.locator("#photo-note .dd-failure").count() == 0
 
 
-def test_on_a_phone_the_result_follows_the_photo(visit):
+def test_on_a_phone_answer_and_reliability_of_the_heatmap_follow_the_photo(visit, encoded_photo, file_of):
     visited = visit(width=390)
-    names = ("#task", "#photo", "#result", "#overlay, #legend", ".dd-examples", "#check")
+    visited.read(file_of(encoded_photo(14)))
+    names = ("#task", "#photo", "#heatmap-badge", "#status", "#result", "#legend", ".dd-examples", "#check")
     tops = [visited.page.locator(name).first.bounding_box()["y"] for name in names]
     assert tops == sorted(tops)
 
@@ -386,11 +410,11 @@ def test_the_keyboard_reaches_everything(visit, encoded_photo, file_of):
     assert {"task", "photo"} <= set(reached)
     visited.read(file_of(encoded_photo(11)))
     reached = tab_stops(visited.page)
-    order = [reached.index(name) for name in ("task", "photo", "class", "opacity", "download")]
+    order = [reached.index(name) for name in ("task", "photo", "opacity", "class", "download")]
     assert order == sorted(order)
 
 
-def tab_stops(page, presses=40):
+def tab_stops(page, presses=60):
     """Ids of the parts of the page that the tab key reaches, in order."""
     page.evaluate("document.activeElement.blur(); window.getSelection().removeAllRanges()")
     page.locator("header h1").click()

@@ -1,7 +1,9 @@
 """What happens when a visitor does the next thing before the last one is done. Without a browser."""
 
+import io
 import json
 import re
+from base64 import b64decode
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +31,8 @@ PICTURES = ROOT / "tests" / "pictures"
 FIRST, SECOND = ({"path": str(path)} for path in sorted(PICTURES.glob("*.jpg"))[:2])
 CONTROLS = ("balanced", 50, 50, False)
 OVERRIDING = ("balanced", 50, 50, True)
-SEEN = ("grad-cam", 0.5)
+METHOD = "grad-cam"
+OPACITY = 0.5
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -87,7 +90,7 @@ def chosen(tab, payload, visit=None, task="binary"):
 def whole(tab):
     """A visit whose photo was read to the end, and all that its reading sent to the page."""
     visit = chosen(tab, FIRST)
-    return visit, list(tab.read(FIRST, visit, *SEEN))
+    return visit, list(tab.read(FIRST, visit, METHOD))
 
 
 @pytest.fixture
@@ -110,7 +113,7 @@ def without_models(monkeypatch):
 
 def test_an_overtaken_reading_leaves_the_next_photo_alone(tab):
     visit = chosen(tab, FIRST)
-    steps = tab.read(FIRST, visit, *SEEN)
+    steps = tab.read(FIRST, visit, METHOD)
     assert next(steps) == gr.skip()
     assert tab.result in next(steps)
     chosen(tab, SECOND, visit)
@@ -129,7 +132,7 @@ def test_a_reading_that_ends_sends_nothing_again(tab, whole):
 def test_a_photo_whose_turn_is_over_is_deleted_unread_and_still_there_for_who_sent_the_same(tab, uploaded):
     payload = uploaded(900)
     visit = chosen(tab, FIRST)
-    assert list(tab.read(payload, visit, *SEEN)) == [gr.skip(), gr.skip()]
+    assert list(tab.read(payload, visit, METHOD)) == [gr.skip(), gr.skip()]
     assert not Path(payload["path"]).exists()
     with open_photo(payload) as photo:
         assert photo.width == 240
@@ -137,18 +140,18 @@ def test_a_photo_whose_turn_is_over_is_deleted_unread_and_still_there_for_who_se
 
 def test_a_photo_taken_away_while_it_waits_is_not_read(tab):
     visit = chosen(tab, FIRST)
-    assert list(tab.read(None, visit, *SEEN)) == [gr.skip(), gr.skip()]
+    assert list(tab.read(None, visit, METHOD)) == [gr.skip(), gr.skip()]
     assert visit.turn.is_running
     emptied = tab.clear(None, visit, "binary", *CONTROLS)
     assert "No photo yet" in emptied[tab.result]
     assert not emptied[tab.stop]["interactive"]
     for payload in (FIRST, None):
-        assert list(tab.read(payload, visit, *SEEN)) == [gr.skip(), gr.skip()]
+        assert list(tab.read(payload, visit, METHOD)) == [gr.skip(), gr.skip()]
 
 
 def test_the_files_can_be_had_with_the_answer_before_any_heatmap_is_drawn(tab):
     visit = chosen(tab, FIRST)
-    steps = tab.read(FIRST, visit, *SEEN)
+    steps = tab.read(FIRST, visit, METHOD)
     next(steps)
     answered = next(steps)
     assert "dd-label" in answered[tab.result]
@@ -177,8 +180,8 @@ def test_a_withheld_photo_has_no_heatmap_drawn_and_its_files_can_be_had(tab, upl
     payload = white_photo(uploaded, 903)
     visit = chosen(tab, payload)
     with without_models(monkeypatch):
-        steps = list(tab.read(payload, visit, *SEEN))
-        files = [list(make(visit, "binary", None, *SEEN, *CONTROLS)) for make in makers(tab)]
+        steps = list(tab.read(payload, visit, METHOD))
+        files = [list(make(visit, "binary", None, METHOD, OPACITY, *CONTROLS)) for make in makers(tab)]
     assert "Done." in steps[-2][tab.status]
     assert visit.reading.maps == {}
     assert all(Path(updates[tab.downloads._file]).is_file() for [updates] in files)
@@ -190,12 +193,12 @@ def makers(tab):
 
 def test_a_file_asked_for_before_the_check_holds_the_heatmap_and_its_check(tab):
     visit = chosen(tab, FIRST)
-    steps = tab.read(FIRST, visit, *SEEN)
+    steps = tab.read(FIRST, visit, METHOD)
     next(steps), next(steps)
     label = visit.reading.predictions["binary"].label
     files = []
     for make in makers(tab):
-        doing, done = make(visit, "binary", f"binary/{label}", *SEEN, *CONTROLS)
+        doing, done = make(visit, "binary", f"binary/{label}", METHOD, OPACITY, *CONTROLS)
         assert "Checking" in doing[tab.downloads._status]
         files.append(Path(done[tab.downloads._file]).read_text(encoding="utf-8"))
     made, exported = files
@@ -210,12 +213,12 @@ def test_a_file_asked_for_before_the_check_holds_the_heatmap_and_its_check(tab):
 
 def test_no_file_is_made_of_an_answer_that_is_not_there_yet(tab):
     visit = chosen(tab, FIRST)
-    steps = tab.read(FIRST, visit, *SEEN)
+    steps = tab.read(FIRST, visit, METHOD)
     next(steps), next(steps)
-    updates = tab.switch_task(visit, "multiclass", FIRST, *CONTROLS, *SEEN)
+    updates = tab.switch_task(visit, "multiclass", FIRST, *CONTROLS, METHOD)
     assert not any(updates[button]["interactive"] for button in tab.downloads.outputs)
     for make in makers(tab):
-        [refused] = make(visit, "multiclass", None, *SEEN, *CONTROLS)
+        [refused] = make(visit, "multiclass", None, METHOD, OPACITY, *CONTROLS)
         assert refused[tab.downloads._file] is None
     # The reading that goes on shows the other task as soon as it has it.
     answered = next(step for step in steps if tab.result in step)
@@ -230,10 +233,10 @@ def test_no_file_is_made_of_an_answer_that_is_not_there_yet(tab):
 
 def test_a_class_chosen_while_the_photo_is_read_is_drawn_in_place_of_the_answer(tab):
     visit = chosen(tab, FIRST)
-    steps = tab.read(FIRST, visit, *SEEN)
+    steps = tab.read(FIRST, visit, METHOD)
     next(steps), next(steps)
     [other] = {*BINARY.classes} - {visit.reading.predictions["binary"].label}
-    tab.redraw(visit, f"binary/{other}", *SEEN)
+    tab.redraw(visit, f"binary/{other}", METHOD)
     assert list(tab.draw_wanted(visit)) == [gr.skip(), gr.skip()]
     badges = [step[tab.heatmap.badge] for step in steps if step.get(tab.heatmap.badge)]
     assert [re.findall("checking|reliable", badge)[0] for badge in badges] == ["checking", "reliable"]
@@ -243,13 +246,13 @@ def test_a_class_chosen_while_the_photo_is_read_is_drawn_in_place_of_the_answer(
 
 def test_a_reading_stopped_before_the_check_shows_no_heatmap_and_the_rest_can_still_be_had(tab):
     visit = chosen(tab, FIRST)
-    steps = tab.read(FIRST, visit, *SEEN)
+    steps = tab.read(FIRST, visit, METHOD)
     next(steps), next(steps)
     assert "Checking" in next(steps)[tab.status]
     assert tab.status in tab.end(visit)
     *_, stopped, last = steps
     assert "Stopped" in stopped[tab.status]
-    assert not stopped[tab.heatmap.overlay]["visible"]
+    assert not stopped[tab.heatmap.overlay]
     assert stopped[tab.heatmap.badge] == ""
     assert last == gr.skip()
     # There is nothing left to stop.
@@ -258,22 +261,23 @@ def test_a_reading_stopped_before_the_check_shows_no_heatmap_and_the_rest_can_st
     assert set(reading.predictions) == set(reading.views) == {"binary", "multiclass"}
     label = reading.predictions["binary"].label
     assert reading.checks["binary"] == {}
-    tab.redraw(visit, f"binary/{label}", *SEEN)
+    tab.redraw(visit, f"binary/{label}", METHOD)
     list(tab.draw_wanted(visit))
     assert visit.reading.checks["binary"].keys() == {("grad-cam", label)}
-    updates = tab.switch_task(visit, "multiclass", FIRST, *CONTROLS, *SEEN)
+    updates = tab.switch_task(visit, "multiclass", FIRST, *CONTROLS, METHOD)
     assert "dd-conditional" in updates[tab.result]
     _, drawn, checked, _ = tab.draw_wanted(visit)
-    assert drawn[tab.heatmap.overlay]["visible"]
+    assert drawn[tab.heatmap.overlay]
     assert "Done." in checked[tab.status]
     assert visit.reading.checks["multiclass"].keys() == {
         ("grad-cam", visit.reading.predictions["multiclass"].label)
     }
 
 
-def colours(path):
-    """Share of a picture's pixels that are clearly coloured."""
-    with Image.open(path) as picture:
+def colours(layers):
+    """Share of the pixels of the map over the photo that are clearly coloured."""
+    data = re.search(r'class="dd-heat" src="data:image/webp;base64,([^"]+)"', layers)[1]
+    with Image.open(io.BytesIO(b64decode(data))) as picture:
         pixels = np.asarray(picture.convert("RGB")).astype(int)
     return (np.ptp(pixels, axis=2) > 30).mean()
 
@@ -282,7 +286,7 @@ def test_a_heatmap_is_in_colour_from_the_first_moment_with_a_badge_that_says_wha
     heatmap = tab.heatmap
     drawn, checked = [step for step in whole[1] if step.get(heatmap.badge)]
     assert 'data-state="checking"' in drawn[heatmap.badge]
-    assert colours(drawn[heatmap.overlay]["value"]) > 0.5
+    assert colours(drawn[heatmap.overlay]) > 0.5
     assert re.search('data-state="(un)?reliable"', checked[heatmap.badge])
     # The picture stays as it is.
     assert heatmap.overlay not in checked
@@ -294,67 +298,67 @@ def test_a_heatmap_is_in_colour_from_the_first_moment_with_a_badge_that_says_wha
 def test_overriding_decides_at_once_and_draws_after_it(tab, uploaded, monkeypatch):
     payload = white_photo(uploaded, 901)
     visit = chosen(tab, payload)
-    list(tab.read(payload, visit, *SEEN))
+    list(tab.read(payload, visit, METHOD))
     assert visit.turn.wanted is None
     with without_models(monkeypatch):
-        updates = tab.override(visit, "binary", *OVERRIDING, *SEEN)
+        updates = tab.override(visit, "binary", *OVERRIDING, METHOD)
     assert "dd-overridden" in updates[tab.result]
-    assert not updates[tab.heatmap.overlay]["visible"]
+    assert not updates[tab.heatmap.overlay]
     _, drawn, checked, _ = tab.draw_wanted(visit)
-    assert drawn[tab.heatmap.overlay]["visible"]
+    assert drawn[tab.heatmap.overlay]
     assert "Done." in checked[tab.status]
 
 
 def test_another_task_takes_no_pass_through_a_model_but_for_its_heatmap(tab, visit, monkeypatch):
     with without_models(monkeypatch):
-        updates = tab.switch_task(visit, "multiclass", FIRST, *CONTROLS, *SEEN)
+        updates = tab.switch_task(visit, "multiclass", FIRST, *CONTROLS, METHOD)
         assert "dd-conditional" in updates[tab.result]
-        assert not updates[tab.heatmap.overlay]["visible"]
+        assert not updates[tab.heatmap.overlay]
     assert "Drawing" in updates[tab.status]
     list(tab.draw_wanted(visit))
     with without_models(monkeypatch):
         for task_key in ("binary", "multiclass"):
-            updates = tab.switch_task(visit, task_key, FIRST, *CONTROLS, *SEEN)
-            assert updates[tab.heatmap.overlay]["visible"]
+            updates = tab.switch_task(visit, task_key, FIRST, *CONTROLS, METHOD)
+            assert updates[tab.heatmap.overlay]
             assert list(tab.draw_wanted(visit)) == [gr.skip(), gr.skip()]
 
 
 def test_a_heatmap_that_comes_after_another_task_was_chosen_is_not_shown(tab, visit, monkeypatch):
     [other] = {*BINARY.classes} - {visit.reading.predictions["binary"].label}
-    updates = tab.redraw(visit, f"binary/{other}", "attention-rollout", 0.5)
+    updates = tab.redraw(visit, f"binary/{other}", "attention-rollout")
     assert "Drawing" in updates[tab.status]
     draw = single_image.add_heatmap
 
     def draw_late(*arguments, **options):
         drawn = draw(*arguments, **options)
-        tab.switch_task(visit, "multiclass", FIRST, *CONTROLS, *SEEN)
+        tab.switch_task(visit, "multiclass", FIRST, *CONTROLS, METHOD)
         return drawn
 
     monkeypatch.setattr(single_image, "add_heatmap", draw_late)
     assert list(tab.draw_wanted(visit)) == [gr.skip(), gr.skip()]
     assert visit.turn.wanted[0] == "multiclass"
     # A choice among the classes of the task before, likewise.
-    assert tab.redraw(visit, f"binary/{other}", *SEEN) == gr.skip()
+    assert tab.redraw(visit, f"binary/{other}", METHOD) == gr.skip()
 
 
 def test_whoever_moves_a_control_does_not_lose_the_photo(tab, visit):
     label = visit.reading.predictions["binary"].label
     for updates in (
-        tab.redraw(visit, f"binary/{label}", "grad-cam", 0.7),
+        tab.redraw(visit, f"binary/{label}", "grad-cam"),
         tab.choose_point(visit, "binary", *CONTROLS),
         tab.move_threshold(visit, "binary", *CONTROLS),
-        tab.override(visit, "binary", *OVERRIDING, *SEEN),
-        tab.switch_task(visit, "multiclass", FIRST, *CONTROLS, *SEEN),
+        tab.override(visit, "binary", *OVERRIDING, METHOD),
+        tab.switch_task(visit, "multiclass", FIRST, *CONTROLS, METHOD),
     ):
         # What is written back counts as new and does not expire.
         assert updates[tab.visit] is visit
 
 
 def test_another_task_for_a_photo_that_has_expired_says_so(tab):
-    updates = tab.switch_task(Visit(), "multiclass", FIRST, *CONTROLS, *SEEN)
+    updates = tab.switch_task(Visit(), "multiclass", FIRST, *CONTROLS, METHOD)
     assert "No photo yet" in updates[tab.result]
     assert "expired" in updates[tab.status]
-    assert not updates[tab.heatmap.overlay]["visible"]
+    assert not updates[tab.heatmap.overlay]
 
 
 def test_a_photo_taken_away_while_its_comparison_waits_is_not_read(section):
