@@ -26,6 +26,7 @@ from dermadeit.imaging.decode import LesionImage, decode_image
 from dermadeit.inference.predictor import BATCH_IMAGES, DEFAULT_VIEWS, Predictor, ViewOutputs
 from dermadeit.metrics.shares import calibration_figures, conformal_figures, operating_point_figures
 from dermadeit.models.checkpoints import Checkpoint
+from dermadeit.models.runtimes.choice import wanted_runtime
 from dermadeit.tasks import DIAGNOSES, DIAGNOSIS, Task
 from dermadeit.trust.calibration import (
     OPERATING_POINTS,
@@ -290,7 +291,9 @@ def _decoded(contents: Mapping[str, Callable[[], bytes | Path]]) -> Iterator[tup
 
 
 def _index(predictor: Predictor, cases: Manifest, progress: Callable[[], Any]) -> NeighbourIndex:
-    seen = _look(predictor, cases.rows, 1, progress)
+    # They are many, and the index keeps 8 bits of each number, which the fastest runtime gives too.
+    fast = Predictor(predictor.checkpoint, predictor.device, wanted_runtime())
+    seen = _look(fast, cases.rows, 1, progress)
     return NeighbourIndex.build(
         np.stack([item.distillation_embedding for item in seen.outputs]),
         [row.image_id for row in seen.rows],
