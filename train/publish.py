@@ -80,14 +80,17 @@ def publish(name: str, task: Task, source: Path, runs: Path, not_skin: Path | No
     folder = runs / task.key / STAGE / name
     measured = runs / task.key / "test" / name
     trained = load_checkpoint(folder)
+    is_ours = name == OURS and task is DIAGNOSIS
     if _measured_weights(measured) != trained.weights_sha256:
         if task is DIAGNOSIS and name not in NOT_SHIPPED:
             folder = _ship(name, folder, source, not_skin)
-        tests = [read_source(source, reading).select("test") for reading in trained.tasks]
-        _measure(load_checkpoint(folder), tests, measured)
+        # The model card has the figures of ours for every task. Of the others only what they answered is filed.
+        readings = trained.tasks if is_ours else (task,)
+        tests = [read_source(source, reading).select("test") for reading in readings]
+        _measure(load_checkpoint(folder), tests, measured, with_slices=is_ours)
     # Filing again changes nothing, so an interruption between the two is made good.
     add_predictions([measured, measured / ONE_VIEW], BENCHMARK_ROOT, name=name)
-    if name == OURS and task is DIAGNOSIS:
+    if is_ours:
         for reading in trained.tasks:
             (EVIDENCE_ROOT / reading.key).mkdir(parents=True, exist_ok=True)
             shutil.copy(
@@ -160,18 +163,23 @@ def _ship(name: str, trained: Path, source: Path, not_skin: Path | None) -> Path
     return folder
 
 
-def _measure(checkpoint: Checkpoint, tests: Sequence[Manifest], folder: Path) -> None:
+def _measure(
+    checkpoint: Checkpoint, tests: Sequence[Manifest], folder: Path, *, with_slices: bool = False
+) -> None:
     """Reads the test split with one view and with all.
 
     Args:
         checkpoint: The network.
         tests: The test images of each task that is measured, that of the network first.
         folder: Where its results are written, and those of the other tasks below it.
+        with_slices: Whether to measure subgroups too.
     """
     predictor, task = Predictor(checkpoint), tests[0].task
     write_evaluations(evaluate_tasks(tests[:1], predictor, views=1), folder / ONE_VIEW)
-    attributes = describe_images(tests[0].rows)
-    write_attributes(folder / "attributes.csv", attributes)
+    attributes = None
+    if with_slices:
+        attributes = describe_images(tests[0].rows)
+        write_attributes(folder / "attributes.csv", attributes)
     found = evaluate_tasks(tests, predictor, DEFAULT_VIEWS, attributes=attributes)
     # The network's own comes last: it says that all were measured.
     for test, evaluation in reversed(list(zip(tests, found, strict=True))):
