@@ -1,7 +1,6 @@
 """Batches: what is kept of each image, what cancelling leaves, and decisions at any threshold."""
 
 import io
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +8,7 @@ from weakref import WeakSet
 
 import numpy as np
 import pytest
+from calibrated_checkpoint import calibrated_predictor
 from PIL import Image
 from sklearn import metrics as sk
 
@@ -25,10 +25,8 @@ from dermadeit.evaluation.thresholds import Decisions
 from dermadeit.imaging.decode import LesionImage
 from dermadeit.inference.predictor import Predictor, load_predictor
 from dermadeit.inference.records import ABSTAIN, ANSWER
-from dermadeit.models.checkpoints import find_checkpoint
-from dermadeit.models.specs import OURS
 from dermadeit.tasks import get_task
-from dermadeit.trust.calibration import Calibration, read_calibrations
+from dermadeit.trust.calibration import Calibration
 
 BINARY, MULTICLASS = get_task("binary"), get_task("multiclass")
 
@@ -239,9 +237,11 @@ def test_the_diagnosis_goes_with_an_answer_into_slices_and_files(
     assert [item.diagnosis for item in again.predictions] == [row["diagnosis"] for row in rows]
 
 
-def test_a_table_has_operating_points_where_its_weights_are_at_hand(tmp_path: Path) -> None:
-    text = (find_checkpoint("binary", OURS) / "calibration.json").read_text()
-    calibration = read_calibrations(json.loads(text))["binary"]
+def test_a_table_has_operating_points_where_its_weights_are_at_hand(
+    checkpoint_root: Path, synthetic_data: Path, tmp_path: Path
+) -> None:
+    calibration = calibrated_predictor(checkpoint_root, synthetic_data).checkpoint.calibration
+    assert calibration is not None
     table = _write_table(tmp_path / "p.csv", [("1", "a", "8", "nevus"), ("2", "a", "8", "others")])
     first, *others = table.read_text().splitlines()
     table.write_text(
