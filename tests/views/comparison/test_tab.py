@@ -153,10 +153,12 @@ def test_the_published_figures_are_those_of_the_files(task):
     together = "".join(f"<td>{shown(metrics['ensemble'], name)}</td>" for name in HEADLINE_FIGURES)
     assert f'<th scope="row">{ENSEMBLE_TITLE}</th><td></td>{together}' in page
     original = json.loads((BENCHMARK_ROOT / ORIGINAL_FILE).read_text(encoding="utf-8"))
-    for row in original["tasks"].get(task.key, ()):
+    reported = original["tasks"].get(task.key, ())
+    for row in reported:
         assert f'<th scope="row">{row["model"]}</th><td>{row["accuracy"]:.4f}</td>' in page
         assert page.index("Not comparable") < page.index("As reported")
-    assert all(reason in unescape(page) for reason in original["why_not_comparable"])
+    for reason in original["why_not_comparable"]:
+        assert (reason in unescape(page)) == bool(reported)
 
 
 @pytest.mark.slow
