@@ -14,7 +14,6 @@ from dermadeit.models.classifier import create_classifier
 from dermadeit.tasks import BINARY, DIAGNOSIS, MULTICLASS
 
 TINY_IMAGE_SIZE = 64
-BROWSER_PATIENCE_MS = 90_000
 
 # The reference runs the tests, in programs that they start too: what it says is the same to the last digit. The
 # tests of the other runtime ask for it.
@@ -58,9 +57,10 @@ def chromium():
     """A headless browser; a process can drive only one."""
     from chromium import find_chromium
     from playwright.sync_api import expect, sync_playwright
+    from visitor import PATIENCE_MS
 
     # The default of five seconds is too short beside other tests.
-    expect.set_options(timeout=BROWSER_PATIENCE_MS)
+    expect.set_options(timeout=PATIENCE_MS)
     is_root = hasattr(os, "geteuid") and os.geteuid() == 0
     arguments = [
         "--headless=new",

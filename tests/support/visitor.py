@@ -1,10 +1,47 @@
-"""A visitor of the page, for the tests that drive a browser."""
+"""A visitor of the page, for the tests that drive a browser.
 
+The page shows the parts of one answer one after the other: what is asked of it is waited for, never read at once.
+"""
+
+import hashlib
+from pathlib import Path
 from urllib.parse import urlsplit
+
+from playwright.sync_api import expect
 
 UPLOAD = "#photo input[type=file]"
 HEATMAP = "#photo .dd-heat"
 DONE = "#status :text('Done.')"
+PATIENCE_MS = 180_000
+"""How long a test waits for what must come: beside other work even a photo takes long."""
+
+
+def wait_for_files(page, count, box="#batch-files"):
+    """Waits until so many files have been sent. Gradio names one that is being sent in another element."""
+    expect(page.locator(f"{box} tr.file")).to_have_count(count)
+
+
+def expect_values(elements, attribute, values):
+    """Waits until so many elements are there and have these values of an attribute, in their order."""
+    expect(elements).to_have_count(len(values))
+    for index, value in enumerate(values):
+        expect(elements.nth(index)).to_have_attribute(attribute, value)
+
+
+def wait_for_photo(page, box="#photo"):
+    """Waits until a picture is seen in a photo box."""
+    page.wait_for_function(
+        "selector => { const image = document.querySelector(selector);"
+        " return image && image.checkVisibility() && image.naturalWidth > 0 }",
+        arg=f"{box} .dd-photo-frame > img",
+    )
+
+
+def wait_for_answer(page, photo):
+    """Waits until all about a photo, given as a path, is there. What was said of another one does not count."""
+    digest = hashlib.sha256(Path(photo).read_bytes()).hexdigest()
+    page.wait_for_selector(f"#check code[title='{digest}']")
+    page.wait_for_selector(DONE)
 
 
 class Visit:
@@ -14,7 +51,7 @@ class Visit:
         self.page = page
         self.errors = []
         self.foreign = []
-        page.set_default_timeout(180_000)
+        page.set_default_timeout(PATIENCE_MS)
         page.on("console", self._note_console)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("request", self._note_request)
@@ -35,7 +72,7 @@ class Visit:
 
     def read(self, path):
         self.upload(path)
-        self.page.wait_for_selector(DONE)
+        wait_for_answer(self.page, path)
         return self.heatmap()
 
     def heatmap(self):

@@ -6,7 +6,8 @@ import zipfile
 import httpx
 import openpyxl
 import pytest
-from visitor import Visit
+from playwright.sync_api import expect
+from visitor import Visit, wait_for_files
 
 from dermadeit.data.tabular import read_csv
 from dermadeit.tasks import BINARY
@@ -40,22 +41,18 @@ def busy(cache, chromium, start_app):
     app.close(verbose=False)
 
 
-def wait_for_files(page, count, box="#batch-files"):
-    page.wait_for_function(f"() => document.querySelectorAll('{box} .file').length === {count}")
-
-
 @pytest.mark.browser
 def test_a_folder_is_evaluated_by_its_class_folders(open_tab, folder, tmp_path):
     page = open_tab("batch")
     page.set_input_files("#batch-folder input", folder)
     wait_for_files(page, len(TAKEN))
-    said = page.inner_text("#batch-folder")
-    assert "Taken from the folder: 4 files." in said
-    assert "too large: 1 file." in said
+    said = page.locator("#batch-folder")
+    expect(said).to_contain_text("Taken from the folder: 4 files.")
+    expect(said).to_contain_text("too large: 1 file.")
     page.locator("#batch-views").locator("input[value='1']").check()
     page.click("#batch-start")
     page.wait_for_selector(DONE)
-    assert f"Nevus 2, {BINARY.display_names['others']} 2" in page.inner_text("#batch-overview")
+    expect(page.locator("#batch-overview")).to_contain_text(f"Nevus 2, {BINARY.display_names['others']} 2")
     page.wait_for_selector("#batch-table :text('set/others/deep/c.jpg'):visible")
     with page.expect_download() as download:
         page.click("#batch-decisions")
@@ -81,7 +78,7 @@ def test_an_excel_table_names_the_classes(open_tab, folder, tmp_path):
     page.locator("#batch-views").locator("input[value='1']").check()
     page.click("#batch-start")
     page.wait_for_selector(DONE)
-    assert f"Nevus 2, {BINARY.display_names['others']} 1" in page.inner_text("#batch-overview")
+    expect(page.locator("#batch-overview")).to_contain_text(f"Nevus 2, {BINARY.display_names['others']} 1")
 
 
 @pytest.mark.browser

@@ -14,6 +14,7 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 from playwright.sync_api import expect
 from sklearn import metrics as sk
+from visitor import PATIENCE_MS, wait_for_files
 
 from dermadeit.data.tabular import read_csv
 from dermadeit.errors import ImageError, ResultFileError
@@ -48,7 +49,7 @@ def batch_page(chromium, app_url):
     def open_page(width=1280):
         contexts.append(chromium.new_context(viewport={"width": width, "height": 900}))
         page = contexts[-1].new_page()
-        page.set_default_timeout(180_000)
+        page.set_default_timeout(PATIENCE_MS)
         page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(f"{app_url}/?__theme=light#batch")
@@ -71,12 +72,19 @@ def client(app_url, tmp_path_factory):
 
 def hand_in(page, *paths):
     page.set_input_files(INPUT, paths)
-    page.wait_for_function(f"() => document.querySelectorAll('#batch-files .file').length === {len(paths)}")
+    wait_for_files(page, len(paths))
 
 
 def matrix(page):
-    """Counts of the confusion matrix on the page, row by row."""
-    return [int(text) for text in page.locator("#batch-matrix .dd-cell b").all_inner_texts()]
+    """Counts of the confusion matrix on the page, row by row, once it is there."""
+    cells = page.locator("#batch-matrix .dd-cell b")
+    expect(cells).to_have_count(4)
+    return [int(text) for text in cells.all_inner_texts()]
+
+
+def expect_matrix(page, counts):
+    """Waits until the confusion matrix on the page has these counts."""
+    expect(page.locator("#batch-matrix .dd-cell b")).to_have_text([str(count) for count in counts.ravel()])
 
 
 @pytest.mark.browser
@@ -94,14 +102,14 @@ def test_a_zip_of_class_folders_from_start_to_downloads(
     hand_in(page, class_zip)
     page.click("#batch-start")
     page.wait_for_selector(DONE)
-    assert "13 of 13 images" in page.inner_text("#batch-progress")
-    assert f"{sk.roc_auc_score(labels, scores):.3f} [" in page.inner_text("#batch-figures")
-    assert page.locator("#batch-curves svg[role=img]").count() == 5
-    assert matrix(page) == sk.confusion_matrix(labels, scores > 0.5).ravel().tolist()
-    failures = page.inner_text("#batch-failures")
-    assert "<b id=injected>.jpg" in failures
-    assert "incomplete" in failures
-    assert page.locator("#injected").count() == 0
+    expect(page.locator("#batch-progress")).to_contain_text("13 of 13 images")
+    expect(page.locator("#batch-figures")).to_contain_text(f"{sk.roc_auc_score(labels, scores):.3f} [")
+    expect(page.locator("#batch-curves svg[role=img]")).to_have_count(5)
+    expect_matrix(page, sk.confusion_matrix(labels, scores > 0.5))
+    failures = page.locator("#batch-failures")
+    expect(failures).to_contain_text("<b id=injected>.jpg")
+    expect(failures).to_contain_text("incomplete")
+    expect(page.locator("#injected")).to_have_count(0)
 
     # The slider by keyboard: matrix and figures follow.
     ordered = np.sort(scores)
@@ -110,27 +118,21 @@ def test_a_zip_of_class_folders_from_start_to_downloads(
     number.fill(f"{(ordered[3] + ordered[4]) / 2:.6f}")
     number.press("Enter")
     answered = scores >= (ordered[3] + ordered[4]) / 2
-    expected = sk.confusion_matrix(labels, answered)
-    page.wait_for_function(
-        "wanted => [...document.querySelectorAll('#batch-matrix .dd-cell b')]"
-        ".map(count => count.innerText).join() === wanted",
-        arg=",".join(map(str, expected.ravel())),
-    )
-    assert f"{sk.recall_score(labels, answered):.3f}" in page.inner_text("#batch-points")
-    assert f"{(answered != labels).sum()} wrong answers" in page.inner_text("#batch-gallery")
-    assert page.locator("#batch-gallery .dd-picture").count() == (answered != labels).sum()
+    expect_matrix(page, sk.confusion_matrix(labels, answered))
+    expect(page.locator("#batch-points")).to_contain_text(f"{sk.recall_score(labels, answered):.3f}")
+    wrong = int((answered != labels).sum())
+    expect(page.locator("#batch-gallery")).to_contain_text(f"{wrong} wrong answers")
+    expect(page.locator("#batch-gallery .dd-picture")).to_have_count(wrong)
 
     cell = page.locator("#batch-matrix button.dd-cell").first
     cell.focus()
     cell.press("Enter")
     page.wait_for_selector("#batch-matrix [aria-pressed=true]")
     count = int(page.inner_text("#batch-matrix [aria-pressed=true] b"))
-    page.wait_for_function(
-        f"() => document.querySelectorAll('#batch-gallery .dd-picture').length === {count}"
-    )
+    expect(page.locator("#batch-gallery .dd-picture")).to_have_count(count)
     # The button that was pressed is still the one that the keyboard is on.
-    assert page.evaluate("document.activeElement.getAttribute('aria-pressed')") == "true"
-    assert page.locator("#batch-gallery img[src^='data:image/jpeg']").count() == count
+    expect(page.locator("#batch-matrix [aria-pressed=true]")).to_be_focused()
+    expect(page.locator("#batch-gallery img[src^='data:image/jpeg']")).to_have_count(count)
 
     with page.expect_download() as download:
         page.click("#batch-zip")
@@ -169,8 +171,8 @@ def test_cancelling_keeps_and_evaluates_what_is_done(batch_page, class_zip, pred
         page.click("#batch-cancel")
         page.wait_for_selector("#batch-status :text('Finishing')")
     page.wait_for_selector(DONE)
-    assert "Cancelled" in page.inner_text("#batch-status")
-    assert "9 images not read" in page.inner_text("#batch-overview")
+    expect(page.locator("#batch-status")).to_contain_text("Cancelled")
+    expect(page.locator("#batch-overview")).to_contain_text("9 images not read")
     assert sum(matrix(page)) == 4
 
 
@@ -182,17 +184,15 @@ def test_one_click_evaluates_the_sample_set_and_its_pictures_open_large(batch_pa
     page.locator("#batch-views input[value='1']").check()
     page.click("#batch-sample")
     page.wait_for_selector(DONE)
-    assert "24 of 24 images" in page.inner_text("#batch-progress")
+    expect(page.locator("#batch-progress")).to_contain_text("24 of 24 images")
     counts = np.reshape(matrix(page), (2, 2))
     assert counts.sum(axis=1).tolist() == [15, 9]
-    assert "CC0; Gutman et al. 2016" in page.inner_text("#panel-batch")
+    expect(page.locator("#panel-batch")).to_contain_text("CC0; Gutman et al. 2016")
 
     row, column = np.argwhere(counts > 1)[0].tolist()
     count = counts[row, column]
     page.click(f"#batch-matrix [data-pick='{row},{column}']")
-    page.wait_for_function(
-        f"() => document.querySelectorAll('#batch-gallery .dd-picture').length === {count}"
-    )
+    expect(page.locator("#batch-gallery .dd-picture")).to_have_count(int(count))
     opener = page.locator("#batch-gallery [data-pick='open 0']")
     opener.click()
     dialog = page.locator("dialog.dd-viewer")
@@ -203,7 +203,7 @@ def test_one_click_evaluates_the_sample_set_and_its_pictures_open_large(batch_pa
     page.wait_for_function("() => document.querySelector('dialog.dd-viewer img').naturalWidth > 500")
     dialog.get_by_role("button", name="Next").click()
     expect(dialog).to_contain_text(f"2 of {count}")
-    assert dialog.locator("figcaption").inner_text() != first
+    expect(dialog.locator("figcaption")).not_to_have_text(first)
     page.keyboard.press("ArrowLeft")
     expect(dialog.locator("figcaption")).to_have_text(re.compile(re.escape(first.split()[-1])))
     page.keyboard.press("Escape")
@@ -223,13 +223,13 @@ def test_without_labels_there_is_a_table_and_no_figures(batch_page, encoded_phot
     page.locator("#batch-views").locator("input[value='1']").check()
     page.click("#batch-start")
     page.wait_for_selector(DONE)
-    assert page.locator("#batch-matrix:visible").count() == 0
     page.wait_for_selector("#batch-table :text('b.jpg')")
+    expect(page.locator("#batch-matrix:visible")).to_have_count(0)
     # A mistake afterwards takes the results away and says what to do.
     hand_in(page, file_of(b"image_id,diagnose\na,NV\n", "labels.csv"), file_of(encoded_photo(1), "a.jpg"))
     page.click("#batch-start")
     page.wait_for_selector("#batch-status .dd-failure:has-text('no column “label”')")
-    assert page.locator("#batch-table:visible").count() == 0
+    expect(page.locator("#batch-table:visible")).to_have_count(0)
 
 
 @pytest.mark.slow

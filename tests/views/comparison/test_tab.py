@@ -8,7 +8,9 @@ from types import SimpleNamespace
 import pytest
 from calibrated_checkpoint import calibrated_predictor
 from gradio_client import Client, handle_file
+from playwright.sync_api import expect
 from raw_calls import SERVER_FILE, call_raw, file_record
+from visitor import expect_values
 
 from dermadeit.evaluation.comparison import gather_models
 from dermadeit.imaging.decode import decode_image
@@ -182,25 +184,25 @@ def test_compare_refuses_what_is_no_photo_and_reads_nothing_else(client, app_url
     assert event == "error" or answer[0][0]["error"]["code"] == "not_an_upload"
 
 
-def states(page):
-    return page.locator("#compare-cards .dd-model").evaluate_all(
-        "cards => cards.map(card => card.dataset.state)"
-    )
+def expect_states(page, *states):
+    """Waits until the cards of the models are in these states, in their order."""
+    expect_values(page.locator("#compare-cards .dd-model"), "data-state", states)
 
 
 @pytest.mark.browser
 def test_an_example_is_read_by_every_model_then_by_those_of_the_other_task(open_tab):
     page = open_tab("comparison")
-    page.wait_for_selector("#compare-cards .dd-model")
-    assert states(page) == ["waiting", "missing", "waiting", "missing", "missing", "filed"]
+    expect_states(page, "waiting", "missing", "waiting", "missing", "missing", "filed")
     page.locator("#compare-photo-examples button").first.click()
     page.wait_for_selector(DONE)
-    assert states(page) == ["read", "missing", "read", "missing", "missing", "filed"]
-    assert page.inner_text("#compare-agreement .dd-consensus") in page.inner_text("#compare-status")
-    assert page.locator("#compare-cards img").evaluate_all(
-        "pictures => pictures.map(picture => picture.complete && picture.naturalWidth > 0)"
-    ) == [True, True]
-    assert "One colour scale" in page.inner_text("#panel-comparison")
+    expect_states(page, "read", "missing", "read", "missing", "missing", "filed")
+    consensus = page.inner_text("#compare-agreement .dd-consensus")
+    expect(page.locator("#compare-status")).to_contain_text(consensus)
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('#compare-cards img')]"
+        ".map(picture => picture.complete && picture.naturalWidth > 0).join() === 'true,true'"
+    )
+    expect(page.locator("#panel-comparison")).to_contain_text("One colour scale")
     page.locator("#compare-class").get_by_label(BINARY.display_names["others"], exact=True).check()
     page.wait_for_function(
         "() => [...document.querySelectorAll('#compare-cards img')].every(i => /class not a nevus,/i.test(i.alt))"
@@ -213,11 +215,11 @@ def test_an_example_is_read_by_every_model_then_by_those_of_the_other_task(open_
     page.locator("#compare-task").get_by_label("Melanoma / BCC / SCC").check()
     page.wait_for_selector("#compare-cards .dd-model-label :text('If malignant')")
     page.wait_for_selector(DONE)
-    assert states(page).count("read") == 2
+    expect(page.locator("#compare-cards .dd-model[data-state=read]")).to_have_count(2)
     page.locator("#compare-photo").get_by_label("Remove photo").click()
     page.wait_for_selector("#compare-status :text('Ready.')")
-    assert page.locator("#compare-stop").is_disabled()
-    assert states(page) == ["waiting", "missing", "waiting", "missing", "missing", "filed"]
+    expect(page.locator("#compare-stop")).to_be_disabled()
+    expect_states(page, "waiting", "missing", "waiting", "missing", "missing", "filed")
 
 
 @pytest.mark.browser
@@ -228,7 +230,8 @@ def test_the_published_table_follows_the_task(open_tab):
     page.wait_for_selector("#compare-published [data-task=multiclass]")
     metrics = json.loads((BENCHMARK_ROOT / "multiclass" / "metrics.json").read_text(encoding="utf-8"))
     figures = metrics["models"]["dermadeit"]["views"]["8"]
-    assert f"{figures['accuracy']:.3f}" in page.inner_text("#compare-published .dd-benchmark")
+    accuracy = f"{figures['accuracy']:.3f}"
+    expect(page.locator("#compare-published .dd-benchmark").first).to_contain_text(accuracy)
     # Photos that are too large are refused here too, with a sentence that stays.
     page.get_by_role("tab", name="One photo").click()
     page.evaluate(
@@ -241,7 +244,7 @@ def test_the_published_table_follows_the_task(open_tab):
         }"""
     )
     page.wait_for_selector("#compare-photo-note .dd-failure:has-text('was not sent')")
-    assert page.locator("#photo-note .dd-failure").count() == 0
+    expect(page.locator("#photo-note .dd-failure")).to_have_count(0)
 
 
 def test_the_teacher_is_never_asked_and_shows_what_is_filed_of_it(tmp_path):

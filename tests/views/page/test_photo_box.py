@@ -9,7 +9,7 @@ import pytest
 from encoded_images import dicom_file
 from PIL import Image
 from playwright.sync_api import expect
-from visitor import DONE
+from visitor import DONE, PATIENCE_MS, wait_for_answer, wait_for_files, wait_for_photo
 
 pytestmark = pytest.mark.browser
 
@@ -41,12 +41,8 @@ def send(page, selector, kind, *files):
 
 def read(page, path):
     page.set_input_files("#photo input[type=file]", path)
-    page.wait_for_selector(DONE)
-
-
-def has_photo(page, selector="#photo"):
-    shown = page.locator(f"{selector} .dd-photo-frame > img")
-    return shown.is_visible() and shown.evaluate("image => image.naturalWidth > 0")
+    wait_for_answer(page, path)
+    wait_for_photo(page)
 
 
 def test_photo_and_result_stay_until_another_photo_is_there(open_tab, encoded_photo, file_of):
@@ -60,22 +56,24 @@ def test_photo_and_result_stay_until_another_photo_is_there(open_tab, encoded_ph
     page.wait_for_selector("#photo-note .dd-failure")
     box.get_by_role("button", name="Camera").click()
     box.get_by_role("button", name="Cancel").click()
-    assert has_photo(page)
+    wait_for_photo(page)
     assert page.get_attribute("#photo img", "src") == source
     assert page.inner_text("#result") == answer
     box.get_by_role("button", name="Remove photo").click()
     page.wait_for_selector("#result :text('No photo yet')")
-    assert not has_photo(page)
+    page.wait_for_function(
+        "() => { const image = document.querySelector('#photo .dd-photo-frame > img');"
+        " return !image.checkVisibility() || !image.naturalWidth }"
+    )
     expect(box.get_by_role("button", name="Choose photo")).to_be_focused()
     read(page, file_of(encoded_photo(2)))
-    assert has_photo(page)
 
 
 def test_a_photo_that_cannot_be_sent_leaves_the_one_before(chromium, app_url, encoded_photo, file_of):
     # Without the fixture's watch over the page: the browser itself logs what was not sent.
     context = chromium.new_context()
     page = context.new_page()
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(PATIENCE_MS)
     page.goto(app_url)
     page.wait_for_selector("#photo input[type=file]", state="attached")
     read(page, file_of(encoded_photo(3)))
@@ -83,7 +81,7 @@ def test_a_photo_that_cannot_be_sent_leaves_the_one_before(chromium, app_url, en
     page.route("**/upload*", lambda route: route.abort())
     page.set_input_files("#photo input[type=file]", file_of(encoded_photo(4), "other.jpg"))
     page.wait_for_selector("#photo-note .dd-failure:has-text('other.jpg')")
-    assert has_photo(page)
+    wait_for_photo(page)
     assert page.inner_text("#result") == answer
     context.close()
 
@@ -93,8 +91,8 @@ def test_the_camera_takes_a_photo(open_tab):
     page.locator("#photo").get_by_role("button", name="Camera").click()
     page.locator("#photo").get_by_role("button", name="Take photo").click()
     page.wait_for_selector(DONE)
-    assert has_photo(page)
-    assert not page.locator("#photo video").is_visible()
+    wait_for_photo(page)
+    expect(page.locator("#photo video")).to_be_hidden()
 
 
 def test_the_paste_button_reads_a_copied_image(open_tab):
@@ -109,31 +107,29 @@ def test_the_paste_button_reads_a_copied_image(open_tab):
     )
     page.locator("#photo").get_by_role("button", name="Paste").click()
     page.wait_for_selector(DONE)
-    assert "120 × 100 px" in page.inner_text("#check")
+    expect(page.locator("#check")).to_contain_text("120 × 100 px")
 
 
 def test_a_file_dropped_anywhere_goes_to_the_open_tab(open_tab, jpeg):
     page = open_tab()
     assert send(page, "header h1", "dragover", jpeg(5))
-    assert page.locator("#photo.dd-held-over").count() == 1
+    expect(page.locator("#photo.dd-held-over")).to_have_count(1)
     assert send(page, "header h1", "drop", jpeg(5, "first.jpg"), jpeg(6, "second.jpg"))
     page.wait_for_selector(DONE)
-    assert page.locator(".dd-held-over").count() == 0
-    assert "first.jpg" in page.inner_text("#check")
-    assert "Only “first.jpg”" in page.inner_text("#photo-note")
+    expect(page.locator(".dd-held-over")).to_have_count(0)
+    expect(page.locator("#check")).to_contain_text("first.jpg")
+    expect(page.locator("#photo-note")).to_contain_text("Only “first.jpg”")
     assert page.locator("#photo-note").bounding_box()["height"] > 0
     page.get_by_role("tab", name="Batch evaluation").click()
     page.wait_for_selector("#batch-folder", state="visible")
     for count, seed in enumerate((7, 8), start=1):
         assert send(page, "header h1", "drop", jpeg(seed, f"{seed}.jpg"))
-        page.wait_for_function(
-            "count => document.querySelectorAll('#batch-files .file').length === count", arg=count
-        )
+        wait_for_files(page, count)
     page.get_by_role("tab", name="Model comparison").click()
     page.wait_for_selector("#compare-photo", state="visible")
     assert send(page, "#compare-cards", "drop", jpeg(9))
     page.wait_for_selector("#compare-status :text('Done.')")
-    assert has_photo(page, "#compare-photo")
+    wait_for_photo(page, "#compare-photo")
     page.get_by_role("tab", name="Training and model card").click()
     page.wait_for_selector("#panel-training", state="visible")
     # Nothing is read here, but the page is not left either.
@@ -145,11 +141,11 @@ def test_a_pasted_image_goes_to_the_open_tab_unless_somebody_writes(open_tab, jp
     assert not send(page, "#opacity input[type=number]", "paste", jpeg(10))
     assert send(page, "body", "paste", jpeg(10, "pasted.jpg"))
     page.wait_for_selector(DONE)
-    assert "pasted.jpg" in page.inner_text("#check")
+    expect(page.locator("#check")).to_contain_text("pasted.jpg")
     page.get_by_role("tab", name="Batch evaluation").click()
     page.wait_for_selector("#batch-folder", state="visible")
     assert send(page, "body", "paste", jpeg(11))
-    page.wait_for_selector("#batch-files .file")
+    wait_for_files(page, 1)
 
 
 def test_dicom_and_heic_are_read_and_shown(open_tab, encoded_photo, file_of):
@@ -164,7 +160,7 @@ def test_dicom_and_heic_are_read_and_shown(open_tab, encoded_photo, file_of):
     for kind, path in files.items():
         page.set_input_files("#photo input[type=file]", path)
         page.wait_for_selector(f"#check dd:text-is('{kind}')")
-        page.wait_for_function("() => document.querySelector('#photo img').naturalWidth === 240")
+        page.wait_for_function("() => document.querySelector('#photo img')?.naturalWidth === 240")
         page.wait_for_selector(DONE)
     assert "Secret^Name" not in page.content()
 

@@ -20,8 +20,9 @@ from dermadeit.views.page.theme import style_sheets
 TAB_BAR = "#tabs > .tab-wrapper [role=tab]"
 
 
-def chosen_tab(page):
-    return page.get_attribute("#tabs > .tab-wrapper [role=tab][aria-selected=true]", "data-tab-id")
+def expect_tab(page, key):
+    """Waits until a tab is the chosen one."""
+    expect(page.locator(f"{TAB_BAR}[aria-selected=true]")).to_have_attribute("data-tab-id", key)
 
 
 def test_healthz_says_what_answers(app_url, predictors, checkpoint_root):
@@ -80,16 +81,16 @@ def test_the_page_is_sent_compressed(app_url):
 @pytest.mark.browser
 def test_every_tab_has_an_address(open_tab, app_url):
     page = open_tab()
-    assert page.locator(TAB_BAR).all_inner_texts() == list(TAB_TITLES.values())
+    expect(page.locator(TAB_BAR)).to_have_text(list(TAB_TITLES.values()))
     for key in reversed(TAB_TITLES):
         page.locator(f"#panel-{key}-button").click()
         page.wait_for_function("key => location.hash === '#' + key", arg=key)
-        assert page.locator(f"#panel-{key}").is_visible()
+        expect(page.locator(f"#panel-{key}")).to_be_visible()
         assert DISCLAIMER in page.inner_text("header")
     other = page.context.new_page()
     other.goto(f"{app_url}/#training")
     other.wait_for_selector("#panel-training", state="visible")
-    assert chosen_tab(other) == "training"
+    expect_tab(other, "training")
 
 
 @pytest.mark.browser
@@ -98,7 +99,7 @@ def test_the_header_leads_to_the_model_card(open_tab):
     page.evaluate("window.here = true")
     page.locator("header").get_by_role("link", name="Model card").click()
     page.wait_for_selector("#panel-training", state="visible")
-    assert page.get_by_role("heading", name="Model card").first.is_visible()
+    expect(page.get_by_role("heading", name="Model card").first).to_be_visible()
     page.go_back()
     page.wait_for_selector("#panel-single", state="visible")
     # Results and the theme of the address are still there.
@@ -143,11 +144,11 @@ def test_the_tab_bar_is_one_stop_with_arrow_keys(open_tab):
     ]:  # fmt: skip
         page.keyboard.press(press)
         page.wait_for_selector(f"#panel-{expected}", state="visible")
-        assert page.evaluate("document.activeElement.dataset.tabId") == expected
-        assert chosen_tab(page) == expected
+        expect(page.locator(f"#panel-{expected}-button")).to_be_focused()
+        expect_tab(page, expected)
     page.keyboard.press("Tab")
     assert page.evaluate("!!document.activeElement.closest('#panel-single')")
     page.keyboard.press("Shift+Tab")
-    assert page.evaluate("document.activeElement.dataset.tabId") == "single"
+    expect(page.locator("#panel-single-button")).to_be_focused()
     page.keyboard.press("Shift+Tab")
     assert page.evaluate("document.activeElement.textContent") == "Model card"

@@ -5,6 +5,7 @@ from html import unescape
 
 import gradio as gr
 import pytest
+from playwright.sync_api import expect
 
 from dermadeit.models.checkpoints import CHECKPOINT_ROOT
 from dermadeit.models.specs import OURS
@@ -154,11 +155,10 @@ def test_the_tab_is_filled_once_and_not_again_with_each_visit():
 def test_the_tab_fills_when_it_is_opened(open_tab):
     page = open_tab("training")
     page.wait_for_selector("#trainings svg")
-    assert page.locator("#trainings .dd-training h3").all_inner_texts() == [
-        get_task(record.task).title for record in read_records(OURS)
-    ]
-    assert page.locator("#stages h3").count() == 4
-    assert LICENCES.splitlines()[0] in page.inner_text("#panel-training")
+    titles = [get_task(record.task).title for record in read_records(OURS)]
+    expect(page.locator("#trainings .dd-training h3")).to_have_text(titles)
+    expect(page.locator("#stages h3")).to_have_count(4)
+    expect(page.locator("#panel-training")).to_contain_text(LICENCES.splitlines()[0])
     page.wait_for_selector("#training-status :text('The trainings of DermaDeiT')")
     for radio in page.locator("#training-model input").all()[1:]:
         before = page.inner_html("#trainings")
