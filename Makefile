@@ -13,7 +13,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # So many processes run test files side by side, with a thread each.
 WORKERS ?= 2
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: run test test-fast test-all check benchmark-table screenshots
 .DELETE_ON_ERROR:

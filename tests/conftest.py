@@ -1,6 +1,8 @@
-"""Fixtures that several test files share. Everything is synthetic and made on the spot."""
+"""Fixtures that several test files share, and their order. Everything is synthetic and made on the spot."""
 
+import gc
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,28 @@ TINY_IMAGE_SIZE = 64
 # The reference runs the tests, in programs that they start too: what it says is the same to the last digit. The
 # tests of the other runtime ask for it.
 os.environ["DERMADEIT_RUNTIME"] = "torch"
+
+
+# What is imported and collected stays. To look for garbage in it meanwhile, and in every test, takes longer.
+gc.disable()
+
+_SECONDS = {"browser": 5.0, "slow": 2.0}
+"""About what a test takes that is marked so."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest come first: of processes side by side, none then ends long after the others."""
+    seconds: Counter[Path] = Counter()
+    for item in items:
+        marks = {mark.name for mark in item.iter_markers()}
+        seconds[item.path] += max((_SECONDS[name] for name in marks & _SECONDS.keys()), default=0.05)
+    items.sort(key=lambda item: -seconds[item.path])
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

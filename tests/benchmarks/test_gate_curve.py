@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from benchmarks.evidence.gate_curve import LIMITS, main
@@ -11,6 +12,7 @@ from dermadeit.data.tabular import read_csv, write_csv
 from dermadeit.trust.gating import NOT_SKIN_FROM
 
 
+@pytest.mark.slow
 def test_one_command_writes_the_curve_that_the_limits_rest_on(
     synthetic_data: Path, checkpoint_root: Path, lesion_files: list[Path], tmp_path: Path
 ) -> None:

@@ -22,6 +22,8 @@ from dermadeit.tasks import get_task
 from dermadeit.trust.calibration import OPERATING_POINTS
 from dermadeit.trust.gating import warning_sentences
 
+pytestmark = pytest.mark.slow
+
 
 def _run(*arguments: object, exit_code: int = 0):
     result = CliRunner().invoke(app, [str(argument) for argument in arguments])
@@ -67,7 +69,6 @@ def copy(calibrated: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(calibrated, tmp_path / "copy"))
 
 
-@pytest.mark.slow
 def test_a_calibrated_checkpoint_answers_with_calibrated_probabilities(
     calibrated: Path, lesion_files: list[Path]
 ) -> None:
@@ -127,7 +128,6 @@ def test_predict_prints_everything_that_is_asked_for(calibrated: Path, lesion_fi
     assert "similar: " in _run(*arguments, "--format", "table").stdout or line["abstain"]
 
 
-@pytest.mark.slow
 def test_an_index_of_similar_cases_can_be_left_out(
     copy: Path, table: Path, synthetic_data: Path, lesion_files: list[Path]
 ) -> None:
@@ -150,7 +150,6 @@ def test_a_training_image_is_recognised(
     assert "image0" not in {near.image_id for near in record.neighbours}
 
 
-@pytest.mark.slow
 def test_evaluate_measures_what_was_promised(
     calibrated: Path, synthetic_data: Path, table: Path, tmp_path: Path
 ) -> None:
@@ -197,7 +196,6 @@ def _photos_of_skin_and_of_nothing(tmp_path: Path) -> tuple[Path, Path]:
     return learned, fresh
 
 
-@pytest.mark.slow
 def test_gates_learn_what_to_withhold_from_photos_of_anything_but_skin(
     copy: Path, table: Path, synthetic_data: Path, lesion_files: list[Path], tmp_path: Path
 ) -> None:
@@ -224,7 +222,6 @@ def test_gates_learn_what_to_withhold_from_photos_of_anything_but_skin(
     assert report["calibration"]["refused"] == 0
 
 
-@pytest.mark.slow
 def test_gates_without_such_photos_withhold_what_is_very_far_from_lesions(
     copy: Path, table: Path, synthetic_data: Path, lesion_files: list[Path], tmp_path: Path
 ) -> None:

@@ -20,11 +20,14 @@ from dermadeit.inference.records import Evaluation
 from dermadeit.tasks import get_task
 
 
-@pytest.fixture
-def evaluations(synthetic_data: Path, checkpoint_root: Path, tmp_path: Path) -> list[Evaluation]:
+@pytest.fixture(scope="module")
+def evaluations(
+    synthetic_data: Path, checkpoint_root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> list[Evaluation]:
     manifest = read_source(synthetic_data / "manifest.csv", get_task("multiclass")).select("test")
-    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8 not really")
-    broken = ManifestRow("=broken", "broken.jpg", tmp_path / "broken.jpg", "mel", "test", "B", "")
+    path = tmp_path_factory.mktemp("evaluations") / "broken.jpg"
+    path.write_bytes(b"\xff\xd8 not really")
+    broken = ManifestRow("=broken", "broken.jpg", path, "mel", "test", "B", "")
     manifest = replace(manifest, rows=(manifest.rows[0], broken, *manifest.rows[1:]))
     return [
         evaluate(manifest, load_predictor("multiclass", name, root=checkpoint_root / "multiclass"), views=2)

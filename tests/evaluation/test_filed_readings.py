@@ -17,6 +17,8 @@ from dermadeit.inference.predictor import load_predictor
 from dermadeit.inference.records import Evaluation
 from dermadeit.tasks import BINARY, DIAGNOSIS, MALIGNANCY, MULTICLASS, TASKS, Task
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def root(synthetic_data: Path) -> Path:

@@ -33,6 +33,7 @@ def _predict() -> dict[str, dict[str, dict]]:
     }
 
 
+@pytest.mark.slow
 def test_the_embedded_checkpoints_answer_as_they_did() -> None:
     expected, actual = json.loads(GOLDEN.read_text(encoding="utf-8")), _predict()
     assert actual.keys() == expected.keys()

@@ -22,6 +22,8 @@ from dermadeit.models.checkpoints import load_checkpoint
 from dermadeit.tasks import DIAGNOSIS
 from dermadeit.trust.files import read_trust, write_trust
 
+pytestmark = pytest.mark.slow
+
 OLD = Patient(70, "female")
 
 

@@ -86,11 +86,17 @@ def cache(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def app_url(cache, start_app):
-    """Address of a running app."""
+def running(cache, start_app):
+    """A running app and its address."""
     app, url = start_app()
-    yield url
+    yield app, url
     app.close(verbose=False)
+
+
+@pytest.fixture(scope="session")
+def app_url(running):
+    """Address of a running app."""
+    return running[1]
 
 
 @pytest.fixture

@@ -30,15 +30,15 @@ def folder(tmp_path, encoded_photo):
 
 
 @pytest.fixture
-def busy(cache, chromium, start_app):
+def busy(running, chromium):
     """An app whose queue takes nothing, and a page of its batch tab."""
-    app, url = start_app()
+    app, url = running
     context = chromium.new_context(viewport={"width": 1280, "height": 900})
     page = Visit(context.new_page(), f"{url}/#batch").page
     app._queue.max_size = 0
     yield app, page
+    app._queue.max_size = QUEUE_SIZE
     context.close()
-    app.close(verbose=False)
 
 
 @pytest.mark.browser
