@@ -24,6 +24,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 if not __package__:
@@ -136,7 +137,8 @@ def _keep_epoch(training: Training, manifest: Manifest) -> None:
         save_checkpoint(output, training.classifier, manifest.task, training.preprocessing)
     write_json(output / TRAINING_FILE, describe(training, manifest))
     write_atomically(output / STATE_FILE, partial(torch.save, training.state()))
-    # It imports TensorFlow where that is installed, which takes seconds.
+    # Unless this is there, TensorBoard imports TensorFlow where that is installed, which takes seconds.
+    sys.modules.setdefault("tensorboard.compat.notf", ModuleType("tensorboard.compat.notf"))
     from torch.utils.tensorboard import SummaryWriter
 
     with SummaryWriter(output / LOGS_FOLDER, purge_step=curve["epoch"]) as board:
