@@ -16,6 +16,8 @@ from dermadeit.inference.lesion import join_photos, predict_lesion
 from dermadeit.inference.predictor import Predictor, load_predictor
 from dermadeit.inference.records import ABSTAIN, Prediction
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def predictor(synthetic_data: Path) -> Predictor:

@@ -22,6 +22,8 @@ from dermadeit.trust.prevalence import move_share
 
 TASKS = ["diagnosis", "malignancy", "binary", "multiclass"]
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def predictor(synthetic_data: Path) -> Predictor:

@@ -20,6 +20,8 @@ from dermadeit.models.checkpoints import find_checkpoint, load_checkpoint, save_
 from dermadeit.models.classifier import create_classifier
 from dermadeit.tasks import DIAGNOSIS
 
+pytestmark = pytest.mark.slow
+
 TASKS = ["diagnosis", "malignancy", "binary", "multiclass"]
 MALIGNANT = ("mel", "bcc", "scc")
 

@@ -48,6 +48,7 @@ def test_a_predictor_that_is_there_already_is_taken(predictors: dict[str, Predic
     assert [entry.name for entry in zoo.entries("binary") if entry.available] == ["dermadeit"]
 
 
+@pytest.mark.slow
 def test_one_network_serves_all_its_tasks(synthetic_data: Path) -> None:
     zoo = ModelZoo(eight_diagnoses_root(synthetic_data))
     binary, malignancy = (zoo.predictor(task, "dermadeit") for task in ("binary", "malignancy"))

@@ -25,6 +25,8 @@ from dermadeit.metrics.classification import HEADLINE_FIGURES
 from dermadeit.models.checkpoints import load_checkpoint
 from dermadeit.publishing.hub import stage_model
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = "an-org/lesions"
 
 
@@ -159,7 +161,6 @@ except CheckpointError as error:
 """
 
 
-@pytest.mark.slow
 def test_a_model_goes_to_the_hub_and_comes_back(
     source: Path, lesion_files: list[Path], tmp_path: Path
 ) -> None:

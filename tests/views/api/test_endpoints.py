@@ -173,6 +173,7 @@ def test_a_decision_on_a_withheld_answer_says_so(calibrated, encoded_photo, file
     assert told["withheld_note"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -196,12 +197,14 @@ def test_a_record_that_cannot_be_decided_on_is_refused(mixed, lesion_files, chan
         read_answer(record | changes, mixed["binary"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", [None, "0.5", True, 1.5, -0.1, [], [0.5, 0.5], {}])
 def test_what_is_no_record_and_no_probability_is_refused(mixed, given):
     with pytest.raises(ConfigurationError, match=r"nothing to decide|not of the task"):
         read_answer(given, mixed["binary"])
 
 
+@pytest.mark.slow
 def test_one_probability_does_not_decide_among_three_classes(mixed):
     with pytest.raises(ConfigurationError, match="is not calibrated"):
         read_answer(0.5, mixed["multiclass"])

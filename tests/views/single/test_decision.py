@@ -37,6 +37,8 @@ from dermadeit.views.single.image_check import check_html
 from dermadeit.views.single.reading import add_heatmap, answer_all_tasks, read_labels
 from dermadeit.views.single.similar_cases import cases_html
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def mixed(checkpoint_root, synthetic_data, predictors):

@@ -21,6 +21,8 @@ from dermadeit.views.single.reading import read_labels, with_patient
 from dermadeit.views.single.tab import SingleImageTab
 from dermadeit.views.single.turn import Turn, Visit
 
+pytestmark = pytest.mark.slow
+
 CONTROLS = ("balanced", 50, 50, False)
 
 

@@ -27,6 +27,8 @@ from dermadeit.views.single import tab as single_image
 from dermadeit.views.single.tab import SingleImageTab
 from dermadeit.views.single.turn import Visit
 
+pytestmark = pytest.mark.slow
+
 PICTURES = ROOT / "tests" / "pictures"
 FIRST, SECOND = ({"path": str(path)} for path in sorted(PICTURES.glob("*.jpg"))[:2])
 CONTROLS = ("balanced", 50, 50, False)
