@@ -57,7 +57,7 @@ def test_upload_gives_label_then_heatmap_then_check(visit, encoded_photo, file_o
     [expected] = predictors["binary"].predict([path])
     visited.read(path)
     names = predictors["binary"].checkpoint.task.display_names
-    assert visited.page.inner_text(".dd-label") == names[expected.label]
+    expect(visited.page.locator(".dd-label").first).to_have_text(names[expected.label])
     shares = [f"{share * 100:.1f}\u00a0%" for share in expected.probabilities.values()]
     assert visited.page.locator(".dd-value").all_inner_texts() == shares
     assert "not calibrated" in visited.page.inner_text("#result")
@@ -103,6 +103,10 @@ def test_the_heatmap_lies_on_the_photo_and_follows_class_and_opacity(visit, enco
     expect(page.locator(HEATMAP)).to_have_css("opacity", "1")
     zoom = page.get_by_role("button", name="Zoom").locator("visible=true")
     zoom.click()
+    page.wait_for_function(
+        "([part, width]) => Math.abs(document.querySelector(part).getBoundingClientRect().width - width) < 0.01",
+        arg=[HEATMAP, 2 * heatmap["width"]],
+    )
     photo, larger = (page.locator(part).bounding_box() for part in ("#photo img >> nth=0", HEATMAP))
     assert photo == larger
     assert larger["width"] == pytest.approx(2 * heatmap["width"])
@@ -114,14 +118,15 @@ def test_the_page_starts_with_input_and_examples_and_leads_to_the_answer(visit, 
     page = visit().page
     for part in ("#operating-point", "#opacity", "#class", "#download", "#stop", "#check"):
         assert page.locator(part).is_hidden()
-    page.set_input_files(UPLOAD, file_of(encoded_photo(3)))
-    page.wait_for_selector(DONE)
+    first, second = (file_of(encoded_photo(seed), f"{seed}.jpg") for seed in (3, 4))
+    page.set_input_files(UPLOAD, first)
+    wait_for_answer(page, first)
     expect(page.locator("#result h2")).to_be_focused()
     # Who is elsewhere by the time of the answer stays there.
-    page.set_input_files(UPLOAD, file_of(encoded_photo(4)))
+    page.set_input_files(UPLOAD, second)
     page.locator("#photo").get_by_role("button", name="Choose photo").wait_for()
     page.locator("#panel-single-button").focus()
-    page.wait_for_selector(DONE)
+    wait_for_answer(page, second)
     expect(page.locator("#panel-single-button")).to_be_focused()
 
 
