@@ -281,9 +281,11 @@ def test_the_download_says_how_the_result_came_about(visit, encoded_photo, file_
 def test_the_decision_follows_the_controls_and_is_exported(visit, calibrated_url, lesion_files):
     visited = visit(address=calibrated_url)
     page = visited.page
+    visited.read(lesion_files[0])
     page.get_by_label("95 % specificity").check()
+    page.wait_for_selector(".dd-decided:has-text('specificity')")
     visited.read(lesion_files[1])
-    # What was chosen before the photo holds for it.
+    # What was chosen for the photo before holds for this one.
     expect(page.locator(".dd-decided").first).to_contain_text("95\u00a0% specificity")
     expect(page.locator(".dd-figures").first).to_contain_text("95\u00a0% interval")
     expect(page.locator("#result")).not_to_contain_text("not calibrated")
