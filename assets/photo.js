@@ -9,7 +9,11 @@ const STILL_THERE = "Any result here is still that of the photo before.";
 
 const STEPS = { ArrowLeft: [-10, 0], ArrowRight: [10, 0], ArrowUp: [0, -10], ArrowDown: [0, 10] };
 
+const ZOOMS = [1, 1.5, 2, 3, 4];
+
 let turn = 0;
+// What was chosen, for a part of it to be cut out.
+let chosen = null;
 let zoom = 1;
 // What stays where it is when the photo is enlarged, in percent of the frame.
 let middle = [50, 50];
@@ -49,7 +53,28 @@ const bringIntoView = () => {
 const enlarge = (times, at = [50, 50]) => {
   [zoom, middle] = [times, at.map((place) => Math.min(Math.max(place, 0), 100))];
   frame.style.setProperty("--dd-zoom", zoom);
+  frame.toggleAttribute("data-enlarged", zoom > 1);
   frame.style.setProperty("--dd-middle", middle.map((place) => `${place}%`).join(" "));
+};
+
+// The part of the photo that is in sight while it is enlarged, as a file.
+const cutOut = async () => {
+  // A kind that the browser can't open is cut out of the picture that is shown.
+  const image = (chosen && (await createImageBitmap(chosen).catch(() => null))) ?? (await createImageBitmap(picture));
+  const fitted = Math.min(frame.clientWidth / image.width, frame.clientHeight / image.height);
+  // From the frame to the photo in it, along one side.
+  const span = (side, frameSide, at) => {
+    const margin = (frameSide - side * fitted) / 2;
+    const start = (at / 100) * frameSide * (1 - 1 / zoom);
+    const [low, high] = [start, start + frameSide / zoom].map((place) => (place - margin) / fitted);
+    return [Math.max(0, Math.round(low)), Math.min(side, Math.round(high))];
+  };
+  const [left, right] = span(image.width, frame.clientWidth, middle[0]);
+  const [top, bottom] = span(image.height, frame.clientHeight, middle[1]);
+  const canvas = new OffscreenCanvas(Math.max(right - left, 1), Math.max(bottom - top, 1));
+  canvas.getContext("2d").drawImage(image, -left, -top);
+  const name = (chosen?.name ?? "photo").replace(/\.[^.]*$/, "");
+  return new File([await canvas.convertToBlob({ type: "image/png" })], `${name} (part).png`, { type: "image/png" });
 };
 
 const closeCamera = () => {
@@ -84,6 +109,7 @@ const send = async (file, remark = "") => {
   // The heatmap of the photo before.
   layers.replaceChildren();
   enlarge(1);
+  chosen = file;
   showPicture(URL.createObjectURL(file));
   waiting.textContent = `Reading “${file.name}” …`;
   state("photo");
@@ -110,7 +136,8 @@ const take = (files, isFolder = false) => {
 
 const actions = {
   choose: () => input.click(),
-  zoom: () => enlarge(zoom === 4 ? 1 : zoom * 2, middle),
+  zoom: () => enlarge(ZOOMS[(ZOOMS.indexOf(zoom) + 1) % ZOOMS.length], middle),
+  part: async () => send(await cutOut()),
   full: () => (document.fullscreenElement ? document.exitFullscreen() : frame.requestFullscreen()),
   remove: () => {
     turn++;
@@ -189,6 +216,8 @@ box.addEventListener("files", ({ detail }) => take(detail.files, detail.entries.
 picture.addEventListener("error", () => picture.removeAttribute("src"));
 watch("value", () => {
   const isOurs = Boolean(local);
+  // An example, or no photo.
+  if (!isOurs) chosen = null;
   showPicture(props.value?.url ?? "");
   if (!camera) settle();
   if (props.value && !isOurs) bringIntoView();

@@ -1,6 +1,6 @@
 // What Gradio's tab bars lack: arrow keys, and for the main one an address of every tab (/#batch), so that Back goes to
-// the tab before. Names that its tables and choices lack. And files that are dropped or pasted anywhere on the page go to the input
-// of the open tab.
+// the tab before. Names that its tables and choices lack. And files that are dropped or pasted anywhere on the page go
+// to the input of the open tab.
 () => {
   const MAIN = "#tabs > .tab-wrapper [role=tab]";
   const tabsOf = (bar) => [...bar.querySelectorAll("[role=tab]")];
@@ -8,9 +8,22 @@
 
   let shown = "";
 
+  // The address of a tab may name a task that is not the first: /#batch,multiclass.
+  const wanted = () => location.hash.slice(1).split(",");
+  const TASKS = { single: "task", batch: "batch-task", comparison: "compare-task" };
+  const taskOf = (key) => [...document.querySelectorAll(`#${TASKS[key]} input`)];
+
   const follow = () => {
-    const key = location.hash.slice(1);
+    const [key, task] = wanted();
     main().find((tab, at) => (key ? tab.dataset.tabId === key : at === 0))?.click();
+    if (task) taskOf(key).find((choice) => choice.value === task && !choice.checked)?.click();
+  };
+
+  const noteTask = (event) => {
+    const key = Object.keys(TASKS).find((name) => event.target.closest?.(`#${TASKS[name]}`));
+    if (!key) return;
+    const task = taskOf(key)[0] === event.target ? "" : `,${event.target.value}`;
+    history.replaceState(null, "", `${location.pathname}${location.search}#${key}${task}`);
   };
 
   const settle = () => {
@@ -29,7 +42,7 @@
     if (!chosen || chosen.dataset.tabId === shown) return;
     shown = chosen.dataset.tabId;
     // Back and links change the address first, and the plain address is that of the first tab.
-    const address = location.hash.slice(1) || main()[0].dataset.tabId;
+    const address = wanted()[0] || main()[0].dataset.tabId;
     if (address !== shown) history.pushState(null, "", location.pathname + location.search + "#" + shown);
   };
 
@@ -119,6 +132,7 @@
     all.querySelector("[role=tablist]").setAttribute("aria-label", "Sections of the app");
     all.addEventListener("keydown", walk);
     document.addEventListener("click", stay);
+    all.addEventListener("change", noteTask);
     shown = main().find((tab) => tab.getAttribute("aria-selected") === "true")?.dataset.tabId;
     settle();
     follow();

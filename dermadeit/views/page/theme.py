@@ -13,6 +13,7 @@ import gradio as gr
 from dermadeit.about import DISCLAIMER, VERSION
 from dermadeit.files import ASSETS
 from dermadeit.reporting.templates import render
+from dermadeit.views.page.glossary import GLOSSARY
 
 SHELL_SCRIPT = ASSETS / "shell.js"
 """JavaScript of the tab bar, a function."""
@@ -152,4 +153,5 @@ def footer_html(model_card: str) -> str:
         model_card=model_card,
         version=VERSION,
         space=os.environ.get("SPACE_ID", ""),
+        terms=GLOSSARY,
     )

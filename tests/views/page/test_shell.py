@@ -91,6 +91,14 @@ def test_every_tab_has_an_address(open_tab, app_url):
     other.goto(f"{app_url}/#training")
     other.wait_for_selector("#panel-training", state="visible")
     expect_tab(other, "training")
+    page.locator("#panel-comparison-button").click()
+    page.locator("#compare-task input[value=multiclass]").check()
+    page.wait_for_function("() => location.hash === '#comparison,multiclass'")
+    other.goto("about:blank")
+    other.goto(f"{app_url}/#comparison,multiclass")
+    expect(other.locator("#compare-task input[value=multiclass]")).to_be_checked()
+    other.locator("footer").get_by_role("link", name="Glossary").click()
+    expect(other.locator("#glossary dt").first).to_be_visible()
 
 
 @pytest.mark.browser

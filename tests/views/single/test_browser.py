@@ -105,13 +105,18 @@ def test_the_heatmap_lies_on_the_photo_and_follows_class_and_opacity(visit, enco
     zoom.click()
     page.wait_for_function(
         "([part, width]) => Math.abs(document.querySelector(part).getBoundingClientRect().width - width) < 0.01",
-        arg=[HEATMAP, 2 * heatmap["width"]],
+        arg=[HEATMAP, 1.5 * heatmap["width"]],
     )
     photo, larger = (page.locator(part).bounding_box() for part in ("#photo img >> nth=0", HEATMAP))
     assert photo == larger
-    assert larger["width"] == pytest.approx(2 * heatmap["width"])
+    assert larger["width"] == pytest.approx(1.5 * heatmap["width"])
     page.get_by_role("button", name="Full screen").locator("visible=true").click()
     page.wait_for_function("() => document.fullscreenElement?.querySelector('.dd-heat')")
+    page.evaluate("document.exitFullscreen()")
+    # What is in sight is read by itself: two thirds of the height, and of the width as much as fits.
+    page.get_by_role("button", name="Read this part").locator("visible=true").click()
+    expect(page.locator("#check")).to_contain_text("lesion (part).png")
+    expect(page.locator("#check")).to_contain_text("× 120 px")
 
 
 def test_the_page_starts_with_input_and_examples_and_leads_to_the_answer(visit, encoded_photo, file_of):
