@@ -14,6 +14,7 @@ from dermadeit.tasks import Task
 from dermadeit.trust.calibration import DEFAULT_OPERATING_POINT
 from dermadeit.views.comparison import photo_cards as cards
 from dermadeit.views.comparison.photo_run import PhotoComparison, Run, compare_photo
+from dermadeit.views.comparison.published import speed_html
 from dermadeit.views.page.events import COMPARE_EVENT, INSTANT_EVENT, LATEST_EVENT, PAGE_EVENT, Updates
 from dermadeit.views.page.failures import presentable
 from dermadeit.views.page.html import NO_READING, failure_html, heading_html, note_html, status_html
@@ -85,6 +86,7 @@ class PhotoSection:
             )
         self._scale = gr.HTML(cards.scale_html())
         self._cards = gr.HTML(self._empty_cards(self._zoo.tasks[0]), elem_id="compare-cards", min_height=320)
+        self._speed = gr.HTML(elem_id="compare-speed")
         gr.HTML(note_html(_ABOUT_TIMES))
         self._connect()
 
@@ -100,7 +102,7 @@ class PhotoSection:
             )
 
     def _connect(self) -> None:
-        shown = [self.status, self._agreement, self._cards, self.stop, self._download]
+        shown = [self.status, self._agreement, self._cards, self._speed, self.stop, self._download]
         self.photo.clear(
             partial(self.clear, None),
             [self.run, self.result, self._task, self._point],
@@ -183,6 +185,7 @@ class PhotoSection:
             self.status: status_html("Reading the photo …" if running else "Ready."),
             self._agreement: cards.agreement_html(None),
             self._cards: self._empty_cards(task, running=running),
+            self._speed: "",
             self.stop: gr.update(interactive=running),
             self._download: gr.update(value=None, interactive=False),
         }
@@ -271,6 +274,7 @@ class PhotoSection:
             self.status: status_html(f"{left} {result.agreement.sentence}"),
             self.stop: gr.update(interactive=False),
             self._cards: self._draw(result, run, running=False),
+            self._speed: speed_html(result.task, result.readings),
             self._download: self._export(result, run),
         }
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dermadeit.evaluation.comparison import Difference
 from dermadeit.files import read_json, read_json_if_there
+from dermadeit.inference.side_by_side import ModelReading
 from dermadeit.metrics.classification import HEADLINE_FIGURES
 from dermadeit.models.specs import OURS
 from dermadeit.publishing.benchmark import BENCHMARK_ROOT, ENSEMBLE_CAPTION, ENSEMBLE_TITLE, METRICS_FILE
@@ -16,6 +17,7 @@ from dermadeit.publishing.benchmark_table import (
     in_order,
     published_title,
 )
+from dermadeit.reporting.figures import ModelPoint, accuracy_latency_figure, inline_svg
 from dermadeit.reporting.names import capitalised
 from dermadeit.reporting.templates import render
 from dermadeit.tasks import OWN, Task
@@ -44,6 +46,34 @@ def benchmark_html(task: Task) -> str:
         original_names=[capitalised(name) for name in original.get("figures", {}).values()],
         **{"metrics": {}, **measured},
     )
+
+
+def speed_html(task: Task, readings: Sequence[ModelReading]) -> str:
+    """Published accuracy against the time just measured; empty for models of which no figures are published.
+
+    Args:
+        task: What was asked.
+        readings: Of the models that have read a photo.
+    """
+    published = read_json_if_there(BENCHMARK_ROOT / task.key / METRICS_FILE).get("models", {})
+    points = []
+    for reading in readings:
+        views = max(reading.latency.milliseconds)
+        figures = published.get(reading.prediction.model, {}).get("views", {}).get(str(views))
+        if figures:
+            interval = figures.get("intervals", {}).get("accuracy")
+            points.append(
+                ModelPoint(
+                    reading.title,
+                    figures["accuracy"],
+                    tuple(interval) if interval else None,
+                    reading.latency.milliseconds[views],
+                    reading.parameters,
+                )
+            )
+    if not points:
+        return ""
+    return render("views/comparison/speed.html", drawing=inline_svg(accuracy_latency_figure(points)))
 
 
 def _measured(task: Task, metrics: Mapping[str, Any], models: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from dermadeit.trust.calibration import OPERATING_POINTS
 from dermadeit.views.batch.model_comparison import ModelComparison, compare_in_steps, differences_html
 from dermadeit.views.comparison.photo_cards import OWN_ANSWER, agreement_html, cards_html
 from dermadeit.views.comparison.photo_run import compare_photo
-from dermadeit.views.comparison.published import ORIGINAL_FILE, benchmark_html
+from dermadeit.views.comparison.published import ORIGINAL_FILE, benchmark_html, speed_html
 from dermadeit.views.comparison.teacher import TEACHER, teacher_card_html
 
 DONE = "#compare-status :text('Done.')"
@@ -106,6 +106,17 @@ def test_a_calibrated_model_shows_its_decision_at_every_operating_point(
     assert page.count("Not calibrated:") == 1
     assert page.count("Probability") == page.count("Model score") == 1
     assert not result.agreement.pairs[0].comparable
+
+
+@pytest.mark.slow
+def test_published_accuracy_stands_against_the_time_just_measured(zoo, photo):
+    *_, result = compare_photo(zoo, BINARY, photo)
+    drawn = speed_html(BINARY, result.readings)
+    metrics = json.loads((BENCHMARK_ROOT / "binary" / "metrics.json").read_text(encoding="utf-8"))
+    for reading in result.readings:
+        accuracy = metrics["models"][reading.prediction.model]["views"]["8"]["accuracy"]
+        assert f"{accuracy * 100:.1f}" in drawn
+    assert speed_html(BINARY, ()) == ""
 
 
 @pytest.mark.slow
