@@ -7,6 +7,8 @@
   const main = () => [...document.querySelectorAll(MAIN)];
 
   let shown = "";
+  // Of the address: a task that is still to be chosen.
+  let awaited = null;
 
   // The address of a tab may name a task that is not the first: /#batch,multiclass.
   const wanted = () => location.hash.slice(1).split(",");
@@ -16,7 +18,16 @@
   const follow = () => {
     const [key, task] = wanted();
     main().find((tab, at) => (key ? tab.dataset.tabId === key : at === 0))?.click();
-    if (task) taskOf(key).find((choice) => choice.value === task && !choice.checked)?.click();
+    awaited = task ? { key, task } : null;
+    chooseTask();
+  };
+
+  // A tab is made when it is first opened.
+  const chooseTask = () => {
+    const choice = awaited && taskOf(awaited.key).find((input) => input.value === awaited.task);
+    if (!choice) return;
+    awaited = null;
+    if (!choice.checked) choice.click();
   };
 
   const noteTask = (event) => {
@@ -38,6 +49,7 @@
       const title = group.querySelector("[data-testid=block-info]")?.textContent.trim();
       if (title) group.setAttribute("aria-label", title);
     }
+    chooseTask();
     const chosen = main().find((tab) => tab.tabIndex === 0);
     if (!chosen || chosen.dataset.tabId === shown) return;
     shown = chosen.dataset.tabId;
