@@ -88,6 +88,7 @@ def test_every_tab_has_an_address(open_tab, app_url):
         expect(page.locator(f"#panel-{key}")).to_be_visible()
         assert DISCLAIMER in page.inner_text("header")
     other = page.context.new_page()
+    other.set_default_timeout(60_000)
     other.goto(f"{app_url}/#training")
     other.wait_for_selector("#panel-training", state="visible")
     expect_tab(other, "training")
