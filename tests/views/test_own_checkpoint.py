@@ -153,13 +153,13 @@ def test_the_page_shows_titles_and_offers_no_other_task(tab, cache, uploaded, ph
     record, visit = uploaded(photo), Visit()
     tab.clear(record, visit, OWN, "balanced", 50, 50, False)
     seen = {}
-    for step in tab.read(record, visit, "grad-cam", 0.5):
+    for step in tab.read(record, visit, "grad-cam"):
         seen |= step if step.get("__type__") != "update" else {}
     [result] = [value for part, value in seen.items() if part is tab.result]
     assert "HPV wart" in result
     assert "If malignant" not in result
     assert "Done." in seen[tab.status]
-    shown = tab.override(visit, OWN, "balanced", 50, 50, True, "grad-cam", 0.5)
+    shown = tab.override(visit, OWN, "balanced", 50, 50, True, "grad-cam")
     assert "HPV wart" in shown[tab.result]
     assert "hpv wart" not in result + shown[tab.result]
 
