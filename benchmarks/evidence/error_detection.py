@@ -48,7 +48,7 @@ from dermadeit.metrics.classification import (
 from dermadeit.metrics.shares import Shares, stability_figures
 from dermadeit.tasks import DIAGNOSIS, TASKS, Task
 from dermadeit.trust.neighbours import VOTERS, Neighbour, NeighbourIndex, disagreeing_share, disagrees
-from dermadeit.trust.stability import spreads
+from dermadeit.trust.stability import flipped, spreads
 
 logger = logging.getLogger("benchmarks.evidence.error_detection")
 
@@ -262,7 +262,7 @@ def measure_error_detection(
             for some, answer in zip(near, found.answered, strict=True)
         ]
     )
-    flips = (found.view_logits.argmax(axis=2) != found.answered[:, None]).sum(axis=1)
+    flips = flipped(found.view_logits, found.answered).sum(axis=1)
     signals = error_signals(found, near, task)
     return {
         "task": task.key,

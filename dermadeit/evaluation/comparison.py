@@ -152,6 +152,15 @@ class ComparedModel:
     dropped: int = 0
     labelled: bool = True
 
+    def to_dict(self) -> dict[str, Any]:
+        """Which answers these are, as JSON-ready values."""
+        return {
+            "model": self.name,
+            "views": self.predictions.views,
+            "left_out": self.dropped,
+            "weights_sha256": self.predictions.weights_sha256 or None,
+        }
+
 
 @dataclass(frozen=True, eq=False)
 class PairedResult:
@@ -426,16 +435,7 @@ def compare_all(compared: Sequence[ComparedModel]) -> dict[str, Any]:
         **({"target": compared[0].predictions.task.target} if own else {}),
         "images": len(compared[0].predictions),
         "notes": list(dict.fromkeys(note for model in compared for note in model.predictions.notes)),
-        "models": {
-            model.title: {
-                "model": model.name,
-                "views": model.predictions.views,
-                "left_out": model.dropped,
-                "weights_sha256": model.predictions.weights_sha256 or None,
-                **measured[model.title].to_dict(),
-            }
-            for model in compared
-        },
+        "models": {model.title: {**model.to_dict(), **measured[model.title].to_dict()} for model in compared},
         "comparisons": [result.to_dict() for result in compare_with(first, others)],
         "kappas": [
             {"first": first, "second": second, "cohen_kappa": value}

@@ -37,7 +37,7 @@ def stability(
     """
     answer = int(answers(view_logits)) if answer is None else answer
     weighted = view_logits + np.log(class_weights) if len(class_weights) else view_logits
-    flips = int((weighted.argmax(axis=-1) != answer).sum())
+    flips = int(flipped(weighted, answer).sum())
     return Stability(1 - flips / len(view_logits), float(spreads(view_logits, answer)), flips)
 
 
@@ -46,12 +46,18 @@ def answers(view_logits: np.ndarray) -> np.ndarray:
     return view_logits.mean(axis=-2).argmax(axis=-1)
 
 
-def flipped(view_logits: np.ndarray) -> np.ndarray:
-    """Which views, bool [..., V], of float [..., V, K] give another answer than their averaged logits.
+def flipped(view_logits: np.ndarray, answered: int | np.ndarray | None = None) -> np.ndarray:
+    """Which views, bool [..., V], of float [..., V, K] give another answer than all together.
 
     The mean over images and views is the flip rate.
+
+    Args:
+        view_logits: These.
+        answered: Index of the joint answer, or int [...] with one for each image; None for that of the averaged
+            logits.
     """
-    return view_logits.argmax(axis=-1) != answers(view_logits)[..., None]
+    answered = answers(view_logits) if answered is None else answered
+    return view_logits.argmax(axis=-1) != np.asarray(answered)[..., None]
 
 
 def spreads(view_logits: np.ndarray, followed: int | np.ndarray) -> np.ndarray:

@@ -161,10 +161,7 @@ def _export(found: ModelComparison, latencies: Mapping[str, Latency]) -> dict[st
         "notes": list(found.notes),
         "models": {
             model.title: {
-                "model": model.name,
-                "views": model.predictions.views,
-                "left_out": model.dropped,
-                "weights_sha256": model.predictions.weights_sha256 or None,
+                **model.to_dict(),
                 **found.figures.get(model.title, {}),
                 "latency": latencies[model.title].to_dict() if model.title in latencies else None,
             }
