@@ -26,7 +26,7 @@ from dermadeit.views.batch.run import check_number_of_tables
 from dermadeit.views.page.events import BATCH_EVENT
 from dermadeit.views.page.failures import refuse_failures
 from dermadeit.views.page.gradio_patches import FilesInput, JsonInput
-from dermadeit.views.page.uploads import private_folder, take_uploads
+from dermadeit.views.page.uploads import take_uploads_apart
 
 
 def add_compare_predictions_endpoint(zoo: ModelZoo) -> None:
@@ -112,19 +112,15 @@ def _read_tables(payload: object, task: Task) -> list[tuple[str, tuple[Predictio
         UploadError: What was given is too much, or no table of predictions.
         TaskError: A table names an unknown task.
     """
-    folder = private_folder()
-    try:
-        with take_uploads(payload, folder) as files:
-            check_number_of_tables(len(files))
-            return [
-                (
-                    f"{Path(file.name).stem} {number}",
-                    read_uploaded_predictions(file.path, sanitise_name(file.name), task, read_test_images),
-                )
-                for number, file in enumerate(files, start=1)
-            ]
-    finally:
-        folder.rmdir()
+    with take_uploads_apart(payload) as files:
+        check_number_of_tables(len(files))
+        return [
+            (
+                f"{Path(file.name).stem} {number}",
+                read_uploaded_predictions(file.path, sanitise_name(file.name), task, read_test_images),
+            )
+            for number, file in enumerate(files, start=1)
+        ]
 
 
 def _place(model: ComparedModel) -> int:

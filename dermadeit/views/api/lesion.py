@@ -23,7 +23,7 @@ from dermadeit.views.api.docstrings import documented
 from dermadeit.views.page.events import MODEL_EVENT
 from dermadeit.views.page.failures import refuse_failures
 from dermadeit.views.page.gradio_patches import FilesInput
-from dermadeit.views.page.uploads import private_folder, take_uploads
+from dermadeit.views.page.uploads import take_uploads_apart
 
 MOST_PHOTOS = 12
 
@@ -60,17 +60,13 @@ def add_lesion_endpoint(predictors: Mapping[str, Predictor]) -> None:
         with refuse_failures():
             predictor = predictors[get_task(str(task), tasks).key]
             settings, patient = check_settings(operating_point, None, prevalence), read_patient(age, sex)
-            folder = private_folder()
-            try:
-                with take_uploads(images, folder) as files:
-                    if not 0 < len(files) <= MOST_PHOTOS:
-                        raise ConfigurationError(
-                            f"{len(files)} photos were given. Give 1 to {MOST_PHOTOS} photos of one lesion."
-                        )
-                    # One at a time: full photos of a lesion would take gigabytes.
-                    photos = [_read(predictor, file, operating_point or None, patient) for file in files]
-            finally:
-                folder.rmdir()
+            with take_uploads_apart(images) as files:
+                if not 0 < len(files) <= MOST_PHOTOS:
+                    raise ConfigurationError(
+                        f"{len(files)} photos were given. Give 1 to {MOST_PHOTOS} photos of one lesion."
+                    )
+                # One at a time: full photos of a lesion would take gigabytes.
+                photos = [_read(predictor, file, operating_point or None, patient) for file in files]
             lesion = join_photos(predictor, photos, operating_point=settings.operating_point, patient=patient)
             return _at(lesion, predictor, settings).to_dict()
 

@@ -112,6 +112,17 @@ def take_uploads(payload: object, folder: Path) -> Iterator[list[UploadedFile]]:
             path.unlink(missing_ok=True)
 
 
+@contextmanager
+def take_uploads_apart(payload: object) -> Iterator[list[UploadedFile]]:
+    """As `take_uploads`, into a folder of their own that goes with them."""
+    folder = private_folder()
+    try:
+        with take_uploads(payload, folder) as files:
+            yield files
+    finally:
+        folder.rmdir()
+
+
 def claim_uploads(payload: object, folder: Path) -> object:
     """Moves the files of a payload that waits, so that whoever sends the same bytes can't delete them.
 
