@@ -37,7 +37,7 @@ from dermadeit.data.sources import GivenTable, read_given_table, read_with_table
 from dermadeit.data.tabular import TABLE_SUFFIXES, read_csv
 from dermadeit.data.vocabulary import Vocabulary
 from dermadeit.errors import ErrorCode, ImageError, TableError
-from dermadeit.imaging.decode import LesionImage, decode_image, sanitise_name
+from dermadeit.imaging.decode import READING_SIDE, LesionImage, decode_image, sanitise_name
 from dermadeit.tasks import Task
 
 MAX_IMAGES = 10_000
@@ -98,8 +98,8 @@ class CollectedImage:
     read: Callable[[], bytes | Path] = field(repr=False, compare=False)
 
     def decode(self) -> LesionImage:
-        """Its pixels; raises `ImageError`."""
-        return decode_image(self.read(), name=self.file)
+        """Its pixels, of a large JPEG as few as suffice to read it; raises `ImageError`."""
+        return decode_image(self.read(), name=self.file, enough_side=READING_SIDE)
 
 
 @dataclass(frozen=True)

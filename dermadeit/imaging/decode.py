@@ -85,6 +85,9 @@ _TRANSPOSITIONS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_ON_ITS_SIDE = (5, 6, 7, 8)
+"""Orientations in which a photo is stored with width and height exchanged."""
+
 _BIDI_MARKS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff")
 _FIRST_FRAME = "The file has several pictures. Only the first was read."
 
@@ -101,7 +104,7 @@ class LesionImage:
         format: Format recognised from the bytes, such as "JPEG"; "memory" for a PIL image.
         ledger: What was done to the pixels, in order, as sentences.
         warnings: What a reader should know about this image, as sentences.
-        full_size: Width and height as they are stored, where the photo was decoded smaller; else None.
+        full_size: Width and height of the whole photo, upright, where it was decoded smaller; else None.
     """
 
     pixels: np.ndarray = field(repr=False)
@@ -113,9 +116,14 @@ class LesionImage:
     full_size: tuple[int, int] | None = None
 
     @property
+    def whole_size(self) -> tuple[int, int]:
+        """Width and height of the photo in pixels, upright, also where it was decoded smaller."""
+        return self.full_size or (self.width, self.height)
+
+    @property
     def short_side(self) -> int:
         """Pixels of the photo's short side, also where it was decoded smaller."""
-        return min(self.full_size or (self.width, self.height))
+        return min(self.whole_size)
 
     @property
     def width(self) -> int:
@@ -354,7 +362,9 @@ def _decode_encoded(
     if header.orientation is not None:
         # Pillow turns a TIFF by itself while loading it.
         return _turn(rgb, header.orientation, notes, done=True), full_size
-    return _turn(rgb, exif_orientation(picture.info.get("exif")), notes), full_size
+    orientation = exif_orientation(picture.info.get("exif"))
+    upright = full_size[::-1] if full_size and orientation in _ON_ITS_SIDE else full_size
+    return _turn(rgb, orientation, notes), upright
 
 
 def _load(

@@ -305,6 +305,7 @@ def test_a_large_jpeg_is_decoded_smaller_where_that_is_enough() -> None:
     whole, smaller = (decode_image(buffer.getvalue(), enough_side=side) for side in (None, 640))
     assert (whole.width, whole.height, whole.full_size) == (1300, 1600, None)
     assert (smaller.width, smaller.height, smaller.short_side) == (650, 800, 1300)
+    assert smaller.whole_size == whole.whole_size == (1300, 1600)
     assert smaller.ledger[0] == "Read at 800 × 650 of 1,600 × 1,300 pixels."
     assert (smaller.sha256, smaller.ledger[1:]) == (whole.sha256, whole.ledger)
     expected = np.asarray(whole.to_pil().resize((650, 800), Image.Resampling.BOX)).astype(int)

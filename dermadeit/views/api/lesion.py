@@ -10,7 +10,7 @@ import gradio as gr
 from dermadeit.data.collection import UploadedFile
 from dermadeit.data.patient import Patient, read_patient
 from dermadeit.errors import ConfigurationError, ImageError
-from dermadeit.imaging.decode import decode_image, sanitise_name
+from dermadeit.imaging.decode import READING_SIDE, decode_image, sanitise_name
 from dermadeit.inference.decision import DecisionSettings
 from dermadeit.inference.lesion import LesionPrediction, join_photos
 from dermadeit.inference.predictor import Predictor
@@ -103,7 +103,7 @@ def _read(
 ) -> Prediction | ItemFailure:
     """The record of one photo; one that can't be read does not stop the others."""
     try:
-        photo = decode_image(file.path, name=file.name)
+        photo = decode_image(file.path, name=file.name, enough_side=READING_SIDE)
     except ImageError as error:
         checkpoint = predictor.checkpoint
         return ItemFailure(

@@ -109,7 +109,7 @@ def add_photo_endpoints(predictors: Mapping[str, Predictor]) -> None:
                 raise ConfigurationError(
                     f"There is no method “{method}”. Choose one of {', '.join(SALIENCY_METHODS)}."
                 )
-            with open_photo(image) as photo:
+            with open_photo(image, whole=True) as photo:
                 drawn = SALIENCY_METHODS[method](predictor, photo, class_key or None)
                 check = check_saliency(predictor, photo, drawn)
                 verdict, reasons, warning_codes = _verdict(predictor, photo)

@@ -14,9 +14,10 @@ import threading
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -30,6 +31,7 @@ from dermadeit.files import ASSETS
 from dermadeit.imaging.decode import (
     MAX_BYTES,
     MAX_PIXELS,
+    READING_SIDE,
     LesionImage,
     decode_image,
     encode_png,
@@ -63,11 +65,13 @@ _SWEEP_SECONDS = 60
 
 
 @contextmanager
-def open_photo(payload: object) -> Iterator[LesionImage]:
+def open_photo(payload: object, *, whole: bool = False) -> Iterator[LesionImage]:
     """Decodes the image of a payload, and deletes the upload when the block is left, however it is left.
 
     Args:
         payload: The file record of a Gradio event or API call. Everything in it is untrusted.
+        whole: Whether all pixels are needed. A large JPEG is otherwise decoded smaller, as every other way to a
+            prediction does (`READING_SIDE`).
 
     Raises:
         ImageError: The payload is not an upload, or not an image that can be read.
@@ -76,8 +80,9 @@ def open_photo(payload: object) -> Iterator[LesionImage]:
     path, is_example = _permitted(record.get("path"))
     name = record.get("orig_name")
     name = name if isinstance(name, str) else path.name
+    decode = partial(decode_image, path, name=name, enough_side=None if whole else READING_SIDE)
     try:
-        yield decode_image(path, name=name) if is_example else _recent.open(path, name)
+        yield decode() if is_example else _recent.open(path, name, decode)
     finally:
         if not is_example:
             path.unlink(missing_ok=True)
@@ -304,10 +309,13 @@ class _RecentPhotos:
         self._lock = threading.Lock()
         self._photos: OrderedDict[Path, LesionImage] = OrderedDict()
 
-    def open(self, path: Path, name: str) -> LesionImage:
-        """Decodes an upload from disk or, when another reading has just deleted it, takes it from memory."""
+    def open(self, path: Path, name: str, decode: Callable[[], LesionImage]) -> LesionImage:
+        """Decodes an upload from disk or, when another reading has just deleted it, takes it from memory.
+
+        What it takes from memory may be smaller than `decode` would have made it.
+        """
         try:
-            photo = decode_image(path, name=name)
+            photo = decode()
         except ImageError:
             if path.exists():
                 raise

@@ -158,7 +158,7 @@ def read_labels(predictors: Mapping[str, Predictor], image: LesionImage, task_ke
 
     They come with those of all other tasks that the same network answers.
     """
-    reading = Reading(shrink(image, PREVIEW_SIDE), (image.width, image.height), tasks_of(predictors))
+    reading = Reading(shrink(image, PREVIEW_SIDE), image.whole_size, tasks_of(predictors))
     for key in reading.tasks_shown(task_key):
         reading = _add_answers(reading, predictors, image, key)
     return reading

@@ -42,9 +42,9 @@ def files_under(folder):
     return {path: path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("task", ["binary", "multiclass"])
-def test_predict_equals_the_library(client, predictors, encoded_photo, file_of, task):
-    path = file_of(encoded_photo(1))
+@pytest.mark.parametrize(("task", "size"), [("binary", {}), ("multiclass", {"width": 1500, "height": 1300})])
+def test_predict_equals_the_library(client, predictors, encoded_photo, file_of, task, size):
+    path = file_of(encoded_photo(1, **size))
     [expected] = predictors[task].predict([path])
     assert predict(client, path, task) == expected.to_dict()
 

@@ -3,7 +3,7 @@
 import pytest
 from eight_diagnoses import eight_diagnoses_root
 
-from dermadeit.imaging.decode import decode_image
+from dermadeit.imaging.decode import READING_SIDE, decode_image
 from dermadeit.inference.predictor import DEFAULT_VIEWS
 from dermadeit.inference.zoo import load_answering
 from dermadeit.views.single.answer_card import result_html
@@ -31,6 +31,13 @@ def test_one_pass_answers_all_tasks_of_a_network(answering, lesion_files, monkey
     for key, predictor in answering.items():
         [alone] = predictor.predict([photo])
         assert whole.predictions[key] == alone
+
+
+def test_a_large_photo_is_named_with_the_size_it_has(answering, encoded_photo):
+    data = encoded_photo(width=1500, height=1300)
+    photo = decode_image(data, enough_side=READING_SIDE)
+    assert photo.width < 1500
+    assert read_labels(answering, photo, "diagnosis").size == (1500, 1300)
 
 
 def test_several_diagnoses_are_listed_by_their_probability(answering, lesion_files):
