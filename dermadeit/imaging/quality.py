@@ -186,6 +186,7 @@ def _measure(pixels: np.ndarray) -> dict[str, float]:
         (WORKING_SIDE, WORKING_SIDE), Image.Resampling.BILINEAR
     )
     rgb = np.asarray(small)
+    red, green, blue = np.moveaxis(rgb, -1, 0)
     luma = rgb @ _REC_601
     low, high = np.quantile(luma, (0.05, 0.95))
     laplacian = luma[:-2, 1:-1] + luma[2:, 1:-1] + luma[1:-1, :-2] + luma[1:-1, 2:] - 4 * luma[1:-1, 1:-1]
@@ -193,5 +194,5 @@ def _measure(pixels: np.ndarray) -> dict[str, float]:
         "sharpness": float(np.quantile(np.abs(laplacian), 0.99)),
         "contrast": float(high - low),
         "black_share": float((luma < _BLACK_BELOW).mean()),
-        "overexposed_share": float((rgb.min(axis=2) >= _WHITE_FROM).mean()),
+        "overexposed_share": float((np.minimum(np.minimum(red, green), blue) >= _WHITE_FROM).mean()),
     }

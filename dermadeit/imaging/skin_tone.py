@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from PIL import Image
@@ -56,6 +57,8 @@ _XYZ_OF_RGB = np.array(
     [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
 )
 _WHITE = _XYZ_OF_RGB.sum(axis=1)
+_DARKEST_LIGHT = _WHITE[1] * ((_DARKEST + 16) / 116) ** 3
+"""Luminance (Y) of the lightness `_DARKEST`."""
 
 
 @dataclass(frozen=True)
@@ -93,10 +96,11 @@ def estimate_skin_tone(pixels: np.ndarray) -> SkinToneEstimate | None:
         (round(width * scale), round(height * scale)), Image.Resampling.BOX
     )
     colours = np.asarray(small)
-    lab = srgb_to_lab(colours)
-    usable = (lab[..., 0] > _DARKEST) & (colours.max(axis=-1) < _BRIGHTEST)
-    ring = _ring(lab[..., 0] > _DARKEST)
-    skin = lab[ring & usable]
+    lit = _light_of_codes()[colours] @ _XYZ_OF_RGB[1] > _DARKEST_LIGHT
+    ring = _ring(lit)
+    red, green, blue = np.moveaxis(colours, -1, 0)
+    is_dull = np.maximum(np.maximum(red, green), blue) < _BRIGHTEST
+    skin = srgb_to_lab(colours[ring & lit & is_dull])
     if len(skin) < max(1, _LEAST_SHARE * ring.sum()) or skin[:, 0].std() > _MOST_UNEVEN:
         return None
     typical = skin[_within_one_deviation(skin[:, 0]) & _within_one_deviation(skin[:, 2])]
@@ -111,6 +115,12 @@ def skin_angle(pixels: np.ndarray) -> float | None:
     """The angle of `estimate_skin_tone` alone, in degrees; None where there is no estimate."""
     estimate = estimate_skin_tone(pixels)
     return None if estimate is None else estimate.angle
+
+
+@cache
+def _light_of_codes() -> np.ndarray:
+    """The light of each 8-bit code of sRGB: float64 [256]."""
+    return srgb_to_linear(np.arange(256) / 255)
 
 
 def srgb_to_lab(pixels: np.ndarray) -> np.ndarray:
