@@ -5,6 +5,8 @@
 # make check  lint, format, import layers and types
 # make benchmark-table   recompute every figure of assets/benchmark from its predictions, and the tables of
 #                        docs/results.md and README.md
+# make bench  how fast it is: what a user would write and ours, side by side, as a table and in speed.json (4 minutes;
+#             on a machine that does nothing else). Options: make bench BENCH="--quick --only photo batch"
 # make screenshots       photograph the app: README's picture, and every tab into screenshots/
 # Each sets up what it needs in .venv, from a Python 3.11 or newer and a package registry.
 
@@ -15,7 +17,7 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: run test test-fast test-all check benchmark-table screenshots
+.PHONY: run test test-fast test-all check benchmark-table bench screenshots
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.requirements
@@ -38,6 +40,9 @@ check: $(VENV)/.development
 
 benchmark-table: $(VENV)/.requirements
 	$(BIN)/python -m dermadeit benchmark table
+
+bench: $(VENV)/.requirements
+	$(BIN)/python -m benchmarks.speed.bench --output speed.json $(BENCH)
 
 screenshots: $(VENV)/.browser
 	$(BIN)/python tests/support/take_screenshots.py

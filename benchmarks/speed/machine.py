@@ -22,7 +22,7 @@ def describe_machine() -> dict[str, Any]:
         "processor": _processor(),
         "cores": psutil.cpu_count(),
         "threads_of_torch": torch.get_num_threads(),
-        "bfloat16": has_openvino() and "BF16" in openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"),
+        "bfloat16": has_openvino() and "BF16" in _openvino_abilities(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
         "system": f"{platform.system()} {platform.machine()}",
@@ -32,10 +32,14 @@ def describe_machine() -> dict[str, Any]:
 
 
 def processor_seconds() -> tuple[float, float]:
-    """Seconds that all cores have worked since the machine started, and those that this process's own work took."""
+    """Seconds that all cores have worked since the machine's start, and what of it this process did."""
     busy = psutil.cpu_times()
     own = os.times()
     return busy.user + busy.system, own.user + own.system + own.children_user + own.children_system
+
+
+def _openvino_abilities() -> list[str]:
+    return openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def _processor() -> str:

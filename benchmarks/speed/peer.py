@@ -43,6 +43,7 @@ class Peer:
         disable_progress_bar()
         export_transformers(checkpoint, folder)
         self.folder = folder
+        self._classes = len(checkpoint.network.classes)
         self._pipe: Any = pipeline("image-classification", model=str(folder), device="cpu")
         layers = dict(self._pipe.model.named_modules())
         last = [layer for name, layer in layers.items() if name.endswith("layernorm_before")][-1]
@@ -55,7 +56,7 @@ class Peer:
 
     def label(self, photo: bytes) -> Mapping[str, float]:
         """Class to probability."""
-        return {answer["label"]: answer["score"] for answer in self._pipe(_open(photo), top_k=None)}
+        return {answer["label"]: answer["score"] for answer in self._pipe(_open(photo), top_k=self._classes)}
 
     def label_all(self, photos: Sequence[bytes]) -> None:
         """Labels many photos in batches."""
@@ -66,7 +67,7 @@ class Peer:
         image = _open(photo)
         self._pipe(image)
         batch = self._pipe.image_processor(image, return_tensors="pt")["pixel_values"]
-        heat = Image.fromarray(self._cam(batch)[0]).resize(image.size, Image.Resampling.BICUBIC)
+        heat = Image.fromarray(self._cam(batch, targets=None)[0]).resize(image.size, Image.Resampling.BICUBIC)
         return show_cam_on_image(np.float32(image) / 255, np.asarray(heat).clip(0, 1), use_rgb=True)
 
 

@@ -31,7 +31,7 @@ def make_photos(count: int) -> tuple[bytes, ...]:
 
 @cache
 def make_large_photo() -> bytes:
-    """One photo of `LARGE_SIZE` as a JPEG file, with the noise of a sensor: without it, it would decode too fast."""
+    """One photo of `LARGE_SIZE` as a JPEG file, with noise as of a sensor: without, it would decode too fast."""
     pixels = np.asarray(Image.open(example_photos()[0]).convert("RGB").resize(LARGE_SIZE), dtype=np.int16)
     noise = np.random.default_rng(0).integers(-_NOISE, _NOISE + 1, (750, 1000, 3), dtype=np.int16)
     noisy = (pixels + np.tile(noise, (4, 4, 1))).clip(0, 255).astype(np.uint8)

@@ -13,7 +13,7 @@ from dermadeit.reporting.markdown import markdown_table
 PEER, OURS, FLOOR, CEILING = "peer", "ours", "floor", "ceiling"
 
 COLUMNS: Mapping[str, str] = {
-    PEER: "transformers, grad-cam",
+    PEER: "peer",
     OURS: "ours",
     FLOOR: "network alone, PyTorch",
     CEILING: "network alone, our runtime",
@@ -40,7 +40,7 @@ class Ratio:
     asked: str = ""
 
 
-FASTER_THAN_PEER = "times as fast as transformers"
+FASTER_THAN_PEER = "times as fast as the peer"
 SHARE_OF_CEILING = "of the runtime's own speed"
 
 
@@ -68,7 +68,10 @@ def make_row(
         amount: Photos or views of a round, where the unit counts them.
         others: What else the report says of it.
     """
-    arms = {name: summarise([_in_unit(value, unit, amount) for value in rounds]) for name, rounds in seconds.items()}
+    arms = {
+        name: summarise([_in_unit(value, unit, amount) for value in rounds])
+        for name, rounds in seconds.items()
+    }
     return {
         "title": title,
         "unit": unit,

@@ -19,7 +19,9 @@ from dermadeit.inference.saliency import DEFAULT_OPACITY, grad_cam
 _USUAL, _LARGE = (f"{width:,} × {height:,}" for width, height in (USUAL_SIZE, LARGE_SIZE))
 
 
-def measure_single_photo(predictor: Predictor, peer: Peer, seconds: float, least: int) -> list[dict[str, Any]]:
+def measure_single_photo(
+    predictor: Predictor, peer: Peer, seconds: float, least: int
+) -> list[dict[str, Any]]:
     """Label, label with heatmap, the answer of eight views, and a photo of a telephone.
 
     Args:
@@ -55,13 +57,13 @@ def measure_single_photo(predictor: Predictor, peer: Peer, seconds: float, least
             [times_the_peer("at least 4")],
         ),
         (
-            f"The answer of {DEFAULT_VIEWS} views; transformers: one view",
+            f"The answer of {DEFAULT_VIEWS} views; the peer: one view",
             {
                 PEER: lambda: peer.label(photo),
                 OURS: lambda: label(predictor, photo, DEFAULT_VIEWS),
                 CEILING: lambda: predictor.runtime.run(pixels, [DEFAULT_VIEWS]),
             },
-            [Ratio(OURS, PEER, "times what transformers takes for one view", "at most 3")],
+            [Ratio(OURS, PEER, "times what the peer takes for one view", "at most 3")],
         ),
         (
             f"A photo of 12 megapixels ({_LARGE}), from bytes to label",

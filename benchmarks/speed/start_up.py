@@ -25,7 +25,9 @@ _LONGEST = 120
 """Seconds after which a process is taken to be stuck."""
 
 
-def measure_start_up(task: str, checkpoint: Path | None, peer_folder: Path, rounds: int) -> list[dict[str, Any]]:
+def measure_start_up(
+    task: str, checkpoint: Path | None, peer_folder: Path, rounds: int
+) -> list[dict[str, Any]]:
     """Commands, the first label of a fresh process, and the app.
 
     Args:
@@ -62,7 +64,12 @@ def measure_start_up(task: str, checkpoint: Path | None, peer_folder: Path, roun
 
 def _run(arguments: Sequence[str]) -> None:
     subprocess.run(  # noqa: S603
-        [sys.executable, *arguments], cwd=ROOT, env=_environment(), check=True, capture_output=True, timeout=_LONGEST
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env=_environment(),
+        check=True,
+        capture_output=True,
+        timeout=_LONGEST,
     )
 
 

@@ -12,8 +12,8 @@ On synthetic lesions of 600 × 450 pixels, written for the occasion, it times
   alone, which gets the same batch again and again.
 
 All arms take turns in every repetition, and a ratio is taken within one repetition: another load on the machine
-then spoils a repetition, not a comparison. Reported are the median and the range over the repetitions. On a core
-that other programs use at the same time, `--cpu-time` with OMP_NUM_THREADS=1 counts only what this one gets.
+then spoils a repetition, not a comparison. Reported are the median over the repetitions and its 95 % interval. On
+a core that other programs use too, `--cpu-time` with OMP_NUM_THREADS=1 counts only what this one gets.
 """
 
 from __future__ import annotations
@@ -21,11 +21,10 @@ from __future__ import annotations
 import argparse
 import logging
 import platform
-import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from itertools import islice, repeat
 from pathlib import Path
@@ -34,6 +33,8 @@ from typing import Any
 import torch
 from timm.layers import set_fused_attn
 
+from benchmarks.speed.rounds import divide, summarise, take_turns
+from benchmarks.speed.row import FLOOR, OURS, PEER, Ratio, make_row, times_the_peer
 from dermadeit.data.dataset import PIXEL_CACHE_BYTES, LesionDataset
 from dermadeit.data.manifest import Manifest, read_source
 from dermadeit.data.synthetic import write_dataset
@@ -54,14 +55,16 @@ PICTURE_SIZE = (600, 450)
 
 Batches = Iterator[tuple[torch.Tensor, torch.Tensor]]
 
+ORIGINAL_INPUT, OUR_INPUT = "input: original, decoding", "input: ours, from memory"
+ORIGINAL_TRAINING, OUR_TRAINING = "training: original, decoding", "training: ours, from memory"
 ALONE = "training: step alone"
 RATIOS = (
-    ("input: ours, from memory", "input: original, decoding", "at least 5"),
-    ("input: ours, decoding", "input: original, decoding", ""),
-    ("input: ours, from memory", "input: original, from memory", ""),
-    ("training: ours, from memory", "training: original, decoding", ""),
-    ("training: ours, from memory", ALONE, "at least 0.9"),
-    ("training: original, decoding", ALONE, ""),
+    (OUR_INPUT, ORIGINAL_INPUT, "at least 5"),
+    ("input: ours, decoding", ORIGINAL_INPUT, ""),
+    (OUR_INPUT, "input: original, from memory", ""),
+    (OUR_TRAINING, ORIGINAL_TRAINING, ""),
+    (OUR_TRAINING, ALONE, "at least 0.9"),
+    (ORIGINAL_TRAINING, ALONE, ""),
 )
 """Which arm is divided by which, and what is asked of the quotient."""
 
@@ -128,34 +131,61 @@ def create_step(
 
 
 def measure(
-    arms: dict[str, Callable[[], None]], images: int, repetitions: int, clock: Callable[[], float]
+    configuration: TrainingConfiguration,
+    rounds: int,
+    batches: int = 1,
+    *,
+    only: Collection[str] = (),
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
-    """Lets arms take turns.
+    """Times the arms on synthetic lesions.
 
     Args:
-        arms: Name to what is timed.
-        images: How many images an arm goes through each time.
-        repetitions: Turns of each arm; one more goes first and isn't counted.
+        configuration: Model, size and batch.
+        rounds: Turns of each arm; one more goes first and isn't counted.
+        batches: How many an arm takes in a turn.
+        only: Names of the arms to time; none for all.
         clock: Gives seconds.
 
     Returns:
-        Name to images a second of each turn.
+        Name to seconds of each turn.
     """
-    measured: dict[str, list[float]] = {name: [] for name in arms}
-    for repetition in range(repetitions + 1):
-        for name, run in arms.items():
-            started = clock()
-            run()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            if repetition:
-                measured[name].append(images / (clock() - started))
-    return measured
+    with tempfile.TemporaryDirectory() as folder:
+        table = write_dataset(
+            Path(folder), lesions=LESIONS, seed=0, images_per_lesion=(1, 1), size=PICTURE_SIZE
+        )
+        manifest = read_source(table, get_task(configuration.data.task))
+        arms = create_arms(manifest, configuration, batches)
+        chosen = {name: run for name, run in arms.items() if not only or name in only}
+        return take_turns(chosen, least=rounds, most=rounds, clock=clock)
 
 
-def summarise(values: list[float]) -> dict[str, float]:
-    """Median and range."""
-    return {"median": statistics.median(values), "lowest": min(values), "highest": max(values)}
+def measure_rows(image_size: int, rounds: int) -> list[dict[str, Any]]:
+    """The rows of training in the table of `benchmarks.speed.bench`; the peer is the original's pipeline.
+
+    Args:
+        image_size: Side of the network's input, in pixels.
+        rounds: Turns of each arm.
+    """
+    configuration = TrainingConfiguration.create(model="deit", image_size=image_size, batch_size=LESIONS)
+    arms = (ORIGINAL_INPUT, OUR_INPUT, ORIGINAL_TRAINING, OUR_TRAINING, ALONE)
+    measured = measure(configuration, rounds, only=arms)
+    return [
+        make_row(
+            f"Training input, batches of {LESIONS}",
+            "photos/s",
+            {PEER: measured[ORIGINAL_INPUT], OURS: measured[OUR_INPUT]},
+            [times_the_peer("at least 5")],
+            amount=LESIONS,
+        ),
+        make_row(
+            f"Training steps, batches of {LESIONS}",
+            "photos/s",
+            {PEER: measured[ORIGINAL_TRAINING], OURS: measured[OUR_TRAINING], FLOOR: measured[ALONE]},
+            [times_the_peer(), Ratio(FLOOR, OURS, "of our step is the network alone", "at least 0.9")],
+            amount=LESIONS,
+        ),
+    ]
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -179,20 +209,16 @@ def main(arguments: list[str] | None = None) -> None:
         batch_size=options.batch_size,
         device=options.device,
     )
-    with tempfile.TemporaryDirectory() as folder:
-        table = write_dataset(
-            Path(folder), lesions=LESIONS, seed=0, images_per_lesion=(1, 1), size=PICTURE_SIZE
-        )
-        manifest = read_source(table, get_task(configuration.data.task))
-        arms = create_arms(manifest, configuration, options.batches)
-        clock = time.process_time if options.cpu_time else time.perf_counter
-        measured = measure(arms, options.batches * options.batch_size, options.repetitions, clock)
+    clock = time.process_time if options.cpu_time else time.perf_counter
+    measured = measure(configuration, options.repetitions, options.batches, clock=clock)
+    images = options.batches * options.batch_size
     report = {
         "conditions": describe(configuration, options),
-        "images_per_second": {name: summarise(values) for name, values in measured.items()},
+        "images_per_second": {
+            name: summarise([images / value for value in values]) for name, values in measured.items()
+        },
         "ratios": [
-            {"of": of, "to": to, "asked": asked}
-            | summarise([a / b for a, b in zip(measured[of], measured[to], strict=True)])
+            {"of": of, "to": to, "asked": asked} | summarise(divide(measured[to], measured[of]))
             for of, to, asked in RATIOS
         ],
     }
@@ -220,10 +246,12 @@ def create_arms(
     def consume(batches: Batches) -> None:
         for _ in islice(batches, count):
             pass
+        _wait_for_gpu()
 
     def train_on(batches: Batches) -> None:
         for images, labels in islice(batches, count):
             step(images, labels)
+        _wait_for_gpu()
 
     return (
         {f"input: {name}": partial(consume, batches) for name, batches in inputs.items()}
@@ -233,6 +261,11 @@ def create_arms(
         }
         | {ALONE: partial(train_on, repeat(same))}
     )
+
+
+def _wait_for_gpu() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def describe(configuration: TrainingConfiguration, options: argparse.Namespace) -> dict:
@@ -256,19 +289,16 @@ def describe(configuration: TrainingConfiguration, options: argparse.Namespace) 
 def log_table(report: dict) -> None:
     """Logs the conditions, the throughputs and the ratios."""
     logger.info("%s", ", ".join(f"{name} {value}" for name, value in report["conditions"].items()))
-    logger.info("\n%-70s %8s  %s", "images a second", "median", "range")
+    logger.info("\n%-70s %8s  %s", "images a second", "median", "95 % interval")
     for name, figures in report["images_per_second"].items():
-        logger.info(
-            "%-70s %8.1f  %.1f to %.1f", name, figures["median"], figures["lowest"], figures["highest"]
-        )
-    logger.info("\n%-70s %8s  %s", "ratio", "median", "range")
+        logger.info("%-70s %8.1f  %.1f to %.1f", name, figures["median"], *figures["interval"])
+    logger.info("\n%-70s %8s  %s", "ratio", "median", "95 % interval")
     for ratio in report["ratios"]:
         logger.info(
             "%-70s %8.2f  %.2f to %.2f  %s",
             f"{ratio['of']} / {ratio['to']}",
             ratio["median"],
-            ratio["lowest"],
-            ratio["highest"],
+            *ratio["interval"],
             ratio["asked"] and f"(asked: {ratio['asked']})",
         )
 
