@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from copy import copy
 from dataclasses import dataclass, replace
 from itertools import islice, repeat
@@ -20,7 +20,7 @@ from dermadeit.data.patient import Patient
 from dermadeit.errors import ConfigurationError, ImageError
 from dermadeit.imaging.decode import READING_SIDE, LesionImage, decode_image, sanitise_name
 from dermadeit.imaging.preprocessing import DIHEDRAL_VIEWS
-from dermadeit.imaging.quality import QualityReport, assess_quality
+from dermadeit.imaging.quality import QualityReport, QualityThresholds, assess_quality
 from dermadeit.imaging.skin_tone import skin_angle
 from dermadeit.inference.decision import decide_at_point
 from dermadeit.inference.passes import PassQueue
@@ -86,7 +86,14 @@ class _Prepared:
     sha256: str
     ledger: tuple[str, ...]
     warnings: tuple[str, ...]
-    quality: QualityReport | None
+    measures: Future[_Measures] | None
+
+
+@dataclass(frozen=True)
+class _Measures:
+    """What the gates ask of the photo itself."""
+
+    quality: QualityReport
     skin_angle: float | None
 
 
@@ -308,14 +315,18 @@ class Predictor:
     def _prepare_ahead(
         self, sources: Iterable[tuple[Source, Patient | None]]
     ) -> Iterator[list[tuple[_Prepared | ItemFailure, Patient | None]]]:
-        """The images in batches; while one goes through the network, threads decode the next."""
+        """The images in batches; while one goes through the network, threads decode the next.
+
+        A photo alone is measured meanwhile; those of a batch as they are decoded, so that they need not be kept.
+        """
         remaining = iter(sources)
         batch = list(islice(remaining, BATCH_IMAGES))
-        if len(batch) < BATCH_IMAGES:
-            yield [(self._prepare(source), patient) for source, patient in batch]
-            return
         pool = ThreadPoolExecutor(_DECODING_THREADS, "decode")
         try:
+            if len(batch) == 1:
+                [(source, patient)] = batch
+                yield [(self._prepare(source, pool), patient)]
+                return
             coming = [(pool.submit(self._prepare, source), patient) for source, patient in batch]
             while coming:
                 ready, batch = coming, islice(remaining, BATCH_IMAGES)
@@ -324,7 +335,8 @@ class Predictor:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _prepare(self, source: Source) -> _Prepared | ItemFailure:
+    def _prepare(self, source: Source, beside: Executor | None = None) -> _Prepared | ItemFailure:
+        """What is needed of an image. Its measures are not waited for where somebody takes them beside."""
         source, frame = (source.file, source.number) if isinstance(source, Frame) else (source, 1)
         try:
             image = (
@@ -332,14 +344,19 @@ class Predictor:
                 if isinstance(source, LesionImage)
                 else decode_image(source, frame=frame, enough_side=READING_SIDE)
             )
+            trust, measures = self.checkpoint.trust, None
+            if trust is not None and beside is not None:
+                measures = beside.submit(_measure, image, trust.gates.quality)
+            elif trust is not None:
+                measures = Future()
+                measures.set_result(_measure(image, trust.gates.quality))
             return _Prepared(
                 self._squash(image),
                 image.name,
                 image.sha256,
                 image.ledger,
                 image.warnings,
-                assess_quality(image, self.checkpoint.trust.gates.quality) if self.checkpoint.trust else None,
-                skin_angle(image.pixels) if self.checkpoint.trust else None,
+                measures,
             )
         except ImageError as error:
             name = os.fsdecode(source) if isinstance(source, str | os.PathLike) else None
@@ -411,6 +428,10 @@ class Predictor:
         return ItemFailure(
             file, sha256, self.checkpoint.task.key, self.checkpoint.model, code=code, message=message
         )
+
+
+def _measure(image: LesionImage, limits: QualityThresholds) -> _Measures:
+    return _Measures(assess_quality(image, limits), skin_angle(image.pixels))
 
 
 def _paired(
@@ -587,16 +608,17 @@ def _apply_gates(trust: Trust, image: _Prepared, outputs: ViewOutputs) -> dict[s
     """The fields of a `Prediction` that say whether its answer is withheld, or given with a warning."""
     embedding = outputs.shallow_embedding
     ood_score = float(trust.out_of_distribution.score(embedding))
-    assert image.quality is not None, "it is assessed for every checkpoint with gates"
+    assert image.measures is not None, "a photo is measured for every checkpoint with gates"
+    measures = image.measures.result()
     verdict = gate(
-        image.quality,
+        measures.quality,
         ood_score,
         trust.gates,
         not_skin_score=float(trust.skin.score(embedding)) if trust.skin else None,
-        skin_angle=image.skin_angle,
+        skin_angle=measures.skin_angle,
     )
     return {
-        "quality": image.quality,
+        "quality": measures.quality,
         "ood_score": ood_score,
         "verdict": ABSTAIN if verdict.abstain else ANSWER,
         "abstain_reasons": verdict.reasons,

@@ -58,8 +58,10 @@ class SaliencyMap:
         Returns:
             uint8 [H, W, 3].
         """
-        heat = _palette()[(self.resized(image.width, image.height) * 255).astype(np.uint8)]
-        return np.round(image.pixels * (1 - opacity) + heat * opacity).astype(np.uint8)
+        shade = (self.resized(image.width, image.height) * 255).astype(np.uint8)
+        blended = np.multiply(image.pixels, 1 - opacity, dtype=np.float32)
+        blended += np.multiply(_palette(), opacity, dtype=np.float32)[shade]
+        return np.rint(blended, out=blended).astype(np.uint8)
 
 
 def grad_cam(predictor: Predictor, image: LesionImage, class_key: str | None = None) -> SaliencyMap:
@@ -152,7 +154,7 @@ def _explain(
     index = None if class_key is None else checkpoint.task.index_of(class_key)
     batch = checkpoint.preprocessing(image.pixels)[None].to(predictor.device)
     with predictor.lock:
-        values, index = explain(checkpoint.classifier.to(predictor.device), batch, checkpoint.groups, index)
+        values, index = explain(_classifier_on_device(predictor), batch, checkpoint.groups, index)
     return _as_map(values, checkpoint.task.classes[index], method)
 
 
@@ -168,7 +170,17 @@ def _transformer_cams(predictor: Predictor, image: LesionImage) -> tuple[np.ndar
     with predictor.lock:
         tokens = predictor.runtime.tokens(checkpoint.preprocessing.squash(image.pixels)[None])
     # What follows is a single block, without hooks or any state of the shared model: others need not wait.
-    return _last_block_cams(checkpoint.classifier.to(predictor.device), tokens, checkpoint.groups)
+    return _last_block_cams(_classifier_on_device(predictor), tokens, checkpoint.groups)
+
+
+def _classifier_on_device(predictor: Predictor) -> LesionClassifier:
+    import torch
+
+    classifier = predictor.checkpoint.classifier
+    # To ask each of its tensors to stay takes as long as a third of a heatmap.
+    if next(classifier.parameters()).device == torch.device(predictor.device):
+        return classifier
+    return classifier.to(predictor.device)
 
 
 def _last_block_cams(
