@@ -64,6 +64,7 @@ def measure_in_another_process(photos: int, checkpoint: Path | None) -> list[dic
         {
             "title": f"Memory at the most, while {counted(photos, 'photo')} are read",
             "unit": "MB",
+            "asked": "at most 1,200 MB",
             "rounds": 1,
             "arms": {OURS: {"median": found["largest"]}},
             "ratios": [growth],

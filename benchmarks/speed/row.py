@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.speed.rounds import divide, summarise
-from dermadeit.reporting.format import NOTHING, rounded
+from dermadeit.reporting.format import rounded
 from dermadeit.reporting.markdown import markdown_table
 
 PEER, OURS, FLOOR, CEILING = "peer", "ours", "floor", "ceiling"
@@ -56,6 +56,7 @@ def make_row(
     ratios: Iterable[Ratio] = (),
     *,
     amount: int = 1,
+    asked: str = "",
     **others: Any,
 ) -> dict[str, Any]:
     """A row of the report, JSON-ready.
@@ -66,6 +67,7 @@ def make_row(
         seconds: Arm to the seconds of each round.
         ratios: How arms compare, within each round.
         amount: Photos or views of a round, where the unit counts them.
+        asked: What is wanted of ours, such as “at most 2 s”; empty for nothing.
         others: What else the report says of it.
     """
     arms = {
@@ -75,6 +77,7 @@ def make_row(
     return {
         "title": title,
         "unit": unit,
+        "asked": asked,
         "rounds": len(next(iter(seconds.values()))),
         "arms": arms,
         "ratios": [
@@ -93,13 +96,15 @@ def _in_unit(seconds: float, unit: str, amount: int) -> float:
 
 
 def render_rows(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Rows of a report as one Markdown table; a second ratio of a row stands in a line below it."""
+    """Rows of a report as one Markdown table; what is beside the first ratio of a row stands in lines below it."""
     lines = []
     for row in rows:
         cells = [row["title"], *(_arm_text(row, arm) for arm in COLUMNS)]
-        ratios = row["ratios"] or [None]
-        for number, ratio in enumerate(ratios):
-            lines.append([*(cells if number == 0 else [""] * len(cells)), *_ratio_cells(ratio)])
+        compared = [_ratio_cells(ratio) for ratio in row["ratios"]]
+        if row["asked"] or not compared:
+            compared.insert(0, ("", row["asked"]))
+        for number, last in enumerate(compared):
+            lines.append([*(cells if number == 0 else [""] * len(cells)), *last])
     return markdown_table(["", *COLUMNS.values(), "ratio", "asked"], lines)
 
 
@@ -108,9 +113,7 @@ def _arm_text(row: Mapping[str, Any], arm: str) -> str:
     return f"{rounded(found['median'])} {row['unit']}" if found else ""
 
 
-def _ratio_cells(ratio: Mapping[str, Any] | None) -> tuple[str, str]:
-    if ratio is None:
-        return "", ""
+def _ratio_cells(ratio: Mapping[str, Any]) -> tuple[str, str]:
     low, high = ratio.get("interval") or (None, None)
     between = f" [{low:.2f}, {high:.2f}]" if low is not None else ""
-    return f"{ratio['median']:.2f}{between} {ratio['title']}", ratio["asked"] or NOTHING
+    return f"{ratio['median']:.2f}{between} {ratio['title']}", ratio["asked"]

@@ -54,11 +54,11 @@ def measure_start_up(
     pages, answers = zip(*opened, strict=True)
     cold = {PEER: seconds[PEER], OURS: seconds[OURS]}
     return [
-        make_row("`dermadeit --version`", "s", {OURS: seconds["version"]}),
-        make_row("`dermadeit models`", "s", {OURS: seconds["models"]}),
+        make_row("`dermadeit --version`", "s", {OURS: seconds["version"]}, asked="at most 1.5 s"),
+        make_row("`dermadeit models`", "s", {OURS: seconds["models"]}, asked="at most 1.5 s"),
         make_row("A fresh process, until it has labelled one photo", "s", cold, [times_the_peer()]),
         make_row("The app, until its page is served", "s", {OURS: pages}),
-        make_row("The app, until it has answered its first photo", "s", {OURS: answers}),
+        make_row("The app, until it has answered its first photo", "s", {OURS: answers}, asked="at most 5 s"),
     ]
 
 
