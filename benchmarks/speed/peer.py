@@ -47,10 +47,12 @@ class Peer:
         self._pipe: Any = pipeline("image-classification", model=str(folder), device="cpu")
         layers = dict(self._pipe.model.named_modules())
         last = [layer for name, layer in layers.items() if name.endswith("layernorm_before")][-1]
-        patches = (checkpoint.preprocessing.size // checkpoint.spec.patch_size) ** 2
+        patch = checkpoint.spec.patch_size
+        assert patch is not None, "the export has refused all but transformers"
+        side = checkpoint.preprocessing.size // patch
 
         def as_picture(tokens: torch.Tensor) -> torch.Tensor:
-            return tokens[:, -patches:].transpose(1, 2).unflatten(2, (int(patches**0.5), -1))
+            return tokens[:, -side * side :].transpose(1, 2).unflatten(2, (side, side))
 
         self._cam = GradCAM(_Logits(self._pipe.model), [last], reshape_transform=as_picture)
 
@@ -68,7 +70,8 @@ class Peer:
         self._pipe(image)
         batch = self._pipe.image_processor(image, return_tensors="pt")["pixel_values"]
         heat = Image.fromarray(self._cam(batch, targets=None)[0]).resize(image.size, Image.Resampling.BICUBIC)
-        return show_cam_on_image(np.float32(image) / 255, np.asarray(heat).clip(0, 1), use_rgb=True)
+        shown = np.asarray(image, dtype=np.float32) / 255
+        return show_cam_on_image(shown, np.asarray(heat).clip(0, 1), use_rgb=True)
 
 
 class _Logits(torch.nn.Module):

@@ -363,8 +363,9 @@ def _decode_encoded(
         # Pillow turns a TIFF by itself while loading it.
         return _turn(rgb, header.orientation, notes, done=True), full_size
     orientation = exif_orientation(picture.info.get("exif"))
-    upright = full_size[::-1] if full_size and orientation in _ON_ITS_SIDE else full_size
-    return _turn(rgb, orientation, notes), upright
+    if full_size and orientation in _ON_ITS_SIDE:
+        full_size = full_size[1], full_size[0]
+    return _turn(rgb, orientation, notes), full_size
 
 
 def _load(
