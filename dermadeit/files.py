@@ -74,9 +74,12 @@ def read_json(path: Path) -> Any:
 
     Raises:
         OSError: It can't be read.
-        ValueError: It is not JSON.
+        ValueError: It is not JSON, or nested without end.
     """
-    return json.loads(path.read_text(encoding="utf-8"))
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
 
 
 def read_json_if_there(path: Path) -> dict[str, Any]:

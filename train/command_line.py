@@ -9,6 +9,7 @@ import argparse
 import dataclasses
 import errno
 import logging
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
@@ -143,6 +144,8 @@ def _read_recipe(name: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a recipe: over those of its `base`, and under its own ones for the wanted task."""
     chain = [(name, _read_yaml(name))]
     while base := chain[-1][1].pop("base", None):
+        if not isinstance(base, str):
+            raise ConfigurationError(f"The recipe “{chain[-1][0]}” must name one other recipe as its base.")
         if base in (known for known, _ in chain):
             raise ConfigurationError(f"The recipe “{name}” is based on itself.")
         chain.append((base, _read_yaml(base)))
@@ -153,7 +156,11 @@ def _read_recipe(name: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for of, settings in reversed(chain):
         of_tasks = {key: settings.pop(key) for key in TASKS if key in settings}
-        merged |= _check_types(of, settings | of_tasks.get(task, {}))
+        if not all(isinstance(own, dict) for own in of_tasks.values()):
+            raise ConfigurationError(
+                f"What the recipe “{of}” says of a task must be settings, such as epochs: 9."
+            )
+        merged |= _check_types(of, settings | (of_tasks.get(task, {}) if isinstance(task, str) else {}))
     return merged
 
 
@@ -167,7 +174,7 @@ def _check_types(name: str, settings: dict[str, Any]) -> dict[str, Any]:
             settings[key] = float(value)
         elif not isinstance(value, kind):
             raise ConfigurationError(
-                f"The recipe “{name}” sets {key} to {value!r}; it must be of type {kind.__name__}."
+                f"The recipe “{name}” sets {key} to {reprlib.repr(value)}; it must be of type {kind.__name__}."
             )
     return settings
 
@@ -179,7 +186,8 @@ def _read_yaml(name: str) -> dict[str, Any]:
         raise ConfigurationError(f"There is no recipe “{name}”. Name one of {known}, or a YAML file.")
     try:
         settings = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
+    # Of other files than text, of dates that don't exist, and of brackets without end.
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise ConfigurationError(f"The recipe “{path.name}” is not valid YAML: {error}.") from error
     if not isinstance(settings, dict):
         raise ConfigurationError(f"The recipe “{path.name}” must be a list of settings, such as epochs: 9.")

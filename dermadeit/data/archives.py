@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import re
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -41,6 +42,8 @@ _ARCHIVE_MARKS = (
     b"\xfd7zXZ\0",
 )
 _DRIVE = re.compile(r"[A-Za-z]:")
+_DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, OverflowError, ValueError)
+"""What the standard library raises for a ZIP that contradicts itself, places beyond any file among it."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,8 @@ class Archive:
         self._infos: dict[str, zipfile.ZipInfo] = {}
         members = []
         for info in content.infolist():
-            if info.is_dir():
+            # `info.is_dir()` fails for a member without a name.
+            if info.filename.endswith("/"):
                 continue
             name = info.filename.replace("\\", "/")
             refusal = _refusal(info, name)
@@ -99,7 +103,7 @@ class Archive:
         try:
             with self._content.open(info) as stream:
                 data = b"".join(iter(lambda: stream.read(_CHUNK), b""))
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
+        except _DAMAGE as error:
             raise ImageError(
                 "This file of the ZIP is damaged. Make the ZIP again.", code=ErrorCode.DAMAGED_MEMBER
             ) from error
@@ -126,7 +130,7 @@ def opened_archive(path: Path) -> Iterator[Archive]:
         try:
             stream = stack.enter_context(_BoundedReads(path))
             content = stack.enter_context(zipfile.ZipFile(stream))
-        except (zipfile.BadZipFile, EOFError, OSError, ValueError, NotImplementedError) as error:
+        except (*_DAMAGE, NotImplementedError) as error:
             raise TableError(
                 "The ZIP can't be opened: it is damaged, stops early, or is something else. Make it again.",
                 code=ErrorCode.DAMAGED_ARCHIVE,
@@ -165,6 +169,8 @@ def _too_many_members() -> TableError:
 
 def _refusal(info: zipfile.ZipInfo, name: str) -> str:
     kind = stat.S_IFMT(info.external_attr >> 16)
+    if not name:
+        return "it has no name"
     if name.startswith("/") or _DRIVE.match(name):
         return "its path is absolute"
     if ".." in name.split("/"):

@@ -36,9 +36,12 @@ def read_classes(path: Path) -> Task:
     """
     try:
         content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    # Of dates that don't exist, and of brackets without end.
+    except (OSError, UnicodeDecodeError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise TableError(f"“{path.name}” can't be read: {error}.", code=ErrorCode.UNREADABLE_TABLE) from error
-    if not isinstance(content, dict):
+    if not isinstance(content, dict) or any(
+        isinstance(title, list | dict | set) for title in content.values()
+    ):
         raise TableError(
             f"“{path.name}” must list the classes, one a line, such as “wart: Viral wart”.",
             code=ErrorCode.UNREADABLE_TABLE,

@@ -28,7 +28,7 @@ from dermadeit.files import write_atomically
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _NEUTRALISED = re.compile(r"'+[=+\-@\t\r]")
 _NUMBER = re.compile(r"[-+]?\d+([.,]\d+)?")
-_SEPARATOR_LINE = re.compile(r"\s*sep=(.)\s*\r?\n?", re.IGNORECASE)
+_SEPARATOR_LINE = re.compile(r'\s*sep=([^\w\r\n"])\s*\r?\n?', re.IGNORECASE)
 _IMAGE_FILE = re.compile(r".+\.(jpe?g|png|webp|tiff?|bmp)", re.IGNORECASE)
 _SHOWN = 5
 
@@ -220,8 +220,11 @@ def _read_workbook(content: bytes) -> Table:
     )
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            size = sum(member.file_size for member in archive.infolist())
-        if size > MAX_WORKBOOK_BYTES:
+            members = archive.infolist()
+        # Of other methods Python inflates everything at once, whatever size is declared.
+        if any(member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for member in members):
+            raise damaged
+        if sum(member.file_size for member in members) > MAX_WORKBOOK_BYTES:
             raise TableError(
                 "The Excel file would unpack to too many bytes. Save it as CSV.",
                 code=ErrorCode.TABLE_TOO_LARGE,
@@ -247,8 +250,8 @@ def _read_workbook(content: bytes) -> Table:
 def _rows_of_sheet(sheet: Any) -> list[tuple[int, list[str]]]:
     rows, count = [], 0
     for number, values in enumerate(sheet.iter_rows(values_only=True), start=1):
-        # A sheet may claim columns without end.
-        count += len(values)
+        # A sheet may claim columns without end, and rows, which are then given without a cell.
+        count += max(1, len(values))
         if count > MAX_WORKBOOK_CELLS:
             raise TableError(
                 f"The Excel file has more than {MAX_WORKBOOK_CELLS:,} cells. Save the used ones as CSV.",
@@ -306,15 +309,14 @@ def _content(source: Path | bytes) -> bytes:
 def _decode(content: bytes, encoding: str) -> tuple[str, list[str]]:
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         try:
-            return content.decode("utf-16"), ["The table was read as UTF-16."]
+            text = content.decode("utf-16")
         except UnicodeDecodeError:
             raise TableError("The table is damaged UTF-16. Save it as CSV in UTF-8.") from None
+        if (position := text.find("\0")) >= 0:
+            raise _refusal_of_nul(text.count("\n", 0, position) + 1)
+        return text, ["The table was read as UTF-16."]
     if (position := content.find(b"\0")) >= 0:
-        line = content.count(b"\n", 0, position) + 1
-        raise TableError(
-            f"Line {line} of the table has a NUL byte: this is not a text "
-            "file, or it is UTF-16 without a mark. Save it as CSV in UTF-8."
-        )
+        raise _refusal_of_nul(content.count(b"\n", 0, position) + 1)
     if content.startswith(codecs.BOM_UTF8):
         content = content[len(codecs.BOM_UTF8) :]
     try:
@@ -331,6 +333,13 @@ def _decode(content: bytes, encoding: str) -> tuple[str, list[str]]:
     line = content.count(b"\n", 0, _first_undefined(content)) + 1
     raise TableError(
         f"Line {line} of the table is neither UTF-8 nor Windows-1252 text. Save it as CSV in UTF-8."
+    )
+
+
+def _refusal_of_nul(line: int) -> TableError:
+    return TableError(
+        f"Line {line} of the table has a NUL byte: this is not a text "
+        "file, or it is UTF-16 without a mark. Save it as CSV in UTF-8."
     )
 
 

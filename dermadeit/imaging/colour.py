@@ -16,6 +16,8 @@ MAX_PROFILE_BYTES = 4 * 1000 * 1000
 SRGB_TOLERANCE = 2
 """A profile that moves no colour by more than this many of 255 levels counts as sRGB."""
 
+INVERTED = "Inverted, because zero is white in this file."
+
 _DEEP_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 _PROFILE_SPACES = {"RGB": "RGB", "CMYK": "CMYK", "GRAY": "L"}
 
@@ -93,6 +95,7 @@ def _scale_deep_grey(picture: Image.Image, bits: int, min_is_white: bool, notes:
         )
     if min_is_white:
         values = top - values
+        notes.ledger.append(INVERTED)
     scaled = Image.fromarray(((values.astype(np.uint32) * 255 + top // 2) // top).astype(np.uint8))
     notes.ledger.append(f"{bits}-bit greyscale scaled to 8 bit by its range of 0 to {top}.")
     _warn_if_dark(bool(values.max() < 4096), bits, notes)

@@ -49,13 +49,16 @@ from PIL import (
 
 from dermadeit.errors import ErrorCode, ImageError
 from dermadeit.imaging import colour, optional_formats
-from dermadeit.imaging.probe import TIFF_ORIENTATION, Header, exif_orientation, probe
+from dermadeit.imaging.probe import TIFF_ORIENTATION, Header, count_scans, exif_orientation, probe
 
 MAX_BYTES = 20 * 1000 * 1000
 MAX_PIXELS = 50 * 1000 * 1000
 MIN_SIDE = 64
 LOW_RESOLUTION_SIDE = 150
 MAX_ASPECT = 4
+MAX_SCANS = 100
+"""Of a progressive JPEG: cameras and programs write about ten, and each goes over the whole picture."""
+
 MAX_NAME_LENGTH = 120
 
 READING_SIDE = 640
@@ -399,6 +402,12 @@ def _load(
     # libjpeg may paint a lost end grey instead of failing, so the end marker is looked for in the scan.
     if kind == "JPEG" and data.find(b"\xff\xd9", stream.tell()) < 0:
         raise _truncated(kind, len(data))
+    if kind == "JPEG" and count_scans(data, 2, MAX_SCANS) > MAX_SCANS:
+        raise ImageError(
+            f"This JPEG file is made of more than {MAX_SCANS} scans, which takes too long to read. Save the photo "
+            "again as JPEG or PNG.",
+            code=ErrorCode.UNSUPPORTED_FORMAT,
+        )
     full_size = picture.size
     with refusing_damage():
         if kind == "JPEG" and enough_side:

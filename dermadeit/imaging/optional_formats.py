@@ -7,6 +7,9 @@ ICC profile, plus ledger lines and warnings.
 from __future__ import annotations
 
 import io
+import re
+import struct
+import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,6 +17,19 @@ import numpy as np
 from PIL import Image
 
 from dermadeit.errors import ErrorCode, ImageError
+from dermadeit.imaging.colour import INVERTED
+
+MAX_INFLATED_BYTES = 160_000_000
+"""What the deflated tags of a DICOM file may unpack to: the largest photo of 8 bits, and room."""
+
+_CHUNK = 1 << 20
+_DEFLATED = b"1.2.840.10008.1.2.1.99"
+# After 128 bytes and “DICM” comes the element with the length of those that are never deflated.
+_META_LENGTH, _META_START = slice(140, 144), 144
+
+_JPEG_2000_SIZE = b"\xff\x4f\xff\x51"
+_JPEG_FRAME = re.compile(rb"\xff[\xc0-\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf\xf7]\0[\x0b-\xff].(?=.{5})", re.DOTALL)
+_MOST_CHANNELS = 4
 
 
 class Opened(NamedTuple):
@@ -71,9 +87,11 @@ def open_dicom(data: bytes, check_geometry: CheckGeometry, frame: int = 1) -> Op
     """
     try:
         import pydicom
+        from pydicom.encaps import get_frame
         from pydicom.pixels import apply_color_lut, pixel_array
     except ImportError:
         raise _missing("pydicom", "DICOM") from None
+    _check_deflated_length(data)
     dataset = pydicom.dcmread(io.BytesIO(data))
     if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
         raise ImageError(
@@ -90,6 +108,8 @@ def open_dicom(data: bytes, check_geometry: CheckGeometry, frame: int = 1) -> Op
     check_geometry((int(dataset.Columns), int(dataset.Rows)))
     photometric = str(dataset.PhotometricInterpretation)
     _check_subsampling(dataset, photometric)
+    if dataset.file_meta.TransferSyntaxUID.is_compressed:
+        _check_coded_size(get_frame(dataset.PixelData, frame - 1, number_of_frames=frames), check_geometry)
     try:
         # YBR becomes RGB in here; palettes and inverted greys do not.
         values = pixel_array(dataset, index=frame - 1)
@@ -109,7 +129,7 @@ def open_dicom(data: bytes, check_geometry: CheckGeometry, frame: int = 1) -> Op
     ledger = [f"DICOM pixels ({photometric}) decoded by their photometric interpretation."]
     if photometric == "MONOCHROME1":
         values = top - values.astype(np.int64)
-        ledger.append("Inverted, because zero is white in this file.")
+        ledger.append(INVERTED)
     if bits != 8:
         values = (np.clip(values, 0, top).astype(np.uint64) * 255 + top // 2) // top
         ledger.append(f"{bits}-bit pixels scaled to 8 bit by their range of 0 to {top}.")
@@ -119,6 +139,45 @@ def open_dicom(data: bytes, check_geometry: CheckGeometry, frame: int = 1) -> Op
         ledger.append(f"Frame {frame} of {frames} used.")
         warnings = (f"The file has several frames. Only the {which} was read.",)
     return Opened(Image.fromarray(values.astype(np.uint8)), tuple(ledger), warnings)
+
+
+def _check_deflated_length(data: bytes) -> None:
+    """Refuses a file whose tags are deflated to more than may be read; pydicom would inflate it whole."""
+    start = _META_START + int.from_bytes(data[_META_LENGTH], "little")
+    if _DEFLATED not in data[:start]:
+        return
+    inflating, rest, length = zlib.decompressobj(-zlib.MAX_WBITS), data[start:], 0
+    while rest and length <= MAX_INFLATED_BYTES:
+        length += len(inflating.decompress(rest, _CHUNK))
+        rest = inflating.unconsumed_tail
+    if length > MAX_INFLATED_BYTES:
+        raise ImageError(
+            f"The pixels of this DICOM file are deflated, and have more than {MAX_INFLATED_BYTES / 1e6:.0f} MB. "
+            "Export it as JPEG.",
+            code=ErrorCode.TOO_MANY_BYTES,
+        )
+
+
+def _check_coded_size(encoded: bytes, check_geometry: CheckGeometry) -> None:
+    """Checks what the JPEG, JPEG-LS or JPEG 2000 within a DICOM file says of its size: decoders believe that."""
+    if encoded.startswith(_JPEG_2000_SIZE):
+        right, bottom, left, top, *_, channels = struct.unpack_from(">8IH", encoded, 8)
+        size = (right - left, bottom - top)
+    elif encoded.startswith(b"\xff\xd8"):
+        # A thumbnail among its metadata has a header too.
+        headers = (
+            struct.unpack_from(">HHB", encoded, found.end()) for found in _JPEG_FRAME.finditer(encoded)
+        )
+        height, width, channels = max(headers, default=(0, 0, 0), key=lambda header: header[0] * header[1])
+        size = (width, height)
+    else:
+        return
+    if channels > _MOST_CHANNELS:
+        raise ImageError(
+            f"This DICOM file has {channels} colour channels. Export it as RGB.",
+            code=ErrorCode.UNSUPPORTED_FORMAT,
+        )
+    check_geometry(size)
 
 
 def _check_subsampling(dataset: Any, photometric: str) -> None:

@@ -26,6 +26,9 @@ _MINKOWSKI_NORM = 6
 _LARGEST_GAIN = 4.0
 """A channel that is all but black holds noise, which must not be blown up."""
 
+_LARGEST_SIDE = 2048
+"""Of an input; no network of `specs` takes as many pixels, and more would fill the memory."""
+
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
@@ -69,6 +72,18 @@ class Preprocessing:
                 f"The checkpoint asks for {width} × {height} pixels with “{config.get('interpolation')}” "
                 f"interpolation; only squares with {' or '.join(_RESAMPLING)} are supported."
             )
+        mean, std = tuple(config["mean"]), tuple(config["std"])
+        if (
+            type(height) is not int
+            or not 0 < height <= _LARGEST_SIDE
+            or (len(mean), len(std)) != (3, 3)
+            or not np.isfinite((*mean, *std)).all()
+            or min(std) <= 0
+        ):
+            raise CheckpointError(
+                f"The checkpoint asks for {height!r:.20} pixels a side, the mean {mean!r:.60} and the deviation "
+                f"{std!r:.60}; these can't be meant. Copy the checkpoint again."
+            )
         if colour_constancy not in COLOUR_CONSTANCIES:
             raise CheckpointError(
                 f"The checkpoint asks for the colour constancy “{colour_constancy}”; this version knows "
@@ -76,8 +91,8 @@ class Preprocessing:
             )
         return cls(
             height,
-            tuple(config["mean"]),
-            tuple(config["std"]),
+            mean,
+            std,
             config["interpolation"],
             per_image_zscore,
             colour_constancy,

@@ -29,6 +29,9 @@ _BMP_HEADER_SIZES = {12, 40, 52, 56, 64, 108, 124}
 _HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
+_JPEG_MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])")
+_JPEG_SCAN, _JPEG_END = b"\xda", b"\xd9"
+
 _OTHER_MAGIC = (
     (b"%PDF", "a PDF document"),
     (b"%!PS", "a PostScript document"),
@@ -139,6 +142,25 @@ def exif_orientation(exif: bytes | None) -> int:
     return _tiff_tags(exif).get(TIFF_ORIENTATION, (1,))[0] if exif else 1
 
 
+def count_scans(data: bytes, start: int, most: int) -> int:
+    """How many passes over its picture a JPEG file is made of; a hostile one has thousands, of a few bytes each.
+
+    Args:
+        data: The whole file.
+        start: Where its first scan, or a segment before it, begins.
+        most: Where to stop counting.
+    """
+    scans, position = 0, start
+    while scans <= most and (found := _JPEG_MARKER.search(data, position)):
+        marker = found[1]
+        if marker == _JPEG_END:
+            break
+        scans += marker == _JPEG_SCAN
+        # What is in a segment may look like a marker.
+        position = found.end() + int.from_bytes(data[found.end() : found.end() + 2], "big")
+    return scans
+
+
 def _image_format(data: bytes) -> str | None:
     """Names the image format of encoded bytes.
 
@@ -244,7 +266,7 @@ def _tiff_tags(data: bytes) -> dict[int, tuple[int, ...]]:
         for position in range(first, first + step * min(entries, 1000), step):
             tag, kind, count = struct.unpack_from(order + entry_code, data, position)
             code = {1: "B", 3: "H", 4: "I", 16: "Q"}.get(kind)
-            if code is None or count > len(data):
+            if code is None or not 0 < count <= len(data):
                 continue
             size = count * struct.calcsize(order + code)
             place = position + step - inline

@@ -603,7 +603,8 @@ def _read_weights(path: Path, accepted: Sequence[str | None]) -> tuple[dict[str,
         )
     try:
         return load(data), actual
-    except SafetensorError as error:
+    # NumPy lacks some of the types that safetensors has.
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"The weights of the checkpoint “{path.parent.name}” are not safetensors.",
             code=ErrorCode.DAMAGED_CHECKPOINT,

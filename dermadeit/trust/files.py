@@ -196,7 +196,8 @@ def _read_arrays(path: Path) -> tuple[dict[str, np.ndarray], str | None]:
             return {name: file.get_tensor(name) for name in file.keys()}, (  # noqa: SIM118
                 file.metadata() or {}
             ).get("weights_sha256")
-    except (OSError, SafetensorError) as error:
+    # NumPy lacks some of the types that safetensors has.
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise _damaged(path) from error
 
 
