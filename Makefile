@@ -8,6 +8,7 @@
 # make bench  how fast it is: what a user would write and ours, side by side, as a table and in speed.json (4 minutes;
 #             on a machine that does nothing else). Options: make bench BENCH="--quick --only photo batch"
 # make screenshots       photograph the app: README's picture, and every tab into screenshots/
+# make inputs-page       write docs/inputs.md from the cases of bad and odd inputs that the tests make
 # Each sets up what it needs in .venv, from a Python 3.11 or newer and a package registry.
 
 PYTHON ?= python3
@@ -17,7 +18,9 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: run test test-fast test-all check benchmark-table bench screenshots
+RELIABILITY := PYTHONPATH=.:tests/support:tests/reliability $(BIN)/python tests/reliability
+
+.PHONY: run test test-fast test-all check benchmark-table bench screenshots inputs-page
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.requirements
@@ -46,6 +49,9 @@ bench: $(VENV)/.requirements
 
 screenshots: $(VENV)/.browser
 	$(BIN)/python tests/support/take_screenshots.py
+
+inputs-page: $(VENV)/.development
+	$(RELIABILITY)/inputs_page.py
 
 $(VENV)/.requirements: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "DermaDeiT needs Python 3.11 or newer; this is %d.%d. Name another one: make PYTHON=python3.12" % sys.version_info[:2] or 0)'

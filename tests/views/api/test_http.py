@@ -13,7 +13,7 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
-from raw_calls import SERVER_FILE, call_raw, file_record
+from raw_calls import NOT_UPLOADS, call_raw, file_record
 
 from dermadeit.imaging.decode import decode_image
 from dermadeit.inference.faithfulness import check_saliency
@@ -170,31 +170,15 @@ def test_a_file_over_the_limit_is_refused_by_the_upload(app_url):
     assert reply.status_code == 413
 
 
-NOT_UPLOADS = [
-    file_record(SERVER_FILE),
-    file_record("../../../../../../etc/passwd"),
-    {"path": SERVER_FILE},
-    {"path": SERVER_FILE, "url": "https://example.com/a.jpg"},
-    file_record("data:image/png;base64,iVBORw0KGgo="),
-    {"url": "data:image/png;base64,iVBORw0KGgo=", "meta": {"_type": "gradio.FileData"}},
-    file_record("http://example.com/lesion.jpg"),
-    file_record("https://example.com/lesion.jpg"),
-    {"url": "https://example.com/lesion.jpg", "meta": {"_type": "gradio.FileData"}},
-    file_record("a\0b"),
-    SERVER_FILE,
-    None,
-]
-
-
 @pytest.mark.parametrize(
     ("api_name", "image"),
     # All endpoints open a photo in the same way.
     [
-        *(("predict", image) for image in NOT_UPLOADS),
-        ("explain", NOT_UPLOADS[0]),
+        *(("predict", image) for image in NOT_UPLOADS.values()),
+        ("explain", NOT_UPLOADS["a path of the server"]),
         ("explain", file_record("http://example.com/lesion.jpg")),
         ("explain", None),
-        ("report", NOT_UPLOADS[0]),
+        ("report", NOT_UPLOADS["a path of the server"]),
         ("report", file_record("http://example.com/lesion.jpg")),
     ],
 )
