@@ -339,7 +339,7 @@ def load_checkpoint(folder: Path, task: str | None = None, *, calibrated: bool =
     if classes != network.classes or architecture not in (spec.architecture, plain_architecture(spec)):
         raise CheckpointError(
             f"The checkpoint “{folder.name}” does not fit this version: it has the classes "
-            f"{', '.join(classes)} and the architecture {architecture}."
+            f"{', '.join(map(str, classes))} and the architecture {architecture}."
         )
     weights = folder / WEIGHTS_FILE
     state, weights_sha256 = _read_weights(weights, hashes)

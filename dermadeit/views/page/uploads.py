@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 import threading
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -62,6 +63,7 @@ EXPIRED = "The image is no longer here. Uploads are deleted after reading. Choos
 _REMEMBERED_BYTES = 3 * MAX_PIXELS
 _REMEMBERED_SECONDS = 120
 _SWEEP_SECONDS = 60
+_CACHE_PREFIX = "dermadeit-uploads-"
 
 
 @contextmanager
@@ -203,13 +205,14 @@ def keep_alive(folder: Path) -> None:
 def private_cache() -> Iterator[Path]:
     """Gives Gradio a folder of its own, in which nothing outlives `CACHE_SECONDS` nor the block.
 
-    Gradio's own clean-up forgets some of the pictures that it has served.
+    Gradio's own clean-up forgets some of the pictures that it has served. What an app left that was killed goes
+    while the next one runs.
     """
     before = os.environ.get("GRADIO_TEMP_DIR")
     stopped = threading.Event()
     if before is not None:
         Path(before).mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="dermadeit-", dir=before, ignore_cleanup_errors=True) as name:
+    with tempfile.TemporaryDirectory(prefix=_CACHE_PREFIX, dir=before, ignore_cleanup_errors=True) as name:
         os.environ["GRADIO_TEMP_DIR"] = name
         sweeper = threading.Thread(target=_sweep_until, args=(stopped, Path(name)), daemon=True)
         sweeper.start()
@@ -238,8 +241,33 @@ def sweep(folder: Path, age: float) -> None:
 
 
 def _sweep_until(stopped: threading.Event, folder: Path) -> None:
+    abandoned = sweep_abandoned(folder)
     while not stopped.wait(_SWEEP_SECONDS):
         sweep(folder, CACHE_SECONDS)
+        abandoned = sweep_abandoned(folder, abandoned)
+
+
+def sweep_abandoned(folder: Path, suspected: Collection[Path] = ()) -> set[Path]:
+    """Deletes caches beside ours whose app was killed: a running one touches its own at every sweep.
+
+    Args:
+        folder: Our cache.
+        suspected: What the last call returned. A machine that has slept finds every cache old, so that only those
+            go which are still old one sweep later.
+
+    Returns:
+        Caches that look abandoned.
+    """
+    os.utime(folder)
+    limit, old = time.time() - CACHE_SECONDS, set()
+    for cache in folder.parent.glob(f"{_CACHE_PREFIX}*"):
+        with suppress(OSError):
+            if cache.is_dir() and not cache.is_symlink() and cache.stat().st_mtime < limit:
+                old.add(cache)
+    for cache in old.intersection(suspected):
+        # Another user's can't be deleted, and another app may be as quick.
+        shutil.rmtree(cache, ignore_errors=True)
+    return old
 
 
 def list_examples() -> list[Path]:

@@ -15,6 +15,7 @@ from dermadeit.views.page.uploads import (
     hold,
     private_cache,
     sweep,
+    sweep_abandoned,
     take_uploads,
 )
 
@@ -41,6 +42,26 @@ def test_only_what_is_old_is_swept(tmp_path: Path) -> None:
     sweep(tmp_path, CACHE_SECONDS)
     assert not old.exists()
     assert new.exists()
+
+
+def test_what_a_killed_app_has_left_goes_while_the_next_one_runs(tmp_path: Path) -> None:
+    ours, killed, running = (tmp_path / f"dermadeit-uploads-{name}" for name in ("ours", "killed", "running"))
+    other = tmp_path / "somebody-elses"
+    for folder in (ours, killed, running, other):
+        folder.mkdir()
+        (folder / "photo").write_bytes(b"pixels")
+        os.utime(folder, (0, 0))
+    link = tmp_path / "dermadeit-uploads-link"
+    link.symlink_to(other)
+    suspected = sweep_abandoned(ours)
+    assert killed.exists()
+    # The machine has slept; another app that runs has swept since.
+    sweep_abandoned(running)
+    sweep_abandoned(ours, suspected)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "dermadeit-uploads-link", "dermadeit-uploads-ours", "dermadeit-uploads-running", "somebody-elses",
+    ]  # fmt: skip
+    assert (other / "photo").exists()
 
 
 def test_what_is_held_outlives_the_sweep_and_goes_after_it(tmp_path):
