@@ -8,7 +8,10 @@
 # make bench  how fast it is: what a user would write and ours, side by side, as a table and in speed.json (4 minutes;
 #             on a machine that does nothing else). Options: make bench BENCH="--quick --only photo batch"
 # make screenshots       photograph the app: README's picture, and every tab into screenshots/
-# make inputs-page       write docs/inputs.md from the cases of bad and odd inputs that the tests make
+# make fuzz COUNT=200000, attack, load REQUESTS=1000, soak MINUTES=30, faults KILLS=20   what the app and the commands
+#                        bear; each takes minutes to hours and files its figures in tests/reliability/figures
+# make reliability-page inputs-page licences   write docs/reliability.md from these figures, docs/inputs.md from the
+#                        cases that the tests make, and docs/licences.md
 # Each sets up what it needs in .venv, from a Python 3.11 or newer and a package registry.
 
 PYTHON ?= python3
@@ -18,9 +21,14 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
+COUNT ?= 200000
+REQUESTS ?= 1000
+MINUTES ?= 30
+KILLS ?= 20
 RELIABILITY := PYTHONPATH=.:tests/support:tests/reliability $(BIN)/python tests/reliability
 
-.PHONY: run test test-fast test-all check benchmark-table bench screenshots inputs-page
+.PHONY: run test test-fast test-all check benchmark-table bench screenshots
+.PHONY: fuzz attack load soak faults reliability-page inputs-page licences
 .DELETE_ON_ERROR:
 
 run: $(VENV)/.requirements
@@ -50,8 +58,26 @@ bench: $(VENV)/.requirements
 screenshots: $(VENV)/.browser
 	$(BIN)/python tests/support/take_screenshots.py
 
-inputs-page: $(VENV)/.development
-	$(RELIABILITY)/inputs_page.py
+fuzz: $(VENV)/.development
+	$(RELIABILITY)/fuzz.py --count $(COUNT) --workers $(WORKERS) $(if $(READER),--reader "$(READER)") $(if $(INDEX),--index $(INDEX))
+
+attack: $(VENV)/.development
+	$(RELIABILITY)/attack.py
+
+load: $(VENV)/.development
+	$(RELIABILITY)/load.py --requests $(REQUESTS)
+
+soak: $(VENV)/.development
+	$(RELIABILITY)/soak.py --minutes $(MINUTES)
+
+faults: $(VENV)/.development
+	$(RELIABILITY)/faults.py --kills $(KILLS)
+
+reliability-page inputs-page: $(VENV)/.development
+	$(RELIABILITY)/$(subst -,_,$@).py
+
+licences: $(VENV)/.development
+	$(RELIABILITY)/licences.py
 
 $(VENV)/.requirements: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "DermaDeiT needs Python 3.11 or newer; this is %d.%d. Name another one: make PYTHON=python3.12" % sys.version_info[:2] or 0)'

@@ -65,7 +65,7 @@ def serve_visitors(app: RunningApp, requests: int, visitors: int = VISITORS, pho
         chosen = (number * 7) % photos
         start = time.monotonic()
         if number % BATCH_EVERY == BATCH_EVERY - 1:
-            fault = _ask_batch(app, encoded_photos, expected, chosen)
+            fault = _ask_batch(app, encoded_photos, chosen)
         else:
             record = app.predict(encoded_photos[chosen], f"{number}.jpg")
             fault = "" if _same(record, expected[chosen]) else f"{number}: {record.get('error')}"
@@ -106,9 +106,12 @@ def _same(record: dict, expected: dict) -> bool:
     )
 
 
-def _ask_batch(app: RunningApp, photos: Sequence[bytes], expected: Sequence[dict], chosen: int) -> str:
+def _ask_batch(app: RunningApp, photos: Sequence[bytes], chosen: int) -> str:
     indices = [(chosen + step) % len(photos) for step in range(3)]
-    archive = zipped({f"nevus/{index}.jpg": photos[index] for index in indices[:2]} | {f"others/{indices[2]}.jpg": photos[indices[2]]})  # fmt: skip
+    folders = ("nevus", "nevus", "others")
+    archive = zipped(
+        {f"{folder}/{index}.jpg": photos[index] for folder, index in zip(folders, indices, strict=True)}
+    )
     event, answer = app.call("evaluate", [app.upload(archive, "set.zip")], "binary", ["dermadeit"], 1)
     if event != "complete":
         return f"batch: {answer}"

@@ -40,9 +40,9 @@ def measure(app: RunningApp) -> dict[str, float]:
 def use(app: RunningApp, minutes: float) -> tuple[int, list[dict[str, float]]]:
     """Uses every endpoint in turn, with good and bad files; the number of calls, and what was measured."""
     good, bad = make_photos(20), [case for case in PHOTOS if case.code]
-    samples, calls, start = [], 0, time.monotonic()
+    samples, start = [], time.monotonic()
     next_sample = start
-    for number in itertools.count():
+    for calls in itertools.count():
         now = time.monotonic()
         if now >= next_sample:
             samples.append({"minute": (now - start) / 60, **measure(app)})
@@ -50,12 +50,12 @@ def use(app: RunningApp, minutes: float) -> tuple[int, list[dict[str, float]]]:
         if now - start > 60 * minutes:
             samples.append({"minute": (now - start) / 60, **measure(app)})
             return calls, samples
-        photo = good[number % len(good)]
-        match number % 8:
+        photo = good[calls % len(good)]
+        match calls % 8:
             case 0 | 1:
                 assert app.predict(photo)["status"] == "ok"
             case 2:
-                odd = bad[number % len(bad)]
+                odd = bad[calls % len(bad)]
                 assert app.predict(quietly(odd.make), odd.file)["error"]["code"] == odd.code
             case 3:
                 assert app.call("explain", app.upload(photo), "binary", "")[0] == "complete"
@@ -73,7 +73,6 @@ def use(app: RunningApp, minutes: float) -> tuple[int, list[dict[str, float]]]:
                 assert event in ("complete", "error"), answer
             case 7:
                 assert httpx.get(app.url, timeout=PATIENCE_S).status_code == 200
-        calls += 1
     raise AssertionError("itertools.count ends")
 
 
