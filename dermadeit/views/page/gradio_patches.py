@@ -18,12 +18,29 @@ from gradio.data_classes import ImageData
 from gradio_client.utils import is_file_obj_with_meta, is_http_url_like, traverse
 from pydantic import model_validator
 
+from dermadeit.views.page.failures import presentable
+
 WRITTEN_FOR = "6.31"
 """The version of Gradio whose names these are. With another one, read its source at these names again."""
 
 _OVERRIDDEN: Mapping[str, tuple[type, tuple[str, ...]]] = {
     "async_move_resource_to_block_cache": (gr.Image, ("self", "url_or_file_path")),
     "validate_inputs": (gr.Blocks, ("self", "block_fn", "inputs")),
+    "call_function": (
+        gr.Blocks,
+        (
+            "self",
+            "block_fn",
+            "processed_input",
+            "iterator",
+            "requests",
+            "event_id",
+            "event_data",
+            "in_event_listener",
+            "state",
+            "oauth_token",
+        ),
+    ),
     "handle_streaming_diffs": (
         gr.Blocks,
         ("self", "block_fn", "data", "session_hash", "run", "final", "simple_format"),
@@ -120,7 +137,10 @@ def _refuse_web_address(path: str | Path | None) -> None:
 
 
 class ClosedBlocks(gr.Blocks):
-    """An app that fetches no web address for anybody, whatever input of whichever event names it."""
+    """An app that fetches no web address for anybody, and shows no text of an exception that is not ours.
+
+    That holds for every event, and for whatever it is given.
+    """
 
     def validate_inputs(self, block_fn: BlockFunction, inputs: list[Any]) -> None:
         """Refuses file records with a web address, which Gradio would fetch for texts and JSON too.
@@ -132,6 +152,19 @@ class ClosedBlocks(gr.Blocks):
             inputs.extend(getattr(component, "value", None) for component in block_fn.inputs[len(inputs) :])
         super().validate_inputs(block_fn, inputs)
         traverse(inputs, _refuse_record, is_file_obj_with_meta)
+
+    async def call_function(self, *arguments: Any, **named: Any) -> Any:
+        """Lets nothing out of a handler but what may be shown.
+
+        A program may call the handlers of the page with whatever it likes, and Gradio would show it the text of
+        the exception that this leads to.
+        """
+        try:
+            return await super().call_function(*arguments, **named)
+        except gr.Error:
+            raise
+        except Exception as error:
+            raise gr.Error(presentable(error).message, print_exception=False) from None
 
 
 def _refuse_record(record: Mapping[str, Any]) -> Mapping[str, Any]:
