@@ -3,6 +3,7 @@
 # make test-fast   the tests of the library that take no time, for use between two changes
 # make test-all    every test
 # make check  lint, format, import layers and types
+# make docs   the documents as a site, in build/site
 # make benchmark-table   recompute every figure of assets/benchmark from its predictions, and the tables of
 #                        docs/results.md and README.md
 # make bench  how fast it is: what a user would write and ours, side by side, as a table and in speed.json (4 minutes;
@@ -27,7 +28,7 @@ MINUTES ?= 30
 KILLS ?= 20
 RELIABILITY := PYTHONPATH=.:tests/support:tests/reliability $(BIN)/python tests/reliability
 
-.PHONY: run test test-fast test-all check benchmark-table bench screenshots
+.PHONY: run test test-fast test-all check docs benchmark-table bench screenshots
 .PHONY: fuzz attack load soak faults reliability-page inputs-page licences
 .DELETE_ON_ERROR:
 
@@ -40,7 +41,7 @@ test: $(VENV)/.browser $(VENV)/.onnxruntime-web
 test-fast: $(VENV)/.development
 	$(PYTEST) -m "not slow and not browser and not nightly"
 
-test-all: $(VENV)/.browser $(VENV)/.onnxruntime-web
+test-all: $(VENV)/.browser $(VENV)/.onnxruntime-web $(VENV)/.docs $(VENV)/.scale
 	$(PYTEST)
 
 check: $(VENV)/.development
@@ -48,6 +49,9 @@ check: $(VENV)/.development
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
+
+docs: $(VENV)/.docs
+	$(BIN)/mkdocs build --strict
 
 benchmark-table: $(VENV)/.requirements
 	$(BIN)/python -m dermadeit benchmark table
@@ -87,6 +91,11 @@ $(VENV)/.requirements: requirements.txt
 
 $(VENV)/.development: $(VENV)/.requirements pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+# What only the site, and only archives of photos need.
+$(VENV)/.docs $(VENV)/.scale: $(VENV)/.%: $(VENV)/.development
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
 	@touch $@
 
 # The browser that the tests drive: the machine's own, else Debian's (as root), else Playwright's. Without any of them

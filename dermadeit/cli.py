@@ -297,6 +297,60 @@ def predict(
     raise typer.Exit(EXIT_SOME_FAILED if some_failed else 0)
 
 
+@app.command(
+    "predict-archive", epilog=_example("predict-archive s3://bucket/photos --task binary --output answers")
+)
+def predict_archive(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A folder or URL of photos, tar files, or Parquet files with encoded photos; or one such file."
+        ),
+    ],
+    output: Annotated[str, typer.Option(help="Folder or URL for the Parquet parts.")],
+    task: AnyTaskOption = None,
+    model: ModelOption = "dermadeit",
+    views: ViewsOption = 8,
+    operating_point: Annotated[
+        OperatingPointName | None, typer.Option(help="Where to decide; balanced by default.")
+    ] = None,
+    runtime: Annotated[
+        RuntimeName, typer.Option(help="What runs the network; torch gives the same answers everywhere.")
+    ] = RuntimeName.torch,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Copies of the network; by default one for each core, or for each GPU."),
+    ] = None,
+    gpus: Annotated[bool, typer.Option("--gpus", help="Give every worker a GPU.")] = False,
+    image_column: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Of Parquet files: where the encoded photos are.")
+    ] = None,
+    id_column: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Of Parquet files: where their names are, each once.")
+    ] = None,
+) -> None:
+    """Read an archive of any size with Ray, on one machine or a cluster; the same command goes on after a stop."""
+    with _user_errors():
+        from dermadeit.inference.archive import ArchiveRequest
+        from dermadeit.inference.archive import predict_archive as read_archive
+        from dermadeit.reporting.format import counted
+
+        counts = read_archive(
+            source,
+            output,
+            ArchiveRequest(task and task.value, model, runtime.value, views, operating_point),
+            workers=workers,
+            gpus=gpus,
+            image_column=image_column,
+            id_column=id_column,
+            shows_progress=sys.stderr.isatty() and not _QUIET.get(),
+        )
+        if counts.known:
+            _note(f"{counted(counts.known, 'photo')} had a row before.")
+        typer.echo(f"{counted(counts.answered, 'photo')} read, {counts.failed} not: {output}")
+    raise typer.Exit(EXIT_SOME_FAILED if counts.failed else 0)
+
+
 @app.command(epilog=_example("evaluate labels.csv --images photos --task binary --output evaluation"))
 def evaluate(
     source: Annotated[

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 WRITTEN = sorted(
     [
         *ROOT.glob("*.md"),
-        *ROOT.glob("docs/*.md"),
+        *ROOT.glob("docs/**/*.md"),
         *ROOT.glob(".github/*.md"),
         ROOT / "assets/checkpoints/LICENSE.md",
     ]

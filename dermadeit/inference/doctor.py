@@ -20,7 +20,7 @@ from dermadeit.tasks import DIAGNOSIS
 PACKAGES = ("numpy", "pillow", "torch", "timm", "gradio", "huggingface-hub")
 """What must be there to read photos and to open the app."""
 
-OPTIONAL_PACKAGES = ("onnx", "onnxruntime", "openvino", "transformers")
+OPTIONAL_PACKAGES = ("onnx", "onnxruntime", "openvino", "ray", "transformers")
 """What only some commands need."""
 
 EXAMPLE = ASSETS / "examples" / "ISIC_0000002.jpg"
@@ -116,12 +116,14 @@ def _read_example(root: Path) -> Iterator[Finding]:
     try:
         from dermadeit.inference.predictor import DEFAULT_VIEWS, load_predictor
         from dermadeit.inference.records import Prediction
+        from dermadeit.models.runtimes.choice import wanted_runtime
     except (ImportError, OSError) as error:
         yield Finding("photo", f"can't be read: {error}", works=False)
         return
     for task in _answered(root):
         try:
-            predictor = load_predictor(task, root=root)
+            # What runs the network for `predict` and the app.
+            predictor = load_predictor(task, root=root, runtime=wanted_runtime())
             start = time.perf_counter()
             [record] = predictor.predict([EXAMPLE])
             seconds = time.perf_counter() - start
@@ -129,6 +131,8 @@ def _read_example(root: Path) -> Iterator[Finding]:
             yield Finding(f"photo, {task}", error.user_message, works=False)
             continue
         if isinstance(record, Prediction):
-            yield Finding(f"photo, {task}", f"read in {DEFAULT_VIEWS} views, {seconds:.1f} s")
+            yield Finding(
+                f"photo, {task}", f"read by {record.runtime} in {DEFAULT_VIEWS} views, {seconds:.1f} s"
+            )
         else:
             yield Finding(f"photo, {task}", record.message, works=False)

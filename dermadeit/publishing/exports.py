@@ -28,6 +28,7 @@ from dermadeit.models.classifier import LesionClassifier
 from dermadeit.models.runtimes.openvino_import import openvino as import_openvino
 from dermadeit.tasks import Task
 from dermadeit.trust.calibration import fitted_for_views
+from dermadeit.trust.patient_context import context_to_dict
 
 ONNX_FILE = "model.onnx"
 OPENVINO_FILE = "model.xml"
@@ -39,6 +40,12 @@ INPUT, LOGITS, PROBABILITIES = "pixels", "logits", "probabilities"
 
 TOLERANCE = 1e-4
 """Greatest difference of a logit from the library's that an exported file may have."""
+
+NO_GATES = (
+    "This file never withholds an answer and gives no warning: it answers any picture. Decide yourself which "
+    "photos it is shown."
+)
+"""What a description says of gates: they need more than the network."""
 
 _CHECKED_PHOTOS = 3
 _OPSET = 18
@@ -180,6 +187,7 @@ def describe(checkpoint: Checkpoint, views: int) -> dict[str, Any]:
             "colour_constancy": preprocessing.colour_constancy,
         },
         "tasks": {task.key: _describe_task(checkpoint, task, views) for task in checkpoint.tasks},
+        "not_in_the_graph": {"gates": NO_GATES, "age_and_sex": _describe_context(checkpoint)},
     }
 
 
@@ -253,6 +261,21 @@ def _describe_task(checkpoint: Checkpoint, task: Task, views: int) -> dict[str, 
         }
         if calibration
         else {},
+    }
+
+
+def _describe_context(checkpoint: Checkpoint) -> dict[str, Any] | None:
+    """What joins age and sex with the probabilities of a photo; None where that was not fitted."""
+    context = checkpoint.trust and checkpoint.trust.patient_context
+    if not context:
+        return None
+    fitted = context_to_dict(context)
+    return {
+        "formula": (
+            "softmax(log(probabilities) + coefficients · [(clip(age, least, greatest) - mean) / deviation, sex] + "
+            "intercepts), with sex 1 for female, -1 for male, 0 for unknown; without an age the probabilities stay"
+        ),
+        **{key: fitted[key] for key in ("inputs", "age", "coefficients", "intercepts")},
     }
 
 

@@ -19,6 +19,7 @@ from dermadeit.inference.lesion import predict_lesion
 from dermadeit.inference.predictor import Predictor, load_predictor
 from dermadeit.inference.records import Prediction
 from dermadeit.models.checkpoints import load_checkpoint
+from dermadeit.publishing.exports import describe
 from dermadeit.tasks import DIAGNOSIS
 from dermadeit.trust.files import read_trust, write_trust
 
@@ -280,3 +281,18 @@ def test_photos_without_ages_are_evaluated_as_before(
     evaluation = evaluate(replace(aged, rows=aged.rows[:16]), without, 1)
     assert "patient_context" not in evaluation.metrics
     assert all(item.prediction.patient_context is None for item in evaluation.predictions)
+
+
+def test_a_program_without_this_library_gets_the_answer_from_what_an_export_says(
+    predictor: Predictor, lesion_files: list[Path]
+) -> None:
+    [answer] = _answers(predictor, lesion_files[:1], OLD)
+    told = describe(predictor.checkpoint, VIEWS)["not_in_the_graph"]["age_and_sex"]
+    age = told["age"]
+    inputs = [(np.clip(70, age["least"], age["greatest"]) - age["mean"]) / age["deviation"], 1]
+    logits = np.log(list(answer.class_probabilities.values())) + np.array(told["coefficients"]) @ inputs
+    weights = np.exp(logits + told["intercepts"])
+    assert answer.patient_context is not None
+    np.testing.assert_allclose(
+        weights / weights.sum(), list(answer.patient_context.class_probabilities.values()), atol=1e-6
+    )

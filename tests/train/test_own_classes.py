@@ -11,11 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from documented_commands import run_line
 from repository import ROOT
-from typer.testing import CliRunner
 
 import app
-from dermadeit import cli
 from dermadeit.data.manifest import read_source
 from dermadeit.data.own_classes import has_own_classes, read_own_task
 from dermadeit.data.synthetic import write_dataset
@@ -29,14 +28,6 @@ from dermadeit.tasks import OWN
 from train import distill
 from train.configuration import TrainingConfiguration
 from train.prepare_isic2019 import main as prepare
-
-TINY = {
-    "train/distill.py": "--init none --image-size 32 --epochs 1 --batch-size 16 --device cpu",
-    "calibrate": "--views 1",
-    "evaluate": "--views 1",
-    "predict": "--views 1",
-}
-"""What makes a command fast enough for a test, by a word in it."""
 
 
 @pytest.fixture
@@ -63,18 +54,6 @@ def write_photos(folder: Path, lesions: int) -> None:
             table.writerow([row["file"], label, row["lesion_id"]])
 
 
-def run(words: list[str]) -> int:
-    """The exit code of a command line, in this process: to start Python takes longer than what it does."""
-    match words:
-        case ["python", "train/distill.py", *arguments]:
-            return distill.main(arguments)
-        case ["python", "-m", "train.prepare_isic2019", *arguments]:
-            return prepare(arguments)
-        case ["python", "-m", "dermadeit", *arguments]:
-            return CliRunner().invoke(cli.app, arguments).exit_code
-    pytest.fail(f"no such program: {words}")
-
-
 @pytest.mark.slow
 def test_the_lines_of_the_documentation_work(
     tmp_path: Path, lines: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
@@ -85,9 +64,7 @@ def test_the_lines_of_the_documentation_work(
     monkeypatch.chdir(tmp_path)
     *commands, opening = commands
     for line in commands:
-        words = shlex.split(line, comments=True)
-        words += next((options.split() for word, options in TINY.items() if word in words), [])
-        assert run(words) == 0, line
+        run_line(line)
     checkpoint = load_checkpoint(tmp_path / "runs" / "own" / "deit")
     assert checkpoint.task.key == OWN
     assert checkpoint.task.classes == ("mole", "dark")

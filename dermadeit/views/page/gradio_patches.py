@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import gradio.mcp
 from gradio.blocks import BlockFunction
 from gradio.component_meta import ComponentMeta
 from gradio.data_classes import ImageData
@@ -68,6 +69,15 @@ def check_gradio() -> None:
             f"{owner.__name__}.{name} of Gradio {gr.__version__} takes {found}, not {parameters} as that of "
             f"{WRITTEN_FOR} did. Adapt {__name__}."
         )
+
+
+def keep_mcp_photos_in(folder: str) -> None:
+    """Lets photos that MCP clients send as base64 lie in a folder of ours, from which they are deleted.
+
+    Gradio decides on theirs when it is imported, and would keep them for good.
+    """
+    assert hasattr(gradio.mcp, "DEFAULT_TEMP_DIR"), f"Gradio {gr.__version__} names it otherwise."
+    gradio.mcp.DEFAULT_TEMP_DIR = folder
 
 
 class WithoutStub(ComponentMeta):

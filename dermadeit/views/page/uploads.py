@@ -38,7 +38,7 @@ from dermadeit.imaging.decode import (
     encode_png,
     sanitise_name,
 )
-from dermadeit.views.page.gradio_patches import NOT_AN_UPLOAD
+from dermadeit.views.page.gradio_patches import NOT_AN_UPLOAD, keep_mcp_photos_in
 
 EXAMPLES_FOLDER = ASSETS / "examples"
 
@@ -214,6 +214,7 @@ def private_cache() -> Iterator[Path]:
         Path(before).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=_CACHE_PREFIX, dir=before, ignore_cleanup_errors=True) as name:
         os.environ["GRADIO_TEMP_DIR"] = name
+        keep_mcp_photos_in(name)
         sweeper = threading.Thread(target=_sweep_until, args=(stopped, Path(name)), daemon=True)
         sweeper.start()
         try:

@@ -2,9 +2,11 @@
 
 import os
 import time
+from base64 import b64encode
 from pathlib import Path
 
 import pytest
+from gradio.mcp import GradioMCPServer
 from gradio.utils import get_upload_folder
 
 from dermadeit.errors import ImageError
@@ -30,6 +32,19 @@ def test_the_private_cache_is_where_gradio_looks_and_is_gone_afterwards(
         (folder / "photo.png").write_bytes(b"pixels")
     assert list((tmp_path / "cache").iterdir()) == []
     assert get_upload_folder() == str(tmp_path / "cache")
+
+
+def test_a_photo_that_an_mcp_client_sends_as_base64_lies_in_the_private_cache(
+    encoded_photo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    monkeypatch.setattr("gradio.mcp.DEFAULT_TEMP_DIR", str(tmp_path / "elsewhere"))
+    sent = {"image": f"data:image/jpeg;base64,{b64encode(encoded_photo()).decode()}"}
+    with private_cache() as folder:
+        taken = GradioMCPServer.convert_strings_to_filedata(object(), sent, [["image"]])
+        assert Path(taken["image"]["path"]).is_relative_to(folder)
+        assert Path(taken["image"]["path"]).read_bytes() == encoded_photo()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_only_what_is_old_is_swept(tmp_path: Path) -> None:
