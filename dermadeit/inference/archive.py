@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -267,6 +268,7 @@ def _ray(shows_progress: bool) -> Iterator[Any]:
     try:
         if starts:
             ray.init(include_dashboard=False, log_to_driver=False, logging_level="warning")
+        logging.getLogger("ray.data").setLevel(logging.WARNING if shows_progress else logging.ERROR)
         _need("ray.data").DataContext.get_current().enable_progress_bars = shows_progress
         yield ray
     except (ray.exceptions.RayError, ConnectionError) as error:
@@ -343,7 +345,11 @@ def _describe(source: str, request: ArchiveRequest, predictor: Predictor) -> dic
 
 
 def _parts(target: _Place) -> list[str]:
-    return [path for path in target.files() if path.endswith(".parquet")]
+    """What earlier runs wrote. Whatever else lies in the folder is none of ours."""
+    ours = ("status=ok/", "status=failed/")
+    return [
+        path for path in target.files() if path.endswith(".parquet") and target.name_of(path).startswith(ours)
+    ]
 
 
 def _read_known(target: _Place) -> np.ndarray:

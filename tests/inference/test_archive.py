@@ -137,19 +137,27 @@ def test_a_folder_is_read_as_the_predictor_reads_it(
 
 @ray_test
 @quiet
-def test_tar_files_and_urls_are_read(
+def test_tar_files_are_read(
     photos: Path, expected: dict[str, dict], request_: ArchiveRequest, two_workers: None, tmp_path: Path
 ) -> None:
-    shards = tmp_path / "shards"
-    shards.mkdir()
-    with tarfile.open(shards / "a.tar", "w") as tar:
+    (tmp_path / "shards").mkdir()
+    with tarfile.open(tmp_path / "shards" / "a.tar", "w") as tar:
         tar.add(photos, arcname=".")
-    # “local” is a name that fsspec knows and Arrow does not.
-    counts = predict_archive(f"local://{shards}", f"local://{tmp_path / 'out'}", request_, workers=1)
-    assert (counts.answered, counts.failed) == (PHOTOS, 1)
-    check_answers(tmp_path / "out", expected, prefix="a.tar/")
-    assert predict_archive(f"local://{shards}", f"local://{tmp_path / 'out'}", request_).known == PHOTOS + 1
-    check_answers(tmp_path / "out", expected, prefix="a.tar/")
+    for known in (0, PHOTOS + 1):
+        counts = predict_archive(str(tmp_path / "shards"), str(tmp_path / "out"), request_, workers=1)
+        assert counts == ArchiveCounts(PHOTOS, 1, known)
+        check_answers(tmp_path / "out", expected, prefix="a.tar/")
+
+
+@ray_test
+@quiet
+def test_a_url_that_only_fsspec_knows_is_read(
+    photos: Path, expected: dict[str, dict], request_: ArchiveRequest, two_workers: None, tmp_path: Path
+) -> None:
+    archived = shutil.make_archive(str(tmp_path / "photos"), "zip", photos)
+    counts = predict_archive(f"zip://::{archived}", str(tmp_path / "out"), request_, workers=1)
+    assert counts == ArchiveCounts(PHOTOS, 1, 0)
+    check_answers(tmp_path / "out", expected)
 
 
 @ray_test
