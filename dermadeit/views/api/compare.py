@@ -48,7 +48,7 @@ def add_compare_endpoint(zoo: ModelZoo) -> None:
         Research and teaching demo, not a medical device.
 
         Args:
-            image: The image file.
+            image: The image file. Over MCP: `data:image/jpeg;base64,…`; a web address is refused.
             task: `diagnosis` (all eight), `malignancy`, `binary` (nevus or others) or `multiclass` (given that it
                 is malignant: mel, bcc or scc), as far as the network knows their classes. Or `own`, the only task
                 of an app that serves classes of your own.

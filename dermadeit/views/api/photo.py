@@ -50,7 +50,7 @@ def add_photo_endpoints(predictors: Mapping[str, Predictor]) -> None:
         """Reads one photo of a skin lesion. Research and teaching demo, not a medical device.
 
         Args:
-            image: The image file.
+            image: The image file. Over MCP: `data:image/jpeg;base64,…`; a web address is refused.
             task: `diagnosis` (all eight), `malignancy`, `binary` (nevus or others) or `multiclass` (given that it
                 is malignant: mel, bcc or scc), as far as the network knows their classes. Or `own`, the only task
                 of an app that serves classes of your own.
@@ -91,7 +91,7 @@ def add_photo_endpoints(predictors: Mapping[str, Predictor]) -> None:
         Research and teaching demo, not a medical device.
 
         Args:
-            image: The image file.
+            image: The image file. Over MCP: `data:image/jpeg;base64,…`; a web address is refused.
             task: As for `/predict`.
             class_key: A class of the task; none or an empty text for the predicted class.
             method: `grad-cam`, or `attention-rollout`, which is the same for every class.
