@@ -101,6 +101,7 @@ def test_every_tutorial_is_run_and_its_programs_are_python() -> None:
 
 
 @pytest.mark.nightly
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_the_documents_make_a_site(workplace: Path) -> None:
     """Strictly: no link or heading that is named is missing, no page is left out."""
     pytest.importorskip("material", reason="the extra “docs” is not installed")
