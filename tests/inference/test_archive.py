@@ -77,6 +77,8 @@ def two_workers() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_AUTH_MODE", "disabled")
+        # Else whatever runs beside them keeps the workers from starting.
+        patch.setenv("RAY_worker_niceness", "0")
         # Workers import this package too.
         patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
         ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
