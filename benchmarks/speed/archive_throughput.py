@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
-import platform
 import tempfile
 import time
 from collections.abc import Sequence
@@ -19,6 +17,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from benchmarks.speed.machine import describe_machine
 from dermadeit.data.synthetic import write_dataset
 from dermadeit.files import write_json
 from dermadeit.inference.archive import ArchiveRequest, predict_archive
@@ -104,8 +103,7 @@ def _describe(options: argparse.Namespace) -> dict[str, Any]:
         "model": options.model,
         "gpus": options.gpus,
         "price_per_hour": options.price,
-        "cores": os.cpu_count(),
-        "machine": platform.machine(),
+        **describe_machine(),
     }
 
 
