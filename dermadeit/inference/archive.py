@@ -445,7 +445,7 @@ def _schema(predictor: Predictor) -> Any:
 
 
 def _row(image_id: str, record: Prediction | ItemFailure) -> dict[str, Any]:
-    line = record.to_dict() | {"file": image_id}
+    line: dict[str, Any] = {**record.to_dict(), "file": image_id}
     error, point = line["error"] or {}, line["operating_point"] or {}
     return {
         "image_id": image_id,
