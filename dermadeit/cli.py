@@ -420,7 +420,7 @@ def evaluate(
     raise typer.Exit(EXIT_SOME_FAILED if any(evaluation.failures for evaluation in evaluations) else 0)
 
 
-@app.command(epilog=_example("calibrate manifest.csv --model runs/binary/dermadeit --views 8"))
+@app.command(epilog=_example("calibrate manifest.csv --model runs/diagnosis/dermadeit --views 8"))
 def calibrate(
     source: Annotated[
         Path, typer.Argument(help="A table, folder or ZIP with the splits train and calibration.")

@@ -38,7 +38,7 @@ from dermadeit.about import VERSION
 from dermadeit.data.manifest import Manifest
 from dermadeit.errors import CheckpointError
 from dermadeit.evaluation.evaluate import evaluate, write_evaluations
-from dermadeit.files import require_folder, write_atomically, write_json
+from dermadeit.files import read_json_if_there, require_folder, write_atomically, write_json
 from dermadeit.inference.predictor import Predictor
 from dermadeit.models.checkpoints import TRAINING_FILE, WEIGHTS_FILE, load_checkpoint, save_checkpoint
 from train.command_line import explaining_mistakes, parse_arguments
@@ -229,6 +229,7 @@ def describe(training: Training, manifest: Manifest) -> dict[str, Any]:
         ),
         "best_epoch": _kept(training)["epoch"],
         "curves": training.curves,
+        **({"earlier_stages": earlier} if (earlier := _earlier_stages(configuration.model.init)) else {}),
     }
 
 
@@ -241,6 +242,16 @@ def _start_of(init: str) -> str:
             start = load_checkpoint(path.parent, calibrated=False)
             return f"{start.task.key}/{start.model}/{path.name}"
     return path.name
+
+
+@cache
+def _earlier_stages(init: str) -> list[dict[str, Any]]:
+    """What the trainings were whose weights this one goes on from, oldest first."""
+    path = Path(init)
+    record = read_json_if_there(path.parent / TRAINING_FILE) if path.name == WEIGHTS_FILE else {}
+    kept = ("configuration", "changed_settings", "environment", "kept_epoch", "best_epoch", "curves")
+    stage = {name: record[name] for name in kept if name in record}
+    return [*record.get("earlier_stages", []), stage] if stage else []
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How much does a split by image flatter a model? The shipped network, with a memory of photos of its lesions.
 
-    python -m benchmarks.evidence.leakage_test MANIFEST --checkpoint assets/checkpoints/binary/dermadeit
+    python -m benchmarks.evidence.leakage_test MANIFEST --checkpoint assets/checkpoints/dermadeit
         --task binary --features binary.npz --output assets/evidence/binary/leakage_test.json
         --results docs/results.md
 

@@ -2,8 +2,10 @@
 
 <task>/images.csv     the test images: image_id, label, lesion_group (empty where the image is the only one of
                       its lesion), source, split
-<task>/<model>.csv    image_id and, for each number of views, logit_<class>_views<n>, to four decimals; and
-                      answer_<task>_views<n> where the answer is not always the most probable class
+<task>/<model>.csv    image_id and, for each number of views, logit_<class>_views<n>, to four decimals: what the
+                      softmax of is what was served, so of a calibrated network the logarithms of its
+                      probabilities; and answer_<task>_views<n> where the answer is not always the most probable
+                      class
 <task>/weights.json   SHA-256 of the weights behind a model's file, where they were one checkpoint's
 <task>/leakage_test/image/    the same for models trained and tested on a split by image
 <task>/leakage_test/lesion/   their partners, of the same recipe on the split by lesion, where it is not that of
@@ -326,7 +328,7 @@ def _write_model(
         names = _logit_columns(predictions.task, views)
         columns += names
         logits_of = dict(
-            zip(predictions.image_ids, predictions.logits.round(_DECIMALS).tolist(), strict=True)
+            zip(predictions.image_ids, _served_logits(predictions).round(_DECIMALS).tolist(), strict=True)
         )
         for row in rows:
             row |= dict(zip(names, logits_of[row["image_id"]], strict=True))
@@ -340,6 +342,12 @@ def _write_model(
     known = read_json_if_there(folder / WEIGHTS_FILE) | {model: weights}
     write_json(folder / WEIGHTS_FILE, {key: known[key] for key in sorted(known) if known[key]})
     return folder / f"{model}.csv"
+
+
+def _served_logits(predictions: PredictionSet) -> np.ndarray:
+    """Float [N, K] whose softmax was served."""
+    is_calibrated = bool(predictions.served) and all(flags.calibrated for flags in predictions.served)
+    return np.log(predictions.probabilities) if is_calibrated else predictions.logits
 
 
 def _image_rows(predictions: PredictionSet) -> list[dict[str, str]]:

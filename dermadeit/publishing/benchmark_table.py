@@ -51,7 +51,7 @@ _CAPTION = (
 _COMPARISON_CAPTION = (
     "{ours} minus each other model, on the same resamples. Bold: the interval excludes 0. McNemar's test "
     "compares the errors, DeLong's test the AUROC of `{target}`. Both assume independent images; the "
-    "intervals do not. Their p-values are adjusted for {count} comparisons (Holm)."
+    "intervals do not. Their p-values are adjusted for {count} (Holm)."
 )
 _LEAKAGE_CAPTION = (
     "Leakage test: one recipe on a split by lesion and on a split by image, where other images of test "
@@ -138,7 +138,8 @@ def _render_task(task: Task, metrics: Mapping[str, Any], models: Mapping[str, An
         caption = f"{ours} by source, and by number of views:"
         parts += [caption, _source_table(metrics)]
     if metrics["comparisons"]:
-        caption = _COMPARISON_CAPTION.format(ours=ours, target=target, count=len(metrics["comparisons"]))
+        compared = counted(len(metrics["comparisons"]), "comparison")
+        caption = _COMPARISON_CAPTION.format(ours=ours, target=target, count=compared)
         parts += [caption, _comparison_table(metrics, models)]
     if _leakage_test(metrics)["image"]:
         parts += [_LEAKAGE_CAPTION, _leakage_table(metrics, models)]

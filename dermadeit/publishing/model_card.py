@@ -99,7 +99,8 @@ def write_model_card(
             `training.json` and `calibration.json`.
         benchmark: Holds `<task>/metrics.json`, as `benchmark table` writes it.
         evidence: Holds `<task>/` with `metrics.json` as `evaluate` writes it, `robustness.json`,
-            `gate_curve.json`, `out_of_distribution.json`, `faithfulness.json` and `error_detection.json`. Any of
+            `gate_curve.json`, `out_of_distribution.json`, `faithfulness.json`, `error_detection.json` and
+            `other_cameras/metrics.json`. Any of
             them may be missing. What one network's gates do lies under the task that it was trained for.
 
     Raises:
@@ -138,8 +139,12 @@ def render_model_card(tasks: Sequence[_Evidence]) -> str:
         ("Views", "stability"),
     ):
         parts += [*_section(title), *_by_task(tasks, lambda known, key=key: _evaluated(known, key))]
+    parts += [*_section("Age and sex", text.AGE_AND_SEX), *_by_task(tasks, _patient_context)]
     parts += [*_section("Conformal sets"), *_by_task(tasks, _conformal)]
     parts += [*_section("Gates and abstention"), *_by_task(tasks, _gates)]
+    elsewhere = [known for known in tasks if known.show("other_cameras") or "other_cameras" in known.stale]
+    parts += [*_section("Other cameras", text.OTHER_CAMERAS), *_by_task(elsewhere, _other_cameras)]
+    parts += [] if elsewhere else [NOT_MEASURED]
     parts += [*_section("Robustness"), *_by_task(tasks, _robustness)]
     for title, name in (("Explanation checks", "faithfulness"), ("Error detection", "error_detection")):
         parts += [*_section(title), *_by_task(tasks, lambda known, name=name: [_whole(known, name)])]
@@ -316,6 +321,7 @@ def _collect(task: Task, checkpoints: Path, benchmark: Path, evidence: Path) -> 
         "fitted": _read(folder / "calibration.json"),
         "benchmark": _read(benchmark / task.key / METRICS_FILE),
         "evaluation": _read(evidence / task.key / METRICS_FILE).get(OURS, {}),
+        "other_cameras": _read(evidence / task.key / "other_cameras" / METRICS_FILE).get(OURS, {}),
         "robustness": _read(evidence / task.key / ROBUSTNESS_FILE),
         **{
             name: _of_task(_read(evidence / part.key / f"{name}.json"), part)
@@ -412,6 +418,12 @@ def _training(known: _Evidence) -> list[str]:
         "Environment: " + ", ".join(environment) + ".",
         folded(f"Settings: {len(rows)}", markdown_table(["setting", "value"], rows)),
     ]
+    for stage in training.get("earlier_stages") or []:
+        before = stage.get("configuration", {})
+        lines.append(
+            f"An earlier stage came first: {before.get('image_size')} pixels, {before.get('epochs')} epochs, "
+            f"learning rate {any_value(before.get('learning_rate'))}, from `{before.get('init')}`."
+        )
     if training.get("kept_epoch") == "last":
         lines.append(
             f"The weights are those of epoch {training['best_epoch']}, the last, as fixed in advance."
@@ -436,11 +448,7 @@ def _figures(known: _Evidence) -> list[str]:
     columns = {"all": figures, **figures.get("sources", {})}
     rows = [[words(name), *(figure_text(part, name) for part in columns.values())] for name in FIGURES]
     header = ["figure", *(f"{name}, {counted(part['n'], 'image')}" for name, part in columns.items())]
-    note = (
-        "Brier score, NLL, ECE and slope are of the plain softmax here. The section on calibration has the "
-        "calibrated figures."
-    )
-    return [f"{views} views an image. {note}", markdown_table(header, rows)]
+    return [f"{views} views an image, calibrated answers.", markdown_table(header, rows)]
 
 
 def _slices(known: _Evidence) -> list[str]:
@@ -473,6 +481,23 @@ def _evaluated_on(known: _Evidence) -> str:
     return f"Evaluated images: {images}{named}; views an image: {views}."
 
 
+def _patient_context(known: _Evidence) -> list[str]:
+    context = known.show("evaluation", "patient_context")
+    if not context:
+        return [known.missing("evaluation")]
+    photo, with_context, differences = (
+        context["photo"],
+        context["with_context"],
+        context["comparison"]["differences"],
+    )
+    rows = [
+        [title, figure_text(photo, name), figure_text(with_context, name), point_text(differences[name])]
+        for name, title in HEADLINE_FIGURES.items()
+    ]
+    size = f"{counted(photo['n'], 'image')} of patients whose age is known."
+    return [size, markdown_table(["figure", "photo alone", "with age and sex", "difference"], rows)]
+
+
 def _gates(known: _Evidence) -> list[str]:
     lines = [*_evaluated(known, "abstention"), *_of_earlier_gates(known, "evaluation")]
     if risk := known.show("evaluation", "risk_coverage"):
@@ -492,6 +517,15 @@ def _gates(known: _Evidence) -> list[str]:
     lines += gate_tables(curve) if curve else [known.missing("gate_curve")]
     tables = out_of_distribution_tables(report) if report else [known.missing("out_of_distribution")]
     return [*lines, "Which scores were compared for the distance:", *tables]
+
+
+def _other_cameras(known: _Evidence) -> list[str]:
+    figures = known.show("other_cameras")
+    if not figures:
+        return [known.missing("other_cameras")]
+    size = f"{counted(figures['n'], 'image')}, views an image: {figures['views']}. Calibrated answers:"
+    rows = [[words(name), figure_text(figures, name)] for name in FIGURES]
+    return [size, markdown_table(["figure", "value"], rows), figures_table(figures["abstention"])]
 
 
 def _of_earlier_gates(known: _Evidence, name: str) -> list[str]:

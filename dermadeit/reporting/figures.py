@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -301,12 +302,18 @@ def accuracy_latency_figure(points: Sequence[ModelPoint]) -> Figure:
 
 
 def training_curves(training: Mapping[str, Any]) -> Figure:
-    """Losses, validation figures and learning rate by epoch, from a checkpoint's `training.json`."""
-    title, curves = "Training", training.get("curves") or []
-    if not curves:
+    """Losses, validation figures and learning rate by epoch, from a checkpoint's `training.json`.
+
+    The epochs of a training that went on from the weights of another one are counted on from there.
+    """
+    title, last = "Training", training.get("curves") or []
+    if not last:
         return words_only(title, "The checkpoint has no record of its training.")
+    earlier = [stage["curves"] for stage in training.get("earlier_stages") or []]
+    curves = list(chain(*earlier, last))
     figure, panels = new_figure(6.6, rows=(1.2, 1.2, 0.7), sharex=True)
-    epochs = [point["epoch"] for point in curves]
+    epochs = range(1, len(curves) + 1)
+    before = len(curves) - len(last)
     # The last epoch is kept where no figure has chosen one.
     chosen = training.get("selection_metric")
     losses = [name for name in curves[0] if name.endswith("loss")]
@@ -330,11 +337,16 @@ def training_curves(training: Mapping[str, Any]) -> Figure:
                 bbox_to_anchor=(-0.02, 1), handlelength=2.6, columnspacing=1.4, borderaxespad=0.2,
             )  # fmt: skip
         if training.get("best_epoch") is not None:
-            axes.axvline(training["best_epoch"], color=INK, alpha=0.5, linewidth=1, linestyle=(0, (1, 2)))
+            axes.axvline(
+                before + training["best_epoch"], color=INK, alpha=0.5, linewidth=1, linestyle=(0, (1, 2))
+            )
     panels[-1].set_xlabel("Epoch")
     panels[-1].locator_params(axis="x", integer=True)
-    best = next((point for point in curves if point["epoch"] == training.get("best_epoch")), curves[-1])
-    kept = f"Epoch {best['epoch']} of {len(curves)} was kept"
+    best = next((point for point in last if point["epoch"] == training.get("best_epoch")), last[-1])
+    kept = f"Epoch {before + best['epoch']} of {len(curves)} was kept"
+    if earlier:
+        starts = ", ".join(str(sum(map(len, earlier[: index + 1])) + 1) for index in range(len(earlier)))
+        kept = f"A new stage of the training began with epoch {starts}. {kept}"
     value = (
         ""
         if chosen is None or best.get(chosen) is None

@@ -144,6 +144,14 @@ def test_filed_predictions_are_those_that_were_added(published: Path) -> None:
     assert [ours.task.classes[label] for label in ours.labels] == [row["label_true"] for row in added]
 
 
+def test_of_a_calibrated_network_what_it_served_is_filed(tmp_path: Path) -> None:
+    given = {"calibrated": True, "p_nevus": 0.3, "p_others": 0.7}
+    folder = _write_predictions(tmp_path / "of_own", "dermadeit", 1, overwrite=given)
+    _benchmark("add", folder, "--root", tmp_path / "root")
+    filed = read_benchmark(tmp_path / "root" / "binary", get_task("binary")).models["dermadeit"][8]
+    np.testing.assert_allclose(filed.probabilities, [[0.3, 0.7]] * len(filed), atol=1e-4)
+
+
 @pytest.mark.slow
 def test_figures_and_tables_come_from_the_predictions_alone(root: Path, results: Path) -> None:
     metrics, text = _metrics(root), results.read_text()

@@ -102,12 +102,26 @@ def _results(task: str, weights: str = WEIGHTS) -> dict[str, dict[str, Any]]:
                         "ham10000": {key: {"coverage": numbers.point()} for key in ("all", classes[0])}
                     },
                 },
+                "patient_context": {
+                    "photo": numbers.figures(),
+                    "with_context": numbers.figures(),
+                    "comparison": {"differences": {name: numbers.difference() for name in FIGURES}},
+                },
                 "stability": {"flip_rate": numbers.point()},
                 "abstention": {"abstained": numbers.point()},
                 "risk_coverage": {
                     "aurc": {"value": numbers.share(), "interval": None},
                     "curve": [{"coverage": 0.5, "risk": numbers.share(), "confidence": numbers.share()}],
                 },
+            }
+        },
+        f"evidence/{task}/other_cameras/metrics.json": {
+            "dermadeit": {
+                **numbers.figures(),
+                "n": 567,
+                "views": 8,
+                "weights_sha256": weights,
+                "abstention": {"abstained": numbers.point()},
             }
         },
         f"evidence/{task}/robustness.json": {

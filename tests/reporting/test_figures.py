@@ -150,10 +150,21 @@ def test_training_curves_are_those_of_the_shipped_checkpoints() -> None:
         training = json.loads(path.read_text())
         figure = training_curves(training)
         epochs, losses = _line(figure, "loss")
-        assert list(epochs) == [point["epoch"] for point in training["curves"]]
-        assert list(losses) == [point["loss"] for point in training["curves"]]
-        assert f"Epoch {training['best_epoch']} of {len(epochs)} was kept" in alt_text(figure)
+        stages = [*training.get("earlier_stages", []), training]
+        assert list(losses) == [point["loss"] for stage in stages for point in stage["curves"]]
+        assert list(epochs) == list(range(1, len(losses) + 1))
+        kept = len(losses) - len(training["curves"]) + training["best_epoch"]
+        assert f"Epoch {kept} of {len(epochs)} was kept" in alt_text(figure)
     assert "no record" in alt_text(training_curves({}))
+
+
+def test_the_curves_of_earlier_stages_come_first() -> None:
+    first, second = ([{"epoch": epoch, "loss": epoch + stage} for epoch in (1, 2)] for stage in (0.5, 0.25))
+    figure = training_curves({"curves": second, "best_epoch": 2, "earlier_stages": [{"curves": first}]})
+    epochs, losses = _line(figure, "loss")
+    assert list(epochs) == [1, 2, 3, 4]
+    assert list(losses) == [1.5, 2.5, 1.25, 2.25]
+    assert "began with epoch 3. Epoch 4 of 4" in alt_text(figure)
 
 
 def test_slices_are_dots_with_their_intervals_and_small_ones_are_left_out() -> None:

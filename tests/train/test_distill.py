@@ -181,7 +181,9 @@ def test_a_training_gives_the_losses_that_it_gave_before(settings: dict, case: s
     given = {name: settings[name] for name in places} | own | {"precision": settings["precision"]}
     words = [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     if as_before:
-        words = yaml.safe_load(PROGRAMME_FILE.read_text())["stages"]["final"]["arguments"].split() + words
+        words = (
+            yaml.safe_load(PROGRAMME_FILE.read_text())["stages"]["at-224-pixels"]["arguments"].split() + words
+        )
     folder = distill.train(parse_arguments(["--recipe", recipe, *words]).configuration)
     curves = json.loads((folder / "training.json").read_text())["curves"]
     # Processors round differently.
@@ -194,12 +196,18 @@ def test_training_learns_something(settings: dict) -> None:
     assert curves[-1]["classification_loss"] < curves[0]["classification_loss"]
 
 
-def test_a_training_from_a_checkpoint_names_whose_it_was(settings: dict, checkpoint_root: Path) -> None:
-    start = checkpoint_root / "binary" / "mobilenetv2" / "model.safetensors"
-    changes = {"epochs": 1, "model": "mobilenetv2", "teacher": "none", "init": str(start)}
+def test_a_training_from_a_checkpoint_names_whose_it_was_and_keeps_its_curves(
+    settings: dict, checkpoint_root: Path, tmp_path: Path
+) -> None:
+    start = shutil.copytree(checkpoint_root / "binary" / "mobilenetv2", tmp_path / "start")
+    before = {"best_epoch": 1, "curves": [{"epoch": 1, "loss": 2.5}], "earlier_stages": [{"curves": []}]}
+    (start / "training.json").write_text(json.dumps(before))
+    changes = {"epochs": 1, "model": "mobilenetv2", "teacher": "none"}
+    changes["init"] = str(start / "model.safetensors")
     folder = distill.train(TrainingConfiguration.create(**settings | changes))
     record = json.loads((folder / "training.json").read_text())
     assert record["configuration"]["init"] == "binary/mobilenetv2/model.safetensors"
+    assert record["earlier_stages"] == [{"curves": []}, {"best_epoch": 1, "curves": before["curves"]}]
 
 
 def test_another_training_in_the_folder_is_not_continued(settings: dict, tmp_path: Path) -> None:

@@ -76,12 +76,21 @@ def _facts(record: TrainingRecord) -> list[tuple[str, Any]]:
     facts = [
         ("Network", f"{record.config.get('architecture', 'unknown')}, {size[1]} × {size[2]} px"),
         ("Started from", settings.get("init")),
+        ("Earlier stages", _stages(training)),
         ("Teacher", teacher_networks(str(settings.get("teacher") or ""))),
         ("Chosen", _chosen(training)),
         ("Trained on", ", ".join(used)),
         ("Weights", record.weights_sha256 and record.weights_sha256[:12]),
     ]
     return [(name, value) for name, value in facts if value]
+
+
+def _stages(training: Mapping[str, Any]) -> str:
+    earlier = [stage.get("configuration", {}) for stage in training.get("earlier_stages") or []]
+    return "; ".join(
+        f"{stage.get('epochs')} epochs at {stage.get('image_size')} px, from {stage.get('init')}"
+        for stage in earlier
+    )
 
 
 def _chosen(training: Mapping[str, Any]) -> str:
@@ -149,13 +158,13 @@ _STAGES: Mapping[str, _Stage] = {
         command="python -m train.programme --only diagnosis-at-160-pixels/deit --only '*/at-160-pixels/deit' "
         "--only '*/resolution/*'",
     ),
-    "final": _Stage(
-        title="Models of this app, and the same at 160 pixels",
+    "at-224-pixels": _Stage(
+        title="Models of version 0.2, and the same at 160 pixels",
         meaning=(
-            "The models of this app, trained at 224 pixels, each compared with the same model at 160 "
+            "The models of version 0.2, trained at 224 pixels, each compared with the same model at 160 "
             "pixels. The teacher ensemble of DermaDeiT was trained again in between."
         ),
-        command="python -m train.programme --stage ensemble --stage diagnoses --stage final "
+        command="python -m train.programme --stage ensemble --stage diagnoses --stage at-224-pixels "
         "--stage diagnoses-at-160-pixels --stage at-160-pixels",
     ),
 }

@@ -34,13 +34,14 @@ Figures without a result file are marked as not measured."""
 _RETRAIN = (
     "python train/distill.py --smoke",
     "python train/distill.py --download",
-    "python train/distill.py --task multiclass",
+    "python train/distill.py --recipe plain",
 )
 
 _RETRAINED = """\
 The first command runs all steps on synthetic lesions, in two minutes on a CPU. The second downloads and splits
-ISIC 2019, uses the best teacher available, and prints its plan first. An interrupted training continues where it
-stopped. docs/training.md lists all settings, the baselines, other teachers, other data, and GPUs."""
+ISIC 2019, uses the best teacher available, and prints its plan first. The third trains the same without a teacher.
+An interrupted training continues where it stopped. docs/training.md lists all settings, the baselines, other
+teachers, other data, and GPUs."""
 
 _DEPLOY = (
     "git archive --prefix=dermadeit-space/ HEAD | tar -x -C /tmp",

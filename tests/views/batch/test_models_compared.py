@@ -14,7 +14,7 @@ from dermadeit.errors import UploadError
 from dermadeit.evaluation.comparison import compare_with
 from dermadeit.evaluation.predictions import PredictionSet, measure
 from dermadeit.publishing.benchmark import BENCHMARK_ROOT, read_benchmark
-from dermadeit.tasks import MULTICLASS
+from dermadeit.tasks import BINARY, MULTICLASS
 from dermadeit.views.batch.exports import write_files
 from dermadeit.views.batch.model_comparison import DIFFERING, differences_html
 from dermadeit.views.batch.run import MAX_TABLES, Order, evaluate_batch, read_batch
@@ -161,8 +161,8 @@ def client(app_url, tmp_path_factory):
 
 @pytest.mark.slow
 def test_programs_get_the_figures_of_their_tables_and_the_tests_between_them(client, tmp_path):
-    ours = read_benchmark(BENCHMARK_ROOT / "multiclass", MULTICLASS).models["dermadeit"][8]
-    ours = ours.take(range(60))
+    ours = read_benchmark(BENCHMARK_ROOT / "multiclass", MULTICLASS).models["original"][8]
+    ours = replace(ours.take(range(60)), model="dermadeit")
     rolled = {name: np.roll(getattr(ours, name), 7, axis=0) for name in ("logits", "probabilities")}
     theirs = replace(ours, model="other", **rolled)
     files = [handle_file(write_table(tmp_path / f"{part.model}.csv", part)) for part in (theirs, ours)]
@@ -179,16 +179,16 @@ def test_programs_get_the_figures_of_their_tables_and_the_tests_between_them(cli
 
 
 def test_programs_compare_their_own_model_with_a_shipped_one(client, tmp_path):
-    ours = read_benchmark(BENCHMARK_ROOT / "multiclass", MULTICLASS).models["dermadeit"][8].take(range(60))
+    ours = read_benchmark(BENCHMARK_ROOT / "binary", BINARY).models["dermadeit"][8].take(range(60))
     table = tmp_path / "mine.csv"
     rows = [
         ",".join([image_id, *map(repr, shares)])
         for image_id, shares in zip(ours.image_ids, ours.probabilities.tolist(), strict=True)
     ]
-    table.write_text("\n".join(["image_id,p_mel,p_bcc,p_scc", *rows]) + "\n")
+    table.write_text("\n".join(["image_id,p_nevus,p_others", *rows]) + "\n")
     answer = client.predict(
         files=[handle_file(table)],
-        task="multiclass",
+        task="binary",
         models=["dermadeit"],
         api_name="/compare_predictions",
     )

@@ -128,7 +128,7 @@ def test_stages_that_were_not_run_come_with_their_commands(tmp_path):
     for stage in ("ablations", "three-way"):
         assert f"python -m train.programme --stage teachers --stage {stage}" in page
     assert "--only '*/resolution/*'" in unescape(page)
-    assert "--stage final --stage diagnoses-at-160-pixels" in page
+    assert "--stage at-224-pixels --stage diagnoses-at-160-pixels" in page
     assert "<table" not in page
 
 
