@@ -65,6 +65,8 @@ _SCORE_BINS = 20
 _IMAGES_A_BIN = 10
 _BAND_RESAMPLES = 200
 _THRESHOLDS = np.arange(1, 100) / 100
+# From so many classes on, a matrix has narrow columns.
+_MANY_CLASSES = 5
 _FEWEST_FOR_RELIABILITY = _IMAGES_A_BIN * ERROR_BINS
 """Images from which on the shares of the bins are more than noise."""
 
@@ -236,19 +238,22 @@ def confusion_figure(part: PredictionSet, normalised: bool = False) -> Figure:
     counts = sk.confusion_matrix(part.labels, part.answers, labels=np.arange(len(names)))
     totals = counts.sum(axis=1, keepdims=True)
     shares = counts / np.maximum(totals, 1)
+    is_narrow = len(names) >= _MANY_CLASSES
     figure, [axes] = new_figure(2.0 + 0.62 * len(names))
     axes.grid(False)
     # By share in both, so that a rare class is not lost in the dark.
     axes.pcolormesh(shares, cmap="cividis", vmin=0, vmax=1, edgecolors="white", linewidth=1.5)
     for row, column in np.ndindex(*counts.shape):
-        shown = _cell_text(int(counts[row, column]), int(totals[row, 0]), normalised)
+        shown = _cell_text(
+            int(counts[row, column]), int(totals[row, 0]), normalised, decimals=0 if is_narrow else 1
+        )
         axes.text(
             column + 0.5, row + 0.5, shown, ha="center", va="center", fontsize=TEXT_POINTS + 1,
             color=readable_on(colormaps["cividis"](shares[row, column])),
         )  # fmt: skip
     places = np.arange(len(names)) + 0.5
     wrapped = [name.replace(" ", "\n") for name in names]
-    axes.set_xticks(places, wrapped)
+    axes.set_xticks(places, names if is_narrow else wrapped, rotation=90 if is_narrow else 0)
     axes.set_yticks(
         places, [f"{name}\nn = {count(total)}" for name, total in zip(wrapped, totals[:, 0], strict=True)]
     )
@@ -498,7 +503,7 @@ def _square(axes: Axes, x: str, y: str) -> None:
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel=x, ylabel=y)
 
 
-def _cell_text(images: int, total: int, normalised: bool) -> str:
+def _cell_text(images: int, total: int, normalised: bool, *, decimals: int) -> str:
     if not normalised:
         return count(images)
-    return percent(images / total) if total else NOTHING
+    return percent(images / total, decimals) if total else NOTHING
