@@ -45,7 +45,7 @@ def run_line(line: str, tiny: dict[str, str] = TINY) -> None:
             code = 0 if load_answering(app.read_arguments(arguments)[0]) else 1
         case ["python", "-m", "dermadeit", *arguments]:
             result = CliRunner().invoke(cli.app, arguments)
-            code = result.exit_code
+            code, line = result.exit_code, f"{line}\n{result.output}"
             if file:
                 Path(file.strip()).write_text(result.stdout, encoding="utf-8")
         case _:
