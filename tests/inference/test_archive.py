@@ -103,7 +103,11 @@ def check_answers(folder: Path, expected: dict[str, dict], prefix: str = "") -> 
         answer = json.loads(row["record"])
         assert answer.pop("file") == prefix + name
         for key in ("logits", "probabilities", "class_probabilities"):
-            assert answer[key] == (record[key] and pytest.approx(record[key], abs=1e-5)), (name, key)
+            # Which photos share a pass decides the last digits.
+            assert answer[key] == (record[key] and pytest.approx(record[key], rel=1e-4, abs=1e-4)), (
+                name,
+                key,
+            )
         exact = ("status", "sha256", "label", "verdict", "error", "ledger")
         assert [answer[key] for key in exact] == [record[key] for key in exact], name
         assert row["status"] == record["status"]
