@@ -308,7 +308,8 @@ def _too_large(app: RunningApp) -> int:
     for headers in ({"X-Long": "x" * 200_000}, {f"X-{number}": "x" * 500 for number in range(300)}):
         try:
             assert httpx.get(app.url, headers=headers, timeout=PATIENCE_S).status_code in _REFUSED
-        except httpx.RemoteProtocolError:
+        except httpx.TransportError:
+            # It hangs up.
             continue
     deep = b'{"data": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
     for body in (deep, b'{"data": [' + b'"x",' * 300_000 + b"1]}", b"{", b"\xff", b""):
