@@ -42,6 +42,8 @@ from dermadeit.tasks import BINARY
 _ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
 _LESIONS = 64
 _SMALL_DISK = "1m"
+_WHOLE_OR_NOTHING = ("evaluation", "preparing", "calibration")
+"""Works that leave what they end with; the others also leave where they have come to."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +175,13 @@ def disturb(name: str, work: Work, inputs: Path, kills: int) -> dict[str, object
     done = run(work.arguments(undisturbed))
     took, expected = time.monotonic() - start, work.result(undisturbed)
     if done.returncode or expected is None:
-        return {"kills": 0, "same": 0, "half": [], "failure": done.stderr[-500:]}
+        return {
+            "kills": 0,
+            "same": 0,
+            "half": [],
+            "differing": [],
+            "failure": done.stderr[-500:].replace(str(inputs), "…"),
+        }
     killed = same = 0
     half, differing = [], []
     for number in range(kills):
@@ -183,10 +191,10 @@ def disturb(name: str, work: Work, inputs: Path, kills: int) -> dict[str, object
         killed += kill(work.arguments(folder), moment)
         try:
             left = work.result(folder)
-            if left not in (None, expected) and name in ("evaluation", "preparing", "calibration"):
+            if left not in (None, expected) and name in _WHOLE_OR_NOTHING:
                 half.append(f"after {moment:.1f} s: other files")
         except (DermaDeiTError, OSError, ValueError) as error:
-            half.append(f"after {moment:.1f} s: {error}")
+            half.append(f"after {moment:.1f} s: {error}".replace(str(inputs), "…"))
         again = run(work.arguments(folder))
         result = work.result(folder) if again.returncode == 0 else again.stderr[-500:]
         if result == expected:
@@ -233,7 +241,7 @@ def fill_disk(name: str, work: Work, inputs: Path) -> dict[str, object]:
                 if "ro" not in options:
                     (disk / "ballast").write_bytes(bytes(1_000_000))
                 done = run(work.arguments(disk))
-                message = (done.stderr.strip().splitlines() or [""])[-1]
+                message = (done.stderr.strip().splitlines() or [""])[-1].replace(str(inputs), "…")
                 found[title] = {
                     "exit code": done.returncode,
                     "message": message[-300:],
@@ -300,7 +308,7 @@ def damage_cache(work: Work, inputs: Path) -> dict[str, object]:
         if done.returncode == 0:
             found[title] = "made anew" if work.result(folder) == expected else "used as it is"
         else:
-            found[title] = f"refused: {done.stderr.strip().splitlines()[-1][-300:]}"
+            found[title] = f"refused: {done.stderr.strip().splitlines()[-1][-300:]}".replace(str(inputs), "…")
         shutil.rmtree(folder)
     return found
 

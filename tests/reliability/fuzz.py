@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import copy
 import io
 import json
 import multiprocessing
@@ -348,7 +349,7 @@ def _changed_json(seed: bytes, chance: random.Random) -> bytes:
                 case 1 if isinstance(place, dict):
                     place[chance.choice(("", "x", "format", "0"))] = place.pop(key)
                 case _:
-                    place[key] = chance.choice(_VALUES)
+                    place[key] = copy.deepcopy(chance.choice(_VALUES))
             break
     return json.dumps(content).encode()
 
