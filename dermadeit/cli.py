@@ -991,14 +991,15 @@ def _explain(
     from dermadeit.files import write_atomically
     from dermadeit.imaging.decode import decode_image, encode_png
     from dermadeit.inference.faithfulness import check_saliency, outline_removed_area
-    from dermadeit.inference.saliency import DEFAULT_OPACITY, grad_cam
+    from dermadeit.inference.saliency import DEFAULT_OPACITY, SALIENCY_METHODS, default_method
 
     try:
         image = decode_image(file, frame=frame)
     except ImageError as error:
         typer.echo(f"{file}: the file changed after it was read. {error.user_message}", err=True)
         return prediction, None
-    saliency_map = grad_cam(predictor, image, prediction.label)
+    explain = SALIENCY_METHODS[default_method(predictor)]
+    saliency_map = explain(predictor, image, prediction.label)
     if check:
         checked = check_saliency(predictor, image, saliency_map)
         tested = {"method": saliency_map.method, "class": prediction.label, **asdict(checked)}

@@ -39,7 +39,7 @@ from dermadeit.inference.faithfulness import (
     randomised_correlations,
 )
 from dermadeit.inference.predictor import Predictor, load_predictor
-from dermadeit.inference.saliency import DEFAULT_METHOD, SALIENCY_METHODS, SaliencyMap
+from dermadeit.inference.saliency import SALIENCY_METHODS, SaliencyMap, default_method
 from dermadeit.metrics.classification import CONFIDENCE, INTERVAL_METHOD, RESAMPLES
 from dermadeit.models.checkpoints import CHECKPOINT_ROOT
 from dermadeit.tasks import get_task
@@ -60,7 +60,9 @@ def measure_maps(predictor: Predictor, images: Sequence[LesionImage], steps: int
     rows: dict[str, list[dict[str, float]]] = {}
     for image in tqdm(images, desc="maps", disable=None):
         maps = {name: explain(predictor, image, None) for name, explain in methods.items()}
-        references = reference_maps(maps[DEFAULT_METHOD], np.random.default_rng(int(image.sha256, 16)))
+        references = reference_maps(
+            maps[default_method(predictor)], np.random.default_rng(int(image.sha256, 16))
+        )
         for name, saliency in (maps | references).items():
             rows.setdefault(name, []).append(measure_map(predictor, image, saliency, steps))
     return {

@@ -15,7 +15,7 @@ from dermadeit.imaging.quality import assess_quality
 from dermadeit.imaging.skin_tone import skin_angle
 from dermadeit.inference.faithfulness import check_saliency
 from dermadeit.inference.predictor import DEFAULT_VIEWS, Predictor
-from dermadeit.inference.saliency import DEFAULT_OPACITY, grad_cams
+from dermadeit.inference.saliency import DEFAULT_OPACITY, SALIENCY_METHODS, default_method
 from dermadeit.reporting.format import rounded
 from dermadeit.reporting.markdown import markdown_table
 
@@ -38,7 +38,8 @@ def measure_steps(predictor: Predictor, seconds: float, least: int) -> dict[str,
     squash = predictor.checkpoint.preprocessing.squash
     pixels = squash(image.pixels)[None]
     key = label(predictor, photo, DEFAULT_VIEWS).label
-    drawn = grad_cams(predictor, image)[key]
+    explain = SALIENCY_METHODS[default_method(predictor)]
+    drawn = explain(predictor, image, key)
 
     def check_photo() -> None:
         assess_quality(image)
@@ -53,7 +54,7 @@ def measure_steps(predictor: Predictor, seconds: float, least: int) -> dict[str,
     beside = {
         f"decoding a JPEG of {_LARGE}": lambda: decode_image(large, enough_side=READING_SIDE),
         "one view through the network": lambda: predictor.runtime.run(pixels, [1]),
-        "heatmaps of all classes": lambda: grad_cams(predictor, image),
+        "heatmap of a class": lambda: explain(predictor, image, key),
         "one heatmap over the photo": lambda: drawn.overlay(image, DEFAULT_OPACITY),
         "test of a heatmap": lambda: check_saliency(predictor, image, drawn),
     }

@@ -14,7 +14,7 @@ from benchmarks.speed.row import CEILING, FLOOR, OURS, PEER, Ratio, make_row, ti
 from dermadeit.imaging.decode import READING_SIDE, decode_image
 from dermadeit.inference.predictor import DEFAULT_VIEWS, Predictor
 from dermadeit.inference.records import Prediction
-from dermadeit.inference.saliency import DEFAULT_OPACITY, grad_cam
+from dermadeit.inference.saliency import DEFAULT_OPACITY, SALIENCY_METHODS, default_method
 
 _USUAL, _LARGE = (f"{width:,} × {height:,}" for width, height in (USUAL_SIZE, LARGE_SIZE))
 
@@ -89,4 +89,5 @@ def draw_overlay(predictor: Predictor, photo: bytes) -> np.ndarray:
     image = decode_image(photo, enough_side=READING_SIDE)
     [record] = predictor.predict([image], 1)
     assert isinstance(record, Prediction), "the examples can be read"
-    return grad_cam(predictor, image, record.label).overlay(image, DEFAULT_OPACITY)
+    explain = SALIENCY_METHODS[default_method(predictor)]
+    return explain(predictor, image, record.label).overlay(image, DEFAULT_OPACITY)

@@ -1,4 +1,4 @@
-"""Where in the image the answer comes from: Grad-CAM, and attention rollout for transformers."""
+"""Where in the image the answer comes from: Grad-CAM; of transformers also Grad-SAM and attention rollout."""
 
 from __future__ import annotations
 
@@ -88,6 +88,27 @@ def grad_cam(predictor: Predictor, image: LesionImage, class_key: str | None = N
     return _as_map(maps[index], task.classes[index], "Grad-CAM")
 
 
+def grad_sam(predictor: Predictor, image: LesionImage, class_key: str | None = None) -> SaliencyMap:
+    """Grad-SAM (Barkan et al. 2021, 2204.11073) of one image, without test-time augmentation.
+
+    What the class token takes from each patch, where taking more of it would raise the score: the attention of
+    every block times the positive part of its gradient, added up over heads and blocks. Only the patches are
+    shown.
+
+    Args:
+        predictor: The model to explain, a transformer.
+        image: The decoded image.
+        class_key: The class to explain; None for the predicted one.
+
+    Raises:
+        ModelError: The model is no transformer.
+        TaskError: The task has no such class.
+        PredictionError: The model gives no usable numbers for this image.
+    """
+    _require_attention(predictor, "to weigh")
+    return _explain(_transformer_grad_sam, predictor, image, class_key, method="Grad-SAM")
+
+
 def attention_rollout(predictor: Predictor, image: LesionImage, class_key: str | None = None) -> SaliencyMap:
     """Attention rollout (Abnar and Zuidema 2020, 2005.00928) of one image, without test-time augmentation.
 
@@ -106,27 +127,27 @@ def attention_rollout(predictor: Predictor, image: LesionImage, class_key: str |
         TaskError: The task has no such class.
         PredictionError: The model gives no usable numbers for this image.
     """
-    spec = predictor.checkpoint.spec
-    if not spec.is_transformer:
-        raise ModelError(
-            f"{spec.title} has no attention to roll out. Ask for Grad-CAM, or for a transformer.",
-            code=ErrorCode.METHOD_DOES_NOT_FIT,
-        )
+    _require_attention(predictor, "to roll out")
     return _explain(_transformer_rollout, predictor, image, class_key, method="Attention rollout")
 
 
 SALIENCY_METHODS: Mapping[str, Callable[[Predictor, LesionImage, str | None], SaliencyMap]] = (
-    MappingProxyType({"grad-cam": grad_cam, "attention-rollout": attention_rollout})
+    MappingProxyType({"grad-sam": grad_sam, "grad-cam": grad_cam, "attention-rollout": attention_rollout})
 )
 """Every method by its key, called with predictor, image and class key (None for the predicted class)."""
 
-DEFAULT_METHOD = "grad-cam"
-"""What `benchmarks/evidence/faithfulness.py` favours. Rollout hardly changes while the weights of the last blocks
-become random, and no class has a part in it."""
+WITHOUT_CLASS = "attention-rollout"
+"""The method whose map is the same for every class."""
 
 
-def grad_cams(predictor: Predictor, image: LesionImage) -> dict[str, SaliencyMap]:
-    """`grad_cam` of every class of the task, in its order: of a transformer, for the price of one.
+def default_method(*predictors: Predictor) -> str:
+    """Key of the method whose maps pass their test most often, of those that fit all of the models."""
+    of_transformers = all(predictor.checkpoint.spec.is_transformer for predictor in predictors)
+    return "grad-sam" if of_transformers else "grad-cam"
+
+
+def explain_every_class(predictor: Predictor, image: LesionImage) -> dict[str, SaliencyMap]:
+    """The map of every class of the task by the default method, in the order of the classes.
 
     Args:
         predictor: The model to explain.
@@ -135,11 +156,17 @@ def grad_cams(predictor: Predictor, image: LesionImage) -> dict[str, SaliencyMap
     Raises:
         PredictionError: The model gives no usable numbers for this image.
     """
-    task = predictor.checkpoint.task
-    if predictor.checkpoint.spec.is_transformer:
-        maps, _ = _transformer_cams(predictor, image)
-        return {key: _as_map(values, key, "Grad-CAM") for key, values in zip(task.classes, maps, strict=True)}
-    return {key: grad_cam(predictor, image, key) for key in task.classes}
+    explain = SALIENCY_METHODS[default_method(predictor)]
+    return {key: explain(predictor, image, key) for key in predictor.checkpoint.task.classes}
+
+
+def _require_attention(predictor: Predictor, purpose: str) -> None:
+    spec = predictor.checkpoint.spec
+    if not spec.is_transformer:
+        raise ModelError(
+            f"{spec.title} has no attention {purpose}. Ask for Grad-CAM, or for a transformer.",
+            code=ErrorCode.METHOD_DOES_NOT_FIT,
+        )
 
 
 def _explain(
@@ -225,6 +252,39 @@ def _last_block_cams(
     return shaped, _predicted(logits[0], groups)
 
 
+def _transformer_grad_sam(
+    classifier: LesionClassifier, batch: torch.Tensor, groups: ClassGroups, index: int | None
+) -> tuple[np.ndarray, int]:
+    import torch
+
+    from dermadeit.models.classifier import embed_patches
+
+    backbone = classifier.backbone
+    prefix, attentions = backbone.num_prefix_tokens, []
+    with torch.no_grad():
+        tokens = embed_patches(backbone, batch)
+    with torch.enable_grad():
+        for block in backbone.blocks:
+            attention, values = _attention(block.attn, block.norm1(tokens))
+            if not attention.requires_grad:
+                attention.requires_grad_(True)
+            attentions.append(attention)
+            attended = block.attn.proj((attention @ values).transpose(1, 2).flatten(2))
+            tokens = tokens + block.ls1(attended)
+            tokens = tokens + block.ls2(block.mlp(block.norm2(tokens)))
+        class_embedding, _ = classifier.pool(backbone.norm(tokens))
+        [logits] = classifier.head(class_embedding)
+        if index is None:
+            index = _predicted(logits, groups)
+        gradients = torch.autograd.grad(_score(logits, groups, index), attentions)
+    with torch.no_grad():
+        weighed = [
+            (attention * gradient.relu())[0, :, 0, prefix:].sum(dim=0)
+            for attention, gradient in zip(attentions, gradients, strict=True)
+        ]
+    return torch.stack(weighed).sum(dim=0).view(backbone.patch_embed.grid_size).float().cpu().numpy(), index
+
+
 def _transformer_rollout(
     classifier: LesionClassifier, batch: torch.Tensor, groups: ClassGroups, index: int | None
 ) -> tuple[np.ndarray, int]:
@@ -239,7 +299,7 @@ def _transformer_rollout(
         itself = torch.eye(tokens.shape[1], device=tokens.device)
         rollout = itself
         for block in backbone.blocks:
-            attention = _attention(block.attn, block.norm1(tokens))[0].mean(dim=0)
+            attention = _attention(block.attn, block.norm1(tokens))[0][0].mean(dim=0)
             rollout = (attention + itself) / 2 @ rollout
             tokens = block(tokens)
         if index is None:
@@ -248,12 +308,15 @@ def _transformer_rollout(
     return rollout[0, prefix:].view(backbone.patch_embed.grid_size).float().cpu().numpy(), index
 
 
-def _attention(layer: TimmModel, tokens: torch.Tensor) -> torch.Tensor:
-    """What each token takes from each by a timm attention layer: [B, T, D] to [B, heads, T, T], rows sum to 1."""
+def _attention(layer: TimmModel, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """What each token takes from each by a timm attention layer, and the values that it takes.
+
+    Of [B, T, D]: [B, heads, T, T], whose rows sum to 1, and [B, heads, T, D / heads].
+    """
     shape = (3, layer.num_heads, layer.head_dim)
-    queries, keys, _ = layer.qkv(tokens).unflatten(-1, shape).permute(2, 0, 3, 1, 4)
+    queries, keys, values = layer.qkv(tokens).unflatten(-1, shape).permute(2, 0, 3, 1, 4)
     scores = layer.q_norm(queries) * layer.scale @ layer.k_norm(keys).transpose(-2, -1)
-    return scores.softmax(dim=-1)
+    return scores.softmax(dim=-1), values
 
 
 def _convolutional_cam(

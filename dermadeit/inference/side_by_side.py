@@ -18,7 +18,7 @@ from dermadeit.inference.decision import decide_at_point
 from dermadeit.inference.faithfulness import SaliencyCheck, check_saliency
 from dermadeit.inference.predictor import DEFAULT_VIEWS, Predictor, check_views
 from dermadeit.inference.records import ABSTAIN, Decision, ItemFailure, Prediction
-from dermadeit.inference.saliency import SaliencyMap, grad_cams
+from dermadeit.inference.saliency import SaliencyMap, explain_every_class
 from dermadeit.models.specs import MODEL_SPECS
 from dermadeit.tasks import Task
 from dermadeit.trust.calibration import OPERATING_POINTS
@@ -214,7 +214,7 @@ def read_with(predictor: Predictor, image: LesionImage) -> ModelReading:
     [record] = predictor.predict([image])
     if isinstance(record, ItemFailure):
         raise PredictionError(record.message, code=ErrorCode(record.code))
-    maps = grad_cams(predictor, image)
+    maps = explain_every_class(predictor, image)
     return ModelReading(
         MODEL_SPECS[checkpoint.model].title,
         record,

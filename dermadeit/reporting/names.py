@@ -41,7 +41,7 @@ HEATMAP_STATES: Mapping[str, str] = MappingProxyType(
 """What is known of a heatmap, and its badge."""
 
 METHOD_TITLES: Mapping[str, str] = MappingProxyType(
-    {"grad-cam": "Grad-CAM", "attention-rollout": "Attention rollout"}
+    {"grad-sam": "Grad-SAM", "grad-cam": "Grad-CAM", "attention-rollout": "Attention rollout"}
 )
 """Each method of `saliency.SALIENCY_METHODS` and its name."""
 

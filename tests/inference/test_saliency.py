@@ -14,7 +14,15 @@ from dermadeit.errors import ModelError, TaskError
 from dermadeit.imaging.decode import decode_image
 from dermadeit.imaging.preprocessing import Preprocessing
 from dermadeit.inference.predictor import Predictor, load_predictor
-from dermadeit.inference.saliency import SALIENCY_METHODS, SaliencyMap, attention_rollout, grad_cam
+from dermadeit.inference.saliency import (
+    SALIENCY_METHODS,
+    SaliencyMap,
+    attention_rollout,
+    default_method,
+    explain_every_class,
+    grad_cam,
+    grad_sam,
+)
 from dermadeit.models.checkpoints import load_checkpoint, save_checkpoint
 from dermadeit.models.classifier import create_classifier
 from dermadeit.tasks import get_task
@@ -140,6 +148,48 @@ def test_rollout_equals_the_product_of_explicit_attention(
     np.testing.assert_allclose(ours, (expected - expected.min()) / np.ptp(expected), atol=1e-3)
 
 
+def _grad_sam_by_hand(predictor: Predictor, batch: torch.Tensor, index: int) -> np.ndarray:
+    """From timm's own attention, with its weights caught where it drops none of them: [h, w]."""
+    classifier, caught = predictor.checkpoint.classifier, []
+    handles = []
+    for block in classifier.backbone.blocks:
+        block.attn.fused_attn = False
+        handles.append(
+            block.attn.attn_drop.register_forward_hook(
+                lambda _module, _given, weights: caught.append(weights)
+            )
+        )
+    classifier.requires_grad_(True)
+    score = classifier(batch)[0, index]
+    gradients = torch.autograd.grad(score, caught)
+    for handle in handles:
+        handle.remove()
+    prefix = classifier.backbone.num_prefix_tokens
+    total = sum(
+        weights.detach()[0, :, 0, prefix:] * gradient[0, :, 0, prefix:].clamp(min=0)
+        for weights, gradient in zip(caught, gradients, strict=True)
+    )
+    return total.sum(dim=0).view(classifier.backbone.patch_embed.grid_size).numpy()
+
+
+@pytest.mark.parametrize(("name", "size"), [("dermadeit", 64), ("dinov2", 56)])
+def test_grad_sam_equals_the_attention_of_timm_times_its_gradient(
+    lesion_files: list[Path], tmp_path: Path, name: str, size: int
+) -> None:
+    torch.manual_seed(0)
+    classifier = create_classifier(name, 2, image_size=size)
+    save_checkpoint(tmp_path, classifier, get_task("binary"), Preprocessing(size))
+    predictor = Predictor(load_checkpoint(tmp_path))
+    image = decode_image(lesion_files[0])
+    maps = explain_every_class(predictor, image)
+    assert default_method(predictor) == "grad-sam"
+    for index, (key, found) in enumerate(maps.items()):
+        assert (found.class_key, found.method) == (key, "Grad-SAM")
+        expected = _grad_sam_by_hand(predictor, predictor.checkpoint.preprocessing(image.pixels)[None], index)
+        np.testing.assert_allclose(found.values, (expected - expected.min()) / np.ptp(expected), atol=1e-3)
+    assert not np.allclose(maps["nevus"].values, maps["others"].values)
+
+
 def test_rollout_names_a_class_but_does_not_depend_on_it(
     predictors: dict[str, Predictor], lesion_files: list[Path]
 ) -> None:
@@ -157,12 +207,20 @@ def test_rollout_is_refused_without_attention(checkpoint_root: Path, lesion_file
     predictor = load_predictor("binary", "mobilenetv2", root=checkpoint_root)
     with pytest.raises(ModelError, match="Ask for Grad-CAM"):
         attention_rollout(predictor, decode_image(lesion_files[0]))
+    with pytest.raises(ModelError, match="Ask for Grad-CAM"):
+        grad_sam(predictor, decode_image(lesion_files[0]))
+    assert default_method(predictor) == "grad-cam"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "model"),
-    [("grad-cam", "dermadeit"), ("grad-cam", "mobilenetv2"), ("attention-rollout", "dermadeit")],
+    [
+        ("grad-sam", "dermadeit"),
+        ("grad-cam", "dermadeit"),
+        ("grad-cam", "mobilenetv2"),
+        ("attention-rollout", "dermadeit"),
+    ],
 )
 def test_threads_never_get_each_others_map(
     checkpoint_root: Path, lesion_files: list[Path], method: str, model: str

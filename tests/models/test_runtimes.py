@@ -12,7 +12,7 @@ from dermadeit.errors import ConfigurationError
 from dermadeit.imaging.decode import decode_image
 from dermadeit.imaging.preprocessing import Preprocessing
 from dermadeit.inference.predictor import Predictor, load_predictor
-from dermadeit.inference.saliency import grad_cam, grad_cams
+from dermadeit.inference.saliency import grad_cam
 from dermadeit.models.checkpoints import load_checkpoint, save_checkpoint
 from dermadeit.models.classifier import create_classifier
 from dermadeit.models.runtimes.openvino_runtime import OpenVinoRuntime
@@ -102,16 +102,6 @@ def test_records_and_maps_agree_and_name_their_runtime(
     np.testing.assert_allclose(
         grad_cam(fast, image, key).values, grad_cam(reference, image, key).values, atol=0.1
     )
-
-
-def test_the_maps_of_all_classes_are_those_of_each(
-    predictors: dict[str, Predictor], lesion_files: list[Path]
-) -> None:
-    predictor, image = predictors["multiclass"], decode_image(lesion_files[0])
-    maps = grad_cams(predictor, image)
-    assert list(maps) == list(predictor.checkpoint.task.classes)
-    for key, found in maps.items():
-        np.testing.assert_allclose(found.values, grad_cam(predictor, image, key).values)
 
 
 def test_another_network_than_the_weights_is_run_by_torch(predictors: dict[str, Predictor]) -> None:

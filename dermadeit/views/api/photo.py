@@ -18,7 +18,7 @@ from dermadeit.inference.faithfulness import check_saliency
 from dermadeit.inference.predictor import Predictor
 from dermadeit.inference.prevalence import move_prediction
 from dermadeit.inference.records import ANSWER, FailedRecord, ItemFailure, Prediction, PredictionRecord
-from dermadeit.inference.saliency import DEFAULT_METHOD, DEFAULT_OPACITY, SALIENCY_METHODS
+from dermadeit.inference.saliency import DEFAULT_OPACITY, SALIENCY_METHODS, default_method
 from dermadeit.inference.zoo import tasks_of
 from dermadeit.tasks import get_task
 from dermadeit.views.api.decide import share
@@ -84,7 +84,7 @@ def add_photo_endpoints(predictors: Mapping[str, Predictor]) -> None:
 
     @documented
     def explain(
-        image: Any, task: str, class_key: str | None = None, method: str = DEFAULT_METHOD
+        image: Any, task: str, class_key: str | None = None, method: str | None = None
     ) -> tuple[str, dict[str, Any]]:
         """Draws the heatmap of one photo over it, and checks whether the answer rests on what it marks.
 
@@ -94,7 +94,8 @@ def add_photo_endpoints(predictors: Mapping[str, Predictor]) -> None:
             image: The image file. Over MCP: `data:image/jpeg;base64,…`; a web address is refused.
             task: As for `/predict`.
             class_key: A class of the task; none or an empty text for the predicted class.
-            method: `grad-cam`, or `attention-rollout`, which is the same for every class.
+            method: `grad-sam`, the default of transformers; `grad-cam`, that of convolutional networks; or
+                `attention-rollout`, which is the same for every class.
 
         Returns:
             A PNG file of the photo's size, grey where the check fails; and the check: class and method, whether
@@ -104,7 +105,7 @@ def add_photo_endpoints(predictors: Mapping[str, Predictor]) -> None:
         """
         with refuse_failures():
             predictor = predictors[get_task(str(task), tasks).key]
-            method = method or DEFAULT_METHOD
+            method = method or default_method(predictor)
             if method not in tuple(SALIENCY_METHODS):
                 raise ConfigurationError(
                     f"There is no method “{method}”. Choose one of {', '.join(SALIENCY_METHODS)}."
@@ -136,7 +137,7 @@ def add_photo_endpoints(predictors: Mapping[str, Predictor]) -> None:
         prevalence = gr.Number(None, label="Prevalence")
         # The empty text makes it optional: Gradio asks callers for everything that has no value.
         class_key = gr.Textbox("", label="Class")
-        method = gr.Textbox(DEFAULT_METHOD, label="Method")
+        method = gr.Textbox("", label="Method")
         records = gr.JSON(label="Records")
         overlay = gr.Image(type="filepath", format="png", label="Overlay")
         check = gr.JSON(label="Check of the heatmap")

@@ -9,7 +9,7 @@ import gradio as gr
 
 from dermadeit.data.patient import read_patient
 from dermadeit.inference.predictor import Predictor
-from dermadeit.inference.saliency import DEFAULT_METHOD, DEFAULT_OPACITY
+from dermadeit.inference.saliency import DEFAULT_OPACITY, default_method
 from dermadeit.inference.zoo import tasks_of
 from dermadeit.tasks import get_task
 from dermadeit.views.api.decide import calibration_of, check_settings
@@ -59,7 +59,7 @@ def add_report_endpoint(predictors: Mapping[str, Predictor]) -> None:
 
         Returns:
             An HTML file that needs no network and prints on A4, with the photo and, unless the answer is
-            withheld, the Grad-CAM heatmap of the answer and its check; and the same as JSON: `image`, and in
+            withheld, the heatmap of the answer and its check; and the same as JSON: `image`, and in
             `readings` one for each task with all that `/predict` and `/decide` give.
         """
         with refuse_failures():
@@ -70,10 +70,12 @@ def add_report_endpoint(predictors: Mapping[str, Predictor]) -> None:
                 calibration_of(predictors[key])
             with open_photo(image) as photo:
                 reading = with_patient(read_labels(predictors, photo, key), predictors, patient)
-            for wanted in exports.find_untested(reading, key, settings):
+            for wanted in exports.find_untested(reading, predictors, key, settings):
                 reading = add_heatmap(reading, predictors, *wanted)
             answer = reading.predictions[key]
-            shown = None if is_hidden(answer, settings) else (DEFAULT_METHOD, answer.label)
+            shown = (
+                None if is_hidden(answer, settings) else (default_method(*predictors.values()), answer.label)
+            )
             html = exports.report(reading, predictors, key, settings, shown, DEFAULT_OPACITY)
             return exports.store_report(reading, html), exports.export(reading, predictors, key, settings)
 

@@ -29,7 +29,7 @@ GLOSSARY: Mapping[str, str] = MappingProxyType(
         "Net benefit": "Hits minus weighted false alarms, a share of all lesions. The threshold sets the weight.",
         "McNemar's test": "Tests if two models make equally many errors on the same images.",
         "DeLong's test": "Tests if two models have the same AUROC on the same images.",
-        "Grad-CAM": "A heatmap of the areas that raise the score of a class.",
+        "Grad-SAM, Grad-CAM": "Heatmaps of the areas that raise the score of a class.",
     }
 )
 """What the terms of statistics on the page mean."""

@@ -109,7 +109,9 @@ class Downloads:
         try:
             reading = with_patient(reading, self._predictors, visit.patient)
             settings = self._controls.read_settings(*controls)
-            missing = find_untested(reading, task_key, settings, self._find_shown(reading, task_key, rest))
+            missing = find_untested(
+                reading, self._predictors, task_key, settings, self._find_shown(reading, task_key, rest)
+            )
             if missing:
                 yield {self._status: status_html("Checking the heatmap for the file …")}
             for wanted in missing:

@@ -12,7 +12,7 @@ from dermadeit.inference.decision import DecisionSettings
 from dermadeit.inference.predictor import Predictor
 from dermadeit.inference.prevalence import answer_at, apply_settings
 from dermadeit.inference.records import ABSTAIN, Prediction
-from dermadeit.inference.saliency import DEFAULT_METHOD
+from dermadeit.inference.saliency import default_method
 from dermadeit.reporting.names import METHOD_TITLES
 from dermadeit.reporting.photo_report import ReportFigure, single_image_report
 from dermadeit.tasks import DIAGNOSES, Task
@@ -108,12 +108,17 @@ def report(
 
 
 def find_untested(
-    reading: Reading, task_key: str, settings: DecisionSettings, shown: tuple[str, str] | None = None
+    reading: Reading,
+    predictors: Mapping[str, Predictor],
+    task_key: str,
+    settings: DecisionSettings,
+    shown: tuple[str, str] | None = None,
 ) -> list[tuple[str, str, str]]:
     """Heatmaps that belong into the files and were not drawn and checked yet.
 
     Args:
         reading: The photo's reading.
+        predictors: Task key to predictor.
         task_key: The chosen task.
         settings: What the visitor has set.
         shown: Method and class key of the heatmap on the page; None where there is none.
@@ -122,9 +127,8 @@ def find_untested(
         Task, class key and method of each: that on the page, and that of every answer that is not withheld.
     """
     answers = [reading.predictions[key] for key in reading.tasks_shown(task_key)]
-    heatmaps = [
-        (answer.task, answer.label, DEFAULT_METHOD) for answer in answers if not is_hidden(answer, settings)
-    ]
+    default = default_method(*predictors.values())
+    heatmaps = [(answer.task, answer.label, default) for answer in answers if not is_hidden(answer, settings)]
     if shown is not None:
         method, class_key = shown
         heatmaps.append((task_key, class_key, method))

@@ -11,7 +11,7 @@ import numpy as np
 from dermadeit.imaging.decode import shrink
 from dermadeit.inference.faithfulness import draw_outline, outline_removed_area
 from dermadeit.inference.predictor import Predictor
-from dermadeit.inference.saliency import DEFAULT_METHOD, DEFAULT_OPACITY, SALIENCY_METHODS
+from dermadeit.inference.saliency import DEFAULT_OPACITY, SALIENCY_METHODS, WITHOUT_CLASS, default_method
 from dermadeit.reporting.names import METHOD_TITLES
 from dermadeit.reporting.templates import render
 from dermadeit.tasks import Task
@@ -38,7 +38,8 @@ class HeatmapPanel:
     def __init__(self, predictors: Mapping[str, Predictor]) -> None:
         self._first = next(iter(predictors.values())).checkpoint.task
         # A choice that only works for one of the tasks would have to come and go.
-        self._has_rollout = all(predictor.checkpoint.spec.is_transformer for predictor in predictors.values())
+        self._default = default_method(*predictors.values())
+        self._has_choice = all(predictor.checkpoint.spec.is_transformer for predictor in predictors.values())
 
     def render(self) -> None:
         """Adds controls, badge and legend to the Blocks that is being built; the map itself lies on the photo."""
@@ -62,9 +63,9 @@ class HeatmapPanel:
                 )
                 self.method = gr.Radio(
                     [(title, key) for key, title in METHOD_TITLES.items()],
-                    value=DEFAULT_METHOD,
+                    value=self._default,
                     label="Method",
-                    visible=self._has_rollout,
+                    visible=self._has_choice,
                     elem_id="method",
                     min_width=200,
                 )
@@ -79,7 +80,7 @@ class HeatmapPanel:
 
     def known_method(self, raw: Any) -> str:
         """The method that the control holds; the default for anything else."""
-        return raw if raw in tuple(SALIENCY_METHODS) and self._has_rollout else DEFAULT_METHOD
+        return raw if raw in tuple(SALIENCY_METHODS) and self._has_choice else self._default
 
     def for_class(self, reading: Reading, task_key: str, class_key: str | None, method: str) -> Updates:
         """The heatmap of one class, as far as the reading has it; none for no class, which is said."""
@@ -100,7 +101,7 @@ class HeatmapPanel:
             check,
             METHOD_TITLES[method],
             reading.tasks[task_key].display_names[class_key],
-            of_class=method == DEFAULT_METHOD,
+            of_class=method != WITHOUT_CLASS,
             has_outline=bool(drawn.values.any()),
         )
         return {self.badge: badge_html(check), self.legend: legend}

@@ -13,7 +13,7 @@ from dermadeit.imaging.quality import QualityReport, QualityThresholds, assess_q
 from dermadeit.inference.faithfulness import SaliencyCheck, check_saliency
 from dermadeit.inference.predictor import Predictor, add_patient
 from dermadeit.inference.records import ItemFailure, Prediction
-from dermadeit.inference.saliency import DEFAULT_METHOD, SALIENCY_METHODS, SaliencyMap
+from dermadeit.inference.saliency import SALIENCY_METHODS, SaliencyMap, default_method
 from dermadeit.inference.zoo import tasks_of
 from dermadeit.reporting.names import is_conditional
 from dermadeit.tasks import Task, get_task
@@ -169,7 +169,7 @@ def add_heatmap(
     predictors: Mapping[str, Predictor],
     task_key: str,
     class_key: str,
-    method: str = DEFAULT_METHOD,
+    method: str | None = None,
     *,
     checked: bool = True,
 ) -> Reading:
@@ -180,9 +180,11 @@ def add_heatmap(
         predictors: Task key to predictor.
         task_key: A task of the reading.
         class_key: The class to explain.
-        method: A key of `SALIENCY_METHODS`.
+        method: A key of `SALIENCY_METHODS`; None for the default.
         checked: Whether to check it too, which takes twenty times as long.
     """
+    default = default_method(*predictors.values())
+    method = method or default
     key, predictor, image = (method, class_key), predictors[task_key], reading.inputs[task_key]
     maps, checks = dict(reading.maps.get(task_key, {})), dict(reading.checks.get(task_key, {}))
     predictions = dict(reading.predictions)
@@ -191,7 +193,7 @@ def add_heatmap(
     if checked and key not in checks:
         checks[key] = check_saliency(predictor, image, maps[key])
         answer = predictions[task_key]
-        if key == (DEFAULT_METHOD, answer.label):
+        if key == (default, answer.label):
             tested = {"method": maps[key].method, "class": class_key, **asdict(checks[key])}
             predictions[task_key] = replace(answer, saliency_check=tested)
     return replace(

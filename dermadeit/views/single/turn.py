@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 from dermadeit.data.patient import Patient
 from dermadeit.inference.decision import DecisionSettings
-from dermadeit.inference.saliency import DEFAULT_METHOD
 from dermadeit.views.page.job import Job
 from dermadeit.views.single.reading import Reading
 
@@ -41,7 +40,7 @@ class Turn:
     source: str | None
     task_key: str
     settings: DecisionSettings = field(default_factory=DecisionSettings)
-    method: str = DEFAULT_METHOD
+    method: str = "grad-cam"
     reading: Reading | None = None
     class_key: str | None = None
     patient: Patient | None = None

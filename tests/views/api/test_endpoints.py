@@ -21,7 +21,7 @@ from dermadeit.inference.decision import OWN_THRESHOLD, DecisionSettings, decide
 from dermadeit.inference.lesion import join_photos
 from dermadeit.inference.predictor import Predictor
 from dermadeit.inference.prevalence import answer_at, apply_settings_to_lesion
-from dermadeit.inference.saliency import DEFAULT_METHOD, DEFAULT_OPACITY
+from dermadeit.inference.saliency import DEFAULT_OPACITY, default_method
 from dermadeit.inference.zoo import load_answering
 from dermadeit.reporting.names import WITHHELD
 from dermadeit.tasks import BINARY
@@ -82,7 +82,9 @@ def test_a_report_is_the_one_that_the_page_makes(calibrated, mixed, encoded_phot
     reading = add_heatmap(reading, mixed, "binary", label)
     assert exported == json.loads(json.dumps(export(reading, mixed, "binary", settings)))
     assert Path(file).name == f"dermadeit-{reading.preview.sha256[:8]}.html"
-    made = report(reading, mixed, "binary", settings, (DEFAULT_METHOD, label), DEFAULT_OPACITY)
+    made = report(
+        reading, mixed, "binary", settings, (default_method(*mixed.values()), label), DEFAULT_OPACITY
+    )
     assert undated(Path(file).read_text(encoding="utf-8")) == undated(made)
     assert made.count("data:image/png") == 2
 
@@ -237,7 +239,8 @@ def python_of(document):
 @pytest.mark.slow
 def test_the_documented_examples_run(calibrated, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
-    [library], [api] = python_of("README.md"), python_of("docs/api.md")
+    # The other example, of any HTTP client, has a test of its own.
+    [library], [api, _] = python_of("README.md"), python_of("docs/api.md")
     exec(library, {})
     names = {"running": calibrated}
     exec(api.replace('Client("http://127.0.0.1:7860")', "running"), names)

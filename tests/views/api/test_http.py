@@ -17,7 +17,7 @@ from raw_calls import NOT_UPLOADS, call_raw, file_record
 
 from dermadeit.imaging.decode import decode_image
 from dermadeit.inference.faithfulness import check_saliency
-from dermadeit.inference.saliency import DEFAULT_OPACITY, attention_rollout, grad_cam
+from dermadeit.inference.saliency import DEFAULT_OPACITY, attention_rollout, grad_sam
 from dermadeit.views.page.failures import presentable
 from dermadeit.views.page.uploads import MAX_UPLOAD_BYTES
 from dermadeit.views.single.image_check import check_html
@@ -56,7 +56,7 @@ def test_explain_draws_the_heatmap_in_full_size(client, predictors, encoded_phot
         image=handle_file(path), task=task, class_key=class_key, api_name="/explain"
     )
     photo = decode_image(path)
-    drawn = grad_cam(predictors[task], photo, class_key)
+    drawn = grad_sam(predictors[task], photo, class_key)
     expected = overlay_of(predictors[task], photo, drawn)
     with Image.open(answer) as overlay:
         assert overlay.size == (300, 200)
@@ -246,7 +246,7 @@ def test_many_callers_never_get_each_others_answer(client, predictors, encoded_p
     expected = [record.to_dict() for record in predictors["binary"].predict(paths)]
     photos = [decode_image(path) for path in paths]
     maps = [
-        overlay_of(predictors["binary"], photo, grad_cam(predictors["binary"], photo)) for photo in photos
+        overlay_of(predictors["binary"], photo, grad_sam(predictors["binary"], photo)) for photo in photos
     ]
 
     def call_both(path):

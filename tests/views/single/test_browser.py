@@ -13,7 +13,7 @@ from visitor import DONE, HEATMAP, UPLOAD, Visit, wait_for_answer
 
 from dermadeit.imaging.decode import MAX_BYTES, decode_image
 from dermadeit.inference.faithfulness import check_saliency
-from dermadeit.inference.saliency import attention_rollout, grad_cam
+from dermadeit.inference.saliency import attention_rollout, grad_sam
 from dermadeit.reporting.names import WITHHELD
 from dermadeit.tasks import BINARY, MULTICLASS
 from dermadeit.views.page.examples import read_examples
@@ -64,7 +64,7 @@ def test_upload_gives_label_then_heatmap_then_check(visit, encoded_photo, file_o
     assert names[expected.label] in visited.page.get_attribute(HEATMAP, "alt")
     image = decode_image(path)
     tested = check_saliency(
-        predictors["binary"], image, grad_cam(predictors["binary"], image, expected.label)
+        predictors["binary"], image, grad_sam(predictors["binary"], image, expected.label)
     )
     verdict = "reliable" if tested.faithful else "unreliable"
     expect(visited.page.locator("#legend .dd-legend").first).to_have_attribute("data-check", verdict)

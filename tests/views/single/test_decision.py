@@ -317,11 +317,11 @@ def test_an_export_keeps_a_withheld_answer_with_a_note(reading, withheld, mixed)
 def test_the_check_of_a_heatmap_names_its_class_and_method(reading, mixed):
     answer = reading.predictions["binary"]
     [given] = export(reading, mixed, "binary")["readings"]
-    assert (given["saliency_check"]["method"], given["saliency_check"]["class"]) == ("Grad-CAM", answer.label)
+    assert (given["saliency_check"]["method"], given["saliency_check"]["class"]) == ("Grad-SAM", answer.label)
     other = "others" if answer.label == "nevus" else "nevus"
     drawn = add_heatmap(reading, mixed, "binary", other, "attention-rollout")
     page = report(drawn, mixed, "binary", DecisionSettings(), ("attention-rollout", other), 0.5)
-    assert f"Test of the Grad-CAM heatmap for {BINARY.display_names[answer.label]}" in page
+    assert f"Test of the Grad-SAM heatmap for {BINARY.display_names[answer.label]}" in page
 
 
 def test_an_export_says_all_that_the_card_says(reading, mixed, calibrations):
@@ -366,7 +366,7 @@ def test_a_report_needs_no_network(reading, mixed):
     parser.found = []
     settings = DecisionSettings()
     label = reading.predictions["binary"].label
-    parser.feed(report(reading, mixed, "binary", settings, ("grad-cam", label), 0.5))
+    parser.feed(report(reading, mixed, "binary", settings, ("grad-sam", label), 0.5))
     assert len(parser.found) == 2
     assert all(address.startswith("data:image/png") for address in parser.found)
 

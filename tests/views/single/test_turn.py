@@ -33,7 +33,7 @@ PICTURES = ROOT / "tests" / "pictures"
 FIRST, SECOND = ({"path": str(path)} for path in sorted(PICTURES.glob("*.jpg"))[:2])
 CONTROLS = ("balanced", 50, 50, False)
 OVERRIDING = ("balanced", 50, 50, True)
-METHOD = "grad-cam"
+METHOD = "grad-sam"
 OPACITY = 0.5
 
 
@@ -167,9 +167,9 @@ def test_the_files_can_be_had_with_the_answer_before_any_heatmap_is_drawn(tab):
 def test_only_the_heatmap_of_the_answer_is_drawn_unasked(whole):
     answer = whole[0].reading.predictions["binary"]
     assert {key: {*maps} for key, maps in whole[0].reading.maps.items()} == {
-        "binary": {("grad-cam", answer.label)}
+        "binary": {(METHOD, answer.label)}
     }
-    assert whole[0].reading.checks["binary"].keys() == {("grad-cam", answer.label)}
+    assert whole[0].reading.checks["binary"].keys() == {(METHOD, answer.label)}
 
 
 def white_photo(uploaded, seed):
@@ -228,9 +228,7 @@ def test_no_file_is_made_of_an_answer_that_is_not_there_yet(tab):
     assert all(answered[button]["interactive"] for button in tab.downloads.outputs)
     *_, result, _ = steps
     assert "Done." in result[tab.status]
-    assert [*visit.reading.checks["multiclass"]] == [
-        ("grad-cam", visit.reading.predictions["multiclass"].label)
-    ]
+    assert [*visit.reading.checks["multiclass"]] == [(METHOD, visit.reading.predictions["multiclass"].label)]
 
 
 def test_a_class_chosen_while_the_photo_is_read_is_drawn_in_place_of_the_answer(tab):
@@ -242,7 +240,7 @@ def test_a_class_chosen_while_the_photo_is_read_is_drawn_in_place_of_the_answer(
     assert list(tab.draw_wanted(visit)) == [gr.skip(), gr.skip()]
     badges = [step[tab.heatmap.badge] for step in steps if step.get(tab.heatmap.badge)]
     assert [re.findall("checking|reliable", badge)[0] for badge in badges] == ["checking", "reliable"]
-    assert [*visit.reading.maps["binary"]] == [("grad-cam", other)]
+    assert [*visit.reading.maps["binary"]] == [(METHOD, other)]
     assert visit.turn.class_key == other
 
 
@@ -265,14 +263,14 @@ def test_a_reading_stopped_before_the_check_shows_no_heatmap_and_the_rest_can_st
     assert reading.checks["binary"] == {}
     tab.redraw(visit, f"binary/{label}", METHOD)
     list(tab.draw_wanted(visit))
-    assert visit.reading.checks["binary"].keys() == {("grad-cam", label)}
+    assert visit.reading.checks["binary"].keys() == {(METHOD, label)}
     updates = tab.switch_task(visit, "multiclass", FIRST, *CONTROLS, METHOD)
     assert "dd-conditional" in updates[tab.result]
     _, drawn, checked, _ = tab.draw_wanted(visit)
     assert drawn[tab.heatmap.overlay]
     assert "Done." in checked[tab.status]
     assert visit.reading.checks["multiclass"].keys() == {
-        ("grad-cam", visit.reading.predictions["multiclass"].label)
+        (METHOD, visit.reading.predictions["multiclass"].label)
     }
 
 
@@ -346,7 +344,7 @@ def test_a_heatmap_that_comes_after_another_task_was_chosen_is_not_shown(tab, vi
 def test_whoever_moves_a_control_does_not_lose_the_photo(tab, visit):
     label = visit.reading.predictions["binary"].label
     for updates in (
-        tab.redraw(visit, f"binary/{label}", "grad-cam"),
+        tab.redraw(visit, f"binary/{label}", METHOD),
         tab.choose_point(visit, "binary", *CONTROLS),
         tab.move_threshold(visit, "binary", *CONTROLS),
         tab.override(visit, "binary", *OVERRIDING, METHOD),
