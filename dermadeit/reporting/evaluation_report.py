@@ -11,13 +11,14 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from dermadeit.about import DISCLAIMER
+from dermadeit.evaluation.comparison import PairedResult
 from dermadeit.evaluation.predictions import SMALLEST_SLICE
 from dermadeit.evaluation.slices import SLICED_BY
 from dermadeit.metrics.classification import FIGURE_NAMES, FIGURES, HEADLINE_FIGURES, TARGET_FIGURE_NAMES
 from dermadeit.metrics.shares import COVERAGES
 from dermadeit.reporting.document import render_document
 from dermadeit.reporting.figures import inline_svg
-from dermadeit.reporting.format import count, counted, percent
+from dermadeit.reporting.format import count, counted, decimal, difference, p_value, percent
 from dermadeit.reporting.names import (
     ABSTENTION_FIGURES,
     RISK_AREA,
@@ -36,6 +37,23 @@ _FAILURE_COLUMNS: Mapping[str, str] = {"file": "file", "model": "model", "code":
 
 Row = Sequence[Any]
 """Texts and figures; a row of one cell is the heading of those that follow."""
+
+
+@dataclass(frozen=True, eq=False)
+class ComparedReport:
+    """What is known of several models on the same images.
+
+    Attributes:
+        paired: One model against each of the others; empty without true classes.
+        kappas: Titles of every two models to Cohen's kappa between their answers; None where that is undefined.
+        differing: How many images they answer differently.
+        images: How many images all of them have read.
+    """
+
+    paired: Sequence[PairedResult]
+    kappas: Mapping[tuple[str, str], float | None]
+    differing: int
+    images: int
 
 
 @dataclass(frozen=True)
@@ -73,6 +91,7 @@ def evaluation_report(
     failures: Sequence[Mapping[str, Any]] = (),
     notes: Sequence[str] = (),
     *,
+    compared: ComparedReport | None = None,
     created: datetime | None = None,
 ) -> str:
     """One or more models on the same labelled images as an HTML document that needs no network.
@@ -83,10 +102,11 @@ def evaluation_report(
         figures: Caption and figure, in the order in which they are shown.
         failures: Images that were not read: `file`, `model`, `code` and `message`.
         notes: What a reader must know first, as sentences.
+        compared: The models against each other; None for one model, or where that is not known.
         created: When, with a time zone; None for now.
     """
     excluded = next((metrics["excluded"] for metrics in evaluations if metrics.get("excluded")), {})
-    sections = [*_sections(evaluations, figures), _failure_section(failures, evaluations)]
+    sections = [*_sections(evaluations, figures, compared), _failure_section(failures, evaluations)]
     return render_document(
         "reporting/evaluation_report.html",
         title,
@@ -102,13 +122,17 @@ def evaluation_report(
     )
 
 
-def _sections(evaluations: Sequence[Metrics], figures: Sequence[tuple[str, Figure]]) -> Iterator[_Section]:
+def _sections(
+    evaluations: Sequence[Metrics], figures: Sequence[tuple[str, Figure]], compared: ComparedReport | None
+) -> Iterator[_Section]:
     curves = _Section("Curves and figures", drawings=[_drawing(*figure) for figure in figures])
     if not any(metrics.get("n") for metrics in evaluations):
         yield _Section("Figures", "There are no figures, because no labelled image was read.")
         yield curves
         return
     yield _figures_section(evaluations)
+    if compared is not None:
+        yield _comparison_section(compared)
     yield _confusion_section(evaluations)
     yield curves
     yield _calibration_section(evaluations)
@@ -141,6 +165,34 @@ def _figures_section(evaluations: Sequence[Metrics]) -> _Section:
             )
         ],
     )
+
+
+def _comparison_section(compared: ComparedReport) -> _Section:
+    parts = []
+    if compared.paired:
+        first = compared.paired[0].comparison.first
+        rows = [
+            (
+                result.comparison.second,
+                *(
+                    difference(found.difference, found.interval)
+                    for found in (result.comparison.differences[key] for key in HEADLINE_FIGURES)
+                ),
+                p_value(result.mcnemar_holm),
+                p_value(result.delong_holm),
+            )
+            for result in compared.paired
+        ]
+        names = [capitalised(name) for name in HEADLINE_FIGURES.values()]
+        about = (
+            "In brackets: 95\u00a0% intervals of the paired bootstrap. p-values are adjusted for the number of "
+            "comparisons (Holm). Both tests assume independent images."
+        )
+        parts.append(_Part((f"{first} minus", *names, "McNemar p", "DeLong p"), rows, asides=[about]))
+    kappas = [(one, other, decimal(value, 2)) for (one, other), value in compared.kappas.items()]
+    parts.append(_Part(("Model", "Model", "Cohen's κ between the answers"), kappas))
+    answered = f"{count(compared.differing)} of {counted(compared.images, 'image')}"
+    return _Section("Models compared", f"The models give different answers for {answered}.", parts=parts)
 
 
 def _confusion_section(evaluations: Sequence[Metrics]) -> _Section:

@@ -56,6 +56,7 @@ __all__ = [
     "reliability_diagram",
     "risk_coverage_curves",
     "roc_curves",
+    "score_histograms",
     "slice_figure",
     "training_curves",
 ]
@@ -199,6 +200,31 @@ def reliability_diagram(sets: Sequence[PredictionSet]) -> Figure:
     counts.set(xlabel="Score of the answer", ylabel="Images")
     meaning = "On the dotted line the score of an answer is the share of right answers"
     return finish(figure, title, f"{title}. {'; '.join(described)}. {meaning}.", legend=True)
+
+
+def score_histograms(sets: Sequence[PredictionSet]) -> Figure:
+    """How often which score of the class that must not be missed is given, apart by truth; a panel each model."""
+    title, refusal = _ranking_title("Scores", sets)
+    if refusal:
+        return words_only(title, refusal)
+    figure, panels = new_figure(1.6 + 1.5 * len(sets), rows=[1] * len(sets), sharex=True)
+    target = sets[0].task.display_names[sets[0].task.target]
+    edges = np.linspace(0, 1, _SCORE_BINS + 1)
+    described = []
+    for (part, name, style), axes in zip(_lines(sets), panels, strict=True):
+        positive, scores = _target(part)
+        others, hits = (np.histogram(scores[chosen], edges)[0] for chosen in (~positive, positive))
+        axes.stairs(
+            others, edges, color=INK, alpha=0.75, linewidth=1.2, linestyle="--", label="True class: other"
+        )
+        axes.stairs(hits, edges, color=style.colour, alpha=0.55, fill=True, label=f"True class: {target}")
+        axes.set_ylabel(name, fontsize=SMALL_POINTS)
+        medians = (decimal(float(np.median(scores[chosen]))) for chosen in (positive, ~positive))
+        described.append(f"{name}, median {' and '.join(medians)}")
+    panels[-1].set_xlabel(f"Score of {target}")
+    percent_axis(panels[-1].xaxis)
+    meaning = f"Images by their score, first those with the true class {target}, then all others"
+    return finish(figure, title, f"{title}. {meaning}: {'; '.join(described)}.", legend=True)
 
 
 def risk_coverage_curves(sets: Sequence[PredictionSet]) -> Figure:

@@ -9,7 +9,7 @@ from typing import Any
 
 from dermadeit.models.specs import model_name
 from dermadeit.reporting.format import counted, percent
-from dermadeit.tasks import DIAGNOSES, TASKS, Task
+from dermadeit.tasks import DIAGNOSES, DIAGNOSIS, MALIGNANCY, TASKS, Task
 
 _SHOWN_CLASSES = 3
 
@@ -224,6 +224,35 @@ def ranked(probabilities: Mapping[str, float]) -> list[tuple[str, float]]:
     if len(probabilities) < 3:
         return list(probabilities.items())
     return sorted(probabilities.items(), key=lambda item: -item[1])
+
+
+def diagnosis_group(task: Task, key: str) -> str:
+    """What a diagnosis is where it is not benign, as one word; empty for all else."""
+    if task.key != DIAGNOSIS.key:
+        return ""
+    is_malignant = MALIGNANCY.class_of_diagnosis[key.upper()] == "malignant"
+    return "malignant" if is_malignant else "precancer" if key == "ak" else ""
+
+
+def summed_facts(task: Task, readings: Mapping[str, Mapping[str, float]]) -> list[tuple[str, str]]:
+    """What the probabilities of all eight diagnoses come to for the other tasks, each with its title.
+
+    Args:
+        task: What was asked; any other than that of the eight has none of it.
+        readings: Task key to class key to probability, of the same answer.
+    """
+    if task.key != DIAGNOSIS.key:
+        return []
+    return [
+        (
+            task_title(other),
+            ", ".join(
+                f"{other.display_names[key]} {percent(readings[other.key][key])}" for key in other.classes
+            ),
+        )
+        for other in TASKS.values()
+        if other.key != task.key and other.key in readings
+    ]
 
 
 def most_probable(probabilities: Mapping[str, float]) -> str:

@@ -21,13 +21,16 @@ from dermadeit.reporting.names import (
     capitalised,
     context_facts,
     counts_sentence,
+    diagnosis_group,
     most_probable,
     prevalence_sentence,
     ranked,
     score_meaning,
     score_name,
+    summed_facts,
     task_title,
 )
+from dermadeit.reporting.templates import isolated
 from dermadeit.tasks import OWN, TASKS, Task, create_own_task
 from dermadeit.trust.calibration import operating_point_title
 from dermadeit.trust.gating import (
@@ -73,7 +76,8 @@ def single_image_report(
 
     Args:
         exported: What `views.exports.export` gives: `image`, `scores`, `override` and `readings`, of which each is
-            a `records.Prediction.to_dict` and more. What is missing in it is named.
+            a `records.Prediction.to_dict` and more; `lesion`, a `lesion.LesionPrediction.to_dict`, where several
+            photos were read. What is missing in it is named.
         photo_png: The photo, or a smaller copy.
         overlays: Heatmaps over the photo.
         created: When, with a time zone; None for now.
@@ -89,6 +93,7 @@ def single_image_report(
         created,
         warnings=_warnings(exported),
         pictures=[_picture(figure) for figure in (photo, *overlays)],
+        lesion=_lesion(exported["lesion"], readings[-1]) if exported.get("lesion") else None,
         readings=[_reading(reading) for reading in readings],
         conversion=image["ledger"],
         quality=_quality(readings),
@@ -137,10 +142,10 @@ def _reading(reading: Mapping[str, Any]) -> dict[str, Any]:
         "cautions": reading.get("cautions") or (),
         "scores_title": score_name(calibrated=calibrated) + ("" if calibrated else ", not a probability"),
         "scores_meaning": score_meaning(calibrated=calibrated, views=reading["views"]),
-        "bars": [
-            {"name": _class_name(reading, key), "share": share, "is_answer": key == answered}
-            for key, share in ranked(reading["probabilities"])
-        ],
+        "bars": _bars(reading, reading["probabilities"], answered),
+        "sums": summed_facts(
+            task, {key: one["probabilities"] for key, one in (reading.get("readings") or {}).items()}
+        ),
         "prevalence": _prevalence(reading, task),
         "decision": _decision(reading),
         "uncertainty": _uncertainty(reading),
@@ -150,6 +155,48 @@ def _reading(reading: Mapping[str, Any]) -> dict[str, Any]:
         "point": _point_name(reading),
         "weights_sha256": reading.get("weights_sha256"),
     }
+
+
+def _bars(
+    reading: Mapping[str, Any], probabilities: Mapping[str, float], answered: str
+) -> list[dict[str, Any]]:
+    task = _task(reading)
+    return [
+        {
+            "name": _class_name(reading, key),
+            "group": diagnosis_group(task, key),
+            "share": share,
+            "is_answer": key == answered,
+        }
+        for key, share in ranked(probabilities)
+    ]
+
+
+def _lesion(lesion: Mapping[str, Any], reading: Mapping[str, Any]) -> dict[str, Any]:
+    """What the template asks for of several photos of one lesion; the reading is that of the first photo."""
+    decided = _decided(lesion)
+    return {
+        "title": task_title(_task(reading)),
+        "used": lesion["photos_used"],
+        "answer": _class_name(reading, decided) if decided else "",
+        "bars": _bars(reading, lesion["probabilities"], decided) if decided else [],
+        "photos": [(isolated(photo["file"]), *_photo(photo, reading)) for photo in lesion["photos"]],
+    }
+
+
+def _decided(record: Mapping[str, Any]) -> str:
+    """The class that an operating point decides for, else the label; empty without an answer."""
+    return (record.get("operating_point") or {}).get("decision") or record["label"] or ""
+
+
+def _photo(photo: Mapping[str, Any], reading: Mapping[str, Any]) -> tuple[str, str]:
+    """Answer and score of one photo of a lesion, or why there is none."""
+    if photo["error"]:
+        return "not read", photo["error"]["message"]
+    if photo["verdict"] == ABSTAIN:
+        return STATE_WORDS[WITHHELD], ""
+    decided = _decided(photo)
+    return _class_name(reading, decided), percent(photo["probabilities"][decided])
 
 
 def _state(reading: Mapping[str, Any]) -> str:

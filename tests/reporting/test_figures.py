@@ -33,6 +33,7 @@ from dermadeit.reporting.figures import (
     reliability_diagram,
     risk_coverage_curves,
     roc_curves,
+    score_histograms,
     slice_figure,
     training_curves,
 )
@@ -109,6 +110,14 @@ def test_the_decision_curve_weighs_hits_against_false_alarms() -> None:
     assert benefit[place] == pytest.approx(expected)
     _, everybody = _line(figure, "Everybody")
     assert everybody[place] == pytest.approx(positive.mean() - (1 - positive.mean()) / 3)
+
+
+def test_the_scores_stand_apart_by_truth_in_a_panel_for_each_model() -> None:
+    figure = score_histograms(SETS)
+    assert len(figure.axes) == len(SETS)
+    for axes, part in zip(figure.axes, SETS, strict=True):
+        others, hits = (steps.get_data().values.sum() for steps in axes.patches)
+        assert (others, hits) == ((part.labels != 0).sum(), (part.labels == 0).sum())
 
 
 def test_reliability_bins_hold_the_calibration_error() -> None:
@@ -205,8 +214,11 @@ def test_times_are_labelled_to_three_digits_and_never_on_each_other(
 
 @pytest.mark.parametrize(
     "draw",
-    [roc_curves, precision_recall_curves, reliability_diagram, risk_coverage_curves, decision_curves],
-)
+    [
+        roc_curves, precision_recall_curves, reliability_diagram, risk_coverage_curves, decision_curves,
+        score_histograms,
+    ],
+)  # fmt: skip
 def test_what_cannot_be_drawn_is_said(draw) -> None:
     for sets in ([], [SETS[0].take([])]):
         figure = draw(sets)

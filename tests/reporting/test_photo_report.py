@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from dermadeit.about import DISCLAIMER, VERSION
+from dermadeit.evaluation.comparison import compare_with
 from dermadeit.evaluation.predictions import PredictionSet, measure, measure_sources
 from dermadeit.evaluation.slices import measure_slices
 from dermadeit.metrics.shares import (
@@ -20,11 +21,11 @@ from dermadeit.metrics.shares import (
     risk_coverage,
     stability_figures,
 )
-from dermadeit.reporting.evaluation_report import evaluation_report
+from dermadeit.reporting.evaluation_report import ComparedReport, evaluation_report
 from dermadeit.reporting.figures import roc_curves
 from dermadeit.reporting.names import EMPTY_SET, PREDICTION_SET, SIMILAR_CASES, WITHHELD, score_name
 from dermadeit.reporting.photo_report import ReportFigure, single_image_report
-from dermadeit.tasks import BINARY, get_task
+from dermadeit.tasks import BINARY, DIAGNOSIS, get_task
 from dermadeit.trust.calibration import OPERATING_POINTS
 
 OTHERS = BINARY.display_names["others"]
@@ -119,6 +120,53 @@ def test_a_report_of_one_photo_says_how_it_came_about() -> None:
         assert " ".join(said.split()) in page.text
     assert page.lang == "en"
     assert page.title
+
+
+def test_eight_diagnoses_are_marked_where_they_are_not_benign_and_summed_up_for_the_other_tasks() -> None:
+    shares = dict.fromkeys(DIAGNOSIS.classes, 0.05) | {"mel": 0.65}
+    summed = {"malignancy": {"benign": 0.25, "malignant": 0.75}, "binary": {"nevus": 0.05, "others": 0.95}}
+    readings = {key: {"probabilities": value} for key, value in summed.items()}
+    page = _single(
+        _reading(
+            task="diagnosis",
+            label="mel",
+            probabilities=shares,
+            readings=readings,
+            decision=None,
+            neighbour_votes=None,
+        )
+    )
+    for said in (
+        "Melanoma malignant 65.0 %", "Basal cell carcinoma malignant 5.0 %", "Actinic keratosis precancer 5.0 %",
+        "Benign keratosis 5.0 %", "Benign 25.0 %, Malignant 75.0 %", f"Nevus 5.0 %, {OTHERS} 95.0 %",
+    ):  # fmt: skip
+        assert said in page.text
+    # Two classes need no sums.
+    assert f"{OTHERS} 95.0 %" not in _single(_reading(readings=readings)).text
+
+
+def test_several_photos_of_a_lesion_come_first_with_their_own_answers() -> None:
+    photos = [
+        _reading(error=None),
+        _reading(file=HOSTILE, error=None, verdict="abstain"),
+        _reading(file="c.jpg", error={"code": "image_refused", "message": "The file is empty."}),
+    ]
+    lesion = {
+        "label": "nevus", "operating_point": {"decision": "others"}, "photos_used": 1, "photos": photos,
+        "probabilities": {"nevus": 0.66, "others": 0.34},
+    }  # fmt: skip
+    page = _single(lesion=lesion)
+    assert page.text.index("This lesion, from 1 of 3 photos") < page.text.index("91.2 %")
+    for said in (
+        "66.0 %",
+        f"mole.jpg {OTHERS} 8.8 %",
+        "answer withheld",
+        "c.jpg not read The file is empty.",
+    ):
+        assert said in page.text
+    assert "script" not in page.tags
+    nothing = lesion | {"label": None, "operating_point": None, "photos_used": 0, "probabilities": None}
+    assert WITHHELD in _single(lesion=nothing).text
 
 
 def test_a_report_of_one_photo_holds_the_answer_and_the_doubts() -> None:
@@ -281,6 +329,23 @@ def test_an_evaluation_holds_every_figure_with_its_interval_and_its_origin(evalu
         assert f"Nevus 40 {first} {first / 40:.1%}".replace("%", " %") in page.text
         assert str(second) in page.text
     assert f"{metrics[0]['operating_points']['balanced']['sensitivity']['value']:.3f}" in page.text
+
+
+@pytest.mark.slow
+def test_models_on_the_same_images_are_compared_in_the_report(evaluated) -> None:
+    sets, metrics = evaluated
+    ours, theirs = (measure(part) for part in sets)
+    paired = compare_with(ours, [theirs])
+    found = paired[0].comparison.differences["accuracy"]
+    compared = ComparedReport(paired, {("DermaDeiT", "DeiT"): 0.625}, 12, 80)
+    page = _Page(evaluation_report("Title", metrics, compared=compared, created=CREATED))
+    assert "Models compared" in page.text
+    assert "different answers for 12 of 80 images" in page.text
+    assert f"{found.difference:+.3f}" in page.text
+    assert "0.62" in page.text
+    unlabelled = ComparedReport((), {("DermaDeiT", "DeiT"): None}, 0, 80)
+    page = _Page(evaluation_report("Title", metrics, compared=unlabelled, created=CREATED))
+    assert "McNemar" not in page.text
 
 
 def test_an_uncalibrated_model_and_missing_labels_are_put_in_words(evaluated) -> None:

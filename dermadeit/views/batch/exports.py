@@ -21,7 +21,7 @@ from dermadeit.evaluation.evaluate import write_evaluations
 from dermadeit.files import write_json
 from dermadeit.inference.records import Evaluation
 from dermadeit.reporting.drawing import model_title
-from dermadeit.reporting.evaluation_report import evaluation_report
+from dermadeit.reporting.evaluation_report import ComparedReport, evaluation_report
 from dermadeit.reporting.figures import (
     confusion_figure,
     decision_curves,
@@ -30,6 +30,7 @@ from dermadeit.reporting.figures import (
     reliability_diagram,
     risk_coverage_curves,
     roc_curves,
+    score_histograms,
     slice_figure,
 )
 from dermadeit.reporting.format import count, counted
@@ -74,6 +75,7 @@ def draw_curves(result: BatchResult) -> list[DrawnFigure]:
         DrawnFigure("roc", "ROC", roc_curves(sets)),
         DrawnFigure("precision_recall", "Precision and recall", precision_recall_curves(sets)),
         DrawnFigure("decision_curve", "Decision curve", decision_curves(sets)),
+        DrawnFigure("scores", "Scores", score_histograms(sets)),
         DrawnFigure("reliability", "Reliability", reliability_diagram(sets)),
         DrawnFigure(
             "risk_coverage", "Errors when uncertain answers are withheld", risk_coverage_curves(sets)
@@ -134,7 +136,7 @@ def write_files(
     about, report = _about(result), None
     if result.labelled:
         report = folder / "report.html"
-        report.write_text(_report(result, evaluations, figures), encoding="utf-8")
+        report.write_text(_report(result, evaluations, figures, comparison), encoding="utf-8")
     for drawn in figures:
         for kind in ("png", "svg"):
             data = _with_comment(encode_figure(drawn.figure, kind), about)
@@ -193,7 +195,17 @@ def notes_of(result: BatchResult) -> list[str]:
     return notes
 
 
-def _report(result: BatchResult, evaluations: Sequence[Evaluation], figures: Sequence[DrawnFigure]) -> str:
+def _report(
+    result: BatchResult,
+    evaluations: Sequence[Evaluation],
+    figures: Sequence[DrawnFigure],
+    comparison: ModelComparison | None,
+) -> str:
+    compared = None
+    if comparison is not None and comparison.is_finished:
+        compared = ComparedReport(
+            comparison.paired, comparison.agreeing, len(comparison.differing), comparison.images
+        )
     return evaluation_report(
         f"Evaluation of {counted(len(result.items), 'image')}: {result.task.title}",
         [
@@ -203,6 +215,7 @@ def _report(result: BatchResult, evaluations: Sequence[Evaluation], figures: Seq
         [(drawn.caption, drawn.figure) for drawn in figures],
         [_failure(model, item, record) for model in result.models for item, record in result.failed(model)],
         notes_of(result),
+        compared=compared,
     )
 
 

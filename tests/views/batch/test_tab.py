@@ -104,7 +104,7 @@ def test_a_zip_of_class_folders_from_start_to_downloads(
     page.wait_for_selector(DONE)
     expect(page.locator("#batch-progress")).to_contain_text("13 of 13 images")
     expect(page.locator("#batch-figures")).to_contain_text(f"{sk.roc_auc_score(labels, scores):.3f} [")
-    expect(page.locator("#batch-curves svg[role=img]")).to_have_count(5)
+    expect(page.locator("#batch-curves svg[role=img]")).to_have_count(6)
     expect_matrix(page, sk.confusion_matrix(labels, scores > 0.5))
     failures = page.locator("#batch-failures")
     expect(failures).to_contain_text("<b id=injected>.jpg")
