@@ -37,6 +37,9 @@ DEFAULT_RECIPE = "dermadeit"
 
 RECIPES = Path(__file__).resolve().parent / "recipes"
 
+_LONGEST_NAME = 100
+"""Of what is shown of a recipe's name."""
+
 Parameters = ParamSpec("Parameters")
 
 
@@ -180,14 +183,17 @@ def _check_types(name: str, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_yaml(name: str) -> dict[str, Any]:
-    path = RECIPES / f"{name}.yaml" if (RECIPES / f"{name}.yaml").is_file() else Path(name)
-    if not path.is_file():
-        known = ", ".join(sorted(recipe.stem for recipe in RECIPES.glob("*.yaml")))
-        raise ConfigurationError(f"There is no recipe “{name}”. Name one of {known}, or a YAML file.")
+    known = sorted(recipe.stem for recipe in RECIPES.glob("*.yaml"))
+    path = RECIPES / f"{name}.yaml" if name in known else Path(name)
     try:
         settings = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    # Of other files than text, of dates that don't exist, and of brackets without end.
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+    # No such file, or a name that no file can have.
+    except OSError as error:
+        raise ConfigurationError(
+            f"There is no recipe “{name[:_LONGEST_NAME]}”. Name one of {', '.join(known)}, or a YAML file."
+        ) from error
+    # PyYAML lets through whatever its constructors raise, of dates that don't exist and numbers without a digit.
+    except Exception as error:
         raise ConfigurationError(f"The recipe “{path.name}” is not valid YAML: {error}.") from error
     if not isinstance(settings, dict):
         raise ConfigurationError(f"The recipe “{path.name}” must be a list of settings, such as epochs: 9.")
