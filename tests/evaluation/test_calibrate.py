@@ -117,7 +117,7 @@ def test_predict_prints_everything_that_is_asked_for(calibrated: Path, lesion_fi
     line = json.loads(_run(*arguments, "--format", "jsonl").stdout)
     assert line["operating_point"]["name"] == "specificity_95"
     assert line["stability"].keys() >= {"agreeing_share", "spread", "flips"}
-    assert line["saliency_check"]["method"] == "Grad-CAM"
+    assert line["saliency_check"]["method"] == "Grad-SAM"
     assert line["saliency_check"]["faithful"] in (True, False)
     assert len(line["neighbours"]) == 3
     distances = [near["distance"] for near in line["neighbours"]]
