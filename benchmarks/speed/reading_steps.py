@@ -21,7 +21,7 @@ from dermadeit.reporting.markdown import markdown_table
 
 _USUAL, _LARGE = (f"{width:,} × {height:,}" for width, height in (USUAL_SIZE, LARGE_SIZE))
 
-_REST = "calibration, gates, the record"
+_REST = "calibration, gates, the record, less what ran beside the network"
 _WHOLE = "the whole answer, from bytes"
 
 

@@ -52,7 +52,7 @@ def measure_single_photo(
             [times_the_peer("at least 1.4" if is_fast else "at least 1.1")],
         ),
         (
-            "The same with a Grad-CAM overlay",
+            "The same with a heatmap over the photo",
             {PEER: lambda: peer.overlay(photo), OURS: lambda: draw_overlay(predictor, photo)},
             [times_the_peer("at least 4")],
         ),
