@@ -170,7 +170,7 @@ def predict(
     model: ModelOption = "dermadeit",
     views: ViewsOption = 8,
     saliency: Annotated[
-        Path | None, typer.Option(help="Folder for Grad-CAM overlays of the predicted class.")
+        Path | None, typer.Option(help="Folder for heatmaps of the predicted class over the photos.")
     ] = None,
     check_saliency: Annotated[
         bool,

@@ -83,9 +83,8 @@ def grad_cam(predictor: Predictor, image: LesionImage, class_key: str | None = N
     if not predictor.checkpoint.spec.is_transformer:
         return _explain(_convolutional_cam, predictor, image, class_key, method="Grad-CAM")
     asked = None if class_key is None else task.index_of(class_key)
-    maps, predicted = _transformer_cams(predictor, image)
-    index = predicted if asked is None else asked
-    return _as_map(maps[index], task.classes[index], "Grad-CAM")
+    values, index = _transformer_cam(predictor, image, asked)
+    return _as_map(values, task.classes[index], "Grad-CAM")
 
 
 def grad_sam(predictor: Predictor, image: LesionImage, class_key: str | None = None) -> SaliencyMap:
@@ -191,13 +190,13 @@ def _as_map(values: np.ndarray, class_key: str, method: str) -> SaliencyMap:
     return SaliencyMap(_scaled(values), class_key, method)
 
 
-def _transformer_cams(predictor: Predictor, image: LesionImage) -> tuple[np.ndarray, int]:
-    """Raw maps of a transformer for each class of the task, float32 [K, h, w], and the predicted class."""
+def _transformer_cam(predictor: Predictor, image: LesionImage, index: int | None) -> tuple[np.ndarray, int]:
+    """Raw map of a transformer for a class, the predicted one for None: float32 [h, w], and the class."""
     checkpoint = predictor.checkpoint
     with predictor.lock:
         tokens = predictor.runtime.tokens(checkpoint.preprocessing.squash(image.pixels)[None])
     # What follows is a single block, without hooks or any state of the shared model: others need not wait.
-    return _last_block_cams(_classifier_on_device(predictor), tokens, checkpoint.groups)
+    return _last_block_cam(_classifier_on_device(predictor), tokens, checkpoint.groups, index)
 
 
 def _classifier_on_device(predictor: Predictor) -> LesionClassifier:
@@ -210,15 +209,15 @@ def _classifier_on_device(predictor: Predictor) -> LesionClassifier:
     return classifier.to(predictor.device)
 
 
-def _last_block_cams(
-    classifier: LesionClassifier, tokens: np.ndarray, groups: ClassGroups
+def _last_block_cam(
+    classifier: LesionClassifier, tokens: np.ndarray, groups: ClassGroups, index: int | None
 ) -> tuple[np.ndarray, int]:
-    """Grad-CAM for every class from what enters the last block, float32 [1, T, D].
+    """Grad-CAM for a class from what enters the last block, float32 [1, T, D].
 
     The logits rest on the class token alone, and from other tokens' normalised input that takes only keys and
-    values. So one token goes through the block, once for each class, and the gradient is followed back to keys
-    and values; from there it is linear, and the mean over the patches can be taken first. This equals the
-    library's result; tests hold it against the library.
+    values. So one token goes through the block, and the gradient is followed back to keys and values; from there
+    it is linear, and the mean over the patches can be taken first. This equals the library's result; tests hold
+    it against the library.
     """
     import torch
 
@@ -231,25 +230,25 @@ def _last_block_cams(
         normalised = block.norm1(given)
         queries, keys, values = layer.qkv(normalised).unflatten(-1, (3, heads, width)).permute(2, 0, 3, 1, 4)
         query = layer.q_norm(queries[:, :, :1]) * layer.scale
-        count = len(groups.members)
-        keys, values = (part.expand(count, -1, -1, -1).clone() for part in (keys, values))
+        keys, values = keys.clone(), values.clone()
     with torch.enable_grad():
         keys.requires_grad_(True)
         values.requires_grad_(True)
         attended = (query @ layer.k_norm(keys).transpose(-2, -1)).softmax(dim=-1) @ values
         token = given[:, :1] + block.ls1(layer.proj(attended.transpose(1, 2).flatten(2)))
         token = backbone.norm(token + block.ls2(block.mlp(block.norm2(token))))
-        logits = classifier.head(token[:, 0])
-        score = torch.stack([_score(of_copy, groups, index) for index, of_copy in enumerate(logits)]).sum()
-        gradients = torch.autograd.grad(score, (keys, values))
+        [logits] = classifier.head(token[:, 0])
+        if index is None:
+            index = _predicted(logits, groups)
+        gradients = torch.autograd.grad(_score(logits, groups, index), (keys, values))
     with torch.no_grad():
-        # float [K, heads, T, width] to the mean over the patches, float [K, D].
+        # float [1, heads, T, width] to the mean over the patches, float [1, D].
         means = [gradient[:, :, prefix:].mean(dim=2).flatten(1) for gradient in gradients]
         _, of_keys, of_values = layer.qkv.weight.chunk(3)
         weights = means[0] @ of_keys + means[1] @ of_values
-        maps = (weights @ normalised[0, prefix:].T).relu()
-        shaped = maps.view(count, *backbone.patch_embed.grid_size).float().cpu().numpy()
-    return shaped, _predicted(logits[0], groups)
+        values_of_patches = (weights @ normalised[0, prefix:].T).relu()
+        shaped = values_of_patches.view(backbone.patch_embed.grid_size).float().cpu().numpy()
+    return shaped, index
 
 
 def _transformer_grad_sam(
